@@ -1,0 +1,50 @@
+# What a developer runs. Each target sets up .venv when it is missing or when pyproject.toml changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-all lint clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@echo "== creating a virtual environment in $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "== installing compnet3d and what it needs into $(VENV) (PyTorch is large: a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --editable '.[viz]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "== installing compnet3d with its test and lint tools into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --editable '.[viz,dev]'
+	@touch $@ $(VENV)/.installed
+
+quickstart: $(VENV)/.installed  ## make data, train, evaluate and write runs/quickstart/report.html (10 minutes)
+	@echo "== quickstart: data, training, evaluation and a report, in runs/quickstart"
+	@env -u OMP_NUM_THREADS $(BIN)/compnet3d quickstart
+
+test: $(VENV)/.installed-dev  ## run the fast tests
+	@echo "== running the fast tests in $(WORKERS) processes"
+	@$(BIN)/python -m pytest -q -m "not slow" -n $(WORKERS)
+
+test-all: $(VENV)/.installed-dev  ## run every test, the slow ones too
+	@echo "== running all tests in $(WORKERS) processes"
+	@$(BIN)/python -m pytest -q -n $(WORKERS)
+
+lint: $(VENV)/.installed-dev  ## check style (ruff) and types (mypy)
+	@echo "== ruff: style"
+	@$(BIN)/ruff check .
+	@echo "== mypy: types"
+	@$(BIN)/mypy
+
+clean:  ## remove the virtual environment and all caches (runs/ is kept)
+	@echo "== removing $(VENV) and caches; runs/ is kept"
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,388 @@
+"""The one evaluator: any Predictor, any list of samples, one dictionary of figures that json can write.
+
+Three pose figures are kept apart: with the true category given, with the category the model predicted, and joint
+(right category and right pose). Each comes in three forms. The plain one is over the images of the categories
+whose pose is defined at all: where an object turns about its vertical axis without changing, its azimuth is
+arbitrary, so such categories are left out and listed. The symmetry-aware one is over all images, with the error
+taken over the object's symmetry. `all_images` is the plain error over all images, nothing left out.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import torch
+from torch import Tensor
+
+from compnet3d.benchmarks.metrics import (
+    CONTINUOUS,
+    accuracy,
+    confusion_matrix,
+    summarise_joint,
+    summarise_pose,
+    symmetric_rotation_error,
+)
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.camera import Pose
+from compnet3d.geometry.rotations import angles_to_rotmat, rotmat_geodesic_distance
+
+if TYPE_CHECKING:
+    from compnet3d.data.sample import Sample
+    from compnet3d.data.symmetry import Symmetry
+    from compnet3d.inference.predictor import Prediction, Predictor
+
+HIDDEN = ("hidden_object", "hidden_background")
+ANGLES = ("azimuth", "elevation", "theta", "distance")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the evaluator saw and thought of one image; angles and errors in radians.
+
+    `pose` (azimuth, elevation, theta, distance) and `principal` (pixels of the view) are the prediction for the
+    predicted category; `error_*` are plain errors, `symmetric_error_*` take the category's symmetry into account.
+    """
+
+    index: int
+    name: str
+    category: str
+    predicted: str
+    confidence: float
+    pose: tuple[float, float, float, float]
+    principal: tuple[float, float]
+    true_pose: tuple[float, float, float, float]
+    error_true_category: float
+    error_predicted_category: float
+    symmetric_error_true_category: float
+    symmetric_error_predicted_category: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the category is right."""
+        return self.predicted == self.category
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Rotation errors [N] in radians for the pose of the true category and of the predicted one."""
+
+    true_category: Tensor
+    predicted_category: Tensor
+    unknown: Tensor | None = None
+
+    def __getitem__(self, rows: Tensor) -> Errors:
+        unknown = None if self.unknown is None else self.unknown[rows]
+        return Errors(self.true_category[rows], self.predicted_category[rows], unknown)
+
+
+@dataclass
+class Outcome:
+    """Everything measured on N images, one row each: what the figures are computed from."""
+
+    index: Tensor
+    true: Tensor
+    predicted: Tensor
+    confidence: Tensor
+    plain: Errors
+    symmetric: Errors
+    unknown_category: Tensor | None = None
+    hidden: Tensor | None = None
+    pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
+    principal: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
+    true_pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
+
+
+@overload
+def evaluate(
+    predictor: Predictor, samples: Sequence[Sample], *, return_records: Literal[False] = False, **options: Any
+) -> dict[str, Any]: ...
+@overload
+def evaluate(
+    predictor: Predictor, samples: Sequence[Sample], *, return_records: Literal[True], **options: Any
+) -> tuple[dict[str, Any], list[Record]]: ...
+def evaluate(  # type: ignore[misc]  # the overloads pass every option through
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    *,
+    return_records: bool = False,
+    crop: Literal["oracle", "box"] = "oracle",
+    batch_size: int = 32,
+    occlusion: Literal["L1", "L2", "L3"] | None = None,
+    occluders: Literal["blobs", "objects"] = "blobs",
+    rotate: float = 0.0,
+    seed: int = 0,
+    symmetry: Mapping[str, Symmetry] | None = None,
+    unknown: bool = False,
+    workers: int = 0,
+    progress: bool = True,
+) -> dict[str, Any] | tuple[dict[str, Any], list[Record]]:
+    """Classify every sample's view, estimate its pose, and compare both with the annotation.
+
+    Args:
+        predictor: the model or baseline.
+        samples: annotated objects; each one's category must be among the predictor's.
+        return_records: also return one Record per image, in the order of `samples`.
+        crop: how views are cut: "oracle" uses the annotated distance and principal point, "box" the bounding box.
+        batch_size: images per forward pass.
+        occlusion: paste occluders over each view, at this level; None for clean images.
+        occluders: what is pasted: coloured blobs, or objects of other categories cut out of the samples by their masks
+            (harder for the classification, since the model may know the occluder).
+        rotate: turn each view in the plane by an angle drawn uniformly from -rotate to rotate degrees.
+        seed: of the occluders and the rotations; an image's draw depends on the seed and its place alone.
+        symmetry: the table of the data set's symmetric categories; None if it has none.
+        unknown: also estimate the pose as for an unknown category (slow: every category is tried on every image).
+        workers: processes that read images; 0 reads in this one.
+        progress: draw a progress bar on stderr.
+
+    Returns:
+        The figures, with None for a figure over no images; `settings` repeats the options.
+
+    Raises:
+        CompNetError: there is nothing to evaluate, or a sample's category is foreign to the predictor.
+    """
+    from compnet3d.benchmarks.views import EvaluationViews, view_loader
+
+    _check(predictor, samples, batch_size, rotate)
+    views = EvaluationViews(
+        samples,
+        predictor.categories,
+        predictor.spec,
+        crop=crop,
+        occlusion=occlusion,
+        occluders=occluders,
+        rotate=rotate,
+        seed=seed,
+    )
+    batches = _with_progress(view_loader(views, batch_size, workers), len(samples), enabled=progress)
+    orders = symmetry_orders(predictor.categories, symmetry)
+    start = time.perf_counter()
+    outcome, model_seconds = measure(predictor, batches, orders, unknown=unknown)
+    seconds = time.perf_counter() - start
+    figures = summarise(outcome, predictor.categories, orders)
+    figures |= {
+        "seconds": seconds,
+        "images_per_second": len(samples) / seconds,
+        "model_images_per_second": len(samples) / model_seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "peak_gpu_memory_mb": peak_gpu_memory_mb(),
+        "settings": {
+            "crop": crop,
+            "occlusion": occlusion,
+            "occluders": None if occlusion is None else occluders,
+            "rotate_deg": rotate,
+            "seed": seed,
+            "batch_size": batch_size,
+        },
+    }
+    return (figures, to_records(outcome, samples, predictor.categories)) if return_records else figures
+
+
+def measure(
+    predictor: Predictor, batches: Iterable[Mapping[str, Tensor]], orders: Tensor, *, unknown: bool = False
+) -> tuple[Outcome, float]:
+    """Run the predictor over batches of views; return the rows and the seconds that its first passes took.
+
+    A batch holds image [B, 3, H, W], category [B], azimuth, elevation, theta, distance [B] and index [B].
+    `orders` [Y] is each category's symmetry order. Images are gone through once for the category and the pose that
+    goes with it; a second time, with the true category, only where the category is wrong.
+    """
+    parts: list[Outcome] = []
+    model_seconds = 0.0
+    for batch in batches:
+        start = time.perf_counter()
+        prediction = predictor.predict_views(batch["image"])
+        index = prediction.category_index.cpu()
+        model_seconds += time.perf_counter() - start
+        parts.append(_compare(predictor, batch, prediction, index, orders, unknown=unknown))
+    return _concatenate(parts), max(model_seconds, 1e-9)
+
+
+def _compare(
+    predictor: Predictor,
+    batch: Mapping[str, Tensor],
+    prediction: Prediction,
+    index: Tensor,
+    orders: Tensor,
+    *,
+    unknown: bool,
+) -> Outcome:
+    true = batch["category"].cpu().long()
+    rotmat = _rotmat(prediction.pose)
+    with_true = rotmat.clone()
+    wrong = index != true
+    if bool(wrong.any()):
+        again = predictor.predict_views(batch["image"][wrong], category=true[wrong])
+        with_true[wrong] = _rotmat(again.pose)
+    found = [with_true, rotmat]
+    lowest = predictor.predict_views(batch["image"], unknown=True) if unknown else None
+    if lowest is not None:
+        found.append(_rotmat(lowest.pose))
+    true_pose = torch.stack([batch[name].cpu().double() for name in ANGLES], dim=-1)
+    target = angles_to_rotmat(*true_pose[:, :3].unbind(-1))
+    # A wrongly named object is judged by the symmetry it really has.
+    return Outcome(
+        index=batch["index"].cpu(),
+        true=true,
+        predicted=index,
+        confidence=prediction.confidence.detach().cpu().double(),
+        plain=Errors(*(rotmat_geodesic_distance(r, target) for r in found)),
+        symmetric=Errors(*(symmetric_rotation_error(r, target, orders[true]) for r in found)),
+        unknown_category=None if lowest is None else lowest.category_index.cpu(),
+        hidden=torch.stack([batch[n] for n in HIDDEN], dim=-1) if HIDDEN[0] in batch else None,
+        pose=torch.stack([getattr(prediction.pose, name).detach().cpu().double() for name in ANGLES], dim=-1),
+        principal=prediction.principal.detach().cpu().double(),
+        true_pose=true_pose,
+    )
+
+
+def _rotmat(pose: Pose) -> Tensor:
+    """Rotations [B, 3, 3] in double precision on the CPU, where they are compared."""
+    return angles_to_rotmat(*(getattr(pose, name).detach().cpu().double() for name in ANGLES[:3]))
+
+
+def _concatenate(parts: Sequence[Outcome]) -> Outcome:
+    def joined(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], Errors):
+            return Errors(*(joined([getattr(v, f) for v in values]) for f in Errors.__dataclass_fields__))
+        return None if values[0] is None else torch.cat(list(values))
+
+    return Outcome(**{name: joined([getattr(p, name) for p in parts]) for name in Outcome.__dataclass_fields__})
+
+
+def summarise(outcome: Outcome, categories: Sequence[str], orders: Tensor) -> dict[str, Any]:
+    """All figures that follow from the rows: see this module's docstring for the forms of the pose figures."""
+    present = outcome.true.unique().tolist()
+    excluded = [categories[y] for y in present if int(orders[y]) == CONTINUOUS]
+    everything = torch.ones_like(outcome.true, dtype=torch.bool)
+    per_category = {}
+    for y in present:
+        rows = outcome.true == y
+        per_category[categories[y]] = {
+            "images": int(rows.sum()),
+            "accuracy": accuracy(outcome.predicted[rows], outcome.true[rows]),
+            "pose": _pose_figures(outcome, rows, orders),
+        }
+    matrix = confusion_matrix(outcome.predicted, outcome.true, len(categories))
+    hidden = None if outcome.hidden is None else dict(zip(HIDDEN, outcome.hidden.mean(dim=0).tolist(), strict=True))
+    return {
+        "images": len(outcome.true),
+        "classification": {"accuracy": accuracy(outcome.predicted, outcome.true)},
+        "pose": {"excluded_categories": excluded, **_pose_figures(outcome, everything, orders)},
+        "per_category": per_category,
+        "occlusion": hidden,
+        "confusion": {"categories": list(categories), "matrix": matrix.tolist()},
+    }
+
+
+def _pose_figures(outcome: Outcome, rows: Tensor, orders: Tensor) -> dict[str, Any]:
+    """The three forms of the pose figures over some of the rows, bool [N]."""
+    defined = rows & (orders[outcome.true] != CONTINUOUS)
+    right = outcome.predicted == outcome.true
+    figures: dict[str, Any] = {
+        "images": int(defined.sum()),
+        **_three_figures(outcome.plain[defined], right[defined]),
+        "symmetry_aware": {"images": int(rows.sum()), **_three_figures(outcome.symmetric[rows], right[rows])},
+        "all_images": {"images": int(rows.sum()), **_three_figures(outcome.plain[rows], right[rows])},
+    }
+    if outcome.unknown_category is not None:
+        figures["unknown"]["category_accuracy"] = accuracy(outcome.unknown_category[defined], outcome.true[defined])
+    return figures
+
+
+def _three_figures(errors: Errors, right: Tensor) -> dict[str, Any]:
+    figures: dict[str, Any] = {
+        "true_category": summarise_pose(errors.true_category),
+        "predicted_category": summarise_pose(errors.predicted_category),
+        "joint": summarise_joint(errors.predicted_category, right),
+    }
+    if errors.unknown is not None:
+        figures["unknown"] = summarise_pose(errors.unknown)
+    return figures
+
+
+def to_records(outcome: Outcome, samples: Sequence[Sample], categories: Sequence[str]) -> list[Record]:
+    """One Record per image, in the order of `samples`."""
+
+    def numbers(row: Tensor) -> tuple[float, ...]:
+        return tuple(float(value) for value in row)
+
+    records = [
+        Record(
+            index=int(outcome.index[i]),
+            name=samples[int(outcome.index[i])].name,
+            category=categories[int(outcome.true[i])],
+            predicted=categories[int(outcome.predicted[i])],
+            confidence=float(outcome.confidence[i]),
+            pose=numbers(outcome.pose[i]),  # type: ignore[arg-type]
+            principal=numbers(outcome.principal[i]),  # type: ignore[arg-type]
+            true_pose=numbers(outcome.true_pose[i]),  # type: ignore[arg-type]
+            error_true_category=float(outcome.plain.true_category[i]),
+            error_predicted_category=float(outcome.plain.predicted_category[i]),
+            symmetric_error_true_category=float(outcome.symmetric.true_category[i]),
+            symmetric_error_predicted_category=float(outcome.symmetric.predicted_category[i]),
+        )
+        for i in range(len(outcome.true))
+    ]
+    return sorted(records, key=lambda record: record.index)
+
+
+def symmetry_orders(categories: Sequence[str], symmetry: Mapping[str, Symmetry] | None) -> Tensor:
+    """Symmetry order [Y] of each category about its z axis: 1 none, n n-fold, 0 continuous."""
+    table = symmetry or {}
+    return torch.tensor([table[name].order if name in table else 1 for name in categories])
+
+
+def peak_memory_mb() -> float | None:
+    """Largest resident size that this process has had since it started, in MB (10^6 bytes).
+
+    It is the operating system's figure (getrusage) and counts everything the process did, training before the
+    evaluation included; worker processes are not counted. None where the system keeps no such figure (Windows).
+    """
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def peak_gpu_memory_mb() -> float | None:
+    """Most memory that PyTorch had allocated on the current GPU, in MB (10^6 bytes); None without a GPU."""
+    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
+
+
+def _check(predictor: Predictor, samples: Sequence[Sample], batch_size: int, rotate: float) -> None:
+    if not samples:
+        raise CompNetError("there is nothing to evaluate: the split has no usable image; try `compnet3d data check`")
+    if batch_size < 1:
+        raise CompNetError(f"the batch size must be at least 1, not {batch_size}")
+    if not 0 <= rotate <= 180:
+        raise CompNetError(f"the largest rotation must lie between 0 and 180 degrees, not {rotate:g}")
+    foreign = sorted({sample.category for sample in samples} - set(predictor.categories))
+    if foreign:
+        names = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
+        raise CompNetError(
+            f"the model was not trained on {names} (it knows {len(predictor.categories)} categories): "
+            "evaluate the data set that it was trained for"
+        )
+
+
+def _with_progress(
+    batches: Iterable[Mapping[str, Tensor]], total: int, *, enabled: bool
+) -> Iterable[Mapping[str, Tensor]]:
+    if not enabled:
+        yield from batches
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("evaluating", total=total)
+        for batch in batches:
+            yield batch
+            bar.advance(task, len(batch["index"]))

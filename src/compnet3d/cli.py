@@ -1,0 +1,469 @@
+"""The command line: every subcommand is a dataclass whose fields are its options and whose `run` does the work.
+
+Nothing heavy is imported before a command runs, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg, subcommand
+
+from compnet3d import __version__
+from compnet3d.errors import CompNetError
+
+if TYPE_CHECKING:
+    from compnet3d.models.compnet import CompNet
+    from compnet3d.report import Evaluation
+
+Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
+Box = Annotated[tuple[float, float, float, float] | None, arg(metavar="X1 Y1 X2 Y2", help_behavior_hint="")]
+File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+Folder = Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")]
+Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
+Flag = Annotated[bool, arg(help_behavior_hint="")]
+Level = Annotated[Literal["L1", "L2", "L3"] | None, arg(metavar="L1|L2|L3", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Make data, train on it, evaluate clean and occluded images, write a report: ten minutes on two cores."""
+
+    out: Annotated[Path, arg(metavar="FOLDER")] = Path("runs/quickstart")
+    """Where data, model, metrics.json and report.html go."""
+    seed: int = 0
+    """Seed of the data, the training and the occluders."""
+    categories: Annotated[int, arg(metavar="N")] = 24
+    """Number of object categories to make."""
+    train: Annotated[int, arg(metavar="N")] = 160
+    """Training images per category."""
+    val: Annotated[int, arg(metavar="N")] = 24
+    """Test images per category, of instances that are not in the training images."""
+    size: Annotated[int, arg(metavar="PIXELS")] = 160
+    """Side of the images, in pixels."""
+    epochs: Count = None
+    """Epochs to train for; the recipe's number by default."""
+    workers: Count = None
+    """Processes that make and read images; one per core by default."""
+    device: Device = "auto"
+    """Where to train and evaluate; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        """Run all the steps."""
+        at_least(1, epochs=self.epochs, workers=self.workers, train=self.train, val=self.val)
+        at_least(2, categories=self.categories)
+        at_least(32, size=self.size)
+        from compnet3d.quickstart import run_quickstart
+
+        run_quickstart(
+            self.out,
+            seed=self.seed,
+            categories=self.categories,
+            train_images=self.train,
+            val_images=self.val,
+            size=self.size,
+            epochs=self.epochs,
+            workers=self.workers,
+            device=choose_device(self.device),
+            command=command_line(),
+        )
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on a data set in the ImageNet3D layout."""
+
+    recipe: Annotated[str, arg(metavar="NAME")]
+    """Settings to train with: quickstart, eth80, imagenet3d-resnet50 or imagenet3d-vitb14."""
+    data: Annotated[Path, arg(metavar="DIR")]
+    """The data set (`compnet3d data make` makes one, `data check` looks one over)."""
+    out: Annotated[Path, arg(metavar="RUN")]
+    """The run's folder: the model, its checkpoints, log and config.json."""
+    resume: Flag = False
+    """Go on with the run in RUN where it stopped; the result is that of an uninterrupted run."""
+    seed: int = 0
+    """Seed of everything random."""
+    epochs: Count = None
+    """Epochs to train for; the recipe's number by default."""
+    backbone_weights: Folder = None
+    """Folder of the pretrained feature extractor; by default the recipe's is looked for, then its hub name."""
+    from_scratch: Flag = False
+    """Start from random weights although the recipe names a pretrained feature extractor."""
+    workers: Annotated[int, arg(metavar="N")] = 1
+    """Processes that prepare images; 0 prepares them in the training process."""
+    device: Device = "auto"
+    """Where to train; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        """Train and say where the model is."""
+        at_least(1, epochs=self.epochs)
+        at_least(0, workers=self.workers)
+        require_folder(self.data, "--data")
+        if self.backbone_weights is not None:
+            require_folder(self.backbone_weights, "--backbone-weights")
+        from compnet3d.recipes import get_recipe
+        from compnet3d.training import train
+
+        recipe = get_recipe(self.recipe)
+        if self.epochs is not None:
+            recipe = recipe.with_options(epochs=self.epochs)
+        train(
+            recipe,
+            self.data,
+            self.out,
+            seed=self.seed,
+            resume=self.resume,
+            backbone_weights=self.backbone_weights,
+            from_scratch=self.from_scratch,
+            device=choose_device(self.device),
+            workers=self.workers,
+        )
+        print(f"the model is in {self.out / 'model'}")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a model's classification and pose on a data set, and print both."""
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL")]
+    """The model's folder, RUN/model of a training run (RUN itself will do)."""
+    data: Annotated[Path, arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout."""
+    split: str = "val"
+    """Which of the data set's lists to take."""
+    crop: Literal["oracle", "box"] = "oracle"
+    """How objects are cut out: oracle uses the annotated distance and centre, box the bounding box alone."""
+    rotate: Annotated[float, arg(metavar="DEG")] = 0.0
+    """Turn each image in the plane by an angle drawn evenly from -DEG to DEG degrees."""
+    occlusion: Level = None
+    """Paste occluders over the images: L1, L2 and L3 hide 20-40, 40-60 and 60-80 % of the object."""
+    occluders: Literal["blobs", "objects"] = "blobs"
+    """What occluders are: coloured blobs, or objects of other categories cut out by the data set's masks."""
+    unknown: Flag = False
+    """Also estimate the pose without a category, from the one that reconstructs the image best (slow)."""
+    seed: int = 0
+    """Seed of the occluders and the angles."""
+    batch_size: Annotated[int, arg(metavar="N")] = 32
+    """Images that go through the model together."""
+    workers: Annotated[int, arg(metavar="N")] = 0
+    """Processes that read images; 0 reads them in this one."""
+    device: Device = "auto"
+    """Where to run the model; auto takes the GPU if there is one."""
+    json: File = None
+    """Also write all figures to this file."""
+    report: File = None
+    """Also write an HTML report with figures to this file (needs matplotlib)."""
+
+    def run(self) -> None:
+        """Evaluate, print tables, write files."""
+        at_least(1, batch_size=self.batch_size)
+        at_least(0, workers=self.workers)
+        require_folder(self.data, "--data")
+        from compnet3d.tables import print_evaluation
+
+        evaluation = self._evaluate()
+        print_evaluation(evaluation.figures)
+        if self.json is not None:
+            from compnet3d.files import write_json
+
+            write_json(self.json, evaluation.figures)
+            print(f"wrote {self.json}")
+        if self.report is not None:
+            from compnet3d.report import write_report
+
+            write_report(self.report, evaluation, command=command_line(), log=run_log(self.model))
+            print(f"wrote {self.report}")
+
+    def _evaluate(self) -> Evaluation:
+        from compnet3d.benchmarks.evaluate import evaluate
+        from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.report import Evaluation
+
+        model = load_model(self.model, self.device)
+        dataset = ImageNet3D(self.data)
+        samples = dataset.samples(self.split)
+        if dataset.report.total_skipped:
+            print(f"{dataset.report}", file=sys.stderr)
+        figures, records = evaluate(
+            model,
+            samples,
+            return_records=True,
+            crop=self.crop,
+            batch_size=self.batch_size,
+            occlusion=self.occlusion,
+            occluders=self.occluders,
+            rotate=self.rotate,
+            seed=self.seed,
+            symmetry=dataset.symmetry,
+            unknown=self.unknown,
+            workers=self.workers,
+        )
+        figures["settings"] |= {"model": str(self.model), "data": str(self.data), "split": self.split}
+        return Evaluation(model, samples, figures, records)
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Name the object in each image and estimate its pose."""
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL")]
+    """The model's folder, RUN/model of a training run (RUN itself will do)."""
+    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...", help_behavior_hint="(required)")]
+    """Image files, one object each."""
+    box: Box = None
+    """The object's box in pixels, used for every image; the whole image by default."""
+    json: File = None
+    """Write the predictions to this file too; - writes them to the standard output instead of a table."""
+    overlay: Folder = None
+    """Write each image with the projected model drawn over it into this folder."""
+    device: Device = "auto"
+    """Where to run the model; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        """Predict, print, write files."""
+        if not self.images:
+            raise CompNetError("no image given: name at least one image file after the model")
+        if self.box is not None and not (self.box[0] < self.box[2] and self.box[1] < self.box[3]):
+            raise CompNetError("--box needs X1 Y1 X2 Y2 with X1 < X2 and Y1 < Y2, in pixels from the top-left corner")
+        from compnet3d.predict import predict_files
+
+        model = load_model(self.model, self.device)
+        predict_files(model, self.images, box=self.box, json_file=self.json, overlay=self.overlay)
+
+
+@dataclass(frozen=True)
+class DataMake:
+    """Make a data set of everyday objects by rendering procedural models: the same seed gives the same bytes."""
+
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    categories: Annotated[int, arg(metavar="N")] = 24
+    """Number of categories; beyond the built-in ones a shape grammar invents more."""
+    train: Annotated[int, arg(metavar="N")] = 160
+    """Training images per category."""
+    val: Annotated[int, arg(metavar="N")] = 24
+    """Test images per category, of other instances."""
+    size: Annotated[int, arg(metavar="PIXELS")] = 160
+    """Side of the images, in pixels."""
+    seed: int = 0
+    """Seed of everything random."""
+    workers: Count = None
+    """Processes that render; one per core by default. The images do not depend on it."""
+
+    def run(self) -> None:
+        """Make the data set."""
+        at_least(1, categories=self.categories, train=self.train, workers=self.workers)
+        at_least(0, val=self.val, seed=self.seed)
+        at_least(32, size=self.size)
+        from compnet3d.data.procedural import make_dataset
+
+        make_dataset(
+            self.out,
+            categories=self.categories,
+            train=self.train,
+            val=self.val,
+            size=self.size,
+            seed=self.seed,
+            workers=self.workers,
+        )
+        print(f"the data set is in {self.out}")
+
+
+@dataclass(frozen=True)
+class DataRender:
+    """Make a data set from your own CAD models: CAD/{category}/*.off, seen under sampled light and poses."""
+
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    cad: Annotated[Path, arg(metavar="DIR")]
+    """Folder with one folder of .off files per category (x right, y backward, z up)."""
+    train: Annotated[int, arg(metavar="N")] = 160
+    """Training images per category."""
+    val: Annotated[int, arg(metavar="N")] = 24
+    """Test images per category."""
+    size: Annotated[int, arg(metavar="PIXELS")] = 160
+    """Side of the images, in pixels."""
+    seed: int = 0
+    """Seed of everything random."""
+    workers: Count = None
+    """Processes that render; one per core by default. The images do not depend on it."""
+
+    def run(self) -> None:
+        """Render the data set."""
+        at_least(1, train=self.train, workers=self.workers)
+        at_least(0, val=self.val, seed=self.seed)
+        at_least(32, size=self.size)
+        require_folder(self.cad, "--cad")
+        from compnet3d.data.procedural import render_dataset
+
+        render_dataset(
+            self.cad,
+            self.out,
+            train=self.train,
+            val=self.val,
+            size=self.size,
+            seed=self.seed,
+            workers=self.workers,
+        )
+        print(f"the data set is in {self.out}")
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """Look a data set over: counts, missing and broken files, implausible annotations; exit code 1 if any is broken."""
+
+    data: Annotated[Positional[Path], arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout."""
+
+    def run(self) -> None:
+        """Check and print a table."""
+        require_folder(self.data, "DIR")
+        from compnet3d.data.check import check_dataset, print_check
+
+        result = check_dataset(self.data, progress=True)
+        print_check(result)
+        if result.exit_code:
+            raise SystemExit(result.exit_code)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Make data sets, or check one."""
+
+    command: (
+        Annotated[DataMake, subcommand("make")]
+        | Annotated[DataRender, subcommand("render")]
+        | Annotated[DataCheck, subcommand("check")]
+    )
+
+    def run(self) -> None:
+        """Run the chosen command."""
+        self.command.run()
+
+
+Command = (
+    Annotated[Quickstart, subcommand("quickstart")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Predict, subcommand("predict")]
+    | Annotated[Data, subcommand("data")]
+)
+DESCRIPTION = (
+    "3D compositional models: one image in, the object's category and 3D pose out.\n"
+    "`compnet3d COMMAND --help` tells a command's options, `compnet3d --version` the version."
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with 0, 2 for an error that the user can mend, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"compnet3d {__version__}")
+        return
+    command = parse(arguments or ["--help"])
+    try:
+        command.run()
+    except KeyboardInterrupt:
+        fail("interrupted", status=130)
+    except BrokenPipeError:
+        # The reader of our output has gone; python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (CompNetError, OSError) as error:
+        if os.environ.get("COMPNET3D_TRACEBACK"):
+            raise
+        fail(sentence(error))
+
+
+def parse(arguments: list[str]) -> Quickstart | Train | Evaluate | Predict | Data:
+    """The command that the arguments ask for; leaves the program with help or a usage error."""
+    options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+    return tyro.cli(Command, prog="compnet3d", description=DESCRIPTION, args=arguments, config=options)
+
+
+def sentence(error: Exception) -> str:
+    """One line for the user."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        if error.errno == errno.ENOSPC:
+            return f"{where}no space left on the disk; free some and run again"
+        return f"{where}{error.strerror or error}"
+    text = str(error)
+    # A reading process wraps its error in the text of a traceback; the sentence is what follows the last name.
+    return text.rpartition("CompNetError: ")[2].strip() if "Original Traceback" in text else text
+
+
+def fail(message: str, status: int = 2) -> None:
+    """Print one red line on stderr and leave the program."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), (" ".join(message.split()), "red")))
+    raise SystemExit(status)
+
+
+def at_least(minimum: int, **options: int | None) -> None:
+    """Check whole-number options; None stands for a default."""
+    for name, value in options.items():
+        if value is not None and value < minimum:
+            raise CompNetError(f"--{name.replace('_', '-')} must be at least {minimum}, not {value}")
+
+
+def require_folder(path: Path, option: str) -> None:
+    """Check that a folder exists before anything slow starts."""
+    if not path.exists():
+        raise CompNetError(f"{path}: does not exist; give {option} an existing folder")
+    if not path.is_dir():
+        raise CompNetError(f"{path}: is not a folder; give {option} a folder")
+
+
+def choose_device(name: str) -> str:
+    """The name of a device that PyTorch has here; "auto" takes the GPU if there is one."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise CompNetError(f"--device {name}: unknown; use auto, cpu or cuda") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise CompNetError("--device cuda: PyTorch finds no GPU here; use --device cpu")
+    return name
+
+
+def model_folder(path: Path) -> Path:
+    """The model's folder, also where the run's was given."""
+    require_folder(path, "MODEL")
+    return path / "model" if (path / "model").is_dir() else path
+
+
+def load_model(path: Path, device: str) -> CompNet:
+    """Load a model onto a device."""
+    folder, device = model_folder(path), choose_device(device)
+    from compnet3d.models.compnet import CompNet
+
+    return CompNet.from_pretrained(folder).to(device)
+
+
+def run_log(path: Path) -> Path | None:
+    """The log of the training run that a model folder belongs to, if it is there."""
+    candidates = (path / "log.jsonl", path.parent / "log.jsonl")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def command_line() -> str:
+    """The command as it was typed."""
+    import shlex
+
+    return shlex.join(["compnet3d", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

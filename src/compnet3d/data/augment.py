@@ -1,0 +1,182 @@
+"""Random changes of a view.
+
+The geometric ones are drawn here and applied by the view's one resampling; the photometric ones and the erasing (a
+crude occlusion) work on the finished pixels and leave the pose alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+
+@dataclass(frozen=True)
+class GeometricDraw:
+    """One draw: rotation in radians (counter-clockwise), scale factor, shift as a fraction of min(H, W), mirroring."""
+
+    rotation: float = 0.0
+    scale: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    mirror: bool = False
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes; the defaults change nothing.
+
+    Attributes:
+        rotation: in the plane, uniform in +- this many degrees (theta changes with it).
+        scale: size factor, log-uniform between the two (the distance changes inversely).
+        shift: of the object, uniform in +- this fraction of min(H, W) on each axis (the principal point moves).
+        mirror: probability of mirroring, where the category allows it.
+        brightness, contrast, saturation: relative, uniform in 1 +- this.
+        channel_gain: relative gain of each colour channel, uniform in 1 +- this (tints the light).
+        gamma: exponent, log-uniform between 1 / (1 + this) and 1 + this.
+        grey: probability of losing the colour.
+        blur: probability of a Gaussian blur of 0.3 to `blur_radius` pixels.
+        blur_radius: largest standard deviation of the blur, in pixels.
+        noise: largest standard deviation of added Gaussian noise, in grey levels of 255.
+        noise_probability: of adding noise at all.
+        erasing: probability of covering parts of the view.
+        erasing_count: largest number of patches.
+        erasing_area: (least, most) area of one patch as a fraction of the view's.
+    """
+
+    rotation: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    mirror: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    channel_gain: float = 0.0
+    gamma: float = 0.0
+    grey: float = 0.0
+    blur: float = 0.0
+    blur_radius: float = 1.2
+    noise: float = 0.0
+    noise_probability: float = 0.5
+    erasing: float = 0.0
+    erasing_count: int = 3
+    erasing_area: tuple[float, float] = (0.02, 0.15)
+
+    def __post_init__(self) -> None:
+        for name in ("mirror", "grey", "blur", "noise_probability", "erasing"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"Augmentation.{name} is a probability, not {getattr(self, name)}")
+        for name in ("scale", "erasing_area"):
+            low, high = getattr(self, name)
+            if not 0.0 < low <= high:
+                raise ValueError(f"Augmentation.{name} must be (low, high) with 0 < low <= high")
+            object.__setattr__(self, name, (float(low), float(high)))
+
+    def draw_geometry(self, rng: np.random.Generator, mirror_allowed: bool = False) -> GeometricDraw:
+        """Draw rotation, scale, shift and mirroring; always uses five random numbers."""
+        turn, size, right, down, flip = rng.random(5)
+        low, high = math.log(self.scale[0]), math.log(self.scale[1])
+        return GeometricDraw(
+            rotation=math.radians(self.rotation) * (2.0 * turn - 1.0),
+            scale=math.exp(low + (high - low) * size),
+            shift=(self.shift * (2.0 * right - 1.0), self.shift * (2.0 * down - 1.0)),
+            mirror=bool(mirror_allowed and flip < self.mirror),
+        )
+
+
+def augment_pixels(
+    pixels: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colours, blur, noise and erasing, in this order; uint8 [H, W, 3] in and out (the input is not changed).
+
+    Returns:
+        The pixels, and which of them the erasing covered, bool [H, W].
+    """
+    covered = np.zeros(pixels.shape[:2], dtype=bool)
+    pixels = _change_colours(pixels, augmentation, rng)
+    if rng.random() < augmentation.blur:
+        radius = rng.uniform(min(0.3, augmentation.blur_radius), augmentation.blur_radius)
+        blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius))
+        pixels = np.asarray(blurred)
+    if augmentation.noise > 0 and rng.random() < augmentation.noise_probability:
+        pixels = _add_noise(pixels, rng.uniform(0.0, augmentation.noise), rng)
+    if rng.random() < augmentation.erasing:
+        pixels, covered = erase_patches(pixels, augmentation.erasing_count, augmentation.erasing_area, rng)
+    return pixels, covered
+
+
+def _change_colours(pixels: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    bright, contrast, saturation, gamma, grey = rng.random(5)
+    gains = 1.0 + augmentation.channel_gain * (2.0 * rng.random(3) - 1.0)
+    gains = gains * (1.0 + augmentation.brightness * (2.0 * bright - 1.0))
+    slope = 1.0 + augmentation.contrast * (2.0 * contrast - 1.0)
+    exponent = (1.0 + augmentation.gamma) ** (2.0 * gamma - 1.0)
+    colour = 1.0 + augmentation.saturation * (2.0 * saturation - 1.0)
+    colour = 0.0 if grey < augmentation.grey else colour
+    if colour != 1.0:
+        image = Image.fromarray(pixels)
+        image = Image.blend(image.convert("L").convert("RGB"), image, colour)
+        pixels = np.asarray(image)
+    if exponent == 1.0 and slope == 1.0 and np.all(gains == 1.0):
+        return pixels
+    # Contrast turns about the view's own mean (thinned: a few hundred pixels tell it), as PIL's ImageEnhance does.
+    mean = float(pixels[::8, ::8].mean()) / 255.0
+    ramp = (np.arange(256) / 255.0) ** exponent
+    ramp = (ramp[None] - mean) * slope + mean
+    table = np.clip(ramp * gains[:, None] * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)
+    return np.asarray(Image.fromarray(pixels).point(table.reshape(-1).tolist()))
+
+
+def _add_noise(pixels: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.standard_normal(pixels.shape, dtype=np.float32)
+    noise *= deviation
+    noise += pixels
+    noise += 0.5
+    return np.clip(noise, 0.0, 255.0, out=noise).astype(np.uint8)
+
+
+def erase_patches(
+    pixels: np.ndarray, most: int, area: tuple[float, float], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cover 1 to `most` random rectangles or ellipses with noise, one colour, or another part of the view.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        most: largest number of patches.
+        area: least and most area of one patch, as a fraction of the view's.
+        rng: the source of all randomness.
+
+    Returns:
+        The pixels, and which of them are covered, bool [H, W].
+    """
+    pixels = pixels.copy()
+    covered = np.zeros(pixels.shape[:2], dtype=bool)
+    height, width = pixels.shape[:2]
+    for _ in range(int(rng.integers(1, max(1, most) + 1))):
+        share, aspect = rng.uniform(*area), math.exp(rng.uniform(-0.9, 0.9))
+        h = min(height, max(1, round(math.sqrt(share * height * width * aspect))))
+        w = min(width, max(1, round(math.sqrt(share * height * width / aspect))))
+        top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+        content = _patch_content(pixels, h, w, rng)
+        target = pixels[top : top + h, left : left + w]
+        if rng.random() < 0.5:
+            target[...] = content
+            covered[top : top + h, left : left + w] = True
+        else:
+            y, x = np.ogrid[0:h, 0:w]
+            inside = ((x + 0.5) / w - 0.5) ** 2 + ((y + 0.5) / h - 0.5) ** 2 <= 0.25
+            np.copyto(target, content, where=inside[..., None])
+            covered[top : top + h, left : left + w] |= inside
+    return pixels, covered
+
+
+def _patch_content(pixels: np.ndarray, h: int, w: int, rng: np.random.Generator) -> np.ndarray:
+    kind = rng.integers(0, 3)
+    if kind == 0:
+        return rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+    if kind == 1:
+        return np.broadcast_to(rng.integers(0, 256, 3, dtype=np.uint8), (h, w, 3))
+    top = int(rng.integers(0, pixels.shape[0] - h + 1))
+    left = int(rng.integers(0, pixels.shape[1] - w + 1))
+    return pixels[top : top + h, left : left + w].copy()

@@ -1,0 +1,445 @@
+"""The ImageNet3D raw layout on disk: the layout of every data set in this project.
+
+- ROOT/images/{category}/{name}.JPEG
+- ROOT/annotations/{category}/{name}.npz: key `annotations`, an object array with one dict per object
+- ROOT/lists/{category}_imagenet_{train,val}.txt: names without extension, one per line
+- ROOT/CAD/{category}/{idx:02d}.off: 1-based, named by cad_index
+- ROOT/masks/{category}/{name}.png and ROOT/symmetry.json: optional
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+import re
+import sys
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compnet3d.data.sample import Sample, parse_instance
+from compnet3d.data.symmetry import Symmetry, load_symmetry
+from compnet3d.data.unpickle import load_npz_objects
+from compnet3d.errors import CompNetError
+from compnet3d.files import write_text
+from compnet3d.geometry.mesh import Mesh, load_off
+
+IMAGE_SUFFIXES = (".JPEG", ".jpg", ".jpeg", ".png", ".JPG", ".PNG")
+_LIST_NAME = re.compile(r"(?P<category>.+)_imagenet_(?P<split>[A-Za-z0-9-]+)\.txt")
+_NUMBERS = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py", "height", "width")
+_REQUIRED = (*_NUMBERS, "bbox", "cad_index", "object_status")
+_TWO_PI = 2.0 * math.pi
+
+
+@dataclass
+class ReadReport:
+    """What the reader kept and what it left out, and why.
+
+    `skipped` counts objects (or whole files, where no object could be read) by reason; `examples` names the first
+    file of each reason.
+    """
+
+    kept: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total_skipped(self) -> int:
+        """The number of skipped objects and files, over all reasons."""
+        return sum(self.skipped.values())
+
+    def skip(self, reason: str, where: Path | str) -> None:
+        """Count one skipped object or file."""
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        self.examples.setdefault(reason, str(where))
+
+    def __str__(self) -> str:
+        lines = [f"{self.kept} objects read, {self.total_skipped} skipped"]
+        for reason, count in sorted(self.skipped.items(), key=lambda item: -item[1]):
+            lines.append(f"  {count} x {reason} (first: {self.examples[reason]})")
+        return "\n".join(lines)
+
+
+class SkipObject(Exception):
+    """An object that the reader leaves out; the message is the reason."""
+
+
+class ImageNet3D:
+    """A data set in the ImageNet3D raw layout.
+
+    Attributes:
+        root: the folder.
+        categories: those that have a list file, in alphabetical order, or the chosen ones.
+        symmetry: of the categories that `symmetry.json` mentions.
+        report: what `samples` has kept and skipped so far.
+    """
+
+    def __init__(self, root: Path | str, categories: Sequence[str] | None = None) -> None:
+        """Open the folder; nothing but the names of the list files and `symmetry.json` is read yet.
+
+        Args:
+            root: the data set's folder.
+            categories: restrict to these, in this order; all by default.
+
+        Raises:
+            CompNetError: if the folder or its lists are missing, or a chosen category does not exist.
+        """
+        self.root = Path(root)
+        self.report = ReadReport()
+        self._splits = _find_lists(self.root)
+        found = sorted(self._splits)
+        if categories is not None:
+            unknown = [c for c in categories if c not in self._splits]
+            if unknown:
+                raise CompNetError(
+                    f"{self.root / 'lists'} has no list for {', '.join(unknown)}; it has {_shorten(found)}."
+                )
+            found = list(dict.fromkeys(categories))
+        self.categories = found
+        self.symmetry: dict[str, Symmetry] = load_symmetry(self.root)
+
+    @property
+    def splits(self) -> list[str]:
+        """The names of the splits that any category has a list for, usually ["train", "val"]."""
+        return sorted({split for splits in self._splits.values() for split in splits})
+
+    def has_list(self, category: str, split: str) -> bool:
+        """Whether the category has a list file for this split."""
+        return split in self._splits.get(category, {})
+
+    def names(self, category: str, split: str) -> list[str]:
+        """The image names in one list file, without duplicates; empty if the category has no such list."""
+        path = self._splits.get(category, {}).get(split)
+        return [] if path is None else read_list(path)
+
+    def samples(self, split: str) -> list[Sample]:
+        """All usable objects of a split, categories in order, images in list order, objects in file order.
+
+        Objects that cannot be used are skipped and counted in `report`. Images are not decoded.
+
+        Raises:
+            CompNetError: if no category has this list, or no object is left.
+        """
+        if split not in self.splits:
+            raise CompNetError(
+                f"{self.root / 'lists'} has no list for split {split!r} (CATEGORY_imagenet_{split}.txt); "
+                f"it has {_shorten(self.splits)}."
+            )
+        report, found = ReadReport(), []
+        for category in self.categories:
+            for name in self.names(category, split):
+                found += read_objects(self.root, category, name, report)
+        self._add(report)
+        if not found:
+            detail = str(report) if report.skipped else "its lists are empty"
+            raise CompNetError(f"{self.root} has no usable object in split {split!r}: {detail}.")
+        return found
+
+    def cad_paths(self, category: str) -> list[Path]:
+        """The category's CAD files in the order of their index (01.off is cad_index 1); maybe empty."""
+        folder = self.root / "CAD" / category
+        return sorted(folder.glob("*.off")) if folder.is_dir() else []
+
+    def meshes(self, category: str) -> list[Mesh]:
+        """The category's CAD models, in the order of `cad_paths`.
+
+        Raises:
+            CompNetError: if there are none, or one is broken.
+        """
+        paths = self.cad_paths(category)
+        if not paths:
+            raise CompNetError(
+                f"{self.root / 'CAD' / category} has no CAD model; put at least one there as 01.off "
+                "(x right, y backward, z up)."
+            )
+        return [load_off(path) for path in paths]
+
+    def _add(self, report: ReadReport) -> None:
+        self.report.kept += report.kept
+        for reason, count in report.skipped.items():
+            self.report.skipped[reason] = self.report.skipped.get(reason, 0) + count
+            self.report.examples.setdefault(reason, report.examples[reason])
+
+
+def _find_lists(root: Path) -> dict[str, dict[str, Path]]:
+    if not root.is_dir():
+        raise CompNetError(f"{root} is not a folder; give the root of a data set that holds images/ and lists/.")
+    folder = root / "lists"
+    if not folder.is_dir():
+        raise CompNetError(f"{root} has no lists/ folder; it needs lists/CATEGORY_imagenet_train.txt and _val.txt.")
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        match = _LIST_NAME.fullmatch(path.name)
+        if match and path.is_file():
+            found.setdefault(match["category"], {})[match["split"]] = path
+    if not found:
+        raise CompNetError(f"{folder} holds no list; it needs files named CATEGORY_imagenet_train.txt and _val.txt.")
+    return found
+
+
+def _shorten(names: Sequence[str], limit: int = 12) -> str:
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def read_list(path: Path) -> list[str]:
+    """The names in a list file: one per line, blank lines and repetitions dropped.
+
+    Raises:
+        CompNetError: if the file cannot be read as text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CompNetError(f"{path} cannot be read as a list of image names ({error}).") from error
+    return list(dict.fromkeys(name for name in (line.strip() for line in lines) if name))
+
+
+def find_image(root: Path, category: str, name: str) -> Path | None:
+    """The image file of a name: `.JPEG`, or another of `IMAGE_SUFFIXES`; None if there is none."""
+    folder = root / "images" / category
+    for suffix in IMAGE_SUFFIXES:
+        path = folder / (name + suffix)
+        if path.is_file():
+            return path
+    return None
+
+
+def read_objects(root: Path, category: str, name: str, report: ReadReport) -> list[Sample]:
+    """The usable objects of one image; what is left out is counted in `report`."""
+    annotation = root / "annotations" / category / f"{name}.npz"
+    if os.sep in name or "/" in name or name.startswith("."):
+        report.skip("list entry is not an image name", f"{category}: {name}")
+        return []
+    image = find_image(root, category, name)
+    if image is None:
+        report.skip("missing image", root / "images" / category / f"{name}.JPEG")
+        return []
+    if not annotation.is_file():
+        report.skip("missing annotation", annotation)
+        return []
+    try:
+        objects = read_annotation(annotation)
+    except CompNetError:
+        report.skip("unreadable annotation", annotation)
+        return []
+    mask = root / "masks" / category / f"{name}.png"
+    found_mask = mask if mask.is_file() else None
+    samples = []
+    for index, entry in enumerate(objects):
+        try:
+            sample = parse_object(entry, image=image, category=category, name=name, mask=found_mask, object_index=index)
+            samples.append(sample)
+            report.kept += 1
+        except SkipObject as reason:
+            report.skip(str(reason), annotation)
+    if not objects:
+        report.skip("annotation without objects", annotation)
+    return samples
+
+
+def read_annotation(path: Path | str) -> list[dict[str, Any]]:
+    """The objects in one annotation file, as plain dicts; safe against hostile pickles.
+
+    Raises:
+        CompNetError: naming the file, if it is missing, broken, or holds anything but plain data.
+    """
+    objects = load_npz_objects(path, "annotations")
+    if isinstance(objects, dict):
+        objects = [objects]
+    if not isinstance(objects, list) or not all(isinstance(entry, dict) for entry in objects):
+        raise CompNetError(f"{path} must hold a list of dicts, one per object, under the key 'annotations'.")
+    return objects
+
+
+def parse_object(
+    entry: dict[str, Any],
+    *,
+    image: Path,
+    category: str,
+    name: str,
+    mask: Path | None = None,
+    object_index: int = 0,
+) -> Sample:
+    """One annotation dict as a `Sample`.
+
+    Raises:
+        SkipObject: if the object cannot be used; the message is the reason to count.
+    """
+    for key in _REQUIRED:
+        if key not in entry:
+            raise SkipObject(f"missing key {key}")
+    label = entry.get("class", category)
+    if not isinstance(label, str) or _plain(label) != _plain(category):
+        raise SkipObject("object of another class")
+    if _number(entry.get("ignore", 0), "ignore") > 0:
+        raise SkipObject("marked ignore")
+    values = {key: _number(entry[key], key) for key in _NUMBERS}
+    if values["distance"] <= 0:
+        raise SkipObject("distance <= 0")
+    focal = values["viewport"] * values["focal"]
+    if focal <= 0:
+        raise SkipObject("viewport * focal <= 0")
+    if values["width"] < 1 or values["height"] < 1:
+        raise SkipObject("image size < 1")
+    return Sample(
+        image=image,
+        category=category,
+        name=name,
+        azimuth=values["azimuth"] % _TWO_PI,
+        elevation=math.remainder(values["elevation"], _TWO_PI),
+        theta=values["theta"] % _TWO_PI,
+        distance=values["distance"],
+        focal=focal,
+        principal=(values["px"], values["py"]),
+        bbox=_parse_bbox(entry["bbox"]),
+        width=int(values["width"]),
+        height=int(values["height"]),
+        cad_index=int(_number(entry["cad_index"], "cad_index")),
+        mask=mask,
+        instance=parse_instance(name),
+        object_index=object_index,
+    )
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[\s_-]", "", label).lower()
+
+
+def _number(value: Any, key: str) -> float:
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, bool | np.bool_ | complex | np.complexfloating | str | bytes):
+        raise SkipObject(f"wrong type of {key}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise SkipObject(f"wrong type of {key}") from None
+    if not math.isfinite(number):
+        raise SkipObject(f"{key} is not finite")
+    return number
+
+
+def _parse_bbox(value: Any) -> tuple[float, float, float, float]:
+    try:
+        corners = [_number(x, "bbox") for x in value]
+    except TypeError:
+        raise SkipObject("wrong type of bbox") from None
+    if len(corners) != 4:
+        raise SkipObject("wrong type of bbox")
+    x1, y1, x2, y2 = corners
+    if x2 <= x1 or y2 <= y1:
+        raise SkipObject("empty bbox")
+    return x1, y1, x2, y2
+
+
+def annotation_dict(
+    *,
+    category: str,
+    azimuth: float,
+    elevation: float,
+    theta: float,
+    distance: float,
+    focal: float,
+    principal: tuple[float, float],
+    bbox: tuple[float, float, float, float],
+    width: int,
+    height: int,
+    cad_index: int = 1,
+    status: str = "status_good",
+    viewport: int = 3000,
+) -> dict[str, Any]:
+    """One object as ImageNet3D writes it: angles (radians) wrapped to [0, 2 pi), `focal` (pixels) over `viewport`."""
+    return {
+        "azimuth": float(azimuth) % _TWO_PI,
+        "elevation": float(elevation) % _TWO_PI,
+        "theta": float(theta) % _TWO_PI,
+        "distance": float(distance),
+        "focal": float(focal) / viewport,
+        "viewport": int(viewport),
+        "principal": np.array(principal, dtype=np.float64),
+        "px": float(principal[0]),
+        "py": float(principal[1]),
+        "cad_index": int(cad_index),
+        "height": np.uint16(height),
+        "width": np.uint16(width),
+        "bbox": np.array(bbox, dtype=np.float64),
+        "object_status": status,
+        "dense": "dense_no",
+        "ignore": 0,
+        "class": category,
+    }
+
+
+def write_annotation(path: Path | str, objects: Sequence[dict[str, Any]]) -> None:
+    """Write one annotation file in the raw layout; equal objects give equal bytes (with one version of numpy).
+
+    `numpy.load(path, allow_pickle=True)["annotations"]` reads it too. The file appears whole or not at all.
+    """
+    path = Path(path)
+    cells = np.empty(len(objects), dtype=object)
+    for i, entry in enumerate(objects):
+        cells[i] = {sys.intern(k): sys.intern(v) if isinstance(v, str) else v for k, v in entry.items()}
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(cells))
+    pickle.dump(cells, stream, protocol=4)
+    # A ZipInfo of our own: numpy.savez would leave its time stamps and permissions to the platform.
+    info = zipfile.ZipInfo("annotations.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    info.create_system, info.external_attr = 3, 0o644 << 16
+    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(info, stream.getvalue())
+    os.replace(temporary, path)
+
+
+def write_object(
+    root: Path | str,
+    category: str,
+    name: str,
+    image: np.ndarray,
+    objects: Sequence[dict[str, Any]],
+    mask: np.ndarray | None = None,
+    quality: int = 92,
+) -> None:
+    """Write one image with its annotation (and mask) under `root`.
+
+    Args:
+        root: the data set's folder; sub-folders are made.
+        category: the folder.
+        name: of the image, without extension.
+        image: uint8 [H, W, 3].
+        objects: `annotation_dict`s.
+        mask: bool or uint8 [H, W]; anything but 0 is object. Written as an 8-bit PNG of 0 and 255.
+        quality: of the JPEG.
+
+    Raises:
+        CompNetError: if the disk is full or the folder cannot be written.
+    """
+    from PIL import Image
+
+    root = Path(root)
+    try:
+        for part in ("images", "annotations", *(() if mask is None else ("masks",))):
+            (root / part / category).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(root / "images" / category / f"{name}.JPEG", quality=quality)
+        if mask is not None:
+            layer = Image.fromarray((mask != 0).astype(np.uint8) * 255)
+            layer.save(root / "masks" / category / f"{name}.png")
+        write_annotation(root / "annotations" / category / f"{name}.npz", objects)
+    except OSError as error:
+        raise CompNetError(
+            f"{category}/{name} cannot be written under {root} ({error.strerror or error}); "
+            "free some space or choose another place."
+        ) from error
+
+
+def write_list(root: Path | str, category: str, split: str, names: Iterable[str]) -> None:
+    """Write `lists/{category}_imagenet_{split}.txt`."""
+    text = "".join(f"{name}\n" for name in names)
+    write_text(Path(root) / "lists" / f"{category}_imagenet_{split}.txt", text)

@@ -1,0 +1,158 @@
+"""Turning whatever a user has (files, PIL images, arrays) into RGB images of 8 bits."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from compnet3d.errors import CompNetError
+
+MAX_PIXELS = 500_000_000
+NEUTRAL = (128, 128, 128)  # what shows through transparent pixels
+_ORIENTATION_TAG = 0x0112
+_open_lock = threading.Lock()
+
+
+def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Image.Image:
+    """Read an image file as an upright RGB image of 8 bits per channel.
+
+    The EXIF orientation is applied; grey, CMYK, palette, 16-bit and float images are converted (16 bits are scaled, not
+    clipped); transparent pixels show neutral grey.
+
+    Args:
+        path: the file.
+        size: the (width, height) that an annotation states. Where the stored raster has exactly that size and the
+            upright image has not, the annotation was made on the raster, which is then returned without turning it.
+
+    Raises:
+        CompNetError: naming the file, if it is missing, no image, cut short, or larger than 500 megapixels.
+    """
+    path = Path(path)
+    try:
+        with _open_unchecked(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise CompNetError(
+                    f"{path} has {image.width} x {image.height} pixels, more than the limit of "
+                    f"{MAX_PIXELS // 10**6} megapixels; shrink it first."
+                )
+            image.load()
+            return _upright(as_rgb(image), image.getexif().get(_ORIENTATION_TAG, 1), size)
+    except FileNotFoundError as error:
+        raise CompNetError(f"{path} does not exist; check the path or remove it from its list.") from error
+    except IsADirectoryError as error:
+        raise CompNetError(f"{path} is a folder, not an image; give the files in it.") from error
+    except UnidentifiedImageError as error:
+        raise CompNetError(
+            f"{path} is not an image that can be read; replace it or remove it from its list."
+        ) from error
+    except (OSError, ValueError, SyntaxError, IndexError, TypeError, KeyError, EOFError, MemoryError) as error:
+        # Pillow's decoders raise all of these on damaged files.
+        reason = str(error) or type(error).__name__
+        raise CompNetError(f"{path} is damaged ({reason}); replace it or remove it from its list.") from error
+
+
+def _open_unchecked(path: Path) -> Image.Image:
+    # Pillow refuses more than 179 megapixels through a global; ours is the limit that counts.
+    with _open_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _upright(image: Image.Image, orientation: object, size: tuple[int, int] | None) -> Image.Image:
+    operations = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    operation = operations.get(orientation) if isinstance(orientation, int) else None
+    if operation is None:
+        return image
+    turned = image.transpose(operation)
+    return image if size is not None and image.size == size != turned.size else turned
+
+
+def as_rgb(image: Image.Image | np.ndarray | Any) -> Image.Image:
+    """Any image in memory as a PIL image in RGB.
+
+    Args:
+        image: a PIL image of any mode, or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] (alpha last) of uint8,
+            uint16 (0..65535), bool, or floats in 0..1. The EXIF orientation of a PIL image is left alone.
+
+    Raises:
+        CompNetError: if the shape, the type or the range is none of these.
+    """
+    if isinstance(image, np.ndarray):
+        return as_rgb(_array_to_pil(image))
+    if not isinstance(image, Image.Image):
+        raise CompNetError(f"An image must be a file name, a PIL image or a numpy array, not {type(image).__name__}.")
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_deep_to_uint8(np.asarray(image))).convert("RGB")
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        backdrop = Image.new("RGBA", layer.size, (*NEUTRAL, 255))
+        return Image.alpha_composite(backdrop, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep_to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """One channel of more than 8 bits: 16-bit integers over their full range, others over the range they use."""
+    values = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    highest = float(values.max(initial=0.0))
+    if pixels.dtype == np.uint16:
+        full = 65535.0
+    elif np.issubdtype(pixels.dtype, np.floating) and highest <= 1.0:
+        full = 1.0
+    else:
+        full = next((limit for limit in (255.0, 65535.0) if highest <= limit), highest)
+    return np.clip(np.rint(values * (255.0 / full)), 0, 255).astype(np.uint8)
+
+
+def _array_to_pil(array: np.ndarray) -> Image.Image:
+    shape = "x".join(map(str, array.shape))
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        hint = " (channels come last: transpose it)" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
+        raise CompNetError(f"An image array must be H x W, H x W x 3 or H x W x 4, not {shape}{hint}.")
+    if array.size == 0:
+        raise CompNetError(f"An image array must not be empty, but its shape is {shape}.")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype == np.uint16:
+        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    elif np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all() or array.min() < 0.0 or array.max() > 1.0:
+            raise CompNetError("A floating-point image must hold values in 0..1; scale it, or use uint8 for 0..255.")
+        array = np.rint(array * 255.0).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise CompNetError(f"An image array must be uint8, uint16 or floats in 0..1, not {array.dtype}; convert it.")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def load_mask(path: Path | str, *, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a segmentation mask as bool [H, W]: True where the file is not black.
+
+    Args:
+        path: an image file of one channel.
+        size: the (width, height) of its photograph; a mask of another size is scaled to it.
+
+    Raises:
+        CompNetError: as `load_image`.
+    """
+    image = ImageOps.grayscale(load_image(path))
+    if size is not None and image.size != size:
+        image = image.resize(size, Image.Resampling.NEAREST)
+    return np.asarray(image) > 0

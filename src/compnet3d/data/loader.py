@@ -1,0 +1,123 @@
+"""Samples as tensors for training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from compnet3d.data.augment import Augmentation
+from compnet3d.data.images import load_image
+from compnet3d.data.sample import Sample
+from compnet3d.data.transforms import Crop, InputSpec, View, make_view
+from compnet3d.errors import CompNetError
+
+CACHE_BYTES = 2 * 2**30
+
+
+class ViewDataset(Dataset[dict[str, torch.Tensor]]):
+    """One view per sample, as a dict of tensors.
+
+    An item is asked for by its index or by (epoch, index). All random numbers depend on (seed, epoch, index) alone, so
+    that a resumed run, or one with another number of workers, sees the same views. A plain index means epoch 0.
+
+    An item holds `image` uint8 [3, H, W]; `category` and `index` int64 []; `azimuth`, `elevation`, `theta`
+    (radians), `distance` (CAD units) and `focal` (pixels) float32 []; `principal` float32 [2] (pixels of the view);
+    `occluded` bool [H, W], the pixels that the augmentation's erasing covers.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        categories: Sequence[str],
+        spec: InputSpec,
+        crop: Crop = "oracle",
+        *,
+        augmentation: Augmentation | None = None,
+        mirror_categories: Collection[str] = frozenset(),
+        seed: int = 0,
+        cache: bool = False,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        """Prepare the views; no image is read yet.
+
+        Args:
+            samples: the objects.
+            categories: names in the order of the model's indices.
+            spec: the network's input.
+            crop: "oracle" or "box", as in `make_view`.
+            augmentation: random changes; none by default.
+            mirror_categories: names of those that may be mirrored.
+            seed: of the augmentation.
+            cache: keep decoded photographs in memory (per worker process) until `cache_bytes` are used.
+            cache_bytes: the limit.
+
+        Raises:
+            CompNetError: if a sample's category is not among `categories`.
+        """
+        self.samples = list(samples)
+        self.spec, self.crop, self.augmentation, self.seed = spec, crop, augmentation, seed
+        self.mirror_categories = frozenset(mirror_categories)
+        self._index = {name: i for i, name in enumerate(categories)}
+        unknown = sorted({s.category for s in self.samples} - set(self._index))
+        if unknown:
+            raise CompNetError(
+                f"The data has categories that the model does not know: {', '.join(unknown[:8])}; "
+                "leave them out or train with them."
+            )
+        self._cache: dict[str, np.ndarray] | None = {} if cache else None
+        self._cache_left = cache_bytes
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def view(self, index: int, epoch: int = 0) -> View:
+        """The view of one sample.
+
+        Raises:
+            CompNetError: naming the file, if its image cannot be read.
+        """
+        sample = self.samples[index]
+        rng = None
+        if self.augmentation is not None:
+            rng = np.random.default_rng((self.seed, epoch, index))
+        return make_view(
+            self._photograph(sample),
+            sample,
+            self.spec,
+            crop=self.crop,
+            augmentation=self.augmentation,
+            rng=rng,
+            mirror_allowed=sample.category in self.mirror_categories,
+        )
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self.samples):
+            raise IndexError(index)
+        view = self.view(index, epoch)
+        numbers = {name: getattr(view, name) for name in ("azimuth", "elevation", "theta", "distance", "focal")}
+        item: dict[str, Any] = {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}
+        item["image"] = torch.from_numpy(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
+        item["category"] = torch.tensor(self._index[self.samples[index].category])
+        item["principal"] = torch.tensor(view.principal, dtype=torch.float32)
+        item["occluded"] = torch.from_numpy(view.covered)
+        item["index"] = torch.tensor(index)
+        return item
+
+    def _photograph(self, sample: Sample) -> Image.Image:
+        if self._cache is None:
+            return load_image(sample.image, size=(sample.width, sample.height))
+        key = str(sample.image)
+        if key in self._cache:
+            return Image.fromarray(self._cache[key])
+        image = load_image(sample.image, size=(sample.width, sample.height))
+        needed = image.width * image.height * 3
+        if needed <= self._cache_left:
+            self._cache[key] = np.asarray(image)
+            self._cache_left -= needed
+        return image

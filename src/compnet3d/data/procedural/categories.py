@@ -1,0 +1,87 @@
+"""The table of built-in categories; beyond them the shape grammar goes on for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from numpy.random import Generator
+
+from compnet3d.data.procedural import appliances, furniture, grammar, tools, vehicles
+from compnet3d.data.procedural.parts import Part
+from compnet3d.data.symmetry import Symmetry
+
+Builder = Callable[[Generator], Part]
+
+
+@dataclass(frozen=True)
+class Category:
+    """A kind of object.
+
+    Attributes:
+        name: as in file names.
+        build: makes one instance (not yet normalised) from random numbers.
+        symmetry: what holds for every instance's shape.
+    """
+
+    name: str
+    build: Builder
+    symmetry: Symmetry
+
+    def instance(self, rng: Generator) -> Part:
+        """One instance: centred, unit diagonal, front towards -y, z up."""
+        return self.build(rng).normalised()
+
+
+_MIRROR = Symmetry(order=1, mirror=True)
+_LOPSIDED = Symmetry(order=1, mirror=False)
+_ROUND = Symmetry(order=0, mirror=True)
+_HALF_TURN = Symmetry(order=2, mirror=True)
+
+# the order matters: `--categories N` takes the first N, the first 24 make the quickstart
+BUILTIN: tuple[Category, ...] = (
+    Category("car", vehicles.car, _MIRROR),
+    Category("chair", furniture.chair, _MIRROR),
+    Category("aeroplane", vehicles.aeroplane, _MIRROR),
+    Category("teapot", tools.teapot, _MIRROR),
+    Category("laptop", appliances.laptop, _MIRROR),
+    Category("hammer", tools.hammer, _MIRROR),
+    Category("sofa", furniture.sofa, _MIRROR),
+    Category("motorbike", vehicles.motorbike, _MIRROR),
+    Category("bottle", tools.bottle, _ROUND),
+    Category("bus", vehicles.bus, _MIRROR),
+    Category("tv", appliances.tv, _MIRROR),
+    Category("boat", vehicles.boat, _MIRROR),
+    Category("bed", furniture.bed, _MIRROR),
+    Category("power_drill", tools.power_drill, _MIRROR),
+    Category("watering_can", tools.watering_can, _MIRROR),
+    Category("helicopter", vehicles.helicopter, _MIRROR),
+    Category("desk", furniture.desk, _LOPSIDED),
+    Category("iron", tools.iron, _MIRROR),
+    Category("mug", tools.mug, _MIRROR),
+    Category("dining_table", furniture.dining_table, _HALF_TURN),
+    Category("washing_machine", appliances.washing_machine, _LOPSIDED),
+    Category("train", vehicles.train, _MIRROR),
+    Category("desk_lamp", furniture.desk_lamp, _MIRROR),
+    Category("pan", tools.pan, _MIRROR),
+    Category("camera", appliances.camera, _LOPSIDED),
+    Category("bench", furniture.bench, _MIRROR),
+    Category("toaster", appliances.toaster, _MIRROR),
+    Category("truck", vehicles.truck, _MIRROR),
+    Category("bookshelf", furniture.bookshelf, _LOPSIDED),
+    Category("microwave", appliances.microwave, _LOPSIDED),
+    Category("vase", tools.vase, _ROUND),
+)
+
+
+def category(index: int) -> Category:
+    """Category number `index` (0-based): a built-in one, or one that the shape grammar defines for that number."""
+    if index < len(BUILTIN):
+        return BUILTIN[index]
+    genes = grammar.genome(index)
+    return Category(f"shape{index + 1:04d}", genes.build, Symmetry(order=1, mirror=genes.mirror))
+
+
+def category_names(count: int) -> list[str]:
+    """Names of the first `count` categories, in order."""
+    return [category(i).name for i in range(count)]

@@ -1,0 +1,126 @@
+"""Colours and solid textures: functions of a point in the object frame, so no surface coordinates are needed.
+
+Palettes do not depend on the category: colour says nothing about what an object is.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
+
+from compnet3d.data.procedural.parts import Role
+
+Floats = npt.NDArray[np.float32]
+KINDS = ("plain", "stripes", "checks", "noise", "wood")
+
+
+@dataclass(frozen=True)
+class Material:
+    """A surface.
+
+    Attributes:
+        kind: one of `KINDS`.
+        colours: float32 [2, 3], RGB in [0, 1], mixed by the pattern.
+        waves: float32 [3, 3], spatial frequencies in radians per unit length.
+        phase: float32 [3], radians.
+        gloss: strength of highlights in [0, 1].
+        shininess: exponent of highlights.
+    """
+
+    kind: str
+    colours: Floats
+    waves: Floats
+    phase: Floats
+    gloss: float
+    shininess: float
+
+    def albedo(self, points: Floats) -> Floats:
+        """Colours [N, 3] at points [N, 3]."""
+        if self.kind == "plain":
+            return np.broadcast_to(self.colours[0], points.shape)
+        share = self._pattern(points)[:, None]
+        mixed: Floats = self.colours[0] + share * (self.colours[1] - self.colours[0])
+        return mixed
+
+    def _pattern(self, points: Floats) -> Floats:
+        angle = points @ self.waves.T + self.phase
+        if self.kind == "stripes":
+            return _hard(np.sin(angle[:, 0]))
+        if self.kind == "checks":
+            return _hard(np.sin(angle[:, 0]) * np.sin(angle[:, 1]))
+        if self.kind == "noise":
+            warped = np.sin(angle + 1.7 * np.sin(1.3 * angle[:, [1, 2, 0]]))
+            noise: Floats = 0.5 + 0.5 * np.clip(warped.sum(axis=1) / 1.8, -1, 1)
+            return noise
+        rings = np.hypot(angle[:, 0], angle[:, 1]) + 0.6 * np.sin(0.5 * angle[:, 2])
+        grain: Floats = 0.5 + 0.5 * np.sin(rings)
+        return grain
+
+
+def _hard(wave: Floats) -> Floats:
+    hard: Floats = np.clip(0.5 + 3 * wave, 0, 1)
+    return hard
+
+
+def random_colour(rng: Generator, value: tuple[float, float] = (0.25, 0.95), grey: float = 0.28) -> Floats:
+    """A colour of any hue; with probability `grey` nearly without colour."""
+    saturation = rng.uniform(0.0, 0.14) if rng.random() < grey else rng.uniform(0.25, 0.9)
+    return np.array(colorsys.hsv_to_rgb(rng.random(), saturation, rng.uniform(*value)), dtype=np.float32)
+
+
+def random_material(rng: Generator, colour: Floats, *, patterned: float = 0.4, scale: float = 1.0) -> Material:
+    """A material with a main colour; with probability `patterned` it has a texture.
+
+    Args:
+        rng: random numbers.
+        colour: RGB [3].
+        patterned: probability of anything but plain.
+        scale: size of the pattern relative to an object of unit diagonal.
+    """
+    kind = str(rng.choice(KINDS[1:])) if rng.random() < patterned else "plain"
+    if kind in ("noise", "wood") or rng.random() < 0.5:
+        other = np.clip(colour * rng.uniform(0.5, 0.85) if rng.random() < 0.6 else colour * 1.35 + 0.05, 0, 1)
+    else:
+        other = random_colour(rng)
+    directions = np.linalg.qr(rng.normal(size=(3, 3)))[0] if rng.random() < 0.5 else np.eye(3)[rng.permutation(3)]
+    low, high = (8.0, 22.0) if kind == "noise" else (22.0, 60.0)
+    waves = directions * rng.uniform(low, high) / scale
+    if kind == "wood":
+        waves = directions * np.array([[90.0], [60.0], [14.0]]) * rng.uniform(0.6, 1.2) / scale
+    gloss = float(rng.uniform(0.0, 0.25) if rng.random() < 0.5 else rng.uniform(0.25, 0.8))
+    return Material(
+        kind=kind,
+        colours=np.stack([colour, other]).astype(np.float32),
+        waves=waves.astype(np.float32),
+        phase=rng.uniform(0, 2 * np.pi, 3).astype(np.float32),
+        gloss=gloss,
+        shininess=float(rng.uniform(8, 60)),
+    )
+
+
+def random_palette(rng: Generator) -> dict[Role, Material]:
+    """A material for every role of one instance; now and then a role gets an unusual colour."""
+    main = random_colour(rng)
+    accent = random_colour(rng, (0.5, 0.95), grey=0.1)
+    second = random_colour(rng) if rng.random() < 0.6 else np.clip(main * rng.uniform(0.55, 1.4), 0, 1)
+    usual = {
+        Role.MAIN: main,
+        Role.SECOND: second.astype(np.float32),
+        Role.ACCENT: accent,
+        Role.DARK: random_colour(rng, (0.05, 0.28), grey=0.7),
+        Role.LIGHT: random_colour(rng, (0.65, 1.0), grey=0.75),
+        Role.GLASS: random_colour(rng, (0.1, 0.45), grey=0.5),
+    }
+    palette = {}
+    for role, colour in usual.items():
+        if rng.random() < 0.12:
+            colour = random_colour(rng)
+        patterned = {Role.MAIN: 0.4, Role.SECOND: 0.4, Role.ACCENT: 0.25}.get(role, 0.08)
+        palette[role] = random_material(rng, colour, patterned=patterned)
+    glass = palette[Role.GLASS]
+    palette[Role.GLASS] = Material("plain", glass.colours, glass.waves, glass.phase, 0.9, 60.0)
+    return palette

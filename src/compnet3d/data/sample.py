@@ -1,0 +1,109 @@
+"""One annotated object on disk, and the split of a training list into training and calibration samples."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from compnet3d.errors import CompNetError
+
+# "car01_022_090": a turntable photograph named OBJECT_ELEVATION_AZIMUTH in whole degrees (ETH-80).
+_TURNTABLE_NAME = re.compile(r"(?P<instance>[A-Za-z][A-Za-z-]*\d{1,4})_\d{3}_\d{3}")
+# "car_i012_v03": a rendered view named CATEGORY_iINSTANCE_vVIEW (the procedural data and `data render`).
+_RENDERED_NAME = re.compile(r"(?P<instance>.+_i\d+)_v\d+")
+# "n02958343_1234": an ImageNet photograph; every image shows an object of its own.
+_IMAGENET_NAME = re.compile(r"n\d{8}_.*")
+
+
+def parse_instance(name: str) -> str | None:
+    """The physical object that an image name tells, or None where each image shows its own.
+
+    Three rules, in this order: ImageNet names (`n` + 8 digits + `_...`) tell none; `OBJECT_EEE_AAA` (letters and a
+    number, then elevation and azimuth in three digits each) tells `OBJECT`; `NAME_iNUMBER_vNUMBER` tells
+    `NAME_iNUMBER`. Any other name tells none.
+
+    >>> parse_instance("car01_022_090"), parse_instance("car_i012_v03"), parse_instance("n02958343_1234")
+    ('car01', 'car_i012', None)
+    """
+    if _IMAGENET_NAME.fullmatch(name):
+        return None
+    match = _TURNTABLE_NAME.fullmatch(name) or _RENDERED_NAME.fullmatch(name)
+    return match["instance"] if match else None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One annotated object.
+
+    Angles are radians: azimuth and theta in [0, 2 pi), elevation in (-pi, pi]. `distance` is in CAD units, `focal`
+    (viewport * focal) and all coordinates in pixels of the image, column first, with the origin at the top-left
+    corner of the top-left pixel. `bbox` is (x1, y1, x2, y2); `width` and `height` are those the annotation states.
+    """
+
+    image: Path
+    category: str
+    name: str
+    azimuth: float
+    elevation: float
+    theta: float
+    distance: float
+    focal: float
+    principal: tuple[float, float]
+    bbox: tuple[float, float, float, float]
+    width: int
+    height: int
+    cad_index: int = 1
+    mask: Path | None = None
+    instance: str | None = None
+    object_index: int = 0
+
+    @property
+    def key(self) -> str:
+        """Unique within a data set: `category/name#object_index`."""
+        return f"{self.category}/{self.name}#{self.object_index}"
+
+
+def split_calibration(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
+    """Hold out a part of the training samples: `(train, calibration)`, each in the given order.
+
+    Whole instances are held out where names tell instances apart, whole images elsewhere, so that no object is on
+    both sides. Per category, `fraction` of the instances (at least one, never all) is drawn from `seed` and the
+    category's name alone, whatever the order of the samples. A category with one instance is split by image instead,
+    and one with a single image stays in the training part.
+
+    Args:
+        samples: the training list.
+        fraction: of the instances, in [0, 1); 0 holds out nothing.
+        seed: of the draw.
+
+    Raises:
+        CompNetError: if the fraction is out of range.
+    """
+    if not 0.0 <= fraction < 1.0:
+        raise CompNetError(f"The calibration fraction must be in [0, 1), not {fraction}; try 0.15.")
+    if fraction == 0.0:
+        return list(samples), []
+    by_category: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_category.setdefault(sample.category, []).append(sample)
+    held_out: set[tuple[str, str]] = set()
+    for category, members in by_category.items():
+        groups = {s.instance or s.name for s in members}
+        by_image = len(groups) == 1
+        names = sorted({s.name for s in members} if by_image else groups)
+        count = min(max(1, round(fraction * len(names))), len(names) - 1)
+        rng = np.random.default_rng([seed, zlib.crc32(category.encode())])
+        chosen = [names[i] for i in rng.permutation(len(names))[:count]]
+        if by_image:
+            held_out.update((category, name) for name in chosen)
+        else:
+            kept = {s.name for s in members if (s.instance or s.name) in chosen}
+            held_out.update((category, name) for name in kept)
+    train = [s for s in samples if (s.category, s.name) not in held_out]
+    calibration = [s for s in samples if (s.category, s.name) in held_out]
+    return train, calibration

@@ -1,0 +1,469 @@
+"""Views: the network's input cut out of a photograph by one similarity transform, with the pose kept true.
+
+A view is made by scaling by s, mirroring, turning by t and shifting the photograph in one resampling. For a pinhole
+camera each of these has an exact effect on the annotation: the focal length is multiplied by s, the principal point
+moves with the pixels, turning the picture counter-clockwise adds t to theta, and mirroring maps A to 2 pi - A and T to
+-T. The network's camera has one constant focal length, so a focal length of s f at distance d is told as the distance
+d' = spec.focal d / (s f), which looks the same up to perspective (exactly so where the two focal lengths agree).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from compnet3d.data.augment import Augmentation, GeometricDraw, augment_pixels
+from compnet3d.data.images import load_mask
+from compnet3d.data.sample import Sample
+from compnet3d.errors import CompNetError
+
+Crop = Literal["oracle", "box"]
+Border = Literal["constant", "reflect"]
+_TWO_PI = 2.0 * math.pi
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The network's input and its canonical camera.
+
+    Attributes:
+        height, width: of the input, in pixels.
+        focal: of the canonical camera, in pixels; its principal point is the centre.
+        distance: of the object from that camera after the oracle crop, in CAD units.
+        box_fill: longest side of the bounding box over min(height, width) after the oracle crop, on average over the
+            training samples; a box crop scales each object to it.
+        fill: RGB colour of what lies outside the photograph.
+        border: "constant" shows `fill` out there; "reflect" continues the photograph mirrored, so that straight dark
+            edges do not tell the network how far it was turned.
+    """
+
+    height: int
+    width: int
+    focal: float
+    distance: float
+    box_fill: float
+    fill: tuple[int, int, int] = (0, 0, 0)
+    border: Border = "constant"
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "focal", "distance", "box_fill"):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value <= 0:
+                raise ValueError(f"InputSpec.{name} must be positive, not {value}")
+        if len(self.fill) != 3 or not all(0 <= c <= 255 for c in self.fill):
+            raise ValueError(f"InputSpec.fill must be three numbers in 0..255, not {self.fill}")
+        if self.border not in ("constant", "reflect"):
+            raise ValueError(f"InputSpec.border must be 'constant' or 'reflect', not {self.border!r}")
+        object.__setattr__(self, "fill", tuple(int(c) for c in self.fill))
+
+    @classmethod
+    def fitted(cls, samples: Sequence[Sample], height: int, width: int, fill: float = 0.7) -> InputSpec:
+        """The spec whose oracle crop makes the objects as large as wanted.
+
+        Args:
+            samples: the training samples, at least one.
+            height: of the input.
+            width: of the input.
+            fill: wanted mean of the bounding box's longest side over min(height, width).
+        """
+        if not samples:
+            raise CompNetError("The input size cannot be fitted without training samples; check the lists.")
+        distance = float(np.median([s.distance for s in samples]))
+        # Longest side of each box for a camera of focal length 1 at distance 1.
+        extent = float(np.mean([longest_side(s.bbox) * s.distance / s.focal for s in samples]))
+        focal = fill * min(height, width) * distance / extent
+        return cls(height=height, width=width, focal=focal, distance=distance, box_fill=fill)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The principal point of the canonical camera, (u, v)."""
+        return self.width / 2, self.height / 2
+
+
+@dataclass(frozen=True)
+class View:
+    """A network input with its annotation in the canonical camera.
+
+    Attributes:
+        image: uint8 [H, W, 3].
+        azimuth, elevation, theta: radians; azimuth and theta in [0, 2 pi).
+        distance: CAD units, for the focal length `focal`.
+        principal: where the object's origin projects, in pixels of the view.
+        focal: of the canonical camera, in pixels.
+        mirrored: whether the view shows the photograph mirrored.
+        rotation: how far the content was turned counter-clockwise, radians.
+        scale: view pixels per source pixel.
+        matrix: float64 [2, 3], view pixel (u, v, 1) to source pixel.
+        source_size: (width, height) of the photograph in pixels of `matrix`.
+        covered: pixels that the augmentation's erasing hides, bool [H, W].
+    """
+
+    image: np.ndarray
+    azimuth: float
+    elevation: float
+    theta: float
+    distance: float
+    principal: tuple[float, float]
+    focal: float
+    mirrored: bool
+    rotation: float
+    scale: float
+    matrix: np.ndarray
+    source_size: tuple[int, int]
+    covered: np.ndarray
+
+    def valid(self) -> np.ndarray:
+        """Which pixels of the view show the photograph rather than the fill, bool [H, W]."""
+        height, width = self.image.shape[:2]
+        v, u = np.mgrid[0:height, 0:width] + 0.5
+        x, y = transform_points(self.matrix, np.stack([u, v], axis=-1)).transpose(2, 0, 1)
+        return (x >= 0) & (x < self.source_size[0]) & (y >= 0) & (y < self.source_size[1])
+
+
+def make_view(
+    image: Image.Image,
+    sample: Sample,
+    spec: InputSpec,
+    *,
+    crop: Crop,
+    augmentation: Augmentation | None = None,
+    rng: np.random.Generator | None = None,
+    mirror_allowed: bool = False,
+    rotation: float = 0.0,
+) -> View:
+    """Cut a view of one object out of its photograph.
+
+    `crop="oracle"` puts the true principal point at the centre and brings the object to `spec.distance` (this uses
+    ground truth: report it as such). `crop="box"` puts the bounding box's centre at the centre and scales its longest
+    side to `spec.box_fill`.
+
+    Args:
+        image: the photograph in RGB. If its size is not the annotated one, the annotation is scaled to it.
+        sample: the object.
+        spec: the network's input.
+        crop: see above.
+        augmentation: random changes; none by default.
+        rng: required with `augmentation`.
+        mirror_allowed: whether the augmentation may mirror (mirror-symmetric categories only).
+        rotation: turn the content counter-clockwise by this many radians, beside the augmentation's own.
+
+    Raises:
+        CompNetError: if the photograph's proportions are not the annotated ones.
+    """
+    sample = match_image_size(sample, image.size)
+    draw = GeometricDraw()
+    if augmentation is not None:
+        if rng is None:
+            raise ValueError("an augmentation needs a random generator")
+        draw = augmentation.draw_geometry(rng, mirror_allowed)
+    forward, scale = view_matrix(sample, spec, crop, draw, rotation)
+    matrix = invert_affine(forward)
+    pixels = warp_image(image, matrix, (spec.width, spec.height), scale, spec.fill, border=spec.border)
+    covered = np.zeros(pixels.shape[:2], dtype=bool)
+    if augmentation is not None and rng is not None:
+        pixels, covered = augment_pixels(pixels, augmentation, rng)
+    turn = draw.rotation + rotation
+    azimuth, theta = (-sample.azimuth, -sample.theta) if draw.mirror else (sample.azimuth, sample.theta)
+    u, v = transform_points(forward, np.array(sample.principal))
+    return View(
+        image=pixels,
+        azimuth=azimuth % _TWO_PI,
+        elevation=sample.elevation,
+        theta=(theta + turn) % _TWO_PI,
+        distance=spec.focal * sample.distance / (sample.focal * scale),
+        principal=(float(u), float(v)),
+        focal=spec.focal,
+        mirrored=draw.mirror,
+        rotation=turn,
+        scale=scale,
+        matrix=matrix,
+        source_size=image.size,
+        covered=covered,
+    )
+
+
+def view_matrix(
+    sample: Sample, spec: InputSpec, crop: Crop, draw: GeometricDraw, rotation: float = 0.0
+) -> tuple[np.ndarray, float]:
+    """The similarity from source pixels to view pixels, float64 [2, 3], and its scale."""
+    if crop == "oracle":
+        anchor = np.array(sample.principal)
+        scale = (spec.focal / spec.distance) / (sample.focal / sample.distance)
+    elif crop == "box":
+        anchor, scale = _box_anchor(sample.bbox, spec)
+    else:
+        raise CompNetError(f"Unknown crop {crop!r}; choose 'oracle' or 'box'.")
+    scale *= draw.scale
+    linear = scale * rotation_matrix(draw.rotation + rotation)
+    if draw.mirror:
+        linear = linear @ np.diag([-1.0, 1.0])
+    size = min(spec.height, spec.width)
+    target = np.array(spec.centre) + size * np.array(draw.shift)
+    return np.concatenate([linear, (target - linear @ anchor)[:, None]], axis=1), scale
+
+
+def _box_anchor(bbox: tuple[float, float, float, float], spec: InputSpec) -> tuple[np.ndarray, float]:
+    """Centre of a box, and the scale that brings its longest side to `spec.box_fill`."""
+    x1, y1, x2, y2 = bbox
+    return np.array([(x1 + x2) / 2, (y1 + y2) / 2]), spec.box_fill * min(spec.height, spec.width) / longest_side(bbox)
+
+
+@dataclass(frozen=True)
+class BoxCrop:
+    """A network input cut from an image without annotation.
+
+    Attributes:
+        image: uint8 [H, W, 3].
+        scale: view pixels per image pixel.
+        matrix: float64 [2, 3], view pixel to image pixel.
+    """
+
+    image: np.ndarray
+    scale: float
+    matrix: np.ndarray
+
+
+def crop_box(image: Image.Image, box: Sequence[float] | None, spec: InputSpec) -> BoxCrop:
+    """Cut out the object in a box as `crop="box"` does; without a box, fit the whole image into the input.
+
+    Args:
+        image: RGB.
+        box: (x1, y1, x2, y2) in pixels, may reach beyond the image.
+        spec: the network's input.
+
+    Raises:
+        CompNetError: if the box is empty or not four finite numbers.
+    """
+    if box is None:
+        anchor = np.array([image.width / 2, image.height / 2])
+        scale = min(spec.width / image.width, spec.height / image.height)
+    else:
+        if len(box) != 4 or not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
+            raise CompNetError(f"the box {tuple(box)} is empty; give x1 y1 x2 y2 in pixels with x1 < x2 and y1 < y2")
+        anchor, scale = _box_anchor((float(box[0]), float(box[1]), float(box[2]), float(box[3])), spec)
+    offset = anchor - np.array(spec.centre) / scale
+    matrix = np.array([[1 / scale, 0.0, offset[0]], [0.0, 1 / scale, offset[1]]])
+    size = (spec.width, spec.height)
+    return BoxCrop(warp_image(image, matrix, size, scale, spec.fill, border=spec.border), scale, matrix)
+
+
+def rotation_matrix(angle: float) -> np.ndarray:
+    """Turns pixel coordinates (v downwards) so that the picture turns counter-clockwise on screen, [2, 2]."""
+    c, s = math.cos(angle), math.sin(angle)
+    return np.array([[c, s], [-s, c]])
+
+
+def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Apply an affine map [2, 3] to points [..., 2]."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def invert_affine(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of an affine map [2, 3]."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.concatenate([linear, -(linear @ matrix[:, 2])[:, None]], axis=1)
+
+
+def longest_side(bbox: tuple[float, float, float, float]) -> float:
+    """The longer side of (x1, y1, x2, y2)."""
+    return max(bbox[2] - bbox[0], bbox[3] - bbox[1])
+
+
+def warp_image(
+    image: Image.Image,
+    matrix: np.ndarray,
+    size: tuple[int, int],
+    scale: float,
+    fill: tuple[int, int, int] = (0, 0, 0),
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+    border: Border = "constant",
+) -> np.ndarray:
+    """Resample a photograph, with anti-aliasing where it shrinks.
+
+    Args:
+        image: RGB or L.
+        matrix: float64 [2, 3], output pixel to source pixel (centres at +0.5).
+        size: (width, height) of the output.
+        scale: output pixels per source pixel.
+        fill: colour outside the source; for an image in L its first number counts.
+        resample: `Image.Resampling.NEAREST` for masks.
+        border: see `InputSpec`.
+
+    Returns:
+        uint8 [height, width, 3], or [height, width] for an image in L.
+    """
+    if resample != Image.Resampling.NEAREST:
+        image, matrix = _shrink_source(image, matrix, size, scale)
+    if border == "reflect":
+        image, matrix = _reflect_source(image, matrix, size)
+    colour = fill if image.mode == "RGB" else fill[0]
+    data = tuple(matrix.reshape(-1).tolist())
+    warped = image.transform(size, Image.Transform.AFFINE, data, resample, fillcolor=colour)
+    return np.asarray(warped)
+
+
+def _shrink_source(
+    image: Image.Image, matrix: np.ndarray, size: tuple[int, int], scale: float
+) -> tuple[Image.Image, np.ndarray]:
+    """Box-filter the used part of the source by a whole factor, and adapt the matrix to the smaller source."""
+    factor = int(1.0 / scale + 0.3)
+    if factor < 2:
+        return image, matrix
+    low, high = _source_window(matrix, size, margin=2 * factor)
+    left, top = (int(x) // factor * factor for x in np.maximum(low, 0))
+    right, bottom = (int(min(x, limit)) for x, limit in zip(high, image.size, strict=True))
+    if right <= left or bottom <= top:
+        return image, matrix
+    small = image.reduce(factor, box=(left, top, right, bottom))
+    # The last cell of a row averages fewer pixels but stands for a whole one, so that this map is exact elsewhere.
+    return small, (matrix - np.array([[0.0, 0.0, left], [0.0, 0.0, top]])) / factor
+
+
+def _source_window(matrix: np.ndarray, size: tuple[int, int], margin: int) -> tuple[np.ndarray, np.ndarray]:
+    """The box of source pixels that an output of this size shows: (left, top) and (right, bottom), int64 [2] each."""
+    corners = transform_points(matrix, np.array([(x, y) for x in (0, size[0]) for y in (0, size[1])], dtype=float))
+    corners = np.clip(corners, -1e9, 1e9)
+    return np.floor(corners.min(0)).astype(int) - margin, np.ceil(corners.max(0)).astype(int) + margin
+
+
+def _reflect_source(image: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
+    """Continue the source mirrored at its edges, as far as the output shows it (and at most two of its sizes)."""
+    low, high = _source_window(matrix, size, margin=2)
+    most = 2 * np.array(image.size)
+    before = np.clip(-low, 0, most)
+    after = np.clip(high - np.array(image.size), 0, most)
+    if not before.any() and not after.any():
+        return image, matrix
+    width, height = zip(before.tolist(), after.tolist(), strict=True)
+    pixels = np.asarray(image)
+    padded = np.pad(pixels, (height, width, (0, 0))[: pixels.ndim], mode="symmetric")
+    return Image.fromarray(padded), matrix + np.array([[0.0, 0.0, before[0]], [0.0, 0.0, before[1]]])
+
+
+def match_image_size(sample: Sample, size: tuple[int, int]) -> Sample:
+    """The annotation for an image of another size (a resized copy of the annotated one).
+
+    Raises:
+        CompNetError: if the proportions differ by more than two pixels or 1 %.
+    """
+    if size == (sample.width, sample.height):
+        return sample
+    x, y = size[0] / sample.width, size[1] / sample.height
+    scale = math.sqrt(x * y)
+    tolerance = max(2.0, 0.01 * max(size))
+    if abs(x / scale - 1.0) * size[0] > tolerance or abs(y / scale - 1.0) * size[1] > tolerance:
+        raise CompNetError(
+            f"{sample.image} is {size[0]} x {size[1]} pixels but its annotation says {sample.width} x "
+            f"{sample.height}; restore the image that was annotated."
+        )
+    x1, y1, x2, y2 = sample.bbox
+    return replace(
+        sample,
+        principal=(sample.principal[0] * x, sample.principal[1] * y),
+        bbox=(x1 * x, y1 * y, x2 * x, y2 * y),
+        focal=sample.focal * scale,
+        width=size[0],
+        height=size[1],
+    )
+
+
+@dataclass(frozen=True)
+class SourcePose:
+    """A pose in a photograph: angles in radians, distance for the photograph's focal length, principal in pixels."""
+
+    azimuth: float
+    elevation: float
+    theta: float
+    distance: float
+    principal: tuple[float, float]
+
+
+def view_to_source_pose(
+    view: View,
+    *,
+    azimuth: float,
+    elevation: float,
+    theta: float,
+    distance: float,
+    principal: tuple[float, float] | None = None,
+    source_focal: float,
+) -> SourcePose:
+    """The pose in the photograph that looks like a given pose in the view's canonical camera.
+
+    Args:
+        view: where the pose was predicted.
+        azimuth: of the predicted pose, radians.
+        elevation: likewise.
+        theta: likewise.
+        distance: likewise, CAD units.
+        principal: the predicted principal point in the view; the view's centre by default.
+        source_focal: focal length of the photograph in pixels, to tell the distance for. The picture of the projected
+            object does not depend on it, but for perspective; `view.focal / view.scale` keeps that too.
+    """
+    if principal is None:
+        principal = (view.image.shape[1] / 2, view.image.shape[0] / 2)
+    theta -= view.rotation
+    if view.mirrored:
+        azimuth, theta = -azimuth, -theta
+    u, v = transform_points(view.matrix, np.array(principal))
+    return SourcePose(
+        azimuth=azimuth % _TWO_PI,
+        elevation=elevation,
+        theta=theta % _TWO_PI,
+        distance=source_focal * view.scale * distance / view.focal,
+        principal=(float(u), float(v)),
+    )
+
+
+def rotate_sample_image(
+    image: Image.Image, sample: Sample, angle: float, *, border: Border = "reflect"
+) -> tuple[Image.Image, Sample]:
+    """A whole photograph turned about its centre, on a canvas that holds all of it, with the annotation turned too.
+
+    The new bounding box is that of the turned mask where the sample has one, else that of the ellipse inscribed in the
+    old box (the box of the turned corners would be far too large). The returned sample has no mask.
+
+    Args:
+        image: RGB, of the annotated size or a resized copy.
+        sample: the object.
+        angle: in degrees, counter-clockwise.
+        border: what fills the corners of the canvas, see `InputSpec`; black if constant.
+    """
+    sample = match_image_size(sample, image.size)
+    turn = rotation_matrix(math.radians(angle))
+    extent = np.abs(turn) @ np.array(image.size, dtype=float)
+    width, height = (max(1, math.ceil(x - 1e-9)) for x in extent)
+    offset = np.array([width / 2, height / 2]) - turn @ np.array([image.width / 2, image.height / 2])
+    forward = np.concatenate([turn, offset[:, None]], axis=1)
+    backward = invert_affine(forward)
+    turned = warp_image(image, backward, (width, height), 1.0, border=border)
+    u, v = transform_points(forward, np.array(sample.principal))
+    return Image.fromarray(turned), replace(
+        sample,
+        theta=(sample.theta + math.radians(angle)) % _TWO_PI,
+        principal=(float(u), float(v)),
+        bbox=_turned_bbox(sample, image.size, forward, (width, height)),
+        width=width,
+        height=height,
+        mask=None,
+    )
+
+
+def _turned_bbox(
+    sample: Sample, source_size: tuple[int, int], forward: np.ndarray, size: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    if sample.mask is not None:
+        layer = Image.fromarray(load_mask(sample.mask, size=source_size).astype(np.uint8) * 255)
+        mask = warp_image(layer, invert_affine(forward), size, 1.0, resample=Image.Resampling.NEAREST)
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if len(rows):
+            return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+    x1, y1, x2, y2 = sample.bbox
+    u, v = transform_points(forward, np.array([(x1 + x2) / 2, (y1 + y2) / 2]))
+    half = np.hypot(*(forward[:, :2] * np.array([(x2 - x1) / 2, (y2 - y1) / 2])).T)
+    return float(u - half[0]), float(v - half[1]), float(u + half[0]), float(v + half[1])

@@ -1,0 +1,104 @@
+"""Writing files so that nothing is lost or half-written: to a temporary name first, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from compnet3d.errors import CompNetError
+
+
+def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:
+    """Write a folder as a whole: `fill` writes into a temporary sibling, which then takes the folder's place.
+
+    An existing folder stays untouched until the new one is complete.
+
+    Raises:
+        CompNetError: if the disk is full or the place cannot be written; an earlier folder is still there.
+    """
+    folder = Path(folder)
+    temporary = folder.with_name(f".{folder.name}.new-{os.getpid()}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        fill(temporary)
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        old = _old_name(folder)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        temporary.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise CompNetError(_explain(error, folder)) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_folder(folder: str | Path) -> Path:
+    """The folder, put back from its old copy if a crash fell between the two renames of `write_folder`."""
+    folder = Path(folder)
+    old = _old_name(folder)
+    if not folder.exists() and old.exists():
+        old.rename(folder)
+    return folder
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file as a whole, creating its folder.
+
+    Raises:
+        CompNetError: if it cannot be written; an earlier file is still there.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, encoding="utf-8")
+        _flush(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CompNetError(_explain(error, path)) from None
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file as a whole (see `write_text`)."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        CompNetError: if it is missing or broken; the message names the file.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CompNetError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except ValueError as error:
+        raise CompNetError(f"{path}: is not valid JSON ({error}); restore it or make it again") from None
+
+
+def _old_name(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _explain(error: OSError, path: Path) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"{path}: no space left on the disk; free some and run again (what was there before is kept)"
+    return f"{path}: cannot be written ({error.strerror or error}); choose another place or fix its permissions"

@@ -1,0 +1,139 @@
+"""The cuboid a category is represented by: a box whose surface carries a regular lattice of vertices (section 3.1)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compnet3d.geometry.mesh import Mesh
+
+
+@dataclass(frozen=True)
+class CuboidMesh:
+    """A box with a lattice of segments[0] x segments[1] x segments[2] cells on its surface.
+
+    Attributes:
+        mesh: unique vertices and outward triangles.
+        bounds: lower and upper corner [2, 3].
+        segments: cells along x, y and z.
+        lattice_index: lattice coordinates of each vertex, int64 [V, 3], in 0 .. segments.
+        vertex_lookup: vertex number of each lattice point, int64 [nx + 1, ny + 1, nz + 1], -1 inside the box.
+    """
+
+    mesh: Mesh
+    bounds: Tensor
+    segments: tuple[int, int, int]
+    lattice_index: Tensor
+    vertex_lookup: Tensor
+
+    @property
+    def vertices(self) -> Tensor:
+        """Vertices [V, 3]."""
+        return self.mesh.vertices
+
+
+def cuboid_mesh(bounds: Tensor, vertex_count: int) -> CuboidMesh:
+    """Cover a box with about `vertex_count` vertices, as evenly spaced as the box allows.
+
+    Args:
+        bounds: lower and upper corner [2, 3], or the extents [3] of a box centred at the origin.
+        vertex_count: K, at least 8 (the corners).
+
+    Returns:
+        A cuboid whose vertex count is within 5 % of `vertex_count`, or the nearest that a lattice can have.
+    """
+    if bounds.shape == (3,):
+        bounds = torch.stack([-bounds / 2, bounds / 2])
+    if bounds.shape != (2, 3) or not bool((bounds[1] > bounds[0]).all()):
+        raise ValueError(f"bounds must be [2, 3] with upper > lower, or positive extents [3]; got {bounds.tolist()}")
+    if vertex_count < 8:
+        raise ValueError(f"a cuboid has at least 8 vertices, asked for {vertex_count}")
+    segments = choose_segments(tuple((bounds[1] - bounds[0]).tolist()), vertex_count)
+    return _build(bounds.float(), segments)
+
+
+def choose_segments(extents: tuple[float, ...], vertex_count: int) -> tuple[int, int, int]:
+    """Cells along each axis whose surface lattice has about `vertex_count` vertices and is most nearly isotropic.
+
+    A lattice of a x b x c cells has 2 (ab + bc + ca) + 2 vertices on its surface.
+    """
+    size = np.asarray(extents, dtype=np.float64)
+    # spacing h with 2 (xy + yz + zx) / h^2 = K, refined because thin axes cannot have less than one cell
+    spacing = np.geomspace(size.max() / (4 * vertex_count), size.max(), 4000)
+    cells = np.maximum(1.0, size / spacing[:, None])
+    ideal = cells[np.argmin(np.abs(_surface_vertices(cells) - vertex_count))]
+    ranges = [range(max(1, int(n * 0.7)), int(np.ceil(n * 1.4)) + 2) for n in ideal]
+    triples = np.array(list(itertools.product(*ranges)))
+    miss = np.abs(_surface_vertices(triples) - vertex_count) / vertex_count
+    stretch = np.abs(np.log(triples / ideal)).sum(axis=1)
+    near = miss <= max(0.05, float(miss.min()))
+    best = np.lexsort((miss, np.where(near, stretch, np.inf)))[0]
+    a, b, c = (int(n) for n in triples[best])
+    return a, b, c
+
+
+def _surface_vertices(cells: np.ndarray) -> np.ndarray:
+    a, b, c = cells[..., 0], cells[..., 1], cells[..., 2]
+    return 2 * (a * b + b * c + c * a) + 2
+
+
+def _build(bounds: Tensor, segments: tuple[int, int, int]) -> CuboidMesh:
+    counts = torch.tensor(segments)
+    lattice = torch.cartesian_prod(*(torch.arange(n + 1) for n in segments))
+    on_surface = ((lattice == 0) | (lattice == counts)).any(dim=1)
+    lookup = torch.full((len(lattice),), -1, dtype=torch.int64)
+    lookup[on_surface] = torch.arange(int(on_surface.sum()))
+    lookup = lookup.reshape(*(n + 1 for n in segments))
+    lattice = lattice[on_surface]
+    vertices = bounds[0] + (bounds[1] - bounds[0]) * (lattice / counts)
+    return CuboidMesh(Mesh(vertices, _outward_faces(lookup)), bounds, segments, lattice, lookup)
+
+
+def _outward_faces(lookup: Tensor) -> Tensor:
+    faces = []
+    for axis, upper in itertools.product(range(3), (False, True)):
+        # the other two axes in cyclic order, so that (second x third) points along +axis
+        sheet = lookup.movedim((axis, (axis + 1) % 3, (axis + 2) % 3), (0, 1, 2))[-1 if upper else 0]
+        a, b, c, d = sheet[:-1, :-1], sheet[1:, :-1], sheet[1:, 1:], sheet[:-1, 1:]
+        quads = torch.stack([a, b, c, d] if upper else [a, d, c, b], dim=-1).reshape(-1, 4)
+        faces += [quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]
+    return torch.cat(faces)
+
+
+@dataclass(frozen=True)
+class CuboidStack:
+    """The cuboids of all categories in one set of tensors, so that a batch may mix categories.
+
+    Attributes:
+        bounds: [Y, 2, 3].
+        segments: int64 [Y, 3].
+        vertex_lookup: all lookups, flattened one after the other, int64.
+        lookup_offset: where each category's lookup starts, int64 [Y].
+    """
+
+    bounds: Tensor
+    segments: Tensor
+    vertex_lookup: Tensor
+    lookup_offset: Tensor
+
+    @classmethod
+    def of(cls, cuboids: Sequence[CuboidMesh]) -> CuboidStack:
+        """Stack cuboids in the order of the categories."""
+        sizes = torch.tensor([0, *(c.vertex_lookup.numel() for c in cuboids)])
+        return cls(
+            bounds=torch.stack([c.bounds for c in cuboids]),
+            segments=torch.tensor([c.segments for c in cuboids], dtype=torch.int64),
+            vertex_lookup=torch.cat([c.vertex_lookup.reshape(-1) for c in cuboids]),
+            lookup_offset=sizes.cumsum(0)[:-1],
+        )
+
+    def to(self, device: torch.device | str) -> CuboidStack:
+        """Move to a device."""
+        return CuboidStack(
+            self.bounds.to(device), self.segments.to(device), self.vertex_lookup.to(device), self.lookup_offset.to(device)
+        )

@@ -1,0 +1,203 @@
+"""The vertex-contrastive losses of the paper, Eq. 2 to 5, as functions of tensors.
+
+Notation: f_k is an observed feature (a query), C_k the vertex feature it belongs to, C_y all vertex features of its
+category, B the background features. All features are unit vectors and every similarity is multiplied by kappa.
+
+Each function returns one value per query, - log of the equation's ratio. Padding lets queries of several images with
+different numbers of visible vertices share a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ContrastiveLoss:
+    """Eq. 5 and its two parts, each the mean over all queries (0 where there are none).
+
+    Attributes:
+        total: in_category + cross_category, each with its weight.
+        in_category: Eq. 2.
+        cross_category: Eq. 4.
+    """
+
+    total: Tensor
+    in_category: Tensor
+    cross_category: Tensor
+
+
+def in_category_loss(
+    observed: Tensor,
+    vertex: Tensor,
+    category_features: Tensor,
+    background_features: Tensor,
+    *,
+    kappa: float,
+    excluded: Tensor | None = None,
+    background_weight: float = 1.0,
+) -> Tensor:
+    """Eq. 2: contrast each observed feature with the other vertices of its category and with the background.
+
+    Args:
+        observed: f_k, unit vectors [..., Q, D].
+        vertex: k of each query, int64 [..., Q], in 0 .. K - 1.
+        category_features: C_y, unit vectors [..., K, D].
+        background_features: B, unit vectors [N_b, D]; N_b may be 0.
+        kappa: concentration of the von Mises-Fisher distribution, positive.
+        excluded: bool [..., Q, K], negatives to leave out (vertices near k, padding); k itself always stays.
+        background_weight: weight of each background term in the denominator; 1 in the paper, 0.005 in NOVUM, 0 leaves
+            the background out.
+
+    Returns:
+        - log L_in(k) for each query, [..., Q], non-negative.
+    """
+    logits = kappa * (observed @ category_features.transpose(-1, -2))
+    positive = logits.gather(-1, vertex[..., None])[..., 0]
+    if excluded is not None:
+        own = torch.nn.functional.one_hot(vertex, category_features.shape[-2]).bool()
+        logits = logits.masked_fill(excluded & ~own, -torch.inf)
+    denominator = logits.logsumexp(dim=-1)
+    if background_weight > 0 and len(background_features):
+        background = kappa * (observed @ background_features.transpose(-1, -2))
+        background = background.logsumexp(dim=-1) + math.log(background_weight)
+        denominator = torch.logaddexp(denominator, background)
+    return denominator - positive
+
+
+def cross_category_loss(
+    observed: Tensor,
+    positive_features: Tensor,
+    negative_features: Tensor,
+    negative_weight: Tensor,
+    *,
+    kappa: float,
+) -> Tensor:
+    """Eq. 4 (and Eq. 3 with weights of 0 and 1): contrast with vertices sampled from the other categories.
+
+    Args:
+        observed: f_k, unit vectors [Q, D].
+        positive_features: C_k of each query, unit vectors [Q, D].
+        negative_features: the sampled C_m, unit vectors [M, D]; M may be 0.
+        negative_weight: omega of each pair, [Q, M], non-negative; 0 for the query's own category and for categories
+            that are not contrasted. A row of zeros gives a loss of exactly 0.
+        kappa: concentration, positive.
+
+    Returns:
+        - log L_cross(k) for each query, [Q], non-negative.
+    """
+    positive = kappa * (observed * positive_features).sum(-1)
+    # log(0) = -inf drops a pair; a whole row of -inf must not reach logsumexp, whose gradient there is not a number,
+    # so the positive logit joins the row as a column
+    negative = kappa * (observed @ negative_features.T) + negative_weight.log()
+    return torch.cat([positive[:, None], negative], dim=1).logsumexp(dim=1) - positive
+
+
+def sample_vertices(offsets: Tensor, samples_per_category: int | None, generator: torch.Generator | None = None) -> Tensor:
+    """S(C_y) of Eq. 3: draw vertices uniformly and without replacement from every category.
+
+    Args:
+        offsets: where each category's vertices start in the flat bank, int64 [Y + 1].
+        samples_per_category: N; None or a number of at least K takes all vertices of a category.
+        generator: source of randomness, on the CPU.
+
+    Returns:
+        Flat vertex numbers, int64 [M], ordered by category.
+    """
+    counts = offsets.diff().tolist()
+    picks = []
+    for start, count in zip(offsets[:-1].tolist(), counts, strict=True):
+        if samples_per_category is None or samples_per_category >= count:
+            picks.append(torch.arange(count) + start)
+        else:
+            picks.append(torch.randperm(count, generator=generator)[:samples_per_category] + start)
+    return torch.cat(picks).to(offsets.device)
+
+
+def grouped_contrastive_loss(
+    observed: Tensor,
+    category: Tensor,
+    vertex: Tensor,
+    valid: Tensor,
+    *,
+    vertex_features: Tensor,
+    offsets: Tensor,
+    background_features: Tensor,
+    grouping_weights: Tensor,
+    sampled: Tensor,
+    kappa: float,
+    excluded: Tensor | None = None,
+    background_weight: float = 1.0,
+    in_weight: float = 1.0,
+    cross_weight: float = 1.0,
+) -> ContrastiveLoss:
+    """Eq. 5 over a batch of images: the mean over all visible vertices of Eq. 2 plus Eq. 4.
+
+    Args:
+        observed: f_k of each image's visible vertices, padded, [B, Q, D].
+        category: y of each image, int64 [B].
+        vertex: k of each query within its category, int64 [B, Q] (anything valid where padded).
+        valid: which queries are real, bool [B, Q].
+        vertex_features: the flat bank [sum of K, D].
+        offsets: int64 [Y + 1], where each category starts in it.
+        background_features: [N_b, D].
+        grouping_weights: omega [Y, Y], row = the image's category; the diagonal is ignored.
+        sampled: flat vertex numbers that serve as negatives (see `sample_vertices`), int64 [M].
+        kappa: concentration.
+        excluded: bool [B, Q, K_max], in-category negatives to leave out.
+        background_weight: see `in_category_loss`.
+        in_weight, cross_weight: weights of the two parts; a part of weight 0 is not computed.
+
+    Returns:
+        The loss and its parts, scalars.
+    """
+    count = valid.sum().clamp_min(1)
+    zero = observed.sum() * 0.0
+    in_category = cross_category = zero
+    if in_weight > 0:
+        own, padding = padded_category_features(vertex_features, offsets, category)
+        left_out = padding[:, None, :] if excluded is None else excluded | padding[:, None, :]
+        values = in_category_loss(
+            observed, vertex, own, background_features, kappa=kappa, excluded=left_out, background_weight=background_weight
+        )
+        in_category = values.masked_fill(~valid, 0.0).sum() / count
+    if cross_weight > 0:
+        queries, owner = observed[valid], category[:, None].expand_as(valid)[valid]
+        positive = vertex_features[(offsets[category][:, None] + vertex)[valid]]
+        sampled_category = torch.searchsorted(offsets, sampled, right=True) - 1
+        omega = grouping_weights.clone().fill_diagonal_(0)
+        # columns that no image of this batch contrasts with are not computed at all
+        wanted = omega[category.unique()].amax(dim=0) > 0
+        sampled, sampled_category = sampled[wanted[sampled_category]], sampled_category[wanted[sampled_category]]
+        weight = omega[owner][:, sampled_category]
+        values = cross_category_loss(queries, positive, vertex_features[sampled], weight, kappa=kappa)
+        cross_category = values.sum() / count
+    return ContrastiveLoss(in_weight * in_category + cross_weight * cross_category, in_category, cross_category)
+
+
+def padded_category_features(vertex_features: Tensor, offsets: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
+    """The vertex features of each image's category, padded to the largest K: [B, K, D] and the padding mask [B, K]."""
+    counts = offsets.diff()[category]
+    within = torch.arange(int(offsets.diff().max()), device=offsets.device)
+    padding = within >= counts[:, None]
+    index = (offsets[category][:, None] + within).masked_fill(padding, 0)
+    return vertex_features[index], padding
+
+
+def near_vertices(vertices: Tensor, vertex: Tensor, radius: float) -> Tensor:
+    """Near-vertex exclusion: which vertices of the category lie within `radius` of each query's vertex.
+
+    The paper contrasts with "distanced" vertices of the same object; neighbours look alike and would only add noise.
+
+    Args:
+        vertices: vertex positions [B, K, 3]; vertex: int64 [B, Q]; radius: in the units of the vertices.
+
+    Returns:
+        bool [B, Q, K], True within the radius (the vertex itself included).
+    """
+    positions = vertices.gather(1, vertex[..., None].expand(-1, -1, 3))
+    return torch.cdist(positions, vertices) < radius

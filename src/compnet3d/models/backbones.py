@@ -1,0 +1,282 @@
+"""Feature extractors Phi_w: an image becomes a map of unit feature vectors (section 3.1 and 4.3).
+
+Backbones come from transformers, from a local folder or a hub name; small ones are small configs of the same classes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, normalize
+
+from compnet3d.errors import CompNetError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Everything needed to build a feature extractor without its weights.
+
+    Attributes:
+        family: "resnet", "dinov2" or "vit".
+        architecture: keyword arguments of the family's transformers config class.
+        dimension: D, channels of the feature map.
+        upsampling: factor by which a transformer's token grid is refined (1 = the patch stride, as in the paper); a
+            ResNet always has the paper's two up-sampling layers and stride 8.
+        mean, std: normalisation of RGB values in 0 .. 1.
+        freeze_statistics: keep batch-norm statistics as loaded (pretrained ResNets).
+    """
+
+    family: str
+    architecture: dict[str, Any] = field(default_factory=dict)
+    dimension: int = 128
+    upsampling: int = 1
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    freeze_statistics: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """For config.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> BackboneConfig:
+        """From config.json."""
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+class FeatureExtractor(nn.Module):
+    """Phi_w: images to unit feature maps.
+
+    Attributes:
+        config: how it was built.
+        stride: pixels per feature cell.
+        amp: compute in bfloat16; on by default where the processor is faster for it.
+    """
+
+    stride: int
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.amp = bf16_is_fast()
+        self.backbone: Any = None  # set by the subclass: any transformers model of its family
+        self.register_buffer("mean", torch.tensor(config.mean).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).reshape(1, 3, 1, 1), persistent=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Unnormalised feature map [B, D, H/stride, W/stride] of normalised images."""
+        raise TypeError(f"{type(self).__name__} does not say how it computes features")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images to features.
+
+        Args:
+            images: RGB [B, 3, height, width], uint8 or float in 0 .. 1; height and width are multiples of the stride.
+
+        Returns:
+            Unit vectors, float32 [B, D, height / stride, width / stride].
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must have shape [B, 3, height, width], got {list(images.shape)}")
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
+            features = self.features(images)
+        return normalize(features.float(), dim=1)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters that no pretraining provides."""
+        return [p for name, p in self.named_parameters() if not name.startswith("backbone.")]
+
+
+class ResNetExtractor(FeatureExtractor):
+    """ResNet stages at strides 8, 16 and 32, joined by two up-sampling layers, stride 8 (section 4.3)."""
+
+    stride = 8
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config)
+        from transformers import ResNetBackbone, ResNetConfig
+
+        stages = {"out_features": ["stage2", "stage3", "stage4"]}
+        architecture = ResNetConfig(**{**config.architecture, **stages})
+        self.backbone = ResNetBackbone(architecture)
+        fine, middle, coarse = architecture.hidden_sizes[1:]
+        self.merge_middle = _merge(coarse + middle, middle)
+        self.merge_fine = _merge(middle + fine, fine)
+        self.projection = nn.Conv2d(fine, config.dimension, 1)
+
+    def features(self, images: Tensor) -> Tensor:
+        fine, middle, coarse = self.backbone(images).feature_maps
+        middle = self.merge_middle(torch.cat([_resize_like(coarse, middle), middle], dim=1))
+        fine = self.merge_fine(torch.cat([_resize_like(middle, fine), fine], dim=1))
+        return self.projection(fine)
+
+    def train(self, mode: bool = True) -> ResNetExtractor:
+        super().train(mode)
+        if self.config.freeze_statistics:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+
+class TransformerExtractor(FeatureExtractor):
+    """A vision transformer whose patch tokens are projected linearly to D (ViT and DINOv2), any input size.
+
+    With `upsampling` u > 1 each token yields u x u cells, so the stride is the patch size divided by u.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__(config)
+        if config.family == "dinov2":
+            from transformers import Dinov2Config, Dinov2Model
+
+            architecture = Dinov2Config(**config.architecture, attn_implementation=_attention())
+            self.backbone = Dinov2Model(architecture)
+        else:
+            from transformers import ViTConfig, ViTModel
+
+            architecture = ViTConfig(**config.architecture, attn_implementation=_attention())
+            self.backbone = ViTModel(architecture, add_pooling_layer=False)
+        self.patch = int(architecture.patch_size)
+        if self.patch % config.upsampling:
+            raise CompNetError(f"upsampling {config.upsampling} does not divide the patch size {self.patch}")
+        self.stride = self.patch // config.upsampling
+        self.projection = nn.Linear(architecture.hidden_size, config.dimension * config.upsampling**2)
+
+    def features(self, images: Tensor) -> Tensor:
+        height, width = images.shape[2] // self.patch, images.shape[3] // self.patch
+        # DINOv2 interpolates its position embedding by itself
+        options = {} if self.config.family == "dinov2" else {"interpolate_pos_encoding": True}
+        tokens = self.backbone(images, **options).last_hidden_state[:, 1:]
+        projected = self.projection(tokens).transpose(1, 2).unflatten(2, (height, width))
+        return nn.functional.pixel_shuffle(projected, self.config.upsampling)
+
+
+def bf16_is_fast() -> bool:
+    """Whether this machine multiplies bfloat16 matrices in hardware (AMX, AVX-512 BF16 or a GPU that can)."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe()) if probe is not None else False
+
+
+def build_extractor(config: BackboneConfig) -> FeatureExtractor:
+    """A feature extractor with random weights.
+
+    Raises:
+        CompNetError: if the family is unknown.
+    """
+    if config.family == "resnet":
+        extractor = ResNetExtractor(config)
+        for parameter in extractor.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return extractor
+    if config.family in ("dinov2", "vit"):
+        return TransformerExtractor(config)
+    raise CompNetError(f"backbone family {config.family!r} is unknown; use one of resnet, dinov2, vit")
+
+
+def load_extractor(source: str | Path, *, dimension: int = 128, upsampling: int = 1) -> FeatureExtractor:
+    """A feature extractor with a pretrained backbone.
+
+    Args:
+        source: a local folder in the transformers layout (config.json and model.safetensors) or a hub name.
+        dimension, upsampling: see `BackboneConfig`.
+
+    Raises:
+        CompNetError: if the source cannot be read or is of an unknown family.
+    """
+    from transformers import AutoConfig
+
+    try:
+        pretrained = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise CompNetError(
+            f"{source}: no backbone there ({str(error).splitlines()[0]}); give a folder with config.json and "
+            "model.safetensors, or a hub name that this machine can reach"
+        ) from None
+    family = str(pretrained.model_type)
+    mean, std = _normalisation(source, family)
+    config = BackboneConfig(
+        family=family,
+        architecture=_architecture(pretrained.to_dict()),
+        dimension=dimension,
+        upsampling=upsampling,
+        mean=mean,
+        std=std,
+        freeze_statistics=family == "resnet",
+    )
+    extractor = build_extractor(config)
+    extractor.backbone.load_state_dict(_pretrained_state(source, extractor.backbone))
+    return extractor
+
+
+def _pretrained_state(source: str | Path, backbone: Any) -> dict[str, Tensor]:
+    """The pretrained tensors of a backbone, read by its own class."""
+    from transformers.utils import logging
+
+    options: dict[str, Any] = {
+        "ResNetBackbone": {"out_features": ["stage2", "stage3", "stage4"]},
+        "ViTModel": {"add_pooling_layer": False},
+    }.get(type(backbone).__name__, {})
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # the classifier's tensors are expected to be left over
+    logging.disable_progress_bar()
+    try:
+        loaded, notes = type(backbone).from_pretrained(source, dtype=torch.float32, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CompNetError(f"{source}: cannot load the backbone's weights ({str(error).splitlines()[0]})") from None
+    finally:
+        logging.set_verbosity(verbosity)
+    if notes["missing_keys"]:
+        names = sorted(notes["missing_keys"])
+        raise CompNetError(f"{source}: the weights lack {len(names)} tensors of the backbone, such as {names[0]}")
+    return loaded.state_dict()
+
+
+def _architecture(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a transformers config that shapes the network: no labels, no bookkeeping."""
+    dropped = {"id2label", "label2id", "architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path"}
+    dropped |= {"model_type", "out_features", "out_indices", "stage_names", "num_labels", "_attn_implementation"}
+    return {key: value for key, value in config.items() if key not in dropped and value is not None}
+
+
+def _normalisation(source: str | Path, family: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and std from the folder's preprocessor_config.json, else the family's usual ones."""
+    path = Path(source) / "preprocessor_config.json"
+    if path.is_file():
+        values = json.loads(path.read_text())
+        if "image_mean" in values and "image_std" in values:
+            return tuple(values["image_mean"]), tuple(values["image_std"])
+    if family == "vit":
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    return IMAGENET_MEAN, IMAGENET_STD
+
+
+def _attention() -> str:
+    """On these sequence lengths plain matrix products beat torch's fused CPU kernel by a third in bfloat16."""
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+def _merge(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)
+    )
+
+
+def _resize_like(features: Tensor, reference: Tensor) -> Tensor:
+    return interpolate(features, size=reference.shape[-2:], mode="bilinear", align_corners=False)

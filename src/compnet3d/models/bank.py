@@ -1,0 +1,100 @@
+"""What is learned besides the feature extractor: vertex features, background features, grouping weights (Eq. 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+
+class VertexFeatureBank(nn.Module):
+    """Vertex features of all categories, the ring of background features and the grouping weights.
+
+    All state is in persistent buffers, takes no gradient and changes only through the explicit methods.
+
+    Attributes:
+        vertex_features: C, unit vectors [sum of K, D], the categories one after the other.
+        offsets: int64 [Y + 1], where each category starts.
+        background_features: B, unit vectors [N_b, D]; rows that were never filled are zero.
+        background_cursor: next row of the ring to be replaced, int64 scalar.
+        background_count: rows filled so far, int64 scalar.
+        grouping_weights: omega [Y, Y].
+    """
+
+    vertex_features: Tensor
+    offsets: Tensor
+    background_features: Tensor
+    background_cursor: Tensor
+    background_count: Tensor
+    grouping_weights: Tensor
+
+    def __init__(
+        self,
+        vertex_counts: Sequence[int],
+        dimension: int = 128,
+        background_size: int = 2560,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        offsets = torch.tensor([0, *vertex_counts]).cumsum(0)
+        categories = len(vertex_counts)
+        start = normalize(torch.randn(int(offsets[-1]), dimension, generator=generator), dim=-1)
+        self.register_buffer("vertex_features", start)
+        self.register_buffer("offsets", offsets)
+        self.register_buffer("background_features", torch.zeros(background_size, dimension))
+        self.register_buffer("background_cursor", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("background_count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("grouping_weights", 1 - torch.eye(categories))
+
+    @property
+    def categories(self) -> int:
+        """Y."""
+        return len(self.offsets) - 1
+
+    @property
+    def background(self) -> Tensor:
+        """The background features that have been filled, [<= N_b, D]."""
+        return self.background_features[: int(self.background_count)]
+
+    def category_features(self, category: int) -> Tensor:
+        """C_y, [K, D]."""
+        return self.vertex_features[int(self.offsets[category]) : int(self.offsets[category + 1])]
+
+    @torch.no_grad()
+    def update_vertices(self, vertex: Tensor, observed: Tensor, momentum: float) -> None:
+        """Eq. 6: C_k <- normalise(momentum C_k + (1 - momentum) mean of this batch's features of vertex k).
+
+        Args:
+            vertex: flat vertex numbers of the visible vertices, int64 [Q]; a vertex may appear several times.
+            observed: their features, unit vectors [Q, D].
+            momentum: sigma, in [0, 1]. Vertices that are not named keep their features.
+        """
+        observed = observed.to(self.vertex_features.dtype)
+        total = torch.zeros_like(self.vertex_features).index_add_(0, vertex, observed)
+        seen = torch.bincount(vertex, minlength=len(self.vertex_features))
+        rows = seen.nonzero()[:, 0]
+        mean = total[rows] / seen[rows, None]
+        self.vertex_features[rows] = normalize(momentum * self.vertex_features[rows] + (1 - momentum) * mean, dim=-1)
+
+    @torch.no_grad()
+    def update_background(self, features: Tensor) -> None:
+        """Replace the oldest background features by new ones.
+
+        Args:
+            features: unit vectors [T, D]; if there are more than the ring holds, the last ones stay.
+        """
+        size = len(self.background_features)
+        features = features[-size:] if size else features[:0]
+        rows = (self.background_cursor + torch.arange(len(features), device=features.device)) % max(size, 1)
+        self.background_features[rows] = features.to(self.background_features.dtype)
+        self.background_cursor.copy_((self.background_cursor + len(features)) % max(size, 1))
+        self.background_count.copy_((self.background_count + len(features)).clamp_max(size))
+
+    @torch.no_grad()
+    def set_grouping_weights(self, weights: Tensor) -> None:
+        """Replace omega, [Y, Y] in [0, 1]."""
+        if weights.shape != self.grouping_weights.shape:
+            raise ValueError(f"expected omega of shape {list(self.grouping_weights.shape)}, got {list(weights.shape)}")
+        self.grouping_weights.copy_(weights)

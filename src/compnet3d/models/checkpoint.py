@@ -1,0 +1,132 @@
+"""A model as a folder: config.json, model.safetensors and meshes/. Nothing in it is ever unpickled."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from compnet3d.errors import CompNetError
+from compnet3d.files import read_json, recover_folder, write_folder, write_json
+from compnet3d.geometry.mesh import load_off, save_off
+
+if TYPE_CHECKING:
+    from compnet3d.models.compnet import CompNet
+
+FORMAT = 1
+
+
+def save_model(model: CompNet, folder: str | Path) -> None:
+    """Save a model.
+
+    Raises:
+        CompNetError: if the disk is full or the place cannot be written; an earlier model is kept.
+    """
+
+    def fill(target: Path) -> None:
+        save_tensors(target / "model.safetensors", model.state_dict())
+        write_json(target / "config.json", {"format": FORMAT, **model.config.to_dict()})
+        (target / "meshes").mkdir()
+        for category, mesh in model.cad_meshes.items():
+            save_off(target / "meshes" / f"{category}.off", mesh)
+
+    write_folder(folder, fill)
+
+
+def load_model(folder: str | Path) -> CompNet:
+    """Load a model for inference.
+
+    Args:
+        folder: a model's folder, or a run's folder that holds one as `model`.
+
+    Raises:
+        CompNetError: if something is missing, broken or foreign; the message names the file and the tensor.
+    """
+    from compnet3d.models.compnet import CompNet, CompNetConfig
+
+    folder = Path(folder)
+    if not (folder / "model.safetensors").exists():
+        inner = recover_folder(folder / "model")
+        folder = inner if inner.exists() else recover_folder(folder)
+    if not (folder / "model.safetensors").is_file():
+        raise CompNetError(f"{folder}: no model there (model.safetensors is missing); give the folder that train wrote")
+    values = read_json(folder / "config.json")
+    version = values.pop("format", None) if isinstance(values, dict) else None
+    if version != FORMAT:
+        raise CompNetError(f"{folder / 'config.json'}: format is {version!r}, this version reads {FORMAT}")
+    try:
+        model = CompNet(CompNetConfig.from_dict(values))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CompNetError(f"{folder / 'config.json'}: not a model's configuration ({error})") from None
+    load_tensors_into(model, folder / "model.safetensors")
+    for path in sorted((folder / "meshes").glob("*.off")):
+        model.cad_meshes[path.stem] = load_off(path)
+    return model.eval()
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors to a safetensors file; a full disk raises OSError like any other write."""
+    try:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
+    except SafetensorError as error:
+        # safetensors hides the operating system's error in its text
+        code = errno.ENOSPC if "No space left" in str(error) else errno.EIO
+        raise OSError(code, str(error), str(path)) from None
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        CompNetError: if it is missing or broken.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CompNetError(f"{path}: cannot be read ({error}); copy or train the model again") from None
+
+
+def load_tensors_into(module: torch.nn.Module, path: Path) -> None:
+    """Load every tensor of a module, strictly.
+
+    Raises:
+        CompNetError: naming the first tensor that is missing, foreign or of another shape.
+    """
+    loaded, wanted = load_tensors(path), module.state_dict()
+    for kind, names in (("lacks", wanted.keys() - loaded.keys()), ("has a foreign", loaded.keys() - wanted.keys())):
+        if names:
+            raise CompNetError(
+                f"{path}: {kind} tensor {sorted(names)[0]} ({len(names)} in all); "
+                "the file does not belong to its config.json, copy or train the model again"
+            )
+    for name, tensor in wanted.items():
+        if loaded[name].shape != tensor.shape:
+            raise CompNetError(
+                f"{path}: tensor {name} has shape {list(loaded[name].shape)}, its config.json asks for "
+                f"{list(tensor.shape)}; copy or train the model again"
+            )
+    module.load_state_dict(loaded)
+
+
+def flatten_state(state: dict[str, Any], names: dict[int, str]) -> dict[str, Tensor]:
+    """An optimiser's state per parameter name, as flat tensors."""
+    return {
+        f"{names[number]}//{key}": torch.as_tensor(value)
+        for number, entries in state["state"].items()
+        for key, value in entries.items()
+    }
+
+
+def unflatten_state(tensors: dict[str, Tensor], names: dict[int, str]) -> dict[int, dict[str, Tensor]]:
+    """Inverse of `flatten_state`."""
+    numbers = {name: number for number, name in names.items()}
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, entry = key.rsplit("//", 1)
+        state.setdefault(numbers[name], {})[entry] = value
+    return state

@@ -1,0 +1,462 @@
+"""CompNet: the feature extractor, the bank and the shapes, composed into one model that names objects and poses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import grid_sample, normalize, pad
+
+from compnet3d.data.images import as_rgb, load_image
+from compnet3d.data.transforms import InputSpec, crop_box
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.camera import Camera, Pose, pose_grid
+from compnet3d.geometry.cuboid import CuboidMesh, CuboidStack, cuboid_mesh
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.inference.classify import background_similarity, category_scores
+from compnet3d.inference.pose import (
+    PoseEstimate,
+    PoseSettings,
+    StartTable,
+    build_start_table,
+    estimate_pose,
+    search_starts,
+)
+from compnet3d.inference.predictor import Prediction
+from compnet3d.losses import near_vertices
+from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
+from compnet3d.models.bank import VertexFeatureBank
+from compnet3d.rendering.cuboid import render_cuboids, visible_lattice_vertices
+from compnet3d.rendering.fragments import Fragments
+from compnet3d.rendering.gaussian import render_gaussians
+
+RENDERERS = ("cuboid", "gaussian")
+ImageLike = str | Path | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class PoseGrid:
+    """The starting poses: see `pose_grid`. Angles in radians."""
+
+    azimuths: int = 12
+    elevations: int = 4
+    thetas: int = 3
+    elevation_range: tuple[float, float] = (-math.pi / 6, math.pi / 3)
+    theta_range: tuple[float, float] = (-math.pi / 6, math.pi / 6)
+
+
+@dataclass(frozen=True)
+class CompNetConfig:
+    """Everything that a model is, apart from its tensors.
+
+    Attributes:
+        categories: names, Y of them.
+        bounds: the box of each category, [Y][2][3], CAD units.
+        backbone: how the feature extractor is built.
+        spec: the network's input and its canonical camera.
+        vertex_count: K aimed at for each category.
+        background_size: N_b.
+        kappa: concentration of the von Mises-Fisher distribution.
+        renderer: "cuboid" (analytic ray casting) or "gaussian" (the paper's volume).
+        foreground_threshold: density above which the Gaussian volume is foreground.
+        temperature: factor on S_y for the calibrated confidence.
+        pose, grid: how poses are searched.
+    """
+
+    categories: tuple[str, ...]
+    bounds: tuple[tuple[tuple[float, ...], ...], ...]
+    backbone: BackboneConfig
+    spec: InputSpec
+    vertex_count: int = 500
+    background_size: int = 2560
+    kappa: float = 1 / 0.07
+    renderer: str = "cuboid"
+    foreground_threshold: float = 0.5
+    temperature: float = 100.0
+    pose: PoseSettings = field(default_factory=PoseSettings)
+    grid: PoseGrid = field(default_factory=PoseGrid)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For config.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CompNetConfig:
+        """From config.json."""
+        pose, grid = values["pose"], values["grid"]
+        return cls(
+            **{
+                **values,
+                "categories": tuple(values["categories"]),
+                "bounds": tuple(tuple(tuple(c) for c in b) for b in values["bounds"]),
+                "backbone": BackboneConfig.from_dict(values["backbone"]),
+                "spec": InputSpec(**values["spec"]),
+                "pose": PoseSettings(**{**pose, "betas": tuple(pose["betas"])}),
+                "grid": PoseGrid(
+                    **{
+                        **grid,
+                        "elevation_range": tuple(grid["elevation_range"]),
+                        "theta_range": tuple(grid["theta_range"]),
+                    }
+                ),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The features that an image shows of its object's vertices (f_k with o_k), padded over the batch.
+
+    Attributes:
+        features: unit vectors [B, Q, D].
+        vertex: k within the category, int64 [B, Q].
+        valid: False where padded, [B, Q].
+    """
+
+    features: Tensor
+    vertex: Tensor
+    valid: Tensor
+
+
+class CompNet(nn.Module):
+    """A 3D compositional model of every category, over one feature extractor.
+
+    Attributes:
+        config: everything but the tensors.
+        feature_extractor: Phi_w.
+        bank: vertex features, background features, grouping weights.
+        cuboids: the categories' boxes, in the categories' order.
+        cad_meshes: one CAD model for some categories, for drawing.
+    """
+
+    def __init__(self, config: CompNetConfig, feature_extractor: FeatureExtractor | None = None) -> None:
+        super().__init__()
+        if config.renderer not in RENDERERS:
+            raise ValueError(f"renderer must be one of {RENDERERS}, got {config.renderer!r}")
+        self.config = config
+        self.feature_extractor = feature_extractor or build_extractor(config.backbone)
+        self.cuboids: list[CuboidMesh] = [cuboid_mesh(torch.tensor(b), config.vertex_count) for b in config.bounds]
+        self.bank = VertexFeatureBank(
+            [len(c.vertices) for c in self.cuboids],
+            config.backbone.dimension,
+            config.background_size,
+            torch.Generator().manual_seed(0),
+        )
+        self.cad_meshes: dict[str, Mesh] = {}
+        self._shapes = _Shapes.of(self.cuboids)
+        self._tables: dict[int, StartTable] = {}
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Category names."""
+        return self.config.categories
+
+    @property
+    def spec(self) -> InputSpec:
+        """The network's input."""
+        return self.config.spec
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.bank.vertex_features.device
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Height and width of the feature map in cells."""
+        stride = self.feature_extractor.stride
+        return self.spec.height // stride, self.spec.width // stride
+
+    def mesh(self, category: str) -> Mesh:
+        """A mesh to draw: the category's CAD model where one was saved, else its cuboid."""
+        return self.cad_meshes.get(category, self.cuboids[self.categories.index(category)].mesh)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Feature map of images: unit vectors [B, D, H, W]."""
+        return self.feature_extractor(images)
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    def observe(
+        self, feature_map: Tensor, category: Tensor, pose: Pose, principal: Tensor, occluded: Tensor | None = None
+    ) -> Observation:
+        """Read the features at the projections of the visible vertices (bilinear, so neighbours differ).
+
+        Args:
+            feature_map: [B, D, H, W]; category: int64 [B]; pose: [B]; principal: [B, 2].
+            occluded: bool [B, height, width], pixels where something else hides the object.
+        """
+        shapes = self._shapes.to(self.device)
+        vertices, lattice = shapes.vertices[category], shapes.lattice[category]
+        camera = self._camera(principal)
+        pixels, depth = camera.project(vertices, pose)
+        size = pixels.new_tensor([self.spec.width, self.spec.height])
+        visible = visible_lattice_vertices(
+            lattice, shapes.stack.segments[category], shapes.stack.bounds[category], pose.camera_centre()
+        )
+        visible &= ((pixels >= 0) & (pixels < size)).all(dim=-1) & (depth > 0) & shapes.real[category]
+        if occluded is not None:
+            u, v = (pixels.clamp_min(0).minimum(size - 1)).long().unbind(-1)
+            visible &= ~occluded[torch.arange(len(u), device=u.device)[:, None], v, u]
+        count = max(1, int(visible.sum(dim=1).max())) if len(visible) else 1
+        valid, vertex = visible.to(torch.uint8).sort(dim=1, descending=True, stable=True)
+        valid, vertex = valid[:, :count].bool(), vertex[:, :count]
+        at = pixels.gather(1, vertex[..., None].expand(-1, -1, 2))
+        sampled = grid_sample(
+            feature_map, (2 * at / size - 1)[:, None], mode="bilinear", padding_mode="border", align_corners=False
+        )
+        return Observation(normalize(sampled[:, :, 0].transpose(1, 2), dim=-1), vertex, valid)
+
+    @torch.no_grad()
+    def sample_background(
+        self,
+        feature_map: Tensor,
+        category: Tensor,
+        pose: Pose,
+        principal: Tensor,
+        count: int,
+        generator: torch.Generator,
+        occluded: Tensor | None = None,
+    ) -> Tensor:
+        """Up to `count` features per image from cells that the projected object does not touch, [<= B count, D].
+
+        Cells that are mostly hidden by something else (`occluded`, see `observe`) count as background too.
+        """
+        covered = self.render(category, pose, principal).foreground > 0
+        covered = torch.nn.functional.max_pool2d(covered[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
+        if occluded is not None:
+            stride = self.feature_extractor.stride
+            covered &= torch.nn.functional.avg_pool2d(occluded[:, None].float(), stride)[:, 0] < 0.9
+        free = ~covered.flatten(1)
+        draw = torch.rand(free.shape, generator=generator).to(free.device).masked_fill(~free, -1.0)
+        value, cell = draw.topk(min(count, free.shape[1]), dim=1)
+        features = feature_map.flatten(2).transpose(1, 2)
+        picked = features.gather(1, cell[..., None].expand(-1, -1, features.shape[2]))
+        return picked[value >= 0]
+
+    def near_vertices(self, category: Tensor, vertex: Tensor, radius: float) -> Tensor:
+        """Which vertices lie near each query's vertex [B, Q, K]; `radius` in fractions of the box's diagonal."""
+        shapes = self._shapes.to(self.device)
+        diagonal = torch.linalg.vector_norm(shapes.stack.bounds[:, 1] - shapes.stack.bounds[:, 0], dim=-1)[category]
+        return near_vertices(shapes.vertices[category] / diagonal[:, None, None], vertex, radius)
+
+    # -- rendering -----------------------------------------------------------------------------------------------
+
+    def render(self, category: Tensor, pose: Pose, principal: Tensor, softness: float = 0.0) -> Fragments:
+        """Render categories [N] at poses [N] and principal points [N, 2] into fragments of the feature map."""
+        shapes = self._shapes.to(self.device)
+        height, width = self.map_size
+        view: dict[str, Any] = {
+            "focal": torch.full_like(pose.azimuth, self.spec.focal),
+            "principal": principal,
+            "height": height,
+            "width": width,
+            "stride": float(self.feature_extractor.stride),
+        }
+        if self.config.renderer == "gaussian":
+            return render_gaussians(
+                shapes.vertices[category],
+                shapes.real[category],
+                pose,
+                sigma=shapes.spacing[category] / 2,
+                foreground_threshold=self.config.foreground_threshold,
+                softness=softness,
+                **view,
+            )
+        return render_cuboids(shapes.stack, category, pose, softness=softness, **view)
+
+    def start_table(self, category: int) -> StartTable:
+        """The rendered starting poses of a category, made on first use."""
+        if category not in self._tables:
+            pose = pose_grid(**asdict(self.config.grid), distance=self.spec.distance).to(self.device)
+            principal = self._centre().expand(len(pose.azimuth), 2)
+            count = len(self.cuboids[category].vertices)
+            self._tables[category] = build_start_table(self.render, category, count, pose, principal)
+        return self._tables[category]
+
+    # -- inference -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict_views(self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False) -> Prediction:
+        """Name the objects in views and estimate their poses; see `Predictor.predict_views`."""
+        feature_map = self(images.to(self.device))
+        scores = category_scores(
+            feature_map, self.bank.vertex_features, self.bank.offsets, self.bank.background
+        )
+        confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
+        if category is not None:
+            chosen = category.to(self.device)
+        elif unknown:
+            chosen = self.reconstructing_category(feature_map)
+        else:
+            chosen = scores.argmax(dim=-1)
+        estimate = self.estimate_poses(feature_map, chosen)
+        return Prediction(
+            categories=self.categories,
+            category_index=chosen,
+            scores=scores,
+            confidence=confidence,
+            pose=estimate.pose.wrapped(),
+            focal=torch.full_like(estimate.loss, self.spec.focal),
+            principal=estimate.principal,
+            reconstruction_score=-estimate.loss,
+            foreground=estimate.foreground,
+        )
+
+    def predict(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        boxes: Sequence[Sequence[float]] | None = None,
+        batch_size: int = 32,
+        unknown: bool = False,
+    ) -> Prediction:
+        """Name the object in each image and estimate its pose.
+
+        Args:
+            images: one image or several: paths, PIL images or numpy arrays (any mode `as_rgb` takes).
+            boxes: the object's bounding box (x1, y1, x2, y2) in each image, in pixels; without them each image is
+                taken to be a crop of one object and is fitted into the network's input as a whole.
+            batch_size: images computed at a time.
+            unknown: pose of the category with the lowest reconstruction loss instead of the best-scoring one.
+
+        Returns:
+            One answer per image, its pose, focal length and principal point in pixels of that image.
+
+        Raises:
+            CompNetError: if an image cannot be read or a box is empty; the message names it.
+        """
+        if isinstance(images, str | Path) or not isinstance(images, Sequence):
+            images = [images]
+        pictures = [load_image(x) if isinstance(x, str | Path) else as_rgb(x) for x in images]
+        if boxes is not None and len(boxes) != len(pictures):
+            raise CompNetError(f"{len(boxes)} boxes were given for {len(pictures)} images; give one box for each image")
+        if not pictures:
+            raise CompNetError("there is no image to predict; give at least one")
+        crops = [crop_box(p, None if boxes is None else boxes[i], self.spec) for i, p in enumerate(pictures)]
+        views = torch.stack([torch.from_numpy(crop.image.copy()).permute(2, 0, 1) for crop in crops])
+        parts = [self.predict_views(part, unknown=unknown) for part in views.split(batch_size)]
+        scale = torch.tensor([crop.scale for crop in crops], device=self.device)
+        matrix = torch.tensor(np.stack([crop.matrix for crop in crops]), dtype=torch.float32, device=self.device)
+        whole = Prediction.cat(parts)
+        principal = (matrix[:, :, :2] @ whole.principal[..., None])[..., 0] + matrix[:, :, 2]
+        return replace(whole, focal=whole.focal / scale, principal=principal)
+
+    @torch.no_grad()
+    def estimate_poses(self, feature_map: Tensor, category: Tensor, *, chunk: int = 16) -> PoseEstimate:
+        """Eq. 8 for the given category of each image, `chunk` images at a time to bound the memory."""
+        parts = []
+        for maps, numbers in zip(feature_map.split(chunk), category.split(chunk), strict=True):
+            similarity, background = self.similarities(maps, numbers)
+            tables = [self.start_table(int(y)) for y in numbers]
+            parts.append(estimate_pose(similarity, background, numbers, tables, self.render, self.config.pose))
+        return PoseEstimate(
+            Pose.cat([p.pose for p in parts]),
+            torch.cat([p.principal for p in parts]),
+            torch.cat([p.loss for p in parts]),
+            torch.cat([p.foreground for p in parts]),
+        )
+
+    def similarities(self, feature_map: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
+        """f_i . C_k of each image's category, [B, H W, K_max] (-1 where padded), and the best background, [B, H W]."""
+        cells = feature_map.flatten(2).transpose(1, 2)
+        widest = int(self.bank.offsets.diff().max())
+        rows = []
+        for image, number in zip(cells, category.tolist(), strict=True):
+            similarity = image @ self.bank.category_features(number).T
+            rows.append(pad(similarity, (0, widest - similarity.shape[1]), value=-1.0))
+        return torch.stack(rows), background_similarity(cells, self.bank.background)
+
+    @torch.no_grad()
+    def reconstructing_category(self, feature_map: Tensor, candidates: int = 3) -> Tensor:
+        """The category with the lowest reconstruction loss (section 5.3), int64 [B].
+
+        All categories compete with their starting poses; the best `candidates` are refined.
+        """
+        losses = []
+        cells = feature_map.flatten(2).transpose(1, 2)
+        background = background_similarity(cells, self.bank.background)
+        aware = self.config.pose.occlusion_aware
+        for number in range(len(self.categories)):
+            similarity = cells @ self.bank.category_features(number).T
+            found = search_starts(similarity, background, self.start_table(number), occlusion_aware=aware)
+            losses.append(found.amin(dim=1))
+        best = torch.stack(losses, dim=1).topk(min(candidates, len(losses)), dim=1, largest=False).indices
+        refined = torch.stack([self.estimate_poses(feature_map, numbers).loss for numbers in best.unbind(1)], dim=1)
+        return best.gather(1, refined.argmin(dim=1, keepdim=True))[:, 0]
+
+    @torch.no_grad()
+    def feature_activation(self, images: Tensor, category: Tensor) -> Tensor:
+        """How strongly each cell looks like some vertex of the category: max_k f_i . C_k, [B, H, W]."""
+        feature_map = self(images.to(self.device))
+        similarity, _ = self.similarities(feature_map, category.to(self.device))
+        return similarity.amax(dim=-1).unflatten(1, feature_map.shape[2:])
+
+    def calibrate(self, temperature: float) -> None:
+        """Set the temperature of the confidence."""
+        self.config = replace(self.config, temperature=temperature)
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save the model as a folder (see `compnet3d.models.checkpoint.save_model`)."""
+        from compnet3d.models.checkpoint import save_model
+
+        save_model(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> CompNet:
+        """Load a model from a folder, ready for inference (see `compnet3d.models.checkpoint.load_model`)."""
+        from compnet3d.models.checkpoint import load_model
+
+        return load_model(folder)
+
+    def _camera(self, principal: Tensor) -> Camera:
+        focal = principal.new_tensor(self.spec.focal).expand(principal.shape[:-1])
+        return Camera(focal=focal, principal=principal, height=self.spec.height, width=self.spec.width)
+
+    def _centre(self) -> Tensor:
+        return torch.tensor([[self.spec.width / 2, self.spec.height / 2]], device=self.device)
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """The cuboids as padded tensors: vertices [Y, K, 3], lattice [Y, K, 3], real [Y, K], spacing [Y]."""
+
+    stack: CuboidStack
+    vertices: Tensor
+    lattice: Tensor
+    real: Tensor
+    spacing: Tensor
+
+    @classmethod
+    def of(cls, cuboids: Sequence[CuboidMesh]) -> _Shapes:
+        widest = max(len(c.vertices) for c in cuboids)
+        fill = [(0, 0, 0, widest - len(c.vertices)) for c in cuboids]
+        real = torch.arange(widest) < torch.tensor([[len(c.vertices)] for c in cuboids])
+        spacing = [((c.bounds[1] - c.bounds[0]) / torch.tensor(c.segments)).max() for c in cuboids]
+        return cls(
+            CuboidStack.of(cuboids),
+            torch.stack([pad(c.vertices, f) for c, f in zip(cuboids, fill, strict=True)]),
+            torch.stack([pad(c.lattice_index, f) for c, f in zip(cuboids, fill, strict=True)]),
+            real,
+            torch.stack(spacing),
+        )
+
+    def to(self, device: torch.device) -> _Shapes:
+        if self.vertices.device == device:
+            return self
+        return _Shapes(
+            self.stack.to(device),
+            self.vertices.to(device),
+            self.lattice.to(device),
+            self.real.to(device),
+            self.spacing.to(device),
+        )

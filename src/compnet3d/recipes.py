@@ -1,0 +1,176 @@
+"""Named settings: every number of a training run in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from compnet3d.data.augment import Augmentation
+from compnet3d.errors import CompNetError
+from compnet3d.inference.pose import PoseSettings
+from compnet3d.models.compnet import PoseGrid
+
+SMALL_RESNET: dict[str, Any] = {
+    "embedding_size": 32,
+    "hidden_sizes": [32, 64, 128, 256],
+    "depths": [1, 1, 2, 2],
+    "layer_type": "basic",
+}
+SMALL_DINOV2: dict[str, Any] = {
+    "hidden_size": 192,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 3,
+    "patch_size": 14,
+    "image_size": 224,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run's settings; what is fixed by the paper is said so.
+
+    Attributes:
+        name, description: what it is for.
+        height, width: network input in pixels.
+        fill: mean longest side of an object's box over the shorter side of the input.
+        pretrained: folder name and hub name of the pretrained backbone, tried in turn; empty trains from scratch.
+        family, architecture: the backbone when there is none (see `BackboneConfig`).
+        dimension: D (paper: 128). upsampling: see `BackboneConfig`.
+        vertex_count: K (paper: 500). background_size: N_b (paper: 2560).
+        background_per_image: T (paper: 5). kappa: 1 / temperature.
+        momentum: sigma (paper: 0.9). samples_per_category: N (paper: 32).
+        near_radius: near-vertex exclusion, in fractions of the box's diagonal.
+        background_weight: weight of each background term in Eq. 2 (paper: 1).
+        in_weight, cross_weight: the two parts of Eq. 5 (paper: 1 and 1).
+        dynamic_weights: refresh omega from the calibration split (paper); off keeps all categories contrasted.
+        regroup_every: epochs between refreshes (paper: 2). grouping_threshold: paper 0.05.
+        epochs: paper 12. batch_size: images. learning_rate: of the backbone. head_learning_rate: of the rest.
+        weight_decay, warmup_epochs: AdamW with linear warm-up and a cosine to zero.
+        calibration_fraction: share of the training list held out.
+        augmentation: random changes. pose, grid: how poses are searched.
+    """
+
+    name: str
+    description: str
+    height: int
+    width: int
+    fill: float = 0.7
+    pretrained: tuple[str, ...] = ()
+    family: str = "resnet"
+    architecture: dict[str, Any] = field(default_factory=dict)
+    dimension: int = 128
+    upsampling: int = 1
+    vertex_count: int = 500
+    background_size: int = 2560
+    background_per_image: int = 5
+    kappa: float = 1 / 0.07
+    momentum: float = 0.9
+    samples_per_category: int = 32
+    near_radius: float = 0.1
+    background_weight: float = 1.0
+    in_weight: float = 1.0
+    cross_weight: float = 1.0
+    dynamic_weights: bool = True
+    regroup_every: int = 2
+    grouping_threshold: float = 0.05
+    epochs: int = 12
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_epochs: float = 0.5
+    calibration_fraction: float = 0.1
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    pose: PoseSettings = field(default_factory=PoseSettings)
+    grid: PoseGrid = field(default_factory=PoseGrid)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a run's config.json."""
+        return asdict(self)
+
+    def with_options(self, **changes: Any) -> Recipe:
+        """A copy with some settings changed."""
+        return replace(self, **changes)
+
+
+_STRONG = Augmentation(
+    rotation=30.0,
+    scale=(0.8, 1.25),
+    shift=0.06,
+    mirror=0.5,
+    brightness=0.3,
+    contrast=0.3,
+    saturation=0.3,
+    channel_gain=0.1,
+    gamma=0.2,
+    grey=0.1,
+    blur=0.2,
+    noise=8.0,
+    erasing=0.4,
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="quickstart",
+            description="small ResNet from scratch on 128-pixel procedural images, minutes on two cores",
+            height=128,
+            width=128,
+            architecture=SMALL_RESNET,
+            vertex_count=200,
+            background_size=1280,
+            epochs=30,
+            learning_rate=2e-3,
+            head_learning_rate=2e-3,
+            warmup_epochs=1.0,
+            augmentation=replace(_STRONG, rotation=10.0, scale=(0.85, 1.2)),
+        ),
+        Recipe(
+            name="eth80",
+            description="pretrained ViT-Tiny on real photographs of 8 categories (ETH-80), two cores",
+            height=256,
+            width=256,
+            pretrained=("vit-tiny", "WinKawaks/vit-tiny-patch16-224"),
+            family="vit",
+            upsampling=2,
+            vertex_count=300,
+            epochs=12,
+            batch_size=16,
+            learning_rate=1e-4,
+            head_learning_rate=1e-3,
+            calibration_fraction=0.17,
+            augmentation=_STRONG,
+        ),
+        Recipe(
+            name="imagenet3d-resnet50",
+            description="the paper's ResNet-50 at 640x800, stride 8",
+            height=640,
+            width=800,
+            pretrained=("resnet-50", "microsoft/resnet-50"),
+            batch_size=38,
+            augmentation=_STRONG,
+        ),
+        Recipe(
+            name="imagenet3d-vitb14",
+            description="the paper's DINOv2 ViT-B/14 at 644x812, stride 14",
+            height=644,
+            width=812,
+            pretrained=("dinov2-base", "facebook/dinov2-base"),
+            family="dinov2",
+            batch_size=32,
+            augmentation=_STRONG,
+        ),
+    )
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """A recipe by name.
+
+    Raises:
+        CompNetError: listing the names there are.
+    """
+    if name not in RECIPES:
+        raise CompNetError(f"recipe {name!r} is unknown; use one of {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]

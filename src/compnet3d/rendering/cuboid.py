@@ -1,0 +1,161 @@
+"""Analytic rendering of cuboids: where each feature cell's ray meets the box, in closed form.
+
+The ray-box intersection gives the face and the point on it; the lattice of the cuboid then gives the four vertices
+around that point and their bilinear weights. Everything is differentiable in the pose and in the principal point, and
+one batch may mix poses, cameras and categories.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from compnet3d.geometry.camera import Pose, feature_grid
+from compnet3d.geometry.cuboid import CuboidStack
+from compnet3d.rendering.fragments import Fragments
+
+# The 12 edges of a box as pairs of corners (bit k of a corner's number: upper end of axis k) and the faces they join,
+# faces numbered 2 * axis + (1 for the upper one).
+_CORNERS = torch.tensor([[c & 1, (c >> 1) & 1, (c >> 2) & 1] for c in range(8)])
+_EDGES = torch.tensor([(c, c | (1 << a)) for a in range(3) for c in range(8) if not c & (1 << a)])
+_EDGE_FACES = torch.tensor(
+    [[2 * b + ((c >> b) & 1) for b in range(3) if b != a] for a in range(3) for c in range(8) if not c & (1 << a)]
+)
+
+
+def render_cuboids(
+    cuboids: CuboidStack,
+    category: Tensor,
+    pose: Pose,
+    *,
+    focal: Tensor,
+    principal: Tensor,
+    height: int,
+    width: int,
+    stride: float,
+    softness: float = 0.0,
+) -> Fragments:
+    """Cast one ray through the centre of each feature cell.
+
+    Args:
+        cuboids: the categories' boxes.
+        category: which box each rendering shows, int64 [B].
+        pose: [B].
+        focal: pixels, [B] or a scalar tensor.
+        principal: pixels (u, v), [B, 2] or [2].
+        height, width: size of the feature map in cells.
+        stride: pixels per cell.
+        softness: width of the silhouette's soft edge in cells; 0 gives the exact, hard one.
+
+    Returns:
+        Fragments with J = 4. With a soft edge, cells just outside the box carry the vertices of the nearest face, so
+        that the silhouette can be moved by gradients.
+    """
+    grid = feature_grid(height, width, stride, device=pose.azimuth.device, dtype=pose.azimuth.dtype).reshape(-1, 2)
+    bounds = cuboids.bounds.to(pose.azimuth.dtype)[category]
+    origin, direction = _rays(pose, focal, principal, grid)
+    point, axis, lower_side, hit = _first_hit(origin, direction, bounds)
+    index, weight = _lattice_corners(cuboids, category, point, axis, lower_side, bounds)
+    if softness > 0:
+        distance = _silhouette_distance(bounds, pose, focal, principal, grid)
+        foreground = torch.sigmoid(distance / (softness * stride))
+    else:
+        foreground = hit.to(weight.dtype)
+    batch = category.shape[0]
+    return Fragments(
+        index.reshape(batch, height, width, 4),
+        weight.reshape(batch, height, width, 4),
+        foreground.reshape(batch, height, width),
+    )
+
+
+def visible_lattice_vertices(lattice_index: Tensor, segments: Tensor, bounds: Tensor, camera_centre: Tensor) -> Tensor:
+    """Which vertices of a box the camera sees, in closed form: those on a face that looks towards the camera.
+
+    Args:
+        lattice_index: int64 [..., K, 3]; segments: int64 [..., 3]; bounds: [..., 2, 3]; camera_centre: [..., 3], all
+            with the same leading shape.
+
+    Returns:
+        bool [..., K].
+    """
+    sees_lower = camera_centre < bounds[..., 0, :]
+    sees_upper = camera_centre > bounds[..., 1, :]
+    on_lower = lattice_index == 0
+    on_upper = lattice_index == segments[..., None, :]
+    return ((on_lower & sees_lower[..., None, :]) | (on_upper & sees_upper[..., None, :])).any(dim=-1)
+
+
+def _rays(pose: Pose, focal: Tensor, principal: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Ray origins [B, 1, 3] and directions [B, HW, 3] in the object frame."""
+    offset = (grid - principal.reshape(-1, 1, 2)) / focal.reshape(-1, 1, 1)
+    in_camera = torch.stack([offset[..., 0], -offset[..., 1], -torch.ones_like(offset[..., 0])], dim=-1)
+    rotmat = pose.rotmat()
+    return pose.camera_centre()[:, None, :], in_camera @ rotmat
+
+
+def _first_hit(origin: Tensor, direction: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Slab test: the entry point [B, HW, 3], its face's axis and side, and whether the ray meets the box at all."""
+    # a ray parallel to a slab has a zero component: a tiny one gives the same verdict without dividing by zero
+    tiny = torch.finfo(direction.dtype).eps ** 2
+    direction = torch.where(direction.abs() < tiny, torch.full_like(direction, tiny), direction)
+    first = (bounds[:, None, 0] - origin) / direction
+    second = (bounds[:, None, 1] - origin) / direction
+    enter, axis = torch.minimum(first, second).max(dim=-1)
+    leave = torch.maximum(first, second).amin(dim=-1)
+    hit = (enter < leave) & (enter > 0)
+    lower_side = direction.gather(-1, axis[..., None])[..., 0] > 0
+    return origin + enter[..., None] * direction, axis, lower_side, hit
+
+
+def _lattice_corners(
+    cuboids: CuboidStack, category: Tensor, point: Tensor, axis: Tensor, lower_side: Tensor, bounds: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The four lattice vertices around each point of a face and their bilinear weights, [B, HW, 4] each."""
+    segments = cuboids.segments[category][:, None, :]
+    scaled = (point - bounds[:, None, 0]) / (bounds[:, None, 1] - bounds[:, None, 0]) * segments
+    scaled = torch.minimum(scaled.clamp_min(0), segments.to(scaled.dtype))
+    cell = torch.minimum(scaled.detach().floor().long(), segments - 1)
+    fraction = scaled - cell
+    # strides of the category's lookup table, x slowest
+    sizes = segments + 1
+    steps = torch.stack([sizes[..., 1] * sizes[..., 2], sizes[..., 2], torch.ones_like(sizes[..., 2])], dim=-1)
+    steps = steps.expand_as(cell)
+    axis = axis[..., None]
+    second, third = (axis + 1) % 3, (axis + 2) % 3
+    on_axis = torch.where(lower_side, 0, segments.expand_as(cell).gather(-1, axis)[..., 0]) * steps.gather(-1, axis)[..., 0]
+    cell_b, cell_c = cell.gather(-1, second)[..., 0], cell.gather(-1, third)[..., 0]
+    step_b, step_c = steps.gather(-1, second)[..., 0], steps.gather(-1, third)[..., 0]
+    frac_b, frac_c = fraction.gather(-1, second)[..., 0], fraction.gather(-1, third)[..., 0]
+    base = cuboids.lookup_offset[category][:, None] + on_axis + cell_b * step_b + cell_c * step_c
+    entries = torch.stack([base, base + step_b, base + step_c, base + step_b + step_c], dim=-1)
+    weight = torch.stack(
+        [(1 - frac_b) * (1 - frac_c), frac_b * (1 - frac_c), (1 - frac_b) * frac_c, frac_b * frac_c], dim=-1
+    )
+    return cuboids.vertex_lookup[entries], weight
+
+
+def _silhouette_distance(bounds: Tensor, pose: Pose, focal: Tensor, principal: Tensor, grid: Tensor) -> Tensor:
+    """Signed distance in pixels of each cell centre [B, HW] to the projected box, positive inside.
+
+    The silhouette of a box is the convex polygon of the edges between a face that looks towards the camera and one that
+    does not; outside a corner the distance to the nearest line is a lower bound, which is all a soft edge needs.
+    """
+    device = bounds.device
+    corners = torch.where(_CORNERS.to(device).bool(), bounds[:, 1:2], bounds[:, 0:1])
+    in_camera = pose.object_to_camera(corners)
+    depth = (-in_camera[..., 2:]).clamp_min(1e-6 * pose.distance.detach().abs().reshape(-1, 1, 1))
+    flip = in_camera.new_tensor([1.0, -1.0])
+    corners_px = principal.reshape(-1, 1, 2) + focal.reshape(-1, 1, 1) * in_camera[..., :2] * flip / depth
+    centre = pose.camera_centre().detach()
+    seen = torch.stack([centre < bounds[:, 0], centre > bounds[:, 1]], dim=-1).reshape(-1, 6)
+    edge_faces = _EDGE_FACES.to(device)
+    on_silhouette = seen[:, edge_faces[:, 0]] != seen[:, edge_faces[:, 1]]
+    start, end = corners_px[:, _EDGES[:, 0]], corners_px[:, _EDGES[:, 1]]
+    along = end - start
+    normal = torch.stack([-along[..., 1], along[..., 0]], dim=-1)
+    normal = normal / torch.linalg.vector_norm(normal, dim=-1, keepdim=True).clamp_min(1e-9)
+    inward = ((corners_px.mean(dim=1, keepdim=True) - start) * normal).sum(-1, keepdim=True).detach().sign()
+    normal = normal * inward
+    distance = grid @ normal.transpose(1, 2) - (start * normal).sum(-1)[:, None, :]
+    return distance.masked_fill(~on_silhouette[:, None, :], torch.inf).amin(dim=-1)

@@ -1,0 +1,356 @@
+"""A z-buffer rasteriser for any triangle mesh, in plain tensor operations.
+
+Edge functions are homogeneous (Olano and Greer 1997): for a pixel's viewing ray r and a triangle (a, b, c) in camera axes,
+r . (b x c), r . (c x a) and r . (a x b) have one sign inside the triangle and are its perspective-correct barycentric
+coordinates up to scale. They need no division by depth, so triangles that cross the camera plane need no clipping, and
+two triangles that share an edge see exactly opposite numbers there, so there is never a hole between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.rendering.fragments import Fragments
+
+_PAIRS_PER_CHUNK = 1 << 21
+_VISIBILITY_RESOLUTION = 256
+_VISIBILITY_TOLERANCE = 2e-3
+
+
+@dataclass(frozen=True)
+class Raster:
+    """What a z-buffer holds.
+
+    Attributes:
+        face_index: int64 [B, H, W], the nearest face, -1 where there is none.
+        barycentric: [B, H, W, 3], perspective-correct, sums to 1; 0 where there is no face. Differentiable with respect
+            to the vertices.
+        depth: [B, H, W], distance along the viewing axis, infinite where there is no face.
+    """
+
+    face_index: Tensor
+    barycentric: Tensor
+    depth: Tensor
+
+
+def rasterize(
+    vertices_camera: Tensor,
+    faces: Tensor,
+    *,
+    focal: Tensor,
+    principal: Tensor,
+    height: int,
+    width: int,
+    stride: float = 1.0,
+    near: float = 1e-6,
+) -> Raster:
+    """Find the nearest triangle at every cell centre; both sides of a triangle are seen.
+
+    Args:
+        vertices_camera: [B, V, 3] in camera axes (x right, y up, looking along -z); any part may lie behind the camera.
+        faces: int64 [F, 3].
+        focal: [B] or scalar, in pixels.
+        principal: [B, 2] or [2], in pixels.
+        height, width: number of cells.
+        stride: pixels per cell; cell (i, j) is sampled at (stride (j + 0.5), stride (i + 0.5)).
+        near: triangles are invisible where their depth is not above this, >= 0.
+
+    Returns:
+        Raster over [B, height, width]. Faces at exactly equal depth: the one with the lowest index.
+    """
+    if vertices_camera.ndim != 3 or vertices_camera.shape[-1] != 3:
+        raise ValueError(f"vertices_camera must have shape [B, V, 3], got {list(vertices_camera.shape)}")
+    batch = vertices_camera.shape[0]
+    focal = torch.as_tensor(focal, device=vertices_camera.device).expand(batch)
+    principal = torch.as_tensor(principal, device=vertices_camera.device).expand(batch, 2)
+    with torch.no_grad():
+        face_index = _nearest_faces(vertices_camera, faces, focal, principal, (height, width), stride, near)
+    return _interpolate(vertices_camera, faces, focal, principal, face_index, stride)
+
+
+def rasterize_mesh(mesh: Mesh, pose: Pose, camera: Camera, stride: float = 1) -> Fragments:
+    """Render a mesh to the cells of a feature map (J = 3: a face's corners with barycentric weights).
+
+    Args:
+        mesh: the category's mesh, in the object frame.
+        pose: [...] poses.
+        camera: focal [...] and principal [..., 2] broadcast over the poses.
+        stride: pixels per feature cell; the map has height // stride by width // stride cells.
+
+    Returns:
+        Fragments [..., H, W, 3]; weights are differentiable with respect to pose and camera.
+    """
+    shape = pose.shape
+    height, width = int(camera.height // stride), int(camera.width // stride)
+    vertices, focal, principal = _camera_batch(mesh, pose, camera)
+    faces = mesh.faces.to(vertices.device)
+    raster = rasterize(
+        vertices, faces, focal=focal, principal=principal, height=height, width=width, stride=stride
+    )
+    hit = raster.face_index >= 0
+    vertex_index = faces[raster.face_index.clamp_min(0)]
+    return Fragments(
+        vertex_index=vertex_index.reshape(*shape, height, width, 3),
+        weight=raster.barycentric.clamp_min(0).reshape(*shape, height, width, 3),
+        foreground=hit.to(vertices.dtype).reshape(*shape, height, width),
+    )
+
+
+@torch.no_grad()
+def visible_vertices(
+    mesh: Mesh,
+    pose: Pose,
+    camera: Camera,
+    *,
+    tolerance: float = _VISIBILITY_TOLERANCE,
+    resolution: int = _VISIBILITY_RESOLUTION,
+) -> Tensor:
+    """Which vertices project into the image and are not hidden by the mesh itself.
+
+    A z-buffer that the mesh fills proposes the faces around each vertex's projection; a vertex is hidden if one of them
+    really contains its viewing ray and lies in front of it by more than the tolerance. So a visible vertex is never
+    called hidden because of coarse cells, and only occluders thinner than a cell can be missed.
+
+    Args:
+        mesh: the category's mesh.
+        pose: [...] poses.
+        camera: focal [...] and principal [..., 2] broadcast over the poses.
+        tolerance: as a share of the diagonal of the mesh's bounding box.
+        resolution: cells along the longer side of the mesh's projection.
+
+    Returns:
+        bool [..., V].
+    """
+    vertices, focal, principal = _camera_batch(mesh, pose, camera)
+    faces = mesh.faces.to(vertices.device)
+    depth = -vertices[..., 2]
+    u, v = _project(vertices, focal, principal)
+    inside = (depth > 0) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    scale, shift = _fitting_window(u, v, depth, resolution)
+    window = (principal - shift) * scale[:, None]
+    raster = rasterize(
+        vertices, faces, focal=focal * scale, principal=window, height=resolution, width=resolution
+    )
+    candidates = _faces_around(raster.face_index, (u - shift[:, :1]) * scale[:, None], (v - shift[:, 1:]) * scale[:, None])
+    extent = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
+    slack = tolerance * float(extent.double().norm())
+    hidden = _hidden_by(vertices, faces, candidates, slack)
+    return (inside & ~hidden).reshape(*pose.shape, -1)
+
+
+def _camera_batch(mesh: Mesh, pose: Pose, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
+    """Vertices in camera axes [B, V, 3], focal [B], principal [B, 2], with all batch dimensions flattened."""
+    shape = pose.shape
+    vertices = pose.object_to_camera(mesh.vertices.to(pose.azimuth))
+    focal = camera.focal.to(vertices).expand(shape).reshape(-1)
+    principal = camera.principal.to(vertices).expand(*shape, 2).reshape(-1, 2)
+    return vertices.reshape(-1, *vertices.shape[-2:]), focal, principal
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    """Double precision, where the device has it: cross products of far vertices cancel badly in single precision."""
+    return tensor if tensor.device.type == "mps" else tensor.double()
+
+
+def _project(vertices: Tensor, focal: Tensor, principal: Tensor) -> tuple[Tensor, Tensor]:
+    inverse = focal[:, None] / -vertices[..., 2]
+    return principal[:, :1] + inverse * vertices[..., 0], principal[:, 1:] - inverse * vertices[..., 1]
+
+
+def _edge_functions(corners: Tensor, focal: Tensor, principal: Tensor) -> tuple[Tensor, Tensor]:
+    """Edge functions as affine functions of the pixel.
+
+    Args:
+        corners: [N, 3, 3], triangle corners in camera axes.
+        focal, principal: [N], [N, 2].
+
+    Returns:
+        Coefficients [N, 3, 3] with e_i(u, v) = c_i0 u + c_i1 v + c_i2, signed so that all three are >= 0 inside, and
+        the determinant |a, b, c| [N] (>= 0) with depth = determinant / (e_0 + e_1 + e_2). The sign flip is exact.
+    """
+    a, b, c = corners.unbind(dim=1)
+    normals = torch.stack([_cross(b, c), _cross(c, a), _cross(a, b)], dim=1)
+    determinant = (normals[:, 0] * a).sum(dim=-1)
+    sign = torch.where(determinant < 0, -1.0, 1.0).to(corners)
+    # the ray through (u, v) is ((u - px) / f, (py - v) / f, -1)
+    slope_u = normals[..., 0] / focal[:, None]
+    slope_v = -normals[..., 1] / focal[:, None]
+    constant = -normals[..., 2] - slope_u * principal[:, None, 0] - slope_v * principal[:, None, 1]
+    coefficients = torch.stack([slope_u, slope_v, constant], dim=-1) * sign[:, None, None]
+    return coefficients, determinant * sign
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    # written out so that swapping a and b negates the result exactly
+    x, y = a.unbind(dim=-1), b.unbind(dim=-1)
+    return torch.stack(
+        [x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]], dim=-1
+    )
+
+
+def _screen_boxes(
+    corners: Tensor, focal: Tensor, principal: Tensor, size: tuple[int, int], stride: float
+) -> Tensor:
+    """First row, last row, first column, last column (inclusive) of cells that a triangle may cover, int64 [N, 4].
+
+    Triangles that reach behind the camera may cover anything.
+    """
+    height, width = size
+    u, v = _project(corners, focal, principal)
+    crossing = (corners[..., 2] >= 0).any(dim=-1)
+    limits = []
+    for values, count in ((v, height), (u, width)):
+        low = torch.ceil(values.amin(dim=-1) / stride - 0.5 - 1e-6).nan_to_num(0)
+        high = torch.floor(values.amax(dim=-1) / stride - 0.5 + 1e-6).nan_to_num(count - 1)
+        limits.append(torch.where(crossing, 0, low.clamp(0, count)))
+        limits.append(torch.where(crossing, count - 1, high.clamp(-1, count - 1)))
+    return torch.stack(limits, dim=-1).long()
+
+
+def _chunks(cost: Tensor, budget: int) -> Iterator[slice]:
+    """Consecutive slices whose summed cost stays near the budget (one item may exceed it alone)."""
+    if len(cost) == 0:
+        return
+    total = cost.cumsum(0)
+    if int(total[-1]) <= budget:
+        yield slice(0, len(cost))
+        return
+    start, spent = 0, 0
+    while start < len(cost):
+        stop = int(torch.searchsorted(total, spent + budget, right=True))
+        stop = max(stop, start + 1)
+        yield slice(start, stop)
+        start, spent = stop, int(total[stop - 1])
+
+
+def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Expand (first, count) to all of first, first + 1, ...: the owner's number and the value, both [sum(count)]."""
+    owner = torch.repeat_interleave(count)
+    start = count.cumsum(0) - count
+    return owner, torch.arange(len(owner), device=count.device) - (start - first)[owner]
+
+
+def _nearest_faces(
+    vertices: Tensor,
+    faces: Tensor,
+    focal: Tensor,
+    principal: Tensor,
+    size: tuple[int, int],
+    stride: float,
+    near: float,
+) -> Tensor:
+    """The z-buffer [B, H, W] of face numbers, -1 where empty."""
+    height, width = size
+    batch, count = len(vertices), len(faces)
+    empty = torch.iinfo(torch.int64).max
+    buffer = torch.full((batch * height * width,), empty, dtype=torch.int64, device=vertices.device)
+    corners = _exact(vertices)[:, faces].reshape(-1, 3, 3)
+    owner = torch.arange(batch, device=vertices.device).repeat_interleave(count)
+    focal, principal = _exact(focal)[owner], _exact(principal)[owner]
+    boxes = _screen_boxes(corners, focal, principal, size, stride)
+    rows, columns = (boxes[:, 1] - boxes[:, 0] + 1).clamp_min(0), (boxes[:, 3] - boxes[:, 2] + 1).clamp_min(0)
+    in_front = (corners[..., 2] < 0).any(dim=-1)
+    keep = ((rows > 0) & (columns > 0) & in_front).nonzero().squeeze(1)
+    coefficients, determinant = _edge_functions(corners[keep], focal[keep], principal[keep])
+    regular = (determinant > 0).nonzero().squeeze(1)
+    keep, coefficients, determinant = keep[regular], coefficients[regular], determinant[regular]
+    for chunk in _chunks(rows[keep] * columns[keep], _PAIRS_PER_CHUNK):
+        triangle, cell, depth = _covered_cells(
+            coefficients[chunk], determinant[chunk], boxes[keep[chunk]], size, stride, near
+        )
+        triangle = keep[chunk][triangle]
+        # depth's bits order like the (positive) depths, so one minimum finds depth and face together
+        key = (depth.float().view(torch.int32).long() << 32) | (triangle % count)
+        buffer.scatter_reduce_(0, (triangle // count) * (height * width) + cell, key, "amin")
+    face = torch.where(buffer == empty, -1, buffer & 0xFFFFFFFF)
+    return face.reshape(batch, height, width)
+
+
+def _covered_cells(
+    coefficients: Tensor, determinant: Tensor, boxes: Tensor, size: tuple[int, int], stride: float, near: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """All (triangle, cell) pairs where the triangle covers the cell's centre: triangle [P], cell [P], depth [P].
+
+    First every row of a triangle's box is cut to a span by the edge functions, so that thin slanted triangles cost what
+    they cover; then every cell in the spans is tested exactly.
+    """
+    triangle, row = _ranges(boxes[:, 0], (boxes[:, 1] - boxes[:, 0] + 1).clamp_min(0))
+    v = stride * (row.to(coefficients) + 0.5)
+    slope = coefficients[triangle, :, 0]
+    offset = coefficients[triangle, :, 1] * v[:, None] + coefficients[triangle, :, 2]
+    border = -offset / slope / stride - 0.5
+    low = torch.where(slope > 0, border, -math.inf).amax(dim=-1).ceil() - 1
+    high = torch.where(slope < 0, border, math.inf).amin(dim=-1).floor() + 1
+    first = torch.maximum(low, boxes[triangle, 2].to(low)).long()
+    last = torch.minimum(high, boxes[triangle, 3].to(high)).long()
+    span, column = _ranges(first, (last - first + 1).clamp_min(0))
+    u = stride * (column.to(coefficients) + 0.5)
+    edges = slope[span] * u[:, None] + offset[span]
+    total = edges.sum(dim=-1)
+    depth = determinant[triangle[span]] / total
+    hit = ((edges.amin(dim=-1) >= 0) & (total > 0) & (depth > near)).nonzero().squeeze(1)
+    span, column = span[hit], column[hit]
+    return triangle[span], row[span] * size[1] + column, depth[hit]
+
+
+def _interpolate(
+    vertices: Tensor, faces: Tensor, focal: Tensor, principal: Tensor, face_index: Tensor, stride: float
+) -> Raster:
+    """Barycentric coordinates and depth of the faces found, differentiable with respect to the vertices."""
+    image, row, column = (face_index >= 0).nonzero().unbind(dim=1)
+    face = face_index[image, row, column]
+    corners = _exact(vertices)[image[:, None], faces[face]]
+    coefficients, determinant = _edge_functions(corners, _exact(focal)[image], _exact(principal)[image])
+    u, v = stride * (column.to(corners) + 0.5), stride * (row.to(corners) + 0.5)
+    edges = coefficients[..., 0] * u[:, None] + coefficients[..., 1] * v[:, None] + coefficients[..., 2]
+    total = edges.sum(dim=-1)
+    barycentric = vertices.new_zeros(*face_index.shape, 3)
+    depth = vertices.new_full(face_index.shape, math.inf)
+    place = (image, row, column)
+    barycentric = barycentric.index_put(place, (edges / total[:, None]).to(vertices.dtype))
+    depth = depth.index_put(place, (determinant / total).to(vertices.dtype))
+    return Raster(face_index, barycentric, depth)
+
+
+def _fitting_window(u: Tensor, v: Tensor, depth: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
+    """Scale [B] and shift [B, 2] so that (pixel - shift) * scale of vertices in front fills resolution cells."""
+    front = depth > 0
+    low = torch.stack([torch.where(front, x, math.inf).amin(dim=-1) for x in (u, v)], dim=-1)
+    high = torch.stack([torch.where(front, x, -math.inf).amax(dim=-1) for x in (u, v)], dim=-1)
+    low, high = low.nan_to_num(0, 0, 0), high.nan_to_num(0, 0, 0)
+    longest = (high - low).amax(dim=-1).clamp_min(1e-6)
+    scale = (resolution - 2) / longest
+    return scale, low - 1 / scale[:, None]
+
+
+def _faces_around(face_index: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Faces in the 3 x 3 cells around pixels (u, v) [B, V], int64 [B, V, 9], -1 where there is none."""
+    batch, height, width = face_index.shape
+    row, column = v.nan_to_num(0).floor().clamp(0, height - 1), u.nan_to_num(0).floor().clamp(0, width - 1)
+    offsets = torch.arange(-1, 2, device=u.device)
+    rows = (row.long()[..., None] + offsets.repeat_interleave(3)).clamp(0, height - 1)
+    columns = (column.long()[..., None] + offsets.repeat(3)).clamp(0, width - 1)
+    image = torch.arange(batch, device=u.device)[:, None, None]
+    return face_index[image, rows, columns]
+
+
+def _hidden_by(vertices: Tensor, faces: Tensor, candidates: Tensor, slack: float) -> Tensor:
+    """Whether one of the candidate faces [B, V, C] contains a vertex's viewing ray, nearer by more than slack."""
+    image = torch.arange(len(vertices), device=vertices.device)[:, None, None, None]
+    corners = _exact(vertices)[image, faces[candidates.clamp_min(0)]]
+    a, b, c = corners.unbind(dim=-2)
+    depth = -_exact(vertices)[..., 2]
+    ray = (_exact(vertices) / depth[..., None])[:, :, None, :]
+    edges = torch.stack([(ray * _cross(x, y)).sum(dim=-1) for x, y in ((b, c), (c, a), (a, b))], dim=-1)
+    total = edges.sum(dim=-1)
+    inside = (edges * total[..., None].sign() >= 0).all(dim=-1) & (total != 0)
+    hit_depth = (a * _cross(b, c)).sum(dim=-1) / torch.where(total == 0, 1.0, total)
+    nearer = (hit_depth > 0) & (hit_depth < depth[..., None] - slack)
+    return (inside & nearer & (candidates >= 0)).any(dim=-1)

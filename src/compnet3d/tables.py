@@ -1,0 +1,81 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+POSE_ROWS = {
+    "true_category": "true category given",
+    "predicted_category": "predicted category",
+    "joint": "joint: category and pose right",
+    "unknown": "category unknown",
+}
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 as a percentage with one decimal."""
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def degrees(angle: float | None) -> str:
+    """An angle in degrees with one decimal."""
+    return "-" if angle is None else f"{angle:.1f}"
+
+
+def print_evaluation(figures: dict[str, Any], title: str = "") -> None:
+    """Print an evaluation: classification, all forms of the pose figures, every category, speed and memory."""
+    from rich.console import Console
+
+    console = Console()
+    if title:
+        console.print(f"[bold]{title}[/bold]")
+    console.print(f"classification: [bold]{percent(figures['classification']['accuracy'])} %[/bold] "
+                  f"of {figures['images']} images")  # fmt: skip
+    console.print(_pose_table(figures["pose"]))
+    console.print(_category_table(figures))
+    memory = figures["peak_memory_mb"]
+    console.print(
+        f"{figures['seconds']:.1f} s, {figures['images_per_second']:.1f} images/s "
+        f"({figures['model_images_per_second']:.1f} without reading them), "
+        f"peak memory {'-' if memory is None else f'{memory:.0f} MB'}"
+    )
+
+
+def _pose_table(pose: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="pose", title_justify="left", caption_justify="left")
+    table.add_column("")
+    for name in ("pi/6 [%]", "pi/18 [%]", "median [deg]"):
+        table.add_column(name, justify="right")
+    excluded = pose["excluded_categories"]
+    without = f", without {', '.join(excluded)} (turning them changes nothing)" if excluded else ""
+    blocks = [(f"plain, {pose['images']} images{without}", pose)]
+    symmetric = pose["symmetry_aware"]
+    blocks.append((f"symmetry-aware, all {symmetric['images']} images", symmetric))
+    for heading, block in blocks:
+        table.add_row(f"[bold]{heading}[/bold]")
+        for key, label in POSE_ROWS.items():
+            if key in block:
+                table.add_row(f"  {label}", *_cells(block[key]))
+        table.add_section()
+    return table
+
+
+def _category_table(figures: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title="per category (pose with the true category)", title_justify="left")
+    table.add_column("category")
+    for name in ("images", "right [%]", "pi/6 [%]", "pi/18 [%]", "median", "sym. pi/6", "sym. pi/18", "sym. median"):
+        table.add_column(name, justify="right")
+    for name, entry in figures["per_category"].items():
+        plain, symmetric = entry["pose"]["true_category"], entry["pose"]["symmetry_aware"]["true_category"]
+        table.add_row(
+            name, str(entry["images"]), percent(entry["accuracy"]), *_cells(plain), *_cells(symmetric)
+        )
+    return table
+
+
+def _cells(block: dict[str, Any]) -> list[str]:
+    return [percent(block["acc_pi6"]), percent(block["acc_pi18"]), degrees(block["median_deg"])]

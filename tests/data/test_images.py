@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compnet3d.data.images import as_rgb, load_image, load_mask
+from compnet3d.errors import CompNetError
+
+RAMP = np.linspace(0, 255, 12).round().astype(np.uint8).reshape(3, 4)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    upright = np.zeros((32, 48, 3), dtype=np.uint8)
+    upright[:16, :16] = 255  # a white top-left corner
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.png"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif)
+    np.testing.assert_array_equal(pixels(load_image(path)), upright)
+
+
+def test_an_annotation_made_on_the_stored_raster_gets_the_stored_raster(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (48, 32)).save(tmp_path / "a.png", exif=exif)
+    assert load_image(tmp_path / "a.png").size == (32, 48)
+    assert load_image(tmp_path / "a.png", size=(48, 32)).size == (48, 32)
+    assert load_image(tmp_path / "a.png", size=(32, 48)).size == (32, 48)
+    assert load_image(tmp_path / "a.png", size=(7, 7)).size == (32, 48)
+
+
+def test_grey_and_16_bit_files_keep_their_full_range(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "grey.png")
+    deep = RAMP.astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    Image.fromarray(deep.astype(np.int32)).save(tmp_path / "int.tif")
+    Image.fromarray((RAMP / np.float32(255)).astype(np.float32)).save(tmp_path / "float.tif")
+    for name in ("grey.png", "deep.png", "deep.tif", "int.tif", "float.tif"):
+        found = pixels(load_image(tmp_path / name))
+        assert found.shape == (3, 4, 3)
+        np.testing.assert_allclose(found[..., 0], RAMP, atol=1, err_msg=name)
+
+
+def test_transparent_pixels_show_neutral_grey(tmp_path: Path) -> None:
+    layer = np.full((2, 2, 4), 255, dtype=np.uint8)
+    layer[0, 0] = (9, 9, 9, 0)
+    Image.fromarray(layer).save(tmp_path / "rgba.png")
+    palette = Image.fromarray(np.array([[0, 1], [1, 1]], dtype=np.uint8)).convert("P")
+    palette.putpalette([9, 9, 9, 255, 255, 255])
+    palette.save(tmp_path / "palette.png", transparency=0)
+    Image.fromarray(layer).convert("LA").save(tmp_path / "la.png")
+    for name in ("rgba.png", "palette.png", "la.png"):
+        found = pixels(load_image(tmp_path / name))
+        assert found[0, 0].tolist() == [128, 128, 128] and found[1, 1].tolist() == [255, 255, 255], name
+
+
+def test_cmyk_palette_bilevel_and_one_pixel(tmp_path: Path) -> None:
+    red = Image.new("RGB", (16, 16), (200, 30, 30))
+    red.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    red.quantize(4).save(tmp_path / "palette.gif")
+    np.testing.assert_allclose(pixels(load_image(tmp_path / "cmyk.jpg")).mean((0, 1)), (200, 30, 30), atol=8)
+    np.testing.assert_allclose(pixels(load_image(tmp_path / "palette.gif")).mean((0, 1)), (200, 30, 30), atol=8)
+    Image.new("1", (1, 1), 1).save(tmp_path / "one.png")
+    assert pixels(load_image(tmp_path / "one.png")).tolist() == [[[255, 255, 255]]]
+
+
+def test_wide_images_load_and_absurd_ones_are_refused(tmp_path: Path) -> None:
+    Image.new("L", (20_000, 40)).save(tmp_path / "wide.png")
+    assert load_image(tmp_path / "wide.png").size == (20_000, 40)
+    header = io.BytesIO()
+    Image.new("1", (30_000, 20_000)).save(header, "PNG")
+    (tmp_path / "absurd.png").write_bytes(header.getvalue())
+    before = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(CompNetError, match="absurd.png.*500 megapixels"):
+        load_image(tmp_path / "absurd.png")
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_more_pixels_than_pillow_allows_by_default(tmp_path: Path) -> None:
+    Image.new("1", (20_000, 9_500)).save(tmp_path / "big.png")  # 190 megapixels, a bomb to Pillow
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(tmp_path / "big.png")
+    assert load_image(tmp_path / "big.png").size == (20_000, 9_500)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp", "bmp"])
+def test_damaged_files_are_named(tmp_path: Path, suffix: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise).save(path)
+    whole = path.read_bytes()
+    for kept in (len(whole) // 2, 40, 5):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(CompNetError, match=f"a.{suffix}"):
+            load_image(path)
+
+
+def test_missing_files_folders_and_other_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name, text in (
+        ("gone.png", "does not exist"),
+        (".", "folder"),
+        ("a.txt", "not an image"),
+        ("empty.png", "not an"),
+    ):
+        with pytest.raises(CompNetError, match=text):
+            load_image(tmp_path / name)
+
+
+def test_arrays_of_every_admitted_kind() -> None:
+    colour = np.repeat(RAMP[..., None], 3, axis=2)
+    for array in (
+        RAMP,
+        RAMP[..., None],
+        colour,
+        RAMP.astype(np.uint16) * 257,
+        RAMP / 255,
+        (RAMP / 255).astype(np.float32),
+        np.concatenate([colour, np.full_like(colour[..., :1], 255)], axis=2),
+        colour[::-1][::-1],
+    ):
+        np.testing.assert_array_equal(pixels(as_rgb(array)), colour)
+    assert pixels(as_rgb(np.array([[True, False]])))[0, :, 0].tolist() == [255, 0]
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), "transpose"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "2x8x8x3"),
+        (np.zeros((0, 8, 3), np.uint8), "empty"),
+        (np.full((2, 2), 7.0), "0..1"),
+        (np.full((2, 2), -0.1), "0..1"),
+        (np.full((2, 2), np.nan), "0..1"),
+        (np.zeros((2, 2), np.int64), "int64"),
+        ("a.png", "not str"),
+        (None, "NoneType"),
+    ],
+)
+def test_other_arrays_are_refused(array: object, text: str) -> None:
+    with pytest.raises(CompNetError, match=text):
+        as_rgb(array)
+
+
+def test_masks_are_true_where_not_black(tmp_path: Path) -> None:
+    mask = np.zeros((4, 6), dtype=np.uint8)
+    mask[1, 2], mask[2, 3] = 1, 255
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png"), mask > 0)
+    assert load_mask(tmp_path / "m.png", size=(12, 8)).sum() == 8
+
+
+def test_a_real_photograph(shared_dir: Path) -> None:
+    image = load_image(shared_dir / "data" / "samples" / "car_image.JPEG")
+    assert image.mode == "RGB" and min(image.size) > 100

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from compnet3d.data.augment import Augmentation
+from compnet3d.data.imagenet3d import ImageNet3D, annotation_dict, write_list, write_object
+from compnet3d.data.loader import ViewDataset
+from compnet3d.data.sample import Sample
+from compnet3d.data.transforms import InputSpec
+from compnet3d.errors import CompNetError
+
+SPEC = InputSpec(height=24, width=32, focal=900.0, distance=5.0, box_fill=0.6)
+STRONG = Augmentation(
+    rotation=30, scale=(0.8, 1.25), shift=0.08, mirror=0.5, brightness=0.3, contrast=0.3, saturation=0.3,
+    channel_gain=0.1, gamma=0.3, grey=0.1, blur=0.2, noise=10, erasing=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    rng = np.random.default_rng(0)
+    for category in ("car", "mug"):
+        for i in range(3):
+            entry = annotation_dict(
+                category=category, azimuth=1.0 + i, elevation=0.2, theta=0.1, distance=5.0, focal=900.0,
+                principal=(20.0, 15.0), bbox=(5, 5, 35, 25), width=40, height=30,
+            )  # fmt: skip
+            write_object(tmp_path, category, f"{i}", rng.integers(0, 255, (30, 40, 3), dtype=np.uint8), [entry])
+        write_list(tmp_path, category, "train", "012")
+    return ImageNet3D(tmp_path).samples("train")
+
+
+def test_items_are_the_documented_tensors(samples: list[Sample]) -> None:
+    data = ViewDataset(samples, ["mug", "car"], SPEC)
+    item = data[4]
+    assert len(data) == 6
+    assert item["image"].dtype == torch.uint8 and item["image"].shape == (3, 24, 32)
+    assert (int(item["category"]), int(item["index"])) == (0, 4)
+    for name, value in {"azimuth": 2.0, "elevation": 0.2, "theta": 0.1, "distance": 5.0, "focal": 900.0}.items():
+        assert item[name].dtype == torch.float32 and item[name].shape == ()
+        assert float(item[name]) == pytest.approx(value)
+    assert item["principal"].tolist() == [16.0, 12.0]
+    assert item["occluded"].dtype == torch.bool and item["occluded"].shape == (24, 32)
+    with pytest.raises(IndexError):
+        data[6]
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_randomness_depends_on_seed_epoch_and_index_alone(samples: list[Sample]) -> None:
+    def dataset(seed: int = 0) -> ViewDataset:
+        return ViewDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG, mirror_categories={"car"}, seed=seed)
+
+    first, second = dataset(), dataset()
+    [second[(7, i)] for i in range(6)]  # whatever was drawn before
+    for i in range(6):
+        assert equal(first[(3, i)], second[(3, i)])
+        assert not equal(first[(3, i)], first[(4, i)])
+        assert not equal(first[(3, i)], dataset(seed=1)[(3, i)])
+        assert equal(first[i], first[(0, i)])
+    assert not any(first.view(i, epoch).mirrored for i in (3, 4, 5) for epoch in range(10))
+    assert any(first.view(0, epoch).mirrored for epoch in range(10))
+
+
+def test_workers_see_the_same_views(samples: list[Sample]) -> None:
+    data = ViewDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG)
+    order = [(2, i) for i in (5, 0, 3, 1)]
+    loader = DataLoader(data, batch_size=2, sampler=order, num_workers=1)  # type: ignore[arg-type]
+    images = torch.cat([batch["image"] for batch in loader])
+    assert torch.equal(images, torch.stack([data[key]["image"] for key in order]))
+
+
+def test_the_cache_changes_nothing_and_respects_its_limit(samples: list[Sample]) -> None:
+    plain = ViewDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG)
+    cached = ViewDataset(
+        samples, ["car", "mug"], SPEC, augmentation=STRONG, cache=True, cache_bytes=2 * 40 * 30 * 3 + 5
+    )
+    for _ in range(2):
+        assert all(equal(plain[i], cached[i]) for i in range(6))
+    samples[0].image.unlink()
+    assert equal(cached[0], cached[0])
+    samples[5].image.unlink()
+    with pytest.raises(CompNetError, match="5|2.JPEG does not exist"):
+        cached[5]
+
+
+def test_broken_images_and_unknown_categories_are_named(samples: list[Sample]) -> None:
+    samples[1].image.write_bytes(b"no image")
+    data = ViewDataset(samples, ["car", "mug"], SPEC)
+    with pytest.raises(CompNetError, match="1.JPEG is not an image"):
+        data[1]
+    Image.new("RGB", (30, 40)).save(samples[2].image)
+    with pytest.raises(CompNetError, match="2.JPEG is 30 x 40"):
+        data[2]
+    with pytest.raises(CompNetError, match="does not know: mug"):
+        ViewDataset(samples, ["car"], SPEC)
+
+
+def test_an_item_is_cheap(shared_dir: Path) -> None:
+    """A few milliseconds for a 256-pixel photograph; the limit is generous for busy machines."""
+    samples = ImageNet3D(shared_dir / "data" / "eth80").samples("val")[::12]
+    spec = InputSpec.fitted(samples, 256, 256)
+    data = ViewDataset(samples, sorted({s.category for s in samples}), spec, augmentation=STRONG)
+    data[0]
+    start = time.process_time()
+    for i in range(len(data)):
+        data[i]
+    assert (time.process_time() - start) / len(data) < 0.02

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.mesh import Mesh, cuboid_bounds, load_off, save_off
+
+TETRAHEDRON = Mesh(
+    torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+    torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]),
+)
+
+
+@given(st.lists(st.tuples(*[st.floats(-1e3, 1e3, width=32)] * 3), min_size=3, max_size=8))
+def test_off_round_trip_is_exact(tmp_path_factory: pytest.TempPathFactory, points: list[tuple[float, ...]]) -> None:
+    path = tmp_path_factory.mktemp("off") / "mesh.off"
+    mesh = Mesh(torch.tensor(points, dtype=torch.float32), torch.tensor([[0, 1, 2]]))
+    save_off(path, mesh)
+    back = load_off(path)
+    assert torch.equal(back.vertices, mesh.vertices) and torch.equal(back.faces, mesh.faces)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "OFF\n4 2 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n3 0 1 2\n",
+        "OFF 4 2 0\n0 0 0\n1 0 0\n1 1 0\n0 1 0\n4 0 1 2 3\n3 0 1 2\n",
+        "off\n# made by hand\n\n4 2\n0 0 0 # corner\n1 0 0\n\n1 1 0\n0 1 0\n4  0 1 2 3  255 0 0\n3 0 1 2\n",
+    ],
+)
+def test_comments_blank_lines_quads_and_colours(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "m.off"
+    path.write_text(text)
+    mesh = load_off(path)
+    assert mesh.faces.tolist() == [[0, 1, 2], [0, 2, 3], [0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty"),
+        ("PLY\n1 1 0\n", "not an OFF file"),
+        ("OFF\nmany\n", "numbers of vertices"),
+        ("OFF\n3 1 0\n0 0 0\n1 0 0\n", "cut short"),
+        ("OFF\n3 1 0\n0 0 0\n1 0 x\n0 1 0\n3 0 1 2\n", "vertex 1"),
+        ("OFF\n3 1 0\n0 0 0\n1 0\n0 1 0\n3 0 1 2\n", "vertex 1"),
+        ("OFF\n3 1 0\n0 0 0\n1 0 nan\n0 1 0\n3 0 1 2\n", "vertex 1"),
+        ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 3\n", "face 0"),
+        ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\nx 0 1 2\n", "face 0"),
+        ("OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "no vertices or no faces"),
+    ],
+)
+def test_broken_files_are_named(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "broken.off"
+    path.write_text(text)
+    with pytest.raises(CompNetError, match=words) as error:
+        load_off(path)
+    assert "broken.off" in str(error.value)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CompNetError, match=r"nothing\.off"):
+        load_off(tmp_path / "nothing.off")
+
+
+def test_bounds_leave_out_the_outliers() -> None:
+    """99 of 100 points fill [0, 1]; the shortest interval that holds 99 % drops the far one."""
+    x = torch.linspace(0, 1, 99)
+    points = torch.cat([torch.stack([x, 2 * x, 3 * x], dim=1), torch.tensor([[50.0, -50.0, 50.0]])])
+    bounds = cuboid_bounds([Mesh(points, torch.tensor([[0, 1, 2]]))])
+    torch.testing.assert_close(bounds, torch.tensor([[0.0, 0, 0], [1.0, 2, 3]]))
+    everything = cuboid_bounds([Mesh(points, torch.tensor([[0, 1, 2]]))], coverage=1.0)
+    torch.testing.assert_close(everything, torch.tensor([[0.0, -50, 0], [50.0, 2, 50]]))
+
+
+def test_bounds_of_several_models_and_flat_ones() -> None:
+    other = Mesh(TETRAHEDRON.vertices + 1, TETRAHEDRON.faces)
+    torch.testing.assert_close(cuboid_bounds([TETRAHEDRON, other], 1.0), torch.tensor([[0.0] * 3, [2.0] * 3]))
+    flat = Mesh(TETRAHEDRON.vertices * torch.tensor([1.0, 1.0, 0.0]), TETRAHEDRON.faces)
+    bounds = cuboid_bounds([flat], 1.0)
+    assert (bounds[1] > bounds[0]).all() and float(bounds[1, 2] - bounds[0, 2]) == pytest.approx(1e-3)
+    with pytest.raises(ValueError, match="at least one mesh"):
+        cuboid_bounds([])

@@ -1,0 +1,136 @@
+"""Pose search: the table against plain loops, and known poses found again from maps drawn at them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from compnet3d.data.transforms import InputSpec
+from compnet3d.geometry.camera import Pose
+from compnet3d.geometry.rotations import rotmat_geodesic_distance
+from compnet3d.inference.pose import PoseSettings, search_starts
+from compnet3d.models.backbones import BackboneConfig
+from compnet3d.models.compnet import CompNet, CompNetConfig, PoseGrid
+
+SMALL = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+
+
+def make_model(renderer: str = "cuboid", **pose: object) -> CompNet:
+    """Smooth vertex features (functions of the position), as training makes them, and an orthogonal background."""
+    bounds = (((-0.2, -0.45, -0.15), (0.2, 0.45, 0.15)), ((-0.3, -0.3, -0.3), (0.3, 0.3, 0.3)))
+    config = CompNetConfig(
+        categories=("long", "cube"),
+        bounds=bounds,
+        backbone=BackboneConfig("resnet", SMALL, dimension=32),
+        spec=InputSpec(height=128, width=160, focal=500.0, distance=5.0, box_fill=0.7),
+        vertex_count=300,
+        background_size=8,
+        renderer=renderer,
+        pose=replace(PoseSettings(), **pose),  # type: ignore[arg-type]
+    )
+    model = CompNet(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    for number, cuboid in enumerate(model.cuboids):
+        basis = torch.randn(3, 31, generator=generator) * 4
+        phase = torch.rand(31, generator=generator) * 6.28
+        waves = torch.cos(cuboid.vertices @ basis + phase)
+        features = normalize(torch.cat([waves, torch.zeros(len(waves), 1)], dim=1), dim=1)
+        start, end = model.bank.offsets[number], model.bank.offsets[number + 1]
+        model.bank.vertex_features[start:end] = features
+    model.bank.update_background(torch.eye(32)[31:])
+    return model
+
+
+def draw(model: CompNet, category: torch.Tensor, pose: Pose, principal: torch.Tensor) -> torch.Tensor:
+    """The feature map that the model expects at a pose: rendered vertex features over the background."""
+    fragments = model.render(category, pose, principal)
+    flat = model.bank.offsets[category][:, None, None, None] + fragments.vertex_index
+    features = (model.bank.vertex_features[flat] * fragments.weight[..., None]).sum(-2)
+    covered = fragments.foreground[..., None] > 0
+    features = torch.where(covered, features, model.bank.background[0])
+    return normalize(features, dim=-1).permute(0, 3, 1, 2)
+
+
+def random_poses(count: int) -> tuple[torch.Tensor, Pose, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    draw_ = torch.rand(count, 5, generator=generator)
+    pose = Pose.of(
+        draw_[:, 0] * 2 * math.pi, draw_[:, 1] * 1.4 - 0.4, draw_[:, 2] - 0.5, 5.0 * torch.exp(0.2 * draw_[:, 3] - 0.1)
+    )
+    principal = torch.tensor([80.0, 64.0]) + 10 * (draw_[:, 3:] - 0.5)
+    return torch.arange(count) % 2, pose, principal
+
+
+@pytest.mark.parametrize("aware", [False, True])
+@pytest.mark.parametrize(("renderer", "degrees"), [("cuboid", 3.0), ("gaussian", 6.0)])
+def test_known_poses_are_found_again(aware: bool, renderer: str, degrees: float) -> None:
+    count = 10 if renderer == "cuboid" else 4
+    model = make_model(renderer, occlusion_aware=aware, starts=4)
+    category, pose, principal = random_poses(count)
+    found = model.estimate_poses(draw(model, category, pose, principal), category)
+    error = torch.rad2deg(rotmat_geodesic_distance(found.pose.rotmat(), pose.rotmat()))
+    assert float(error.median()) < degrees and (error < 12).float().mean() >= 0.75, error
+    assert float((found.principal - principal).norm(dim=1).median()) < 4
+    assert float((found.pose.distance / pose.distance).log().abs().median()) < 0.05
+
+
+def test_occlusion_is_forgiven() -> None:
+    """Half of the object's cells turned into background: the aware loss still finds the pose."""
+    model = make_model(occlusion_aware=True, starts=4)
+    category, pose, principal = random_poses(8)
+    feature_map = draw(model, category, pose, principal)
+    feature_map[:, :, :, :10] = model.bank.background[0][:, None, None]
+    found = model.estimate_poses(feature_map, category)
+    error = torch.rad2deg(rotmat_geodesic_distance(found.pose.rotmat(), pose.rotmat()))
+    assert float(error.median()) < 5
+    hidden = found.foreground[:, :, :10]
+    assert not hidden.any() and found.foreground[:, :, 10:].any()
+
+
+@pytest.mark.parametrize("aware", [False, True])
+def test_search_equals_loops(aware: bool) -> None:
+    model = make_model()
+    table = model.start_table(0)
+    assert table.nearest_vertex.shape == (144, 16 * 20) and table.nearest_vertex.dtype == torch.int16
+    generator = torch.Generator().manual_seed(1)
+    vertices = len(model.cuboids[0].vertices)
+    similarity = torch.rand(2, 320, vertices, generator=generator)
+    background = torch.rand(2, 320, generator=generator)
+    losses = search_starts(similarity, background, table, occlusion_aware=aware)
+    fragments = model.render(torch.zeros(144, dtype=torch.int64), table.pose, table.principal)
+    for image, pose in ((0, 0), (1, 77), (0, 143)):
+        total = 0.0
+        for cell in range(320):
+            i, j = divmod(cell, 20)
+            value = float(background[image, cell])
+            if fragments.foreground[pose, i, j] > 0:
+                k = int(fragments.vertex_index[pose, i, j, fragments.weight[pose, i, j].argmax()])
+                seen = float(similarity[image, cell, k])
+                value = max(seen, value) if aware else seen
+            total -= value
+        assert float(losses[image, pose]) == pytest.approx(total / 320, rel=1e-5)
+
+
+def test_refinement_never_leaves_a_better_start_behind() -> None:
+    model = make_model()
+    category, pose, principal = random_poses(6)
+    feature_map = draw(model, category, pose, principal)
+    refined = model.estimate_poses(feature_map, category)
+    model.config = replace(model.config, pose=replace(model.config.pose, steps=0))
+    assert (refined.loss <= model.estimate_poses(feature_map, category).loss + 1e-3).all()
+
+
+def test_the_category_that_reconstructs_best() -> None:
+    model = make_model(starts=2, steps=5)
+    category, pose, principal = random_poses(6)
+    assert torch.equal(model.reconstructing_category(draw(model, category, pose, principal)), category)
+
+
+def test_other_grids() -> None:
+    model = make_model()
+    model.config = replace(model.config, grid=PoseGrid(azimuths=4, elevations=1, thetas=1))
+    assert model.start_table(1).nearest_vertex.shape[0] == 4

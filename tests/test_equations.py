@@ -1,0 +1,286 @@
+"""Every equation of the paper against plain loops written from the paper, values and gradients, in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from compnet3d.grouping import confusion_matrix, grouping_weights
+from compnet3d.inference.classify import category_scores
+from compnet3d.inference.pose import reconstruction_loss
+from compnet3d.losses import (
+    cross_category_loss,
+    grouped_contrastive_loss,
+    in_category_loss,
+    near_vertices,
+    sample_vertices,
+)
+from compnet3d.models.bank import VertexFeatureBank
+from compnet3d.rendering.fragments import Fragments
+
+KAPPA = 1 / 0.07
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    return sum((a[i] * b[i] for i in range(len(a))), torch.zeros((), dtype=torch.float64))
+
+
+def eq2(f: Tensor, k: int, own: Tensor, background: Tensor, excluded: list[bool], weight: float = 1.0) -> Tensor:
+    denominator = torch.zeros((), dtype=torch.float64)
+    for number in range(len(own)):
+        if number == k or not excluded[number]:
+            denominator = denominator + torch.exp(KAPPA * dot(f, own[number]))
+    for beta in background:
+        denominator = denominator + weight * torch.exp(KAPPA * dot(f, beta))
+    return -torch.log(torch.exp(KAPPA * dot(f, own[k])) / denominator)
+
+
+def eq4(f: Tensor, positive: Tensor, negatives: Tensor, omega: list[float]) -> Tensor:
+    top = torch.exp(KAPPA * dot(f, positive))
+    denominator = top
+    for weight, negative in zip(omega, negatives, strict=True):
+        denominator = denominator + weight * torch.exp(KAPPA * dot(f, negative))
+    return -torch.log(top / denominator)
+
+
+@pytest.mark.parametrize("background_count", [0, 1, 5])
+@pytest.mark.parametrize("weight", [1.0, 0.005, 0.0])
+def test_eq2_against_loops(background_count: int, weight: float) -> None:
+    own, background = unit(7, 6, seed=1), unit(background_count, 6, seed=2)
+    vertex = torch.tensor([0, 3, 6, 3])
+    excluded = torch.rand(4, 7, generator=torch.Generator().manual_seed(3)) < 0.3
+    observed = unit(4, 6, seed=4).requires_grad_(True)
+    ours = in_category_loss(
+        observed, vertex, own, background, kappa=KAPPA, excluded=excluded, background_weight=weight
+    )
+    (gradient,) = torch.autograd.grad(ours.sum(), observed)
+    used = background if weight else background[:0]
+    plain = torch.stack(
+        [eq2(observed[q], int(vertex[q]), own, used, excluded[q].tolist(), weight) for q in range(4)]
+    )
+    (expected,) = torch.autograd.grad(plain.sum(), observed)
+    torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_eq4_against_loops_and_zero_rows() -> None:
+    observed = unit(3, 5, seed=1).requires_grad_(True)
+    positive, negatives = unit(3, 5, seed=2), unit(8, 5, seed=3)
+    omega = torch.rand(3, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    omega[0, :5] = 0
+    omega[2] = 0
+    ours = cross_category_loss(observed, positive, negatives, omega, kappa=KAPPA)
+    (gradient,) = torch.autograd.grad(ours.sum(), observed)
+    plain = torch.stack([eq4(observed[q], positive[q], negatives, omega[q].tolist()) for q in range(3)])
+    (expected,) = torch.autograd.grad(plain.sum(), observed)
+    torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-10)
+    assert ours[2] == 0 and (gradient[2] == 0).all()
+
+
+def test_eq4_without_any_negatives() -> None:
+    observed = unit(2, 4).requires_grad_(True)
+    loss = cross_category_loss(observed, unit(2, 4, seed=1), unit(0, 4), torch.zeros(2, 0, dtype=torch.float64), kappa=KAPPA)
+    (gradient,) = torch.autograd.grad(loss.sum(), observed)
+    assert (loss == 0).all() and (gradient == 0).all()
+
+
+def test_eq3_is_eq4_with_weights_of_one() -> None:
+    observed, positive, negatives = unit(2, 4), unit(2, 4, seed=1), unit(6, 4, seed=2)
+    ours = cross_category_loss(observed, positive, negatives, torch.ones(2, 6, dtype=torch.float64), kappa=KAPPA)
+    for q in range(2):
+        denominator = math.exp(KAPPA * float(observed[q] @ positive[q]))
+        top = denominator
+        for m in range(6):
+            denominator += math.exp(KAPPA * float(observed[q] @ negatives[m]))
+        assert float(ours[q]) == pytest.approx(-math.log(top / denominator), rel=1e-10)
+
+
+def _problem() -> dict[str, Tensor]:
+    counts = [4, 6, 5]
+    return {
+        "offsets": torch.tensor([0, *counts]).cumsum(0),
+        "vertex_features": unit(sum(counts), 5, seed=1),
+        "background_features": unit(3, 5, seed=2),
+        "category": torch.tensor([2, 0, 2]),
+        "vertex": torch.tensor([[1, 4, 0], [3, 2, 0], [0, 0, 0]]),
+        "valid": torch.tensor([[True, True, True], [True, True, False], [False, False, False]]),
+        "grouping_weights": torch.tensor([[0.9, 0.2, 0.0], [0.3, 0.9, 0.4], [0.0, 0.7, 0.9]], dtype=torch.float64),
+    }
+
+
+def test_eq5_against_loops() -> None:
+    p = _problem()
+    observed = unit(3, 3, 5, seed=7).requires_grad_(True)
+    sampled = sample_vertices(p["offsets"], 2, torch.Generator().manual_seed(5))
+    excluded = torch.rand(3, 3, 6, generator=torch.Generator().manual_seed(6)) < 0.3
+    ours = grouped_contrastive_loss(
+        observed,
+        p["category"],
+        p["vertex"],
+        p["valid"],
+        vertex_features=p["vertex_features"],
+        offsets=p["offsets"],
+        background_features=p["background_features"],
+        grouping_weights=p["grouping_weights"],
+        sampled=sampled,
+        kappa=KAPPA,
+        excluded=excluded,
+    )
+    (gradient,) = torch.autograd.grad(ours.total, observed)
+    terms_in, terms_cross = [], []
+    for b in range(3):
+        y = int(p["category"][b])
+        start, end = int(p["offsets"][y]), int(p["offsets"][y + 1])
+        own = p["vertex_features"][start:end]
+        for q in range(3):
+            if not p["valid"][b, q]:
+                continue
+            k = int(p["vertex"][b, q])
+            terms_in.append(eq2(observed[b, q], k, own, p["background_features"], excluded[b, q].tolist()))
+            omega, negatives = [], []
+            for m in sampled.tolist():
+                other = next(c for c in range(3) if p["offsets"][c] <= m < p["offsets"][c + 1])
+                if other != y:
+                    omega.append(float(p["grouping_weights"][y, other]))
+                    negatives.append(p["vertex_features"][m])
+            terms_cross.append(eq4(observed[b, q], own[k], torch.stack(negatives), omega))
+    plain = torch.stack(terms_in).mean() + torch.stack(terms_cross).mean()
+    (expected,) = torch.autograd.grad(plain, observed)
+    torch.testing.assert_close(ours.total, plain, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(ours.in_category, torch.stack(terms_in).mean(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_eq5_with_nothing_visible_is_zero_with_zero_gradient() -> None:
+    p = _problem()
+    observed = unit(3, 3, 5, seed=7).requires_grad_(True)
+    loss = grouped_contrastive_loss(
+        observed,
+        p["category"],
+        p["vertex"],
+        torch.zeros_like(p["valid"]),
+        vertex_features=p["vertex_features"],
+        offsets=p["offsets"],
+        background_features=p["background_features"],
+        grouping_weights=torch.zeros(3, 3, dtype=torch.float64),
+        sampled=sample_vertices(p["offsets"], None),
+        kappa=KAPPA,
+    )
+    (gradient,) = torch.autograd.grad(loss.total, observed)
+    assert loss.total == 0 and (gradient == 0).all()
+
+
+def test_sampled_vertices_are_uniform_without_replacement() -> None:
+    offsets = torch.tensor([0, 4, 10, 11])
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(11)
+    for _ in range(600):
+        picks = sample_vertices(offsets, 3, generator)
+        assert len(picks.unique()) == len(picks) == 3 + 3 + 1
+        counts[picks] += 1
+    torch.testing.assert_close(counts[:4] / 600, torch.full((4,), 0.75), atol=0.07, rtol=0)
+    torch.testing.assert_close(counts[4:10] / 600, torch.full((6,), 0.5), atol=0.07, rtol=0)
+    assert counts[10] == 600
+    assert sample_vertices(offsets, None).tolist() == list(range(11))
+
+
+def test_near_vertices_against_loops() -> None:
+    vertices = torch.rand(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    vertex = torch.tensor([[0, 5], [3, 3]])
+    near = near_vertices(vertices, vertex, 0.5)
+    for b in range(2):
+        for q in range(2):
+            for k in range(6):
+                distance = math.dist(vertices[b, vertex[b, q]].tolist(), vertices[b, k].tolist())
+                assert bool(near[b, q, k]) == (distance < 0.5)
+
+
+def test_eq6_momentum_update_against_loops() -> None:
+    bank = VertexFeatureBank([3, 2], dimension=4, background_size=5)
+    before = bank.vertex_features.clone()
+    vertex, observed = torch.tensor([1, 4, 1, 1]), unit(4, 4, seed=3).float()
+    bank.update_vertices(vertex, observed, momentum=0.9)
+    for k in range(5):
+        rows = [q for q in range(4) if vertex[q] == k]
+        expected = before[k]
+        if rows:
+            mean = sum(observed[q] for q in rows) / len(rows)
+            expected = 0.9 * before[k] + 0.1 * mean
+            expected = expected / expected.square().sum().sqrt()
+        torch.testing.assert_close(bank.vertex_features[k], expected)
+    torch.testing.assert_close(bank.vertex_features.norm(dim=1), torch.ones(5))
+
+
+def test_background_ring_drops_the_oldest() -> None:
+    bank = VertexFeatureBank([2], dimension=3, background_size=4)
+    features = unit(9, 3, seed=1).float()
+    assert len(bank.background) == 0
+    expected: list[Tensor] = []
+    for start, end in ((0, 3), (3, 6), (6, 6), (6, 9)):
+        bank.update_background(features[start:end])
+        expected = (expected + list(features[start:end]))[-4:]
+        held = {tuple(row.tolist()) for row in bank.background}
+        assert held == {tuple(row.tolist()) for row in expected}
+    bank.update_background(features)
+    assert {tuple(r.tolist()) for r in bank.background} == {tuple(r.tolist()) for r in features[-4:]}
+
+
+def test_eq7_against_loops() -> None:
+    features, bank, background = unit(2, 3, 4, 5, seed=1), unit(9, 5, seed=2), unit(3, 5, seed=3)
+    offsets = torch.tensor([0, 4, 9])
+    ours = category_scores(features.permute(0, 3, 1, 2), bank, offsets, background, chunk=1)
+    for b in range(2):
+        for y in range(2):
+            total = 0.0
+            for i in range(3):
+                for j in range(4):
+                    best = max(float(features[b, i, j] @ bank[k]) for k in range(offsets[y], offsets[y + 1]))
+                    total += max(best, *(float(features[b, i, j] @ beta) for beta in background))
+            assert float(ours[b, y]) == pytest.approx(total / 12, rel=1e-10)
+
+
+@pytest.mark.parametrize("aware", [False, True])
+def test_eq8_against_loops(aware: bool) -> None:
+    features, bank, beta = unit(6, 5, seed=1), unit(4, 5, seed=2), unit(3, 5, seed=3)
+    generator = torch.Generator().manual_seed(4)
+    index = torch.randint(0, 4, (1, 2, 3, 2), generator=generator)
+    weight = torch.rand(1, 2, 3, 2, generator=generator, dtype=torch.float64)
+    weight = weight / weight.sum(-1, keepdim=True)
+    foreground = torch.tensor([[[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]], dtype=torch.float64)
+    background = (features @ beta.T).amax(1)
+    loss, _ = reconstruction_loss(
+        (features @ bank.T)[None], background[None], Fragments(index, weight, foreground), occlusion_aware=aware
+    )
+    total = 0.0
+    for cell in range(6):
+        i, j = divmod(cell, 3)
+        best_background = max(float(features[cell] @ b) for b in beta)
+        if foreground[0, i, j] == 0:
+            total -= best_background
+            continue
+        rendered = sum(weight[0, i, j, n] * bank[index[0, i, j, n]] for n in range(2))
+        similarity = float(features[cell] @ rendered)
+        total -= max(similarity, best_background) if aware else similarity
+    assert float(loss[0]) == pytest.approx(total / 6, rel=1e-10)
+
+
+def test_grouping_weights_normalise_over_the_true_category() -> None:
+    true = torch.tensor([0] * 20 + [1] * 10 + [2] * 4)
+    predicted = torch.tensor([0] * 15 + [1] * 4 + [2] * 1 + [1] * 10 + [2, 2, 0, 1])
+    confusion = confusion_matrix(true, predicted, 4)
+    assert confusion[0].tolist() == [15, 4, 1, 0]
+    omega = grouping_weights(confusion, threshold=0.06)
+    assert omega[0].tolist() == pytest.approx([0, 0.2, 0, 0])
+    assert omega[1].tolist() == [0, 0, 0, 0]
+    assert omega[2].tolist() == pytest.approx([0.25, 0.25, 0, 0])
+    assert omega[3].tolist() == [1, 1, 1, 0]

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from compnet3d.data.augment import Augmentation
+from compnet3d.errors import CompNetError
+from compnet3d.inference.pose import PoseSettings
+from compnet3d.models.compnet import CompNet
+from compnet3d.recipes import RECIPES, Recipe, get_recipe
+from compnet3d.training import EpochSampler, find_weights, fit_temperature, train
+
+TINY = Recipe(
+    name="tiny",
+    description="for tests",
+    height=48,
+    width=48,
+    architecture={"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
+    dimension=16,
+    vertex_count=40,
+    background_size=32,
+    samples_per_category=8,
+    epochs=4,
+    batch_size=4,
+    learning_rate=3e-3,
+    head_learning_rate=3e-3,
+    calibration_fraction=0.25,
+    augmentation=Augmentation(rotation=10, scale=(0.9, 1.1), shift=0.05, mirror=0.5, erasing=0.5, brightness=0.2),
+    pose=PoseSettings(steps=3, starts=1),
+)
+
+
+def options(**changes: object) -> dict[str, object]:
+    return {"workers": 0, "progress": False, **changes}
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return CompNet.from_pretrained(folder).state_dict()
+
+
+@pytest.fixture(scope="module")
+def whole_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    train(TINY, tiny_data, out, **options())  # type: ignore[arg-type]
+    return out
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(tiny_data: Path, whole_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "halves"
+    train(TINY, tiny_data, out, stop_after=1, **options())  # type: ignore[arg-type]
+    assert not (out / "model").exists()
+    train(TINY, tiny_data, out, resume=True, stop_after=3, **options())  # type: ignore[arg-type]
+    train(TINY, tiny_data, out, resume=True, **options(workers=1))  # type: ignore[arg-type]
+    whole, halves = tensors(whole_run), tensors(out)
+    assert whole.keys() == halves.keys()
+    for name in whole:
+        assert torch.equal(whole[name], halves[name]), name
+    config = (whole_run / "model" / "config.json").read_text()
+    assert config == (out / "model" / "config.json").read_text()
+
+
+def test_everything_learned_is_in_the_state_and_moved(tiny_data: Path, whole_run: Path) -> None:
+    model = CompNet.from_pretrained(whole_run)
+    state = model.state_dict()
+    assert {"bank.vertex_features", "bank.background_features", "bank.grouping_weights"} <= state.keys()
+    fresh = CompNet(model.config).state_dict()
+    assert not torch.equal(state["bank.vertex_features"], fresh["bank.vertex_features"])
+    assert int(state["bank.background_count"]) == 32
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_the_run_is_written_down(tiny_data: Path, whole_run: Path) -> None:
+    config = json.loads((whole_run / "config.json").read_text())
+    assert config["recipe"]["vertex_count"] == 40 and config["seed"] == 0
+    assert config["counts"] == {"samples": 16, "calibration": 4}
+    log = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert "calibration_accuracy" in log[1] and "calibration_accuracy" not in log[0]
+    rows = (whole_run / "log.csv").read_text().splitlines()
+    assert len(rows) == 5 and rows[0].split(",")[0] == "loss"
+
+
+def test_another_seed_gives_another_model(tiny_data: Path, whole_run: Path, tmp_path: Path) -> None:
+    train(TINY, tiny_data, tmp_path / "other", seed=1, **options())  # type: ignore[arg-type]
+    name = "bank.vertex_features"
+    assert not torch.equal(tensors(whole_run)[name], tensors(tmp_path / "other")[name])
+
+
+def test_a_run_is_not_overwritten_and_a_foreign_seed_not_resumed(tiny_data: Path, whole_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(CompNetError, match="--resume"):
+        train(TINY, tiny_data, whole_run, **options())  # type: ignore[arg-type]
+    with pytest.raises(CompNetError, match="no checkpoint"):
+        train(TINY, tiny_data, tmp_path / "none", resume=True, **options())  # type: ignore[arg-type]
+    with pytest.raises(CompNetError, match="seed 0"):
+        train(TINY, tiny_data, whole_run, resume=True, seed=3, **options())  # type: ignore[arg-type]
+
+
+def test_a_crash_between_two_renames_loses_nothing(tiny_data: Path, whole_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "crashed"
+    shutil.copytree(whole_run, out)
+    (out / "checkpoint").rename(out / ".checkpoint.old")
+    (out / "model").rename(out / ".model.old")
+    assert CompNet.from_pretrained(out).categories == ("brick", "tower")
+    train(TINY, tiny_data, out, resume=True, **options())  # type: ignore[arg-type]
+
+
+def test_one_category_is_refused(tiny_data: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(tiny_data, alone)
+    for folder in ("CAD", "images", "annotations"):
+        shutil.rmtree(alone / folder / "tower")
+    for path in (alone / "lists").glob("tower*"):
+        path.unlink()
+    with pytest.raises(CompNetError, match="two"):
+        train(TINY, alone, tmp_path / "out", **options())  # type: ignore[arg-type]
+
+
+def test_temperature_is_the_maximum_likelihood_one() -> None:
+    """Two categories whose scores differ by 0.1 and that are right 9 times in 10: t = log 9 / 0.1."""
+    scores = torch.tensor([[0.5, 0.4]]).repeat(1000, 1)
+    true = (torch.arange(1000) % 10 == 0).long()
+    assert fit_temperature(scores, true) == pytest.approx(math.log(9) / 0.1, rel=0.05)
+
+
+def test_every_sample_once_an_epoch_in_an_order_of_its_own() -> None:
+    batches = list(EpochSampler(10, 4, seed=0, epoch=3))
+    assert [len(b) for b in batches] == [4, 4, 2] == [4] * 2 + [len(EpochSampler(10, 4, 0, 3)) - 1]
+    keys = [key for batch in batches for key in batch]
+    assert {epoch for epoch, _ in keys} == {3} and sorted(i for _, i in keys) == list(range(10))
+    other = [key[1] for batch in EpochSampler(10, 4, seed=0, epoch=4) for key in batch]
+    assert other != [i for _, i in keys]
+
+
+def test_pretrained_weights_are_found_beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "weights" / "vit-tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    monkeypatch.delenv("COMPNET3D_WEIGHTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert find_weights(("vit-tiny", "hub/name"), tmp_path / "data" / "set").name == "vit-tiny"  # type: ignore[union-attr]
+    assert find_weights(("other", "hub/name"), tmp_path / "data" / "set") == "hub/name"
+
+
+def test_recipes_hold_the_papers_numbers() -> None:
+    for name in ("imagenet3d-resnet50", "imagenet3d-vitb14"):
+        recipe = get_recipe(name)
+        assert (recipe.vertex_count, recipe.samples_per_category, recipe.background_size) == (500, 32, 2560)
+        assert (recipe.momentum, recipe.background_per_image, recipe.epochs, recipe.dimension) == (0.9, 5, 12, 128)
+        assert (recipe.regroup_every, recipe.grouping_threshold) == (2, 0.05)
+        assert recipe.kappa == pytest.approx(14.3, abs=0.02)
+    assert (RECIPES["imagenet3d-resnet50"].height, RECIPES["imagenet3d-resnet50"].width) == (640, 800)
+    assert (RECIPES["imagenet3d-vitb14"].height, RECIPES["imagenet3d-vitb14"].width) == (644, 812)
+    with pytest.raises(CompNetError, match="quickstart"):
+        get_recipe("nothing")
