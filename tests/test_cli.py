@@ -18,6 +18,7 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.predictor import Prediction
 from compnet3d.predict import predict_files
+from compnet3d.quickstart import claim_folder
 
 COMMANDS = [["quickstart"], ["train"], ["evaluate"], ["predict"]] + [["data", c] for c in ("make", "render", "check")]
 FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
@@ -202,3 +203,14 @@ def test_a_broken_image_does_not_stop_the_others(images, tmp_path, capsys):
 def test_a_box_outside_the_image_is_named(images):
     with pytest.raises(CompNetError, match="lies outside the image of 40 x 30 pixels"):
         predict_files(FakeModel(), images[:1], box=(100, 0, 120, 10))
+
+
+def test_a_quickstart_folder_is_claimed_once(tmp_path):
+    claim_folder(tmp_path / "new", {"seed": 0})
+    claim_folder(tmp_path / "new", {"seed": 0})
+    with pytest.raises(CompNetError, match="other settings"):
+        claim_folder(tmp_path / "new", {"seed": 1})
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.tex").touch()
+    with pytest.raises(CompNetError, match="holds something else"):
+        claim_folder(tmp_path / "used", {"seed": 0})

@@ -41,11 +41,11 @@ class Quickstart:
     """Seed of the data, the training and the occluders."""
     categories: Annotated[int, arg(metavar="N")] = 24
     """Number of object categories to make."""
-    train: Annotated[int, arg(metavar="N")] = 160
+    train: Annotated[int, arg(metavar="N")] = 120
     """Training images per category."""
     val: Annotated[int, arg(metavar="N")] = 24
     """Test images per category, of instances that are not in the training images."""
-    size: Annotated[int, arg(metavar="PIXELS")] = 160
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
     """Side of the images, in pixels."""
     epochs: Count = None
     """Epochs to train for; the recipe's number by default."""
@@ -245,11 +245,11 @@ class DataMake:
     """The folder to make; it must not exist or be empty."""
     categories: Annotated[int, arg(metavar="N")] = 24
     """Number of categories; beyond the built-in ones a shape grammar invents more."""
-    train: Annotated[int, arg(metavar="N")] = 160
+    train: Annotated[int, arg(metavar="N")] = 120
     """Training images per category."""
     val: Annotated[int, arg(metavar="N")] = 24
     """Test images per category, of other instances."""
-    size: Annotated[int, arg(metavar="PIXELS")] = 160
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
     """Side of the images, in pixels."""
     seed: int = 0
     """Seed of everything random."""
@@ -283,11 +283,11 @@ class DataRender:
     """The folder to make; it must not exist or be empty."""
     cad: Annotated[Path, arg(metavar="DIR")]
     """Folder with one folder of .off files per category (x right, y backward, z up)."""
-    train: Annotated[int, arg(metavar="N")] = 160
+    train: Annotated[int, arg(metavar="N")] = 120
     """Training images per category."""
     val: Annotated[int, arg(metavar="N")] = 24
     """Test images per category."""
-    size: Annotated[int, arg(metavar="PIXELS")] = 160
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
     """Side of the images, in pixels."""
     seed: int = 0
     """Seed of everything random."""

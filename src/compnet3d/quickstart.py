@@ -20,9 +20,9 @@ def run_quickstart(
     *,
     seed: int = 0,
     categories: int = 24,
-    train_images: int = 160,
+    train_images: int = 120,
     val_images: int = 24,
-    size: int = 160,
+    size: int = 128,
     epochs: int | None = None,
     workers: int | None = None,
     device: str = "cpu",
@@ -50,7 +50,7 @@ def run_quickstart(
         "epochs": epochs,
     }
     start = time.perf_counter()
-    _claim(out, settings)
+    claim_folder(out, settings)
     with _step(1, f"making {categories} categories of objects, {train_images} + {val_images} images each"):
         _make_data(out / "data", settings, workers)
     with _step(2, "training a 3D compositional model of every category"):
@@ -59,14 +59,14 @@ def run_quickstart(
     samples = dataset.samples("val")
     evaluations = []
     for number, occlusion in ((3, None), (4, OCCLUSION)):
-        kind = "clean images" if occlusion is None else f"the same images, occluded ({occlusion})"
-        with _step(number, f"evaluating {len(samples)} {kind}, of objects never seen in training"):
+        kind = "clean" if occlusion is None else f"occluded ({occlusion})"
+        with _step(number, f"evaluating {len(samples)} images of objects never seen in training, {kind}"):
             figures, records = evaluate(
                 model, samples, return_records=True, occlusion=occlusion, seed=seed, symmetry=dataset.symmetry
             )
         figures["settings"] |= {"model": str(out / "run" / "model"), "data": str(out / "data"), "split": "val"}
         evaluations.append(Evaluation(model, samples, figures, records))
-        print_evaluation(figures, title=kind)
+        print_evaluation(figures, title=f"{kind} images")
     clean, occluded = evaluations
     metrics = clean.figures | {"occluded": occluded.figures}
     with _step(STEPS, "writing the report"):
@@ -83,7 +83,7 @@ def run_quickstart(
     return metrics
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
+def claim_folder(out: Path, settings: dict[str, Any]) -> None:
     """Note the settings in the folder, or check that they are those of the quickstart that it holds."""
     path = out / "quickstart.json"
     if path.exists():
@@ -98,7 +98,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
 def _make_data(folder: Path, settings: dict[str, Any], workers: int | None) -> None:
     from compnet3d.data.procedural import make_dataset
 
-    if (folder / "lists").is_dir() and not (folder / ".unfinished").exists():
+    if (folder / "lists").is_dir():
         print(f"already there: {folder}")
         return
     options = {key: settings[key] for key in ("categories", "train", "val", "size", "seed")}

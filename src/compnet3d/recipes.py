@@ -98,6 +98,7 @@ _STRONG = Augmentation(
     scale=(0.8, 1.25),
     shift=0.06,
     mirror=0.5,
+    reflect=0.5,
     brightness=0.3,
     contrast=0.3,
     saturation=0.3,

@@ -32,6 +32,8 @@ class Augmentation:
         scale: size factor, log-uniform between the two (the distance changes inversely).
         shift: of the object, uniform in +- this fraction of min(H, W) on each axis (the principal point moves).
         mirror: probability of mirroring, where the category allows it.
+        reflect: probability of continuing the photograph mirrored beyond its border instead of with the spec's fill,
+            so that the border's direction does not betray the in-plane rotation.
         brightness, contrast, saturation: relative, uniform in 1 +- this.
         channel_gain: relative gain of each colour channel, uniform in 1 +- this (tints the light).
         gamma: exponent, log-uniform between 1 / (1 + this) and 1 + this.
@@ -49,6 +51,7 @@ class Augmentation:
     scale: tuple[float, float] = (1.0, 1.0)
     shift: float = 0.0
     mirror: float = 0.0
+    reflect: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -64,7 +67,7 @@ class Augmentation:
     erasing_area: tuple[float, float] = (0.02, 0.15)
 
     def __post_init__(self) -> None:
-        for name in ("mirror", "grey", "blur", "noise_probability", "erasing"):
+        for name in ("mirror", "reflect", "grey", "blur", "noise_probability", "erasing"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"Augmentation.{name} is a probability, not {getattr(self, name)}")
         for name in ("scale", "erasing_area"):

@@ -156,14 +156,15 @@ def make_view(
         CompNetError: if the photograph's proportions are not the annotated ones.
     """
     sample = match_image_size(sample, image.size)
-    draw = GeometricDraw()
+    draw, border = GeometricDraw(), spec.border
     if augmentation is not None:
         if rng is None:
             raise ValueError("an augmentation needs a random generator")
         draw = augmentation.draw_geometry(rng, mirror_allowed)
+        border = "reflect" if rng.random() < augmentation.reflect else border
     forward, scale = view_matrix(sample, spec, crop, draw, rotation)
     matrix = invert_affine(forward)
-    pixels = warp_image(image, matrix, (spec.width, spec.height), scale, spec.fill, border=spec.border)
+    pixels = warp_image(image, matrix, (spec.width, spec.height), scale, spec.fill, border=border)
     covered = np.zeros(pixels.shape[:2], dtype=bool)
     if augmentation is not None and rng is not None:
         pixels, covered = augment_pixels(pixels, augmentation, rng)

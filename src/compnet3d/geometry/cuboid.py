@@ -36,6 +36,12 @@ class CuboidMesh:
         """Vertices [V, 3]."""
         return self.mesh.vertices
 
+    def vertex_normals(self) -> Tensor:
+        """Outward unit normals [V, 3]; on edges and corners the mean of the faces that meet there."""
+        counts = torch.tensor(self.segments)
+        outward = (self.lattice_index == counts).float() - (self.lattice_index == 0).float()
+        return torch.nn.functional.normalize(outward, dim=-1)
+
 
 def cuboid_mesh(bounds: Tensor, vertex_count: int) -> CuboidMesh:
     """Cover a box with about `vertex_count` vertices, as evenly spaced as the box allows.

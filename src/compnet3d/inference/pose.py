@@ -8,12 +8,12 @@ features is ever drawn.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from compnet3d.geometry.camera import Pose
+from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.rendering.fragments import Fragments
 
 # category numbers [N], poses [N], principal points [N, 2], softness -> fragments of N renderings
@@ -32,9 +32,9 @@ class PoseSettings:
         betas: Adam's momenta.
         shift_unit: pixels that the principal point moves for a unit step.
         softness: width of the silhouette's soft edge in cells while refining.
-        occlusion_aware: let background explain a covered cell where it does so better (the latent z of Eq. 1); off is
-            Eq. 8 to the letter.
-        refine_distance, refine_principal: whether these are unknown too.
+        outlier_cost: the most that a covered cell may lose against the background; beyond it the cell counts as
+            hidden by something else (the latent z of Eq. 1, at a price, because a free one would let the silhouette
+            grow over the background). None is Eq. 8 to the letter.
     """
 
     starts: int = 3
@@ -43,9 +43,7 @@ class PoseSettings:
     betas: tuple[float, float] = (0.4, 0.6)
     shift_unit: float = 40.0
     softness: float = 0.5
-    occlusion_aware: bool = True
-    refine_distance: bool = True
-    refine_principal: bool = True
+    outlier_cost: float | None = 0.3
 
 
 @dataclass(frozen=True)
@@ -95,20 +93,42 @@ def build_start_table(render: Renderer, category: int, vertex_count: int, pose: 
     return StartTable(pose, principal, vertex.flatten(1).to(dtype))
 
 
-def search_starts(similarity: Tensor, background: Tensor, table: StartTable, *, occlusion_aware: bool) -> Tensor:
+def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple[Pose, Tensor]:
+    """Distance and principal point with which an object fills a box centred in the view.
+
+    Args:
+        points: the object's surface [V, 3], CAD units.
+        pose: [P], whose distances are replaced; camera: of the views, batch shape [P].
+        side: longest side of the box in pixels.
+
+    Returns:
+        Poses [P] and principal points [P, 2] whose projections have their longest side so long, centred in the image.
+    """
+    centre = torch.tensor([camera.width / 2, camera.height / 2], device=points.device)
+    for _ in range(4):  # perspective makes it slightly nonlinear; each round divides the error by the distance
+        pixels, _ = camera.project(points.expand(len(pose.azimuth), -1, -1), pose)
+        low, high = pixels.amin(dim=1), pixels.amax(dim=1)
+        pose = replace(pose, distance=pose.distance * (high - low).amax(dim=1) / side)
+        camera = replace(camera, principal=camera.principal + centre - (low + high) / 2)
+    return pose, camera.principal
+
+
+def search_starts(
+    similarity: Tensor, background: Tensor, table: StartTable, *, outlier_cost: float | None = None
+) -> Tensor:
     """Eq. 8 for every starting pose of the table, with each cell's nearest vertex standing for the weighted four.
 
     Args:
         similarity: f_i . C_k of the category, [B, H W, K].
         background: max_n f_i . beta_n, [B, H W].
         table: the category's starts, P of them.
-        occlusion_aware: see `PoseSettings`.
+        outlier_cost: see `PoseSettings`.
 
     Returns:
         L(alpha) averaged over the cells, [B, P].
     """
-    if occlusion_aware:
-        similarity = torch.maximum(similarity, background[..., None])
+    if outlier_cost is not None:
+        similarity = torch.maximum(similarity, background[..., None] - outlier_cost)
     # one more column holds the background, so that a gather serves covered and uncovered cells alike
     options = torch.cat([similarity, background[..., None]], dim=-1)
     cells = torch.arange(options.shape[1], device=options.device) * options.shape[2]
@@ -117,13 +137,13 @@ def search_starts(similarity: Tensor, background: Tensor, table: StartTable, *, 
 
 
 def reconstruction_loss(
-    similarity: Tensor, background: Tensor, fragments: Fragments, *, occlusion_aware: bool
+    similarity: Tensor, background: Tensor, fragments: Fragments, *, outlier_cost: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """Eq. 8 averaged over the cells, differentiable in the fragments' weights and foreground.
 
     Args:
         similarity: [N, H W, K]; background: [N, H W]; fragments: N renderings of shape [N, H, W].
-        occlusion_aware: see `PoseSettings`.
+        outlier_cost: see `PoseSettings`.
 
     Returns:
         The loss [N], and by how much the object beats the background in each covered cell [N, H W] (0 elsewhere).
@@ -131,8 +151,8 @@ def reconstruction_loss(
     index, weight = fragments.vertex_index.flatten(1, 2), fragments.weight.flatten(1, 2)
     foreground = fragments.foreground.flatten(1)
     gain = (similarity.gather(2, index) * weight).sum(-1) - background
-    visible_gain = gain.clamp_min(0) if occlusion_aware else gain
-    return -(background + foreground * visible_gain).mean(dim=-1), foreground.detach() * gain.detach()
+    limited = gain if outlier_cost is None else gain.clamp_min(-outlier_cost)
+    return -(background + foreground * limited).mean(dim=-1), foreground.detach() * gain.detach()
 
 
 def estimate_pose(
@@ -142,6 +162,8 @@ def estimate_pose(
     tables: list[StartTable],
     render: Renderer,
     settings: PoseSettings,
+    *,
+    translation_known: bool = False,
 ) -> PoseEstimate:
     """Eq. 8: the best starting poses, refined by gradient descent, the best of which is the answer.
 
@@ -152,11 +174,12 @@ def estimate_pose(
         tables: the starts of each image's category, B of them.
         render: the renderer.
         settings: how to search.
+        translation_known: keep distance and principal point as the starts have them (an oracle crop tells them).
     """
     starts = []
     for row, table in enumerate(tables):
         loss = search_starts(
-            similarity[row : row + 1], background[row : row + 1], table, occlusion_aware=settings.occlusion_aware
+            similarity[row : row + 1], background[row : row + 1], table, outlier_cost=settings.outlier_cost
         )[0]
         best = loss.topk(min(settings.starts, len(loss)), largest=False).indices
         starts.append((table.pose[best], table.principal[best]))
@@ -164,10 +187,12 @@ def estimate_pose(
     pose = Pose.cat([p for p, _ in starts])
     principal = torch.cat([x for _, x in starts])
     repeat = torch.arange(len(category), device=category.device).repeat_interleave(count)
-    pose, principal = refine(similarity, background, category, pose, principal, repeat, render, settings)
+    pose, principal = refine(
+        similarity, background, category, pose, principal, repeat, render, settings, translation_known=translation_known
+    )
     fragments = render(category[repeat], pose, principal, 0.0)
     loss, gain = reconstruction_loss(
-        similarity[repeat], background[repeat], fragments, occlusion_aware=settings.occlusion_aware
+        similarity[repeat], background[repeat], fragments, outlier_cost=settings.outlier_cost
     )
     winner = loss.reshape(-1, count).argmin(dim=1) + torch.arange(len(category), device=loss.device) * count
     height, width = fragments.foreground.shape[1:]
@@ -183,13 +208,15 @@ def refine(
     image: Tensor,
     render: Renderer,
     settings: PoseSettings,
+    *,
+    translation_known: bool = False,
 ) -> tuple[Pose, Tensor]:
     """Gradient descent on Eq. 8 from each starting pose; the best pose met on the way is returned.
 
     Args:
         similarity: [B, H W, K]; background: [B, H W]; category: int64 [B].
         pose: [N]; principal: [N, 2]; image: which image each start belongs to, int64 [N].
-        render, settings: see `estimate_pose`.
+        render, settings, translation_known: see `estimate_pose`.
 
     Returns:
         Poses [N] and principal points [N, 2] with the lowest soft loss along each path.
@@ -199,7 +226,7 @@ def refine(
     similarity, background, category = similarity[image], background[image], category[image]
     zeros = torch.zeros_like(pose.azimuth)
     start = torch.stack([pose.azimuth, pose.elevation, pose.theta, zeros, zeros, zeros], dim=-1)
-    free = start.new_tensor([1, 1, 1, settings.refine_distance, settings.refine_principal, settings.refine_principal])
+    free = start.new_tensor([1, 1, 1] + 3 * [0 if translation_known else 1])
 
     def unpack(values: Tensor) -> tuple[Pose, Tensor]:
         moved = Pose(
@@ -219,7 +246,7 @@ def refine(
             values = values.detach().requires_grad_(True)
             fragments = render(category, *unpack(values), settings.softness)
             loss, _ = reconstruction_loss(
-                similarity, background, fragments, occlusion_aware=settings.occlusion_aware
+                similarity, background, fragments, outlier_cost=settings.outlier_cost
             )
             (gradient,) = torch.autograd.grad(loss.sum(), values)
         values, loss = values.detach(), loss.detach()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import Crop, InputSpec
 from compnet3d.geometry.camera import Pose
 
 
@@ -83,12 +83,15 @@ class Predictor(Protocol):
     categories: tuple[str, ...]
     spec: InputSpec
 
-    def predict_views(self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False) -> Prediction:
+    def predict_views(
+        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"
+    ) -> Prediction:
         """Answer for views [B, 3, height, width], uint8 or float in 0 .. 1.
 
         Args:
             images: the views.
             category: int64 [B]; if given, the pose is that of this category (scores stay the classification's).
             unknown: take the pose of the category with the lowest reconstruction loss over all.
+            crop: how the views were cut, which tells what is known of distance and principal point.
         """
         ...

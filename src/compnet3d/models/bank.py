@@ -9,6 +9,29 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 
+def smooth_features(
+    vertices: Tensor, normals: Tensor, dimension: int, length: float, generator: torch.Generator
+) -> Tensor:
+    """Unit features to start from whose similarity falls off smoothly with the distance over the surface.
+
+    They are random Fourier features of the vertex positions (Rahimi and Recht 2007), so the inner product of two
+    vertices at distance r is about exp(-r^2 / (2 length^2)), and that of two categories' vertices about 0. Starting
+    from unrelated vectors, the momentum update would first average all features of a category into one and then have to
+    part them again; starting from these, the map from image to surface is learned at once.
+
+    Args:
+        vertices: [K, 3], in units of the box's diagonal; normals: unit vectors [K, 3], so that the two sides of a thin
+            box differ.
+        dimension: D.
+        length: correlation length in units of the diagonal.
+        generator: of the random frequencies.
+    """
+    inflated = vertices + length * normals
+    frequencies = torch.randn(3, dimension, generator=generator) / length
+    phases = torch.rand(dimension, generator=generator) * 2 * torch.pi
+    return normalize(torch.cos(inflated @ frequencies + phases), dim=-1)
+
+
 class VertexFeatureBank(nn.Module):
     """Vertex features of all categories, the ring of background features and the grouping weights.
 
@@ -32,16 +55,14 @@ class VertexFeatureBank(nn.Module):
 
     def __init__(
         self,
-        vertex_counts: Sequence[int],
-        dimension: int = 128,
+        start: Sequence[Tensor],
         background_size: int = 2560,
-        generator: torch.Generator | None = None,
     ) -> None:
+        """Start from given vertex features, one tensor of unit vectors [K, D] for each category."""
         super().__init__()
-        offsets = torch.tensor([0, *vertex_counts]).cumsum(0)
-        categories = len(vertex_counts)
-        start = normalize(torch.randn(int(offsets[-1]), dimension, generator=generator), dim=-1)
-        self.register_buffer("vertex_features", start)
+        offsets = torch.tensor([0, *(len(features) for features in start)]).cumsum(0)
+        categories, dimension = len(start), start[0].shape[1]
+        self.register_buffer("vertex_features", torch.cat(list(start)))
         self.register_buffer("offsets", offsets)
         self.register_buffer("background_features", torch.zeros(background_size, dimension))
         self.register_buffer("background_cursor", torch.zeros((), dtype=torch.int64))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample, normalize, pad
 
 from compnet3d.data.images import as_rgb, load_image
-from compnet3d.data.transforms import InputSpec, crop_box
+from compnet3d.data.transforms import Crop, InputSpec, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, pose_grid
 from compnet3d.geometry.cuboid import CuboidMesh, CuboidStack, cuboid_mesh
@@ -27,12 +27,13 @@ from compnet3d.inference.pose import (
     StartTable,
     build_start_table,
     estimate_pose,
+    fit_to_box,
     search_starts,
 )
 from compnet3d.inference.predictor import Prediction
 from compnet3d.losses import near_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
-from compnet3d.models.bank import VertexFeatureBank
+from compnet3d.models.bank import VertexFeatureBank, smooth_features
 from compnet3d.rendering.cuboid import render_cuboids, visible_lattice_vertices
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.rendering.gaussian import render_gaussians
@@ -64,6 +65,7 @@ class CompNetConfig:
         vertex_count: K aimed at for each category.
         background_size: N_b.
         kappa: concentration of the von Mises-Fisher distribution.
+        feature_length: correlation length of the vertex features to start from (see `smooth_features`).
         renderer: "cuboid" (analytic ray casting) or "gaussian" (the paper's volume).
         foreground_threshold: density above which the Gaussian volume is foreground.
         temperature: factor on S_y for the calibrated confidence.
@@ -77,6 +79,7 @@ class CompNetConfig:
     vertex_count: int = 500
     background_size: int = 2560
     kappa: float = 1 / 0.07
+    feature_length: float = 0.12
     renderer: str = "cuboid"
     foreground_threshold: float = 0.5
     temperature: float = 100.0
@@ -143,15 +146,10 @@ class CompNet(nn.Module):
         self.config = config
         self.feature_extractor = feature_extractor or build_extractor(config.backbone)
         self.cuboids: list[CuboidMesh] = [cuboid_mesh(torch.tensor(b), config.vertex_count) for b in config.bounds]
-        self.bank = VertexFeatureBank(
-            [len(c.vertices) for c in self.cuboids],
-            config.backbone.dimension,
-            config.background_size,
-            torch.Generator().manual_seed(0),
-        )
+        self.bank = VertexFeatureBank(_starting_features(self.cuboids, config), config.background_size)
         self.cad_meshes: dict[str, Mesh] = {}
         self._shapes = _Shapes.of(self.cuboids)
-        self._tables: dict[int, StartTable] = {}
+        self._tables: dict[tuple[int, str], StartTable] = {}
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -272,19 +270,29 @@ class CompNet(nn.Module):
             )
         return render_cuboids(shapes.stack, category, pose, softness=softness, **view)
 
-    def start_table(self, category: int) -> StartTable:
-        """The rendered starting poses of a category, made on first use."""
-        if category not in self._tables:
+    def start_table(self, category: int, crop: Crop = "oracle") -> StartTable:
+        """The rendered starting poses of a category, made on first use.
+
+        After an oracle crop distance and principal point are known; after a box crop each starting pose gets those
+        with which the category's mesh fills the box.
+        """
+        if (category, crop) not in self._tables:
             pose = pose_grid(**asdict(self.config.grid), distance=self.spec.distance).to(self.device)
             principal = self._centre().expand(len(pose.azimuth), 2)
+            if crop == "box":
+                points = self.mesh(self.categories[category]).vertices.to(self.device)
+                side = self.spec.box_fill * min(self.spec.height, self.spec.width)
+                pose, principal = fit_to_box(points, pose, self._camera(principal), side)
             count = len(self.cuboids[category].vertices)
-            self._tables[category] = build_start_table(self.render, category, count, pose, principal)
-        return self._tables[category]
+            self._tables[category, crop] = build_start_table(self.render, category, count, pose, principal)
+        return self._tables[category, crop]
 
     # -- inference -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict_views(self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False) -> Prediction:
+    def predict_views(
+        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"
+    ) -> Prediction:
         """Name the objects in views and estimate their poses; see `Predictor.predict_views`."""
         feature_map = self(images.to(self.device))
         scores = category_scores(
@@ -294,10 +302,10 @@ class CompNet(nn.Module):
         if category is not None:
             chosen = category.to(self.device)
         elif unknown:
-            chosen = self.reconstructing_category(feature_map)
+            chosen = self.reconstructing_category(feature_map, crop)
         else:
             chosen = scores.argmax(dim=-1)
-        estimate = self.estimate_poses(feature_map, chosen)
+        estimate = self.estimate_poses(feature_map, chosen, crop)
         return Prediction(
             categories=self.categories,
             category_index=chosen,
@@ -342,7 +350,7 @@ class CompNet(nn.Module):
             raise CompNetError("there is no image to predict; give at least one")
         crops = [crop_box(p, None if boxes is None else boxes[i], self.spec) for i, p in enumerate(pictures)]
         views = torch.stack([torch.from_numpy(crop.image.copy()).permute(2, 0, 1) for crop in crops])
-        parts = [self.predict_views(part, unknown=unknown) for part in views.split(batch_size)]
+        parts = [self.predict_views(part, unknown=unknown, crop="box") for part in views.split(batch_size)]
         scale = torch.tensor([crop.scale for crop in crops], device=self.device)
         matrix = torch.tensor(np.stack([crop.matrix for crop in crops]), dtype=torch.float32, device=self.device)
         whole = Prediction.cat(parts)
@@ -350,13 +358,25 @@ class CompNet(nn.Module):
         return replace(whole, focal=whole.focal / scale, principal=principal)
 
     @torch.no_grad()
-    def estimate_poses(self, feature_map: Tensor, category: Tensor, *, chunk: int = 16) -> PoseEstimate:
+    def estimate_poses(
+        self, feature_map: Tensor, category: Tensor, crop: Crop = "oracle", *, chunk: int = 16
+    ) -> PoseEstimate:
         """Eq. 8 for the given category of each image, `chunk` images at a time to bound the memory."""
         parts = []
         for maps, numbers in zip(feature_map.split(chunk), category.split(chunk), strict=True):
             similarity, background = self.similarities(maps, numbers)
-            tables = [self.start_table(int(y)) for y in numbers]
-            parts.append(estimate_pose(similarity, background, numbers, tables, self.render, self.config.pose))
+            tables = [self.start_table(int(y), crop) for y in numbers]
+            parts.append(
+                estimate_pose(
+                    similarity,
+                    background,
+                    numbers,
+                    tables,
+                    self.render,
+                    self.config.pose,
+                    translation_known=crop == "oracle",
+                )
+            )
         return PoseEstimate(
             Pose.cat([p.pose for p in parts]),
             torch.cat([p.principal for p in parts]),
@@ -375,7 +395,7 @@ class CompNet(nn.Module):
         return torch.stack(rows), background_similarity(cells, self.bank.background)
 
     @torch.no_grad()
-    def reconstructing_category(self, feature_map: Tensor, candidates: int = 3) -> Tensor:
+    def reconstructing_category(self, feature_map: Tensor, crop: Crop = "oracle", *, candidates: int = 3) -> Tensor:
         """The category with the lowest reconstruction loss (section 5.3), int64 [B].
 
         All categories compete with their starting poses; the best `candidates` are refined.
@@ -383,13 +403,13 @@ class CompNet(nn.Module):
         losses = []
         cells = feature_map.flatten(2).transpose(1, 2)
         background = background_similarity(cells, self.bank.background)
-        aware = self.config.pose.occlusion_aware
+        cost = self.config.pose.outlier_cost
         for number in range(len(self.categories)):
             similarity = cells @ self.bank.category_features(number).T
-            found = search_starts(similarity, background, self.start_table(number), occlusion_aware=aware)
+            found = search_starts(similarity, background, self.start_table(number, crop), outlier_cost=cost)
             losses.append(found.amin(dim=1))
         best = torch.stack(losses, dim=1).topk(min(candidates, len(losses)), dim=1, largest=False).indices
-        refined = torch.stack([self.estimate_poses(feature_map, numbers).loss for numbers in best.unbind(1)], dim=1)
+        refined = torch.stack([self.estimate_poses(feature_map, numbers, crop).loss for numbers in best.unbind(1)], dim=1)
         return best.gather(1, refined.argmin(dim=1, keepdim=True))[:, 0]
 
     @torch.no_grad()
@@ -424,6 +444,23 @@ class CompNet(nn.Module):
 
     def _centre(self) -> Tensor:
         return torch.tensor([[self.spec.width / 2, self.spec.height / 2]], device=self.device)
+
+
+def _starting_features(cuboids: Sequence[CuboidMesh], config: CompNetConfig) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    features = []
+    for cuboid in cuboids:
+        diagonal = torch.linalg.vector_norm(cuboid.bounds[1] - cuboid.bounds[0])
+        features.append(
+            smooth_features(
+                cuboid.vertices / diagonal,
+                cuboid.vertex_normals(),
+                config.backbone.dimension,
+                config.feature_length,
+                generator,
+            )
+        )
+    return features
 
 
 @dataclass(frozen=True)

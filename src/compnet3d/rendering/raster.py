@@ -1,9 +1,9 @@
 """A z-buffer rasteriser for any triangle mesh, in plain tensor operations.
 
-Edge functions are homogeneous (Olano and Greer 1997): for a pixel's viewing ray r and a triangle (a, b, c) in camera axes,
-r . (b x c), r . (c x a) and r . (a x b) have one sign inside the triangle and are its perspective-correct barycentric
-coordinates up to scale. They need no division by depth, so triangles that cross the camera plane need no clipping, and
-two triangles that share an edge see exactly opposite numbers there, so there is never a hole between them.
+Edge functions are homogeneous (Olano and Greer 1997): for a pixel's viewing ray r and a triangle (a, b, c) in camera
+axes, r . (b x c), r . (c x a) and r . (a x b) have one sign inside the triangle and are its perspective-correct
+barycentric coordinates up to scale. They need no division by depth, so triangles that cross the camera plane need no
+clipping, and two triangles that share an edge see exactly opposite numbers there, so there is no hole between them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from compnet3d.geometry.mesh import Mesh
 from compnet3d.rendering.fragments import Fragments
 
 _PAIRS_PER_CHUNK = 1 << 21
-_VISIBILITY_RESOLUTION = 256
+# barycentric slack that closes the pinholes where a corner falls exactly on a cell centre
+_ROUNDING = 1e-10
+_VISIBILITY_CELLS = 128
 _VISIBILITY_TOLERANCE = 2e-3
 
 
@@ -91,9 +93,7 @@ def rasterize_mesh(mesh: Mesh, pose: Pose, camera: Camera, stride: float = 1) ->
     height, width = int(camera.height // stride), int(camera.width // stride)
     vertices, focal, principal = _camera_batch(mesh, pose, camera)
     faces = mesh.faces.to(vertices.device)
-    raster = rasterize(
-        vertices, faces, focal=focal, principal=principal, height=height, width=width, stride=stride
-    )
+    raster = rasterize(vertices, faces, focal=focal, principal=principal, height=height, width=width, stride=stride)
     hit = raster.face_index >= 0
     vertex_index = faces[raster.face_index.clamp_min(0)]
     return Fragments(
@@ -110,38 +110,28 @@ def visible_vertices(
     camera: Camera,
     *,
     tolerance: float = _VISIBILITY_TOLERANCE,
-    resolution: int = _VISIBILITY_RESOLUTION,
 ) -> Tensor:
     """Which vertices project into the image and are not hidden by the mesh itself.
 
-    A z-buffer that the mesh fills proposes the faces around each vertex's projection; a vertex is hidden if one of them
-    really contains its viewing ray and lies in front of it by more than the tolerance. So a visible vertex is never
-    called hidden because of coarse cells, and only occluders thinner than a cell can be missed.
+    Exact: a vertex is hidden if some face contains its viewing ray and lies in front of it by more than the tolerance.
+    Vertices are sorted into the cells of a grid over their projections, so that each face is tried only against those
+    near it.
 
     Args:
         mesh: the category's mesh.
         pose: [...] poses.
         camera: focal [...] and principal [..., 2] broadcast over the poses.
         tolerance: as a share of the diagonal of the mesh's bounding box.
-        resolution: cells along the longer side of the mesh's projection.
 
     Returns:
         bool [..., V].
     """
     vertices, focal, principal = _camera_batch(mesh, pose, camera)
     faces = mesh.faces.to(vertices.device)
-    depth = -vertices[..., 2]
     u, v = _project(vertices, focal, principal)
-    inside = (depth > 0) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-    scale, shift = _fitting_window(u, v, depth, resolution)
-    window = (principal - shift) * scale[:, None]
-    raster = rasterize(
-        vertices, faces, focal=focal * scale, principal=window, height=resolution, width=resolution
-    )
-    candidates = _faces_around(raster.face_index, (u - shift[:, :1]) * scale[:, None], (v - shift[:, 1:]) * scale[:, None])
+    inside = (vertices[..., 2] < 0) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
     extent = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
-    slack = tolerance * float(extent.double().norm())
-    hidden = _hidden_by(vertices, faces, candidates, slack)
+    hidden = _hidden_vertices(_exact(vertices), faces, tolerance * float(extent.double().norm()))
     return (inside & ~hidden).reshape(*pose.shape, -1)
 
 
@@ -177,7 +167,8 @@ def _edge_functions(corners: Tensor, focal: Tensor, principal: Tensor) -> tuple[
     """
     a, b, c = corners.unbind(dim=1)
     normals = torch.stack([_cross(b, c), _cross(c, a), _cross(a, b)], dim=1)
-    determinant = (normals[:, 0] * a).sum(dim=-1)
+    product = normals[:, 0] * a
+    determinant = product[:, 0] + product[:, 1] + product[:, 2]
     sign = torch.where(determinant < 0, -1.0, 1.0).to(corners)
     # the ray through (u, v) is ((u - px) / f, (py - v) / f, -1)
     slope_u = normals[..., 0] / focal[:, None]
@@ -190,14 +181,10 @@ def _edge_functions(corners: Tensor, focal: Tensor, principal: Tensor) -> tuple[
 def _cross(a: Tensor, b: Tensor) -> Tensor:
     # written out so that swapping a and b negates the result exactly
     x, y = a.unbind(dim=-1), b.unbind(dim=-1)
-    return torch.stack(
-        [x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]], dim=-1
-    )
+    return torch.stack([x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]], dim=-1)
 
 
-def _screen_boxes(
-    corners: Tensor, focal: Tensor, principal: Tensor, size: tuple[int, int], stride: float
-) -> Tensor:
+def _screen_boxes(corners: Tensor, focal: Tensor, principal: Tensor, size: tuple[int, int], stride: float) -> Tensor:
     """First row, last row, first column, last column (inclusive) of cells that a triangle may cover, int64 [N, 4].
 
     Triangles that reach behind the camera may cover anything.
@@ -283,8 +270,10 @@ def _covered_cells(
     """
     triangle, row = _ranges(boxes[:, 0], (boxes[:, 1] - boxes[:, 0] + 1).clamp_min(0))
     v = stride * (row.to(coefficients) + 0.5)
-    slope = coefficients[triangle, :, 0]
-    offset = coefficients[triangle, :, 1] * v[:, None] + coefficients[triangle, :, 2]
+    slope, offset = (
+        coefficients[triangle, :, 0],
+        coefficients[triangle, :, 2] + coefficients[triangle, :, 1] * v[:, None],
+    )
     border = -offset / slope / stride - 0.5
     low = torch.where(slope > 0, border, -math.inf).amax(dim=-1).ceil() - 1
     high = torch.where(slope < 0, border, math.inf).amin(dim=-1).floor() + 1
@@ -292,12 +281,14 @@ def _covered_cells(
     last = torch.minimum(high, boxes[triangle, 3].to(high)).long()
     span, column = _ranges(first, (last - first + 1).clamp_min(0))
     u = stride * (column.to(coefficients) + 0.5)
-    edges = slope[span] * u[:, None] + offset[span]
-    total = edges.sum(dim=-1)
-    depth = determinant[triangle[span]] / total
-    hit = ((edges.amin(dim=-1) >= 0) & (total > 0) & (depth > near)).nonzero().squeeze(1)
-    span, column = span[hit], column[hit]
-    return triangle[span], row[span] * size[1] + column, depth[hit]
+    # three separate vectors: reductions over a last dimension of 3 are slow
+    edges = [slope[:, k][span] * u + offset[:, k][span] for k in range(3)]
+    total = edges[0] + edges[1] + edges[2]
+    depth = determinant[triangle][span] / total
+    least = torch.minimum(torch.minimum(edges[0], edges[1]), edges[2])
+    hit = ((least >= -_ROUNDING * total) & (total > 0) & (depth > near)).nonzero().squeeze(1)
+    span = span[hit]
+    return triangle[span], row[span] * size[1] + column[hit], depth[hit]
 
 
 def _interpolate(
@@ -310,7 +301,7 @@ def _interpolate(
     coefficients, determinant = _edge_functions(corners, _exact(focal)[image], _exact(principal)[image])
     u, v = stride * (column.to(corners) + 0.5), stride * (row.to(corners) + 0.5)
     edges = coefficients[..., 0] * u[:, None] + coefficients[..., 1] * v[:, None] + coefficients[..., 2]
-    total = edges.sum(dim=-1)
+    total = edges[:, 0] + edges[:, 1] + edges[:, 2]
     barycentric = vertices.new_zeros(*face_index.shape, 3)
     depth = vertices.new_full(face_index.shape, math.inf)
     place = (image, row, column)
@@ -319,38 +310,56 @@ def _interpolate(
     return Raster(face_index, barycentric, depth)
 
 
-def _fitting_window(u: Tensor, v: Tensor, depth: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-    """Scale [B] and shift [B, 2] so that (pixel - shift) * scale of vertices in front fills resolution cells."""
-    front = depth > 0
-    low = torch.stack([torch.where(front, x, math.inf).amin(dim=-1) for x in (u, v)], dim=-1)
-    high = torch.stack([torch.where(front, x, -math.inf).amax(dim=-1) for x in (u, v)], dim=-1)
-    low, high = low.nan_to_num(0, 0, 0), high.nan_to_num(0, 0, 0)
-    longest = (high - low).amax(dim=-1).clamp_min(1e-6)
-    scale = (resolution - 2) / longest
-    return scale, low - 1 / scale[:, None]
+def _hidden_vertices(vertices: Tensor, faces: Tensor, slack: float) -> Tensor:
+    """Whether a face contains a vertex's viewing ray, nearer than the vertex by more than slack: bool [B, V]."""
+    batch, count = vertices.shape[:2]
+    ones, zeros = vertices.new_ones(batch), vertices.new_zeros(batch, 2)
+    u, v = _project(vertices, ones, zeros)
+    depth = -vertices[..., 2]
+    columns, rows = _grid_cells(u, depth), _grid_cells(v, depth)
+    image = torch.arange(batch, device=vertices.device)
+    key = ((image[:, None] * _VISIBILITY_CELLS + rows) * _VISIBILITY_CELLS + columns).reshape(-1)
+    key, order = key.sort()
+    cells = torch.arange(batch * _VISIBILITY_CELLS**2 + 1, device=vertices.device)
+    start = torch.searchsorted(key, cells)
+    hidden = torch.zeros(batch * count, dtype=torch.bool, device=vertices.device)
+    owner = image.repeat_interleave(len(faces))
+    corner = faces.repeat(batch, 1)
+    crossing = (depth[owner[:, None], corner] <= 0).any(dim=-1)
+    last_cell = _VISIBILITY_CELLS - 1
+    low_row, high_row = _cell_range(rows[owner[:, None], corner], crossing, last_cell)
+    low_column, high_column = _cell_range(columns[owner[:, None], corner], crossing, last_cell)
+    coefficients, determinant = _edge_functions(vertices[owner[:, None], corner], ones[owner], zeros[owner])
+    for part in _chunks(high_row - low_row + 1, _PAIRS_PER_CHUNK):
+        face, row = _ranges(low_row[part], (high_row - low_row + 1)[part])
+        face = face + part.start
+        base = (owner[face] * _VISIBILITY_CELLS + row) * _VISIBILITY_CELLS
+        first, stop = start[base + low_column[face]], start[base + high_column[face] + 1]
+        for piece in _chunks(stop - first, _PAIRS_PER_CHUNK):
+            span, place = _ranges(first[piece], (stop - first)[piece])
+            tried, vertex = face[piece][span], order[place]
+            hit = _ray_depth(coefficients[tried], determinant[tried], u.reshape(-1)[vertex], v.reshape(-1)[vertex])
+            hidden[vertex[hit < depth.reshape(-1)[vertex] - slack]] = True
+    return hidden.reshape(batch, count)
 
 
-def _faces_around(face_index: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Faces in the 3 x 3 cells around pixels (u, v) [B, V], int64 [B, V, 9], -1 where there is none."""
-    batch, height, width = face_index.shape
-    row, column = v.nan_to_num(0).floor().clamp(0, height - 1), u.nan_to_num(0).floor().clamp(0, width - 1)
-    offsets = torch.arange(-1, 2, device=u.device)
-    rows = (row.long()[..., None] + offsets.repeat_interleave(3)).clamp(0, height - 1)
-    columns = (column.long()[..., None] + offsets.repeat(3)).clamp(0, width - 1)
-    image = torch.arange(batch, device=u.device)[:, None, None]
-    return face_index[image, rows, columns]
+def _grid_cells(values: Tensor, depth: Tensor) -> Tensor:
+    """Cell numbers of projections [B, V] in a grid that spans those of the vertices in front of the camera."""
+    low = torch.where(depth > 0, values, math.inf).amin(dim=-1, keepdim=True)
+    high = torch.where(depth > 0, values, -math.inf).amax(dim=-1, keepdim=True)
+    share = (values - low) / (high - low).clamp_min(1e-12)
+    return (share * _VISIBILITY_CELLS).nan_to_num(0, 0, 0).clamp(0, _VISIBILITY_CELLS - 1).long()
 
 
-def _hidden_by(vertices: Tensor, faces: Tensor, candidates: Tensor, slack: float) -> Tensor:
-    """Whether one of the candidate faces [B, V, C] contains a vertex's viewing ray, nearer by more than slack."""
-    image = torch.arange(len(vertices), device=vertices.device)[:, None, None, None]
-    corners = _exact(vertices)[image, faces[candidates.clamp_min(0)]]
-    a, b, c = corners.unbind(dim=-2)
-    depth = -_exact(vertices)[..., 2]
-    ray = (_exact(vertices) / depth[..., None])[:, :, None, :]
-    edges = torch.stack([(ray * _cross(x, y)).sum(dim=-1) for x, y in ((b, c), (c, a), (a, b))], dim=-1)
-    total = edges.sum(dim=-1)
-    inside = (edges * total[..., None].sign() >= 0).all(dim=-1) & (total != 0)
-    hit_depth = (a * _cross(b, c)).sum(dim=-1) / torch.where(total == 0, 1.0, total)
-    nearer = (hit_depth > 0) & (hit_depth < depth[..., None] - slack)
-    return (inside & nearer & (candidates >= 0)).any(dim=-1)
+def _cell_range(cells: Tensor, crossing: Tensor, last: int) -> tuple[Tensor, Tensor]:
+    """Lowest and highest cell [N] of triangles' corners [N, 3]; those that cross the camera plane reach everywhere."""
+    return torch.where(crossing, 0, cells.amin(dim=-1)), torch.where(crossing, last, cells.amax(dim=-1))
+
+
+def _ray_depth(coefficients: Tensor, determinant: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Depth [P] at which rays meet triangles, infinite where they miss; edges count to within single precision."""
+    edges = [coefficients[:, k, 0] * u + coefficients[:, k, 1] * v + coefficients[:, k, 2] for k in range(3)]
+    total = edges[0] + edges[1] + edges[2]
+    least = torch.minimum(torch.minimum(edges[0], edges[1]), edges[2])
+    hit = (least >= -1e-6 * total) & (total > 0) & (determinant > 0)
+    return torch.where(hit, determinant / total, math.inf)

@@ -34,7 +34,7 @@ def flat_backdrop(rng: Generator, size: int) -> Floats:
 
 
 def _grid(size: int) -> tuple[Floats, Floats]:
-    axis = ((np.arange(size, dtype=np.float32) + 0.5) / size - 0.5) * 2
+    axis = np.linspace(-1 + 1 / size, 1 - 1 / size, size).astype(np.float32)
     return axis[None, :], axis[:, None]
 
 
@@ -79,16 +79,14 @@ def _patches(rng: Generator, size: int) -> Floats:
         picture[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)] = random_colour(rng, grey=0.4)
     image = Image.fromarray((picture * 255).astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 5.0) * size / 128))
-    result: Floats = np.asarray(image, dtype=np.float32) / 255
-    return result
+    return np.asarray(image, dtype=np.float32) / np.float32(255)
 
 
 def _blurred(picture: Floats, radius: float) -> Floats:
     if radius < 0.3:
         return picture
     image = Image.fromarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8))
-    result: Floats = np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) / 255
-    return result
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) / np.float32(255)
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,9 @@ class Ground:
         """A floor at height `floor`, or None: by chance, or because the camera does not look down on it."""
         wanted = rng.random() < 0.75
         reach = rng.uniform(1.2, 6.0)
-        material = random_material(rng, random_colour(rng, (0.25, 0.95), grey=0.5), patterned=0.5, scale=rng.uniform(2, 6))
+        material = random_material(
+            rng, random_colour(rng, (0.25, 0.95), grey=0.5), patterned=0.5, scale=rng.uniform(2, 6)
+        )
         if not wanted or view.elevation < math.radians(3):
             return None
         eye, rays = pixel_rays(view)
@@ -162,8 +162,9 @@ def _clutter_pool() -> tuple[Part, ...]:
     pool = list(solids)
     for _ in range(14):
         first, second = (solids[int(i)] for i in rng.integers(len(solids), size=2))
-        scale = rng.uniform(0.3, 0.9, 3)
-        pool.append(join([first.scaled(1, 1, 0.6), second.scaled(*scale).moved(*rng.uniform(-0.4, 0.4, 2), rng.uniform(0.2, 0.6))]))
+        size = rng.uniform(0.3, 0.9, 3)
+        x, y, z = rng.uniform([-0.4, -0.4, 0.2], [0.4, 0.4, 0.6])
+        pool.append(join([first.scaled(z=0.6), second.scaled(*size).moved(x, y, z)]))
     return tuple(pool)
 
 
@@ -188,13 +189,18 @@ def clutter_layer(rng: Generator, picture: Floats, view: View, floor: float, lig
     normal = np.cross(b - a, c - a)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     lit = light.ground + (0.5 + 0.5 * normal[:, 2:]) * (light.sky - light.ground)
-    colour = colour * (lit + np.maximum(normal @ light.direction, 0)[:, None] * light.colour)
+    shaded = colour * (lit + np.maximum(normal @ light.direction, 0)[:, None] * light.colour)
     camera, pose = view.camera(), view.pose()
     vertices = pose.object_to_camera(torch.from_numpy(whole.vertices))
     raster = rasterize(
-        vertices, torch.from_numpy(whole.faces), focal=camera.focal, principal=camera.principal,
-        height=view.size, width=view.size, near=0.5,
+        vertices,
+        torch.from_numpy(whole.faces),
+        focal=camera.focal,
+        principal=camera.principal,
+        height=view.size,
+        width=view.size,
+        near=0.5,
     )
     face = raster.face_index[0].numpy()
-    layer = np.where((face >= 0)[..., None], colour[face.clip(0)], picture).astype(np.float32)
+    layer = np.where((face >= 0)[..., None], shaded[face.clip(0)], picture).astype(np.float32)
     return _blurred(layer, rng.uniform(0.0, 2.0) * view.size / 128)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from numpy.random import Generator
 
-from compnet3d.data.procedural import appliances, furniture, grammar, tools, vehicles
+from compnet3d.data.procedural import appliances, craft, furniture, grammar, tools, vehicles
 from compnet3d.data.procedural.parts import Part
 from compnet3d.data.symmetry import Symmetry
 
@@ -42,7 +42,7 @@ _HALF_TURN = Symmetry(order=2, mirror=True)
 BUILTIN: tuple[Category, ...] = (
     Category("car", vehicles.car, _MIRROR),
     Category("chair", furniture.chair, _MIRROR),
-    Category("aeroplane", vehicles.aeroplane, _MIRROR),
+    Category("aeroplane", craft.aeroplane, _MIRROR),
     Category("teapot", tools.teapot, _MIRROR),
     Category("laptop", appliances.laptop, _MIRROR),
     Category("hammer", tools.hammer, _MIRROR),
@@ -51,11 +51,11 @@ BUILTIN: tuple[Category, ...] = (
     Category("bottle", tools.bottle, _ROUND),
     Category("bus", vehicles.bus, _MIRROR),
     Category("tv", appliances.tv, _MIRROR),
-    Category("boat", vehicles.boat, _MIRROR),
+    Category("boat", craft.boat, _MIRROR),
     Category("bed", furniture.bed, _MIRROR),
     Category("power_drill", tools.power_drill, _MIRROR),
     Category("watering_can", tools.watering_can, _MIRROR),
-    Category("helicopter", vehicles.helicopter, _MIRROR),
+    Category("helicopter", craft.helicopter, _MIRROR),
     Category("desk", furniture.desk, _LOPSIDED),
     Category("iron", tools.iron, _MIRROR),
     Category("mug", tools.mug, _MIRROR),

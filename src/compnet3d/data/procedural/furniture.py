@@ -18,7 +18,9 @@ def _legs(rng: Generator, width: float, depth: float, height: float, role: Role 
         legs = [tube([low, high], [thick * 0.45, thick * 0.7], role, segments=8).both_sides() for low, high in ends]
     else:
         legs = [
-            box((thick, thick, height), role, at=(x + splay, s * (y + splay), 0), lean=(-splay, -s * splay)).both_sides()
+            box(
+                (thick, thick, height), role, at=(x + splay, s * (y + splay), 0), lean=(-splay, -s * splay)
+            ).both_sides()
             for s in (-1, 1)
         ]
     return join(legs)
@@ -40,7 +42,16 @@ def chair(rng: Generator) -> Part:
     top, y = seat + thick, depth / 2 - 0.03
     kind = rng.integers(3)
     if kind == 0:
-        parts.append(box((width * 0.95, 0.05, back), Role.MAIN, at=(0, y, top - 0.02), lean=(0, lean), taper=(rng.uniform(0.7, 1.05), 0.8), bevel=0.015))
+        parts.append(
+            box(
+                (width * 0.95, 0.05, back),
+                Role.MAIN,
+                at=(0, y, top - 0.02),
+                lean=(0, lean),
+                taper=(rng.uniform(0.7, 1.05), 0.8),
+                bevel=0.015,
+            )
+        )
     else:
         post = [(width / 2 - 0.03, y, seat), (width / 2 - 0.03, y + lean, top + back)]
         parts.append(tube(post, 0.025, Role.DARK, segments=6).both_sides())
@@ -48,10 +59,18 @@ def chair(rng: Generator) -> Part:
         for i in range(count):
             if kind == 1:
                 part = 0.35 + 0.6 * i / max(1, count - 1)
-                parts.append(box((width * 0.94, 0.03, back * 0.5 / count), Role.MAIN, at=(0, y + lean * part, top + back * (part - 0.1))))
+                parts.append(
+                    box(
+                        (width * 0.94, 0.03, back * 0.5 / count),
+                        Role.MAIN,
+                        at=(0, y + lean * part, top + back * (part - 0.1)),
+                    )
+                )
             else:
                 x = (i - (count - 1) / 2) * width * 0.75 / count
-                parts.append(tube([(x, y, seat + 0.01), (x, y + lean * 0.95, top + back * 0.95)], 0.015, Role.MAIN, segments=5))
+                parts.append(
+                    tube([(x, y, seat + 0.01), (x, y + lean * 0.95, top + back * 0.95)], 0.015, Role.MAIN, segments=5)
+                )
         if kind == 2:
             parts.append(box((width, 0.05, 0.08), Role.MAIN, at=(0, y + lean, top + back - 0.07), bevel=0.01))
     if rng.random() < 0.3:
@@ -71,11 +90,15 @@ def sofa(rng: Generator) -> Part:
     parts = [box((width, depth, seat - 0.15 - foot), Role.MAIN, at=(0, 0, foot), bevel=0.03)]
     parts.append(box((width, 0.26, back - foot), Role.MAIN, at=(0, depth / 2 - 0.13, foot), bevel=soft, lean=(0, 0.08)))
     if rng.random() < 0.5:
-        parts.append(box((arm, depth, arm_height - foot), Role.MAIN, at=(width / 2 - arm / 2, 0, foot), bevel=soft).both_sides())
+        parts.append(
+            box((arm, depth, arm_height - foot), Role.MAIN, at=(width / 2 - arm / 2, 0, foot), bevel=soft).both_sides()
+        )
     else:
         x = width / 2 - arm / 2
         parts.append(box((arm, depth, arm_height - foot - arm / 2), Role.MAIN, at=(x, 0, foot)).both_sides())
-        roll = cylinder(arm * 0.62, depth * 1.02, Role.MAIN, axis="y", segments=14, at=(x, -depth * 0.51, arm_height - arm / 2))
+        roll = cylinder(
+            arm * 0.62, depth * 1.02, Role.MAIN, axis="y", segments=14, at=(x, -depth * 0.51, arm_height - arm / 2)
+        )
         parts.append(roll.both_sides())
     count = int(rng.integers(1, 4))
     inner = width - 2 * arm
@@ -83,12 +106,22 @@ def sofa(rng: Generator) -> Part:
         x = (i - (count - 1) / 2) * inner / count
         size = (inner / count * 0.97, depth * 0.76, 0.2)
         parts.append(box(size, Role.SECOND, at=(x, -0.11, seat - 0.16), bevel=0.05))
-        cushion = box((inner / count * 0.95, 0.2, back - seat - 0.02), Role.SECOND, at=(x, depth / 2 - 0.32, seat), bevel=0.06, lean=(0, 0.1))
+        cushion = box(
+            (inner / count * 0.95, 0.2, back - seat - 0.02),
+            Role.SECOND,
+            at=(x, depth / 2 - 0.32, seat),
+            bevel=0.06,
+            lean=(0, 0.1),
+        )
         parts.append(cushion)
     for y in (-depth / 2 + 0.08, depth / 2 - 0.08):
         parts.append(cylinder(0.03, foot + 0.02, Role.DARK, at=(width / 2 - 0.1, y, 0), segments=8).both_sides())
     if rng.random() < 0.4:
-        pillow = box((0.38, 0.14, 0.36), Role.ACCENT, bevel=0.06).turned("x", 18).moved(inner / 2 - 0.22, depth / 2 - 0.48, seat + 0.03)
+        pillow = (
+            box((0.38, 0.14, 0.36), Role.ACCENT, bevel=0.06)
+            .turned("x", 18)
+            .moved(inner / 2 - 0.22, depth / 2 - 0.48, seat + 0.03)
+        )
         parts.append(pillow.both_sides())
     return join(parts)
 
@@ -102,8 +135,17 @@ def bed(rng: Generator) -> Part:
     parts.append(box((width, length * 0.98, mattress), Role.LIGHT, at=(0, 0, base), bevel=0.05))
     cover = rng.uniform(0.55, 0.75)
     blanket = (width * 1.05, length * cover, mattress * 0.85)
-    parts.append(box(blanket, Role.SECOND, at=(0, -length / 2 + length * cover / 2 - 0.02, base + mattress * 0.25), bevel=0.04))
-    parts.append(box((width * 1.06, 0.22, mattress * 0.9), Role.ACCENT, at=(0, -length / 2 + length * cover, base + mattress * 0.25), bevel=0.04))
+    parts.append(
+        box(blanket, Role.SECOND, at=(0, -length / 2 + length * cover / 2 - 0.02, base + mattress * 0.25), bevel=0.04)
+    )
+    parts.append(
+        box(
+            (width * 1.06, 0.22, mattress * 0.9),
+            Role.ACCENT,
+            at=(0, -length / 2 + length * cover, base + mattress * 0.25),
+            bevel=0.04,
+        )
+    )
     y = length / 2
     if rng.random() < 0.5:
         parts.append(box((width * 1.06, 0.08, head), Role.MAIN, at=(0, y, 0), bevel=0.02))
@@ -113,7 +155,9 @@ def bed(rng: Generator) -> Part:
         for i in range(7):
             parts.append(cylinder(0.02, head - base, Role.MAIN, at=((i - 3) * width / 7, y, base), segments=6))
     if rng.random() < 0.5:
-        parts.append(box((width * 1.06, 0.07, base + mattress + rng.uniform(0.0, 0.15)), Role.MAIN, at=(0, -y, 0), bevel=0.02))
+        parts.append(
+            box((width * 1.06, 0.07, base + mattress + rng.uniform(0.0, 0.15)), Role.MAIN, at=(0, -y, 0), bevel=0.02)
+        )
     pillows = 2 if width > 1.3 else 1
     for i in range(pillows):
         x = (i - (pillows - 1) / 2) * width * 0.48
@@ -136,22 +180,34 @@ def desk(rng: Generator) -> Part:
     pitch = (height - thick - low) / count
     for i in range(count):
         z = low + pitch * i
-        parts.append(box((block * 0.9, 0.04, pitch * 0.86), Role.SECOND, at=(x, -depth * 0.46, z + pitch * 0.07), bevel=0.008))
+        parts.append(
+            box((block * 0.9, 0.04, pitch * 0.86), Role.SECOND, at=(x, -depth * 0.46, z + pitch * 0.07), bevel=0.008)
+        )
         parts.append(box((block * 0.35, 0.05, 0.03), Role.DARK, at=(x, -depth * 0.46 - 0.04, z + pitch * 0.5)))
     left = -width / 2 + 0.05
     if rng.random() < 0.5:
         parts.append(box((0.04, depth * 0.92, height - thick), Role.MAIN, at=(left, 0, 0)))
     else:
-        parts += [box((0.05, 0.05, height - thick), Role.DARK, at=(left, y, 0)) for y in (-depth / 2 + 0.06, depth / 2 - 0.06)]
-    parts.append(box((width * 0.94, 0.025, height * rng.uniform(0.35, 0.6)), Role.SECOND, at=(0, depth * 0.4, height * 0.38)))
+        parts += [
+            box((0.05, 0.05, height - thick), Role.DARK, at=(left, y, 0)) for y in (-depth / 2 + 0.06, depth / 2 - 0.06)
+        ]
+    parts.append(
+        box((width * 0.94, 0.025, height * rng.uniform(0.35, 0.6)), Role.SECOND, at=(0, depth * 0.4, height * 0.38))
+    )
     if low > 0:
-        parts += [cylinder(0.025, low, Role.DARK, at=(x + s * block * 0.4, y, 0), segments=6) for s in (-1, 1) for y in (-depth * 0.4, depth * 0.4)]
+        parts += [
+            cylinder(0.025, low, Role.DARK, at=(x + s * block * 0.4, y, 0), segments=6)
+            for s in (-1, 1)
+            for y in (-depth * 0.4, depth * 0.4)
+        ]
     if rng.random() < 0.6:
         rise = rng.uniform(0.12, 0.35)
         parts.append(box((width, 0.03, rise), Role.MAIN, at=(0, depth / 2 - 0.02, height - 0.005)))
         if rng.random() < 0.6:
             parts.append(box((width, depth * 0.3, 0.025), Role.MAIN, at=(0, depth * 0.35, height + rise)))
-            parts.append(box((0.025, depth * 0.3, rise), Role.MAIN, at=(width / 2 - 0.02, depth * 0.35, height)).both_sides())
+            parts.append(
+                box((0.025, depth * 0.3, rise), Role.MAIN, at=(width / 2 - 0.02, depth * 0.35, height)).both_sides()
+            )
     return join(parts)
 
 
@@ -176,7 +232,13 @@ def bookshelf(rng: Generator) -> Part:
             book = rng.uniform(0.04, 0.09)
             tall = min(pitch - thick - 0.02, rng.uniform(0.6, 0.92) * pitch)
             role = Role(int(rng.choice([1, 2, 3, 4])))
-            parts.append(box((book * 0.94, depth * rng.uniform(0.6, 0.8), tall), role, at=(x + book / 2, -0.01, foot + thick + pitch * i)))
+            parts.append(
+                box(
+                    (book * 0.94, depth * rng.uniform(0.6, 0.8), tall),
+                    role,
+                    at=(x + book / 2, -0.01, foot + thick + pitch * i),
+                )
+            )
             x += book
     return join(parts)
 
@@ -192,16 +254,36 @@ def bench(rng: Generator) -> Part:
         parts.append(box((width, depth / planks * 0.78, 0.04), Role.MAIN, at=(0, y, seat)))
     for i in range(backs):
         part = (i + 0.8) / backs
-        parts.append(box((width, 0.035, rise / backs * 0.7), Role.MAIN, at=(0, depth / 2 + 0.02 + lean * part, seat + 0.06 + rise * (part - 0.5 / backs))))
+        parts.append(
+            box(
+                (width, 0.035, rise / backs * 0.7),
+                Role.MAIN,
+                at=(0, depth / 2 + 0.02 + lean * part, seat + 0.06 + rise * (part - 0.5 / backs)),
+            )
+        )
     arms = rng.random() < 0.6
     for x in (width * 0.44, -width * 0.44):
-        legs = [(x, -depth * 0.5, 0.0), (x, -depth * 0.42, seat - 0.03), (x, depth * 0.45, seat - 0.03), (x, depth * 0.62, 0.0)]
+        legs = [
+            (x, -depth * 0.5, 0.0),
+            (x, -depth * 0.42, seat - 0.03),
+            (x, depth * 0.45, seat - 0.03),
+            (x, depth * 0.62, 0.0),
+        ]
         parts.append(tube(legs[:2], 0.035, Role.DARK, segments=6))
         parts.append(tube(legs[1:3], 0.03, Role.DARK, segments=6))
-        parts.append(tube([legs[3], legs[2], (x, depth / 2 + 0.05 + lean, seat + rise + 0.05)], 0.035, Role.DARK, segments=6))
+        parts.append(
+            tube([legs[3], legs[2], (x, depth / 2 + 0.05 + lean, seat + rise + 0.05)], 0.035, Role.DARK, segments=6)
+        )
         if arms:
             z = seat + 0.24
-            parts.append(tube([(x, -depth * 0.42, seat), (x, -depth * 0.42, z), (x, depth / 2 + 0.05, z)], 0.028, Role.DARK, segments=6))
+            parts.append(
+                tube(
+                    [(x, -depth * 0.42, seat), (x, -depth * 0.42, z), (x, depth / 2 + 0.05, z)],
+                    0.028,
+                    Role.DARK,
+                    segments=6,
+                )
+            )
     if rng.random() < 0.4:
         parts.append(box((0.05, depth, 0.05), Role.DARK, at=(0, 0, seat - 0.05)))
         parts.append(cylinder(0.03, seat - 0.05, Role.DARK, at=(0, 0, 0), segments=6))
@@ -222,7 +304,10 @@ def dining_table(rng: Generator) -> Part:
         parts.append(_table_legs(rng, width * 0.82, depth * 0.74, height - thick))
     else:
         x = width * 0.32
-        for part in (box((0.1, depth * 0.7, 0.07), Role.DARK, at=(x, 0, 0)), box((0.08, 0.16, height - thick), Role.DARK, at=(x, 0, 0))):
+        for part in (
+            box((0.1, depth * 0.7, 0.07), Role.DARK, at=(x, 0, 0)),
+            box((0.08, 0.16, height - thick), Role.DARK, at=(x, 0, 0)),
+        ):
             parts += [part, part.turned("z", 180)]
         parts.append(box((2 * x, 0.04, 0.1), Role.DARK, at=(0, 0, height * 0.3)))
     return join(parts)
@@ -253,6 +338,11 @@ def desk_lamp(rng: Generator) -> Part:
     profile = [(wide * 0.85, 0.0), *curve, (0.0, curve[-1][1])]
     from compnet3d.data.procedural.parts import lathe
 
-    shade = join([lathe(profile, Role.MAIN, segments=18), ellipsoid((wide * 0.5, wide * 0.5, wide * 0.5), Role.GLASS, segments=12, rings=6)])
+    shade = join(
+        [
+            lathe(profile, Role.MAIN, segments=18),
+            ellipsoid((wide * 0.5, wide * 0.5, wide * 0.5), Role.GLASS, segments=12, rings=6),
+        ]
+    )
     parts.append(shade.moved(z=-deep * 0.8).turned("x", -rng.uniform(25, 55)).moved(*head))
     return join(parts)

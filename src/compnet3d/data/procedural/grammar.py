@@ -1,7 +1,8 @@
 """A shape grammar: any number of invented categories, each with its own plan and with variation between instances.
 
-A category's genome fixes a body, what sits on its front, back, top, sides and bottom, and whether something breaks the
-mirror symmetry. Building an instance jitters every length. The front (-y) always carries something that the back does not.
+A category's genome fixes a body, what sits on its front, back, top, sides and bottom, and whether something breaks
+the mirror symmetry. Building an instance jitters every length. The front (-y) always carries something that the back
+does not.
 """
 
 from __future__ import annotations
@@ -121,15 +122,16 @@ def _body(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
         profile = [(0.9, -1), (1.0, -0.8), (middle, 0), (_mix(0.5, 1.0, t[1]), 0.8), (_mix(0.4, 0.9, t[1]), 1)]
         return lathe(profile, segments=22).scaled(x, y, z)
     if kind == "prism":
-        outline = rounded_outline(1, 1, 2.0, 5 + int(t[0] * 3.99))
-        outline = np.column_stack([outline[:, 1], outline[:, 0]])
-        rings = [np.column_stack([outline * s, np.full(len(outline), h)]) for h, s in ((-1, 1), (1, _mix(0.5, 1, t[1])))]
-        part = loft(np.stack(rings)).turned("z", 90)
-        return part.scaled(x, y, z)
+        corners = rounded_outline(1, 1, 2.0, 5 + int(t[0] * 3.99))[:, ::-1]
+        levels = ((-1, 1.0), (1, _mix(0.5, 1, t[1])))
+        rings = [np.column_stack([corners * s, np.full(len(corners), h)]) for h, s in levels]
+        return loft(np.stack(rings)).turned("z", 90).scaled(x, y, z)
     if kind == "stack":
         shrink = _mix(0.5, 0.85, t[0])
         low = box((2 * x, 2 * y, z * 1.1), at=(0, 0, -z), bevel=0.05)
-        return join([low, box((2 * x * shrink, 2 * y * shrink, z), Role.SECOND, at=(0, y * (1 - shrink) * 0.8, 0), bevel=0.05)])
+        return join(
+            [low, box((2 * x * shrink, 2 * y * shrink, z), Role.SECOND, at=(0, y * (1 - shrink) * 0.8, 0), bevel=0.05)]
+        )
     wall = _mix(0.3, 0.5, t[0])
     legs = box((wall * x, 2 * y, 1.5 * z), at=(x * (1 - wall / 2), 0, -z), bevel=0.03).both_sides()
     return join([legs, box((2 * x, 2 * y, 0.55 * z), Role.SECOND, at=(0, 0, 0.45 * z), bevel=0.04)])
@@ -141,13 +143,21 @@ def _front(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
     lift = _mix(-0.3, 0.3, t[2]) * z
     if kind == "snout":
         part = cylinder(size * _mix(0.5, 0.8, t[3]), size * _mix(0.7, 1.5, t[4]), Role.SECOND, top=size * 0.3, axis="y")
-        return join([part, ellipsoid((size * 0.32,) * 3, Role.DARK, at=(0, size * _mix(0.7, 1.5, t[4]), 0))]).turned("z", 180).moved(z=lift)
+        return (
+            join([part, ellipsoid((size * 0.32,) * 3, Role.DARK, at=(0, size * _mix(0.7, 1.5, t[4]), 0))])
+            .turned("z", 180)
+            .moved(z=lift)
+        )
     if kind == "disc":
         rim = torus(size * 0.75, size * 0.14, Role.LIGHT).turned("x", 90)
         return join([rim, cylinder(size * 0.7, size * 0.2, Role.DARK, axis="y", at=(0, -size * 0.12, 0))]).moved(z=lift)
     if kind == "horn":
         r = size * 0.16
-        path = [(x * 0.5, 0.1, lift), (x * 0.6, -size * 0.6, lift), (x * 0.6, -size * 1.1, lift + size * _mix(-0.4, 0.9, t[3]))]
+        path = [
+            (x * 0.5, 0.1, lift),
+            (x * 0.6, -size * 0.6, lift),
+            (x * 0.6, -size * 1.1, lift + size * _mix(-0.4, 0.9, t[3])),
+        ]
         return tube(path, [r, r, r * 0.4], Role.LIGHT).both_sides()
     if kind == "jaws":
         reach = size * _mix(0.7, 1.4, t[4])
@@ -160,7 +170,9 @@ def _front(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
         post = cylinder(size * 0.1, 1.25 * z, Role.DARK, at=(x * 0.6, -depth * 0.9, -0.95 * z), segments=8)
         return join([roof, post.both_sides(), box((x * 0.5, 0.1, z * 0.9), Role.GLASS, at=(0, -0.02, -z * 0.8))])
     bar = cylinder(size * 0.16, 2.4 * x, Role.ACCENT, axis="x", at=(-1.2 * x, -size * 0.7, 0), segments=10)
-    struts = box((size * 0.18, size * 0.8, size * 0.18), Role.DARK, at=(x * 0.5, -size * 0.35, -size * 0.09)).both_sides()
+    struts = box(
+        (size * 0.18, size * 0.8, size * 0.18), Role.DARK, at=(x * 0.5, -size * 0.35, -size * 0.09)
+    ).both_sides()
     return join([bar, struts]).moved(z=lift - 0.2 * z)
 
 
@@ -174,7 +186,12 @@ def _back(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
         high = z * _mix(1.2, 2.2, t[5])
         return extrude([(-y * 0.5, 0), (0.1, 0), (y * 0.35, high), (0, high)], max(0.08, x * 0.2), Role.ACCENT)
     if kind == "pack":
-        return box((x * 1.3, y * _mix(0.3, 0.7, t[5]), z * _mix(0.7, 1.5, t[6])), Role.DARK, at=(0, y * 0.15, -z * 0.6), bevel=0.05)
+        return box(
+            (x * 1.3, y * _mix(0.3, 0.7, t[5]), z * _mix(0.7, 1.5, t[6])),
+            Role.DARK,
+            at=(0, y * 0.15, -z * 0.6),
+            bevel=0.05,
+        )
     return torus(size * 0.5, size * 0.12, Role.DARK).turned("y", 90).moved(0, size * 0.5, 0)
 
 
@@ -189,7 +206,9 @@ def _top(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
         pole = cylinder(size * 0.1, height * 2, Role.LIGHT, at=(0, along, -0.1), segments=8)
         return join([pole, ellipsoid((size * 0.3,) * 3, Role.ACCENT, at=(0, along, height * 2), segments=12, rings=8)])
     if kind == "ridge":
-        return extrude([(-y * 0.8, -0.05), (y * 0.9, -0.05), (y * 0.7, height), (along, height * 0.7)], x * 0.3, Role.ACCENT)
+        return extrude(
+            [(-y * 0.8, -0.05), (y * 0.9, -0.05), (y * 0.7, height), (along, height * 0.7)], x * 0.3, Role.ACCENT
+        )
     if kind == "handle":
         path = [(0, -y * 0.6, -0.1), (0, -y * 0.5, height), (0, y * 0.5, height), (0, y * 0.6, -0.1)]
         return tube(path, size * 0.13, Role.DARK)
@@ -197,7 +216,10 @@ def _top(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
         base = box((size * 1.0, size * 1.0, height * 1.5), Role.SECOND, at=(0, along, -0.05), taper=(0.7, 0.7))
         return join([base, box((size * 0.9, size * 0.9, height * 0.3), Role.ACCENT, at=(0, along, height * 1.4))])
     count = 3 + int(t[9] * 2.99)
-    plates = [box((x * 1.5, y * 0.1, height * (1 - 0.13 * i)), Role.ACCENT, at=(0, y * (-0.7 + 1.4 * i / (count - 1)), -0.05)) for i in range(count)]
+    plates = [
+        box((x * 1.5, y * 0.1, height * (1 - 0.13 * i)), Role.ACCENT, at=(0, y * (-0.7 + 1.4 * i / (count - 1)), -0.05))
+        for i in range(count)
+    ]
     return join(plates)
 
 
@@ -207,7 +229,12 @@ def _side(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
     along = _mix(-0.35, 0.35, t[10]) * y
     reach = size * _mix(0.8, 2.0, t[11])
     if kind == "wings":
-        root = [[x * 0.6, along - y * 0.4, 0], [x * 0.6, along, 0.08], [x * 0.6, along + y * 0.4, 0], [x * 0.6, along, -0.08]]
+        root = [
+            [x * 0.6, along - y * 0.4, 0],
+            [x * 0.6, along, 0.08],
+            [x * 0.6, along + y * 0.4, 0],
+            [x * 0.6, along, -0.08],
+        ]
         lift = _mix(-0.2, 0.7, t[9]) * reach
         tip = [[x + reach, along + y * s, lift + d] for s, d in ((0.1, 0), (0.25, 0.03), (0.4, 0), (0.25, -0.03))]
         return loft(np.array([root, tip]), Role.SECOND)
@@ -219,12 +246,18 @@ def _side(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
         hub = cylinder(radius * 0.5, 0.34 * x, Role.LIGHT, axis="x", segments=10)
         return join([join([tyre, hub]).moved(x * 0.88, float(p), -z) for p in places])
     if kind == "arms":
-        path = [(x * 0.7, along, 0), (x + reach * 0.5, along, size * 0.2), (x + reach * 0.6, along - reach * 0.8, size * _mix(-0.5, 0.6, t[9]))]
+        path = [
+            (x * 0.7, along, 0),
+            (x + reach * 0.5, along, size * 0.2),
+            (x + reach * 0.6, along - reach * 0.8, size * _mix(-0.5, 0.6, t[9])),
+        ]
         r = size * 0.16
         hand = ellipsoid((r * 1.8,) * 3, Role.ACCENT, at=path[-1], segments=10, rings=6)
         return join([tube(path, r, Role.SECOND), hand])
     if kind == "pods":
-        pod = lathe([(0.0, -1), (0.6, -0.8), (1, -0.2), (0.8, 0.7), (0.45, 1)], Role.SECOND, segments=14).turned("x", 90)
+        pod = lathe([(0.0, -1), (0.6, -0.8), (1, -0.2), (0.8, 0.7), (0.45, 1)], Role.SECOND, segments=14).turned(
+            "x", 90
+        )
         return pod.scaled(size * 0.35, y * _mix(0.4, 0.8, t[9]), size * 0.35).moved(x + size * 0.25, along, -z * 0.3)
     return box((0.25 * x, 2.2 * y, 0.25 * z), Role.SECOND, at=(x, along * 0.5, _mix(-0.8, 0.5, t[9]) * z), bevel=0.03)
 
@@ -234,7 +267,10 @@ def _bottom(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
     height = z * _mix(0.4, 1.3, t[5])
     if kind == "legs":
         splay = _mix(0.0, 0.35, t[6]) * x
-        legs = [tube([(x * 0.7, s * y * 0.75, 0.1), (x * 0.75 + splay, s * y * 0.85, -height)], 0.1 * x + 0.03, Role.DARK) for s in (-1, 1)]
+        legs = [
+            tube([(x * 0.7, s * y * 0.75, 0.1), (x * 0.75 + splay, s * y * 0.85, -height)], 0.1 * x + 0.03, Role.DARK)
+            for s in (-1, 1)
+        ]
         return join(legs).both_sides()
     if kind == "pedestal":
         stem = cylinder(min(x, y) * 0.25, height, Role.LIGHT, at=(0, 0, -height), segments=12)
@@ -242,7 +278,10 @@ def _bottom(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
         return join([stem, foot])
     if kind == "skids":
         skid = [(x * 0.8, -y * 1.3, -height * 0.6), (x * 0.8, -y * 1.05, -height), (x * 0.8, y, -height)]
-        struts = [tube([(x * 0.6, s * y * 0.5, 0.05), (x * 0.8, s * y * 0.5, -height)], 0.05, Role.DARK, segments=6) for s in (-1, 1)]
+        struts = [
+            tube([(x * 0.6, s * y * 0.5, 0.05), (x * 0.8, s * y * 0.5, -height)], 0.05, Role.DARK, segments=6)
+            for s in (-1, 1)
+        ]
         return join([tube(skid, 0.08 * x + 0.02, Role.LIGHT), *struts]).both_sides()
     back_legs = tube([(x * 0.5, y * 0.4, 0.1), (x * 0.95, y * 0.9, -height)], 0.09 * x + 0.02, Role.DARK).both_sides()
     return join([back_legs, tube([(0, -y * 0.6, 0.1), (0, -y * 1.1, -height)], 0.09 * x + 0.02, Role.DARK)])
@@ -255,7 +294,11 @@ def _oddity(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
         path = [(x * 0.6, y * 0.5, z * 0.5), (x * 0.8, y * 0.5, z + size), (x * 0.8 + size, -y * 0.2, z + size * 1.6)]
         return tube(path, size * 0.14, Role.ACCENT)
     if kind == "barrel":
-        return cylinder(size * 0.55, size * _mix(1.0, 1.8, t[3]), Role.ACCENT, at=(x + size * 0.3, y * 0.3, -z * 0.8), segments=14)
+        return cylinder(
+            size * 0.55, size * _mix(1.0, 1.8, t[3]), Role.ACCENT, at=(x + size * 0.3, y * 0.3, -z * 0.8), segments=14
+        )
     pole = cylinder(size * 0.07, z + size * 1.6, Role.LIGHT, at=(x * 0.75, -y * 0.6, 0), segments=6)
-    flag = box((size * 0.06, size * 0.9, size * 0.6), Role.ACCENT, at=(x * 0.75, -y * 0.6 + size * 0.45, z + size * 0.95))
+    flag = box(
+        (size * 0.06, size * 0.9, size * 0.6), Role.ACCENT, at=(x * 0.75, -y * 0.6 + size * 0.45, z + size * 0.95)
+    )
     return join([pole, flag])

@@ -1,6 +1,6 @@
 """Parametric primitives as closed triangle meshes, and the parts that objects are joined from.
 
-All lengths are in whatever unit the object is modelled in; `Part.normalised` makes the final unit diagonal. Every primitive is
+Lengths are in whatever unit the object is modelled in; `Part.normalised` makes the diagonal 1. Every primitive is
 closed and wound counter-clockwise seen from outside.
 """
 
@@ -281,18 +281,14 @@ def ellipsoid(
     return lathe(profile.tolist(), role, segments=segments).scaled(*radii).moved(*at)
 
 
-def torus(
-    radius: float, thickness: float, role: Role = Role.MAIN, *, segments: int = 20, around: int = 8
-) -> Part:
+def torus(radius: float, thickness: float, role: Role = Role.MAIN, *, segments: int = 20, around: int = 8) -> Part:
     """A torus about z: ring radius and half thickness."""
     angle = np.arange(around) * (2 * np.pi / around)
     profile = np.column_stack([radius + thickness * np.cos(angle), thickness * np.sin(angle)])
     return lathe(profile.tolist(), role, segments=segments, ring=True)
 
 
-def tube(
-    path: Sequence[Vector], radius: float | Sequence[float], role: Role = Role.MAIN, *, segments: int = 8
-) -> Part:
+def tube(path: Sequence[Vector], radius: float | Sequence[float], role: Role = Role.MAIN, *, segments: int = 8) -> Part:
     """A round tube along a path of points in space, with flat ends; one radius or one for each point."""
     points = np.asarray(path, dtype=np.float64)
     radii = np.broadcast_to(np.asarray(radius, dtype=np.float64), len(points))
@@ -311,7 +307,9 @@ def tube(
     return loft(np.stack(sections), role)
 
 
-def arc(start: float, stop: float, steps: int, radius_a: float = 1.0, radius_b: float = 1.0) -> list[tuple[float, float]]:
+def arc(
+    start: float, stop: float, steps: int, radius_a: float = 1.0, radius_b: float = 1.0
+) -> list[tuple[float, float]]:
     """Points (radius_a cos, radius_b sin) for angles from start to stop in degrees, both included."""
     angle = np.deg2rad(np.linspace(start, stop, steps))
     return list(zip((radius_a * np.cos(angle)).tolist(), (radius_b * np.sin(angle)).tolist(), strict=True))
@@ -357,7 +355,9 @@ def _cut_ears(points: Array) -> npt.NDArray[np.int64]:
             ):
                 break
         else:
-            position = int(np.argmax([_turn(points, left[i - 1], left[i], left[(i + 1) % len(left)]) for i in range(len(left))]))
+            position = int(
+                np.argmax([_turn(points, left[i - 1], left[i], left[(i + 1) % len(left)]) for i in range(len(left))])
+            )
         triangles.append([left[position - 1], left[position], left[(position + 1) % len(left)]])
         del left[position]
     return np.array([*triangles, left])

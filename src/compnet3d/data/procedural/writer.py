@@ -84,7 +84,9 @@ def make_dataset(
     Raises:
         CompNetError: for impossible numbers, or if `out` is not empty or cannot be written.
     """
-    _check_numbers(categories=(categories, 1), train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1))
+    _check_numbers(
+        categories=(categories, 1), train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1)
+    )
     _check_images(train, val)
     names = category_names(categories)
     with _building(Path(out)) as root:
@@ -94,7 +96,9 @@ def make_dataset(
             shown = tuple(range(min(CAD_PER_CATEGORY, max(1, len(plan["train"]) or len(plan["val"])))))
             _save_cad(root, name, [_instance(index, i, seed) for i in shown])
             table[name] = category(index).symmetry
-            chosen = [_Task(root, name, index, i, v, size, seed, cad_instances=shown) for s in _SPLITS for i, v in plan[s]]
+            chosen = [
+                _Task(root, name, index, i, v, size, seed, cad_instances=shown) for s in _SPLITS for i, v in plan[s]
+            ]
             tasks += chosen
             _write_lists(root, name, chosen, len(plan["train"]))
         save_symmetry(root, table)
@@ -336,6 +340,8 @@ def _building(out: Path) -> Iterator[Path]:
             out.rmdir()
         temporary.rename(out)
     except OSError as error:
-        raise CompNetError(f"{out} cannot be written ({error.strerror or error}); free some space or choose another folder.") from error
+        raise CompNetError(
+            f"{out} cannot be written ({error.strerror or error}); free some space or choose another folder."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
