@@ -36,7 +36,9 @@ def rotmat(azimuth: float, elevation: float, theta: float) -> torch.Tensor:
 
 @given(ANGLE, ELEVATION, ANGLE)
 def test_rotation_is_the_product_of_three_turns(azimuth: float, elevation: float, theta: float) -> None:
-    np.testing.assert_allclose(rotmat(azimuth, elevation, theta).numpy(), plain_rotmat(azimuth, elevation, theta), atol=1e-12)
+    np.testing.assert_allclose(
+        rotmat(azimuth, elevation, theta).numpy(), plain_rotmat(azimuth, elevation, theta), atol=1e-12
+    )
 
 
 @given(ANGLE, ELEVATION, ANGLE)
@@ -108,7 +110,9 @@ def test_the_relation_to_pytorch3d() -> None:
     flip = np.diag([-1.0, 1.0, -1.0])
     swap = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
     # look_at_view_transform: camera at (cosE sinA, sinE, cosE cosA), axes in rows: left, up, forward
-    centre = np.array([math.cos(elevation) * math.sin(azimuth), math.sin(elevation), math.cos(elevation) * math.cos(azimuth)])
+    centre = np.array(
+        [math.cos(elevation) * math.sin(azimuth), math.sin(elevation), math.cos(elevation) * math.cos(azimuth)]
+    )
     forward = -centre
     left = np.cross([0.0, 1.0, 0.0], forward)
     left /= np.linalg.norm(left)
@@ -142,7 +146,10 @@ def test_pose_at_the_zenith() -> None:
 def test_pose_grid_is_the_papers() -> None:
     grid = pose_grid(distance=5.0)
     assert grid.shape == (144,)
-    degrees = {name: sorted({round(math.degrees(x)) for x in getattr(grid, name).tolist()}) for name in ("azimuth", "elevation", "theta")}
+    degrees = {
+        name: sorted({round(math.degrees(x)) for x in getattr(grid, name).tolist()})
+        for name in ("azimuth", "elevation", "theta")
+    }
     assert degrees["azimuth"] == list(range(0, 360, 30))
     assert degrees["elevation"] == [-30, 0, 30, 60]
     assert degrees["theta"] == [-30, 0, 30]

@@ -59,14 +59,10 @@ def test_eq2_against_loops(background_count: int, weight: float) -> None:
     vertex = torch.tensor([0, 3, 6, 3])
     excluded = torch.rand(4, 7, generator=torch.Generator().manual_seed(3)) < 0.3
     observed = unit(4, 6, seed=4).requires_grad_(True)
-    ours = in_category_loss(
-        observed, vertex, own, background, kappa=KAPPA, excluded=excluded, background_weight=weight
-    )
+    ours = in_category_loss(observed, vertex, own, background, kappa=KAPPA, excluded=excluded, background_weight=weight)
     (gradient,) = torch.autograd.grad(ours.sum(), observed)
     used = background if weight else background[:0]
-    plain = torch.stack(
-        [eq2(observed[q], int(vertex[q]), own, used, excluded[q].tolist(), weight) for q in range(4)]
-    )
+    plain = torch.stack([eq2(observed[q], int(vertex[q]), own, used, excluded[q].tolist(), weight) for q in range(4)])
     (expected,) = torch.autograd.grad(plain.sum(), observed)
     torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-10)
@@ -89,7 +85,9 @@ def test_eq4_against_loops_and_zero_rows() -> None:
 
 def test_eq4_without_any_negatives() -> None:
     observed = unit(2, 4).requires_grad_(True)
-    loss = cross_category_loss(observed, unit(2, 4, seed=1), unit(0, 4), torch.zeros(2, 0, dtype=torch.float64), kappa=KAPPA)
+    loss = cross_category_loss(
+        observed, unit(2, 4, seed=1), unit(0, 4), torch.zeros(2, 0, dtype=torch.float64), kappa=KAPPA
+    )
     (gradient,) = torch.autograd.grad(loss.sum(), observed)
     assert (loss == 0).all() and (gradient == 0).all()
 

@@ -42,7 +42,7 @@ class ConstantPredictor:
     categories = ("<mug>", "vase")
     spec = SPEC
 
-    def predict_views(self, images, *, category=None, unknown=False):
+    def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
         count = len(images)
         named = torch.zeros(count, dtype=torch.long) if category is None else category
         return Prediction(

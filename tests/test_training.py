@@ -92,7 +92,9 @@ def test_another_seed_gives_another_model(tiny_data: Path, whole_run: Path, tmp_
     assert not torch.equal(tensors(whole_run)[name], tensors(tmp_path / "other")[name])
 
 
-def test_a_run_is_not_overwritten_and_a_foreign_seed_not_resumed(tiny_data: Path, whole_run: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_overwritten_and_a_foreign_seed_not_resumed(
+    tiny_data: Path, whole_run: Path, tmp_path: Path
+) -> None:
     with pytest.raises(CompNetError, match="--resume"):
         train(TINY, tiny_data, whole_run, **options())  # type: ignore[arg-type]
     with pytest.raises(CompNetError, match="no checkpoint"):

@@ -97,7 +97,9 @@ def cross_category_loss(
     return torch.cat([positive[:, None], negative], dim=1).logsumexp(dim=1) - positive
 
 
-def sample_vertices(offsets: Tensor, samples_per_category: int | None, generator: torch.Generator | None = None) -> Tensor:
+def sample_vertices(
+    offsets: Tensor, samples_per_category: int | None, generator: torch.Generator | None = None
+) -> Tensor:
     """S(C_y) of Eq. 3: draw vertices uniformly and without replacement from every category.
 
     Args:
@@ -162,7 +164,13 @@ def grouped_contrastive_loss(
         own, padding = padded_category_features(vertex_features, offsets, category)
         left_out = padding[:, None, :] if excluded is None else excluded | padding[:, None, :]
         values = in_category_loss(
-            observed, vertex, own, background_features, kappa=kappa, excluded=left_out, background_weight=background_weight
+            observed,
+            vertex,
+            own,
+            background_features,
+            kappa=kappa,
+            excluded=left_out,
+            background_weight=background_weight,
         )
         in_category = values.masked_fill(~valid, 0.0).sum() / count
     if cross_weight > 0:

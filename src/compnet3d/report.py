@@ -128,9 +128,7 @@ def _figure_table(columns: Mapping[str, dict[str, Any]]) -> str:
     names = ("pi/6 %", "pi/18 %", "median &deg;")
     head = "".join(f'<th colspan="3">{html.escape(name)}</th>' for name in columns)
     sub = "".join(f"<th>{name}</th>" for _ in columns for name in names)
-    accuracy = "".join(
-        f'<td colspan="3">{percent(f["classification"]["accuracy"])} %</td>' for f in columns.values()
-    )
+    accuracy = "".join(f'<td colspan="3">{percent(f["classification"]["accuracy"])} %</td>' for f in columns.values())
     rows = [f"<tr><th>classification</th>{accuracy}</tr>", f'<tr class="sub"><th></th>{sub}</tr>']
     for form, label in (("", "pose, plain"), ("symmetry_aware", "pose, symmetry-aware")):
         blocks = [f["pose"][form] if form else f["pose"] for f in columns.values()]

@@ -71,9 +71,7 @@ def _category_table(figures: dict[str, Any]) -> Any:
         table.add_column(name, justify="right")
     for name, entry in figures["per_category"].items():
         plain, symmetric = entry["pose"]["true_category"], entry["pose"]["symmetry_aware"]["true_category"]
-        table.add_row(
-            name, str(entry["images"]), percent(entry["accuracy"]), *_cells(plain), *_cells(symmetric)
-        )
+        table.add_row(name, str(entry["images"]), percent(entry["accuracy"]), *_cells(plain), *_cells(symmetric))
     return table
 
 

@@ -27,7 +27,7 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import Mesh, cuboid_bounds
 from compnet3d.grouping import confusion_matrix, grouping_weights
 from compnet3d.inference.classify import category_scores
-from compnet3d.losses import grouped_contrastive_loss, near_vertices, sample_vertices
+from compnet3d.losses import grouped_contrastive_loss, sample_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
 from compnet3d.models.checkpoint import flatten_state, load_tensors, load_tensors_into, save_tensors, unflatten_state
 from compnet3d.models.compnet import CompNet, CompNetConfig
@@ -172,9 +172,7 @@ def _make_extractor(
             weights or find_weights(recipe.pretrained, data), dimension=recipe.dimension, upsampling=recipe.upsampling
         ).config
         architecture, mean_std = config.architecture, {"mean": config.mean, "std": config.std}
-    return build_extractor(
-        BackboneConfig(recipe.family, architecture, recipe.dimension, recipe.upsampling, **mean_std)
-    )
+    return build_extractor(BackboneConfig(recipe.family, architecture, recipe.dimension, recipe.upsampling, **mean_std))
 
 
 def find_weights(names: Sequence[str], data: str | Path) -> str | Path:
@@ -191,7 +189,11 @@ def find_weights(names: Sequence[str], data: str | Path) -> str | Path:
 
 
 def _make_model(
-    recipe: Recipe, dataset: ImageNet3D, training: Sequence[Sample], extractor: FeatureExtractor | None, run: Path | None
+    recipe: Recipe,
+    dataset: ImageNet3D,
+    training: Sequence[Sample],
+    extractor: FeatureExtractor | None,
+    run: Path | None,
 ) -> CompNet:
     if run is not None:
         return CompNet(CompNetConfig.from_dict(read_json(run / "checkpoint" / "model.json")))

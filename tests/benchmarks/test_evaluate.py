@@ -61,7 +61,7 @@ class FakePredictor:
     def __post_init__(self) -> None:
         self.images_seen = 0
 
-    def predict_views(self, images, *, category=None, unknown=False):
+    def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
         assert images.dtype == torch.uint8 and images.shape[1:] == (3, SIZE, SIZE)
         self.images_seen += len(images)
         centre = images[:, 0, SIZE // 2, SIZE // 2].double()
@@ -262,7 +262,7 @@ def test_evaluation_reports_how_much_was_hidden(samples):
     class Blind(FakePredictor):
         """Answers by place, since occluders hide the grey."""
 
-        def predict_views(self, images, *, category=None, unknown=False):
+        def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
             numbers = torch.arange(len(images), dtype=torch.uint8) * GREY_STEP
             return super().predict_views(numbers[:, None, None, None].expand_as(images), category=category)
 

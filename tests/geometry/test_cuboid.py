@@ -24,7 +24,9 @@ def test_vertices_are_unique_on_the_surface_and_near_the_count(x: float, y: floa
     assert on_face.any(dim=1).all()
     nearest = min(
         abs(2 * (a * b + b * c + c * a) + 2 - count)
-        for a, b, c in itertools.product(_around(cuboid.segments[0]), _around(cuboid.segments[1]), _around(cuboid.segments[2]))
+        for a, b, c in itertools.product(
+            _around(cuboid.segments[0]), _around(cuboid.segments[1]), _around(cuboid.segments[2])
+        )
     )
     miss = abs(len(vertices) - count)
     assert miss <= max(0.05 * count, nearest)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compnet3d.geometry.camera import Camera, Pose, feature_grid
+from compnet3d.geometry.camera import Pose, feature_grid
 from compnet3d.geometry.cuboid import CuboidMesh, CuboidStack, cuboid_mesh
 from compnet3d.rendering.cuboid import render_cuboids, visible_lattice_vertices
 from compnet3d.rendering.gaussian import render_gaussians
@@ -63,7 +63,12 @@ def brute_force(cuboid: CuboidMesh, pose: Pose, focal: float, principal: list[fl
     st.tuples(st.floats(-30, 30), st.floats(-30, 30)),
 )
 def test_agrees_with_brute_force(
-    extents: tuple[float, ...], azimuth: float, elevation: float, theta: float, distance: float, shift: tuple[float, float]
+    extents: tuple[float, ...],
+    azimuth: float,
+    elevation: float,
+    theta: float,
+    distance: float,
+    shift: tuple[float, float],
 ) -> None:
     cuboid = cuboid_mesh(torch.tensor(extents, dtype=torch.float32), 60)
     pose = Pose.of([azimuth], [elevation], [theta], [distance], dtype=torch.float64)
@@ -88,7 +93,10 @@ def test_a_mixed_batch_equals_one_at_a_time() -> None:
     whole = render_cuboids(stack, category, pose, **view())  # type: ignore[arg-type]
     for b in range(4):
         alone = render_cuboids(
-            CuboidStack.of([cuboids[category[b]]]), torch.tensor([0]), pose[b : b + 1], **view()  # type: ignore[arg-type]
+            CuboidStack.of([cuboids[category[b]]]),
+            torch.tensor([0]),
+            pose[b : b + 1],
+            **view(),  # type: ignore[arg-type]
         )
         assert torch.equal(whole.vertex_index[b], alone.vertex_index[0])
         torch.testing.assert_close(whole.weight[b], alone.weight[0])
@@ -105,7 +113,11 @@ def test_differentiable_in_every_unknown(softness: float) -> None:
     def energy(x: torch.Tensor) -> torch.Tensor:
         pose = Pose(azimuth=x[0:1], elevation=x[1:2], theta=x[2:3], distance=x[3:4])
         fragments = render_cuboids(
-            stack, torch.tensor([0]), pose, **{**view(), "principal": x[4:6]}, softness=softness  # type: ignore[arg-type]
+            stack,
+            torch.tensor([0]),
+            pose,
+            **{**view(), "principal": x[4:6]},
+            softness=softness,  # type: ignore[arg-type]
         )
         drawn = (values[fragments.vertex_index] * fragments.weight).sum(-1)
         return (drawn * fragments.foreground).sum()

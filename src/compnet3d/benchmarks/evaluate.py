@@ -160,7 +160,7 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
     batches = _with_progress(view_loader(views, batch_size, workers), len(samples), enabled=progress)
     orders = symmetry_orders(predictor.categories, symmetry)
     start = time.perf_counter()
-    outcome, model_seconds = measure(predictor, batches, orders, unknown=unknown)
+    outcome, model_seconds = measure(predictor, batches, orders, unknown=unknown, crop=crop)
     seconds = time.perf_counter() - start
     figures = summarise(outcome, predictor.categories, orders)
     figures |= {
@@ -182,7 +182,12 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
 
 
 def measure(
-    predictor: Predictor, batches: Iterable[Mapping[str, Tensor]], orders: Tensor, *, unknown: bool = False
+    predictor: Predictor,
+    batches: Iterable[Mapping[str, Tensor]],
+    orders: Tensor,
+    *,
+    unknown: bool = False,
+    crop: Literal["oracle", "box"] = "oracle",
 ) -> tuple[Outcome, float]:
     """Run the predictor over batches of views; return the rows and the seconds that its first passes took.
 
@@ -194,10 +199,10 @@ def measure(
     model_seconds = 0.0
     for batch in batches:
         start = time.perf_counter()
-        prediction = predictor.predict_views(batch["image"])
+        prediction = predictor.predict_views(batch["image"], crop=crop)
         index = prediction.category_index.cpu()
         model_seconds += time.perf_counter() - start
-        parts.append(_compare(predictor, batch, prediction, index, orders, unknown=unknown))
+        parts.append(_compare(predictor, batch, prediction, index, orders, unknown=unknown, crop=crop))
     return _concatenate(parts), max(model_seconds, 1e-9)
 
 
@@ -209,16 +214,17 @@ def _compare(
     orders: Tensor,
     *,
     unknown: bool,
+    crop: Literal["oracle", "box"],
 ) -> Outcome:
     true = batch["category"].cpu().long()
     rotmat = _rotmat(prediction.pose)
     with_true = rotmat.clone()
     wrong = index != true
     if bool(wrong.any()):
-        again = predictor.predict_views(batch["image"][wrong], category=true[wrong])
+        again = predictor.predict_views(batch["image"][wrong], category=true[wrong], crop=crop)
         with_true[wrong] = _rotmat(again.pose)
     found = [with_true, rotmat]
-    lowest = predictor.predict_views(batch["image"], unknown=True) if unknown else None
+    lowest = predictor.predict_views(batch["image"], unknown=True, crop=crop) if unknown else None
     if lowest is not None:
         found.append(_rotmat(lowest.pose))
     true_pose = torch.stack([batch[name].cpu().double() for name in ANGLES], dim=-1)

@@ -33,9 +33,13 @@ class Pose:
     distance: Tensor
 
     @classmethod
-    def of(cls, azimuth: Any, elevation: Any, theta: Any = 0.0, distance: Any = 1.0, dtype: torch.dtype = torch.float32) -> Pose:
+    def of(
+        cls, azimuth: Any, elevation: Any, theta: Any = 0.0, distance: Any = 1.0, dtype: torch.dtype = torch.float32
+    ) -> Pose:
         """Build a pose from numbers, sequences or tensors, broadcast to one shape."""
-        parts = torch.broadcast_tensors(*(torch.as_tensor(x, dtype=dtype) for x in (azimuth, elevation, theta, distance)))
+        parts = torch.broadcast_tensors(
+            *(torch.as_tensor(x, dtype=dtype) for x in (azimuth, elevation, theta, distance))
+        )
         return cls(**dict(zip(_FIELDS, parts, strict=True)))
 
     @classmethod
@@ -140,7 +144,9 @@ class Camera:
         return self.principal[..., None, :] + self.focal[..., None, None] * offset, depth
 
 
-def feature_grid(height: int, width: int, stride: float, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+def feature_grid(
+    height: int, width: int, stride: float, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Pixel coordinates (u, v) of the centres of a feature map's cells, [height, width, 2].
 
     Cell (i, j) of stride s has its centre at (s (j + 0.5), s (i + 0.5)).

@@ -141,5 +141,8 @@ class CuboidStack:
     def to(self, device: torch.device | str) -> CuboidStack:
         """Move to a device."""
         return CuboidStack(
-            self.bounds.to(device), self.segments.to(device), self.vertex_lookup.to(device), self.lookup_offset.to(device)
+            self.bounds.to(device),
+            self.segments.to(device),
+            self.vertex_lookup.to(device),
+            self.lookup_offset.to(device),
         )

@@ -1,8 +1,8 @@
 """Pose by render and compare in score space (Eq. 8).
 
 Eq. 8 needs f_i . C^_i(alpha), and C^_i is a weighted sum of vertex features; so the similarities of all cells with all
-vertices of the category are computed once per image, and rendering a pose means gathering from them. No map of D-dimensional
-features is ever drawn.
+vertices of the category are computed once per image, and rendering a pose means gathering from them. No map of
+D-dimensional features is ever drawn.
 """
 
 from __future__ import annotations
@@ -245,9 +245,7 @@ def refine(
         with torch.enable_grad():
             values = values.detach().requires_grad_(True)
             fragments = render(category, *unpack(values), settings.softness)
-            loss, _ = reconstruction_loss(
-                similarity, background, fragments, outlier_cost=settings.outlier_cost
-            )
+            loss, _ = reconstruction_loss(similarity, background, fragments, outlier_cost=settings.outlier_cost)
             (gradient,) = torch.autograd.grad(loss.sum(), values)
         values, loss = values.detach(), loss.detach()
         better = loss < best_loss

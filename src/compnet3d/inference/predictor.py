@@ -80,8 +80,15 @@ class Prediction:
 class Predictor(Protocol):
     """Anything that names the object and its pose in a batch of views."""
 
-    categories: tuple[str, ...]
-    spec: InputSpec
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Category names, in the order of the scores."""
+        ...
+
+    @property
+    def spec(self) -> InputSpec:
+        """The network's input."""
+        ...
 
     def predict_views(
         self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"

@@ -68,12 +68,15 @@ class FeatureExtractor(nn.Module):
         super().__init__()
         self.config = config
         self.amp = bf16_is_fast()
+        # Centres the features before they are put on the sphere: without it they all start in one direction, like the
+        # background features drawn from them, and contrasting takes long to part them.
+        self.centre = nn.BatchNorm2d(config.dimension, affine=False)
         self.backbone: Any = None  # set by the subclass: any transformers model of its family
         self.register_buffer("mean", torch.tensor(config.mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).reshape(1, 3, 1, 1), persistent=False)
 
     def features(self, images: Tensor) -> Tensor:
-        """Unnormalised feature map [B, D, H/stride, W/stride] of normalised images."""
+        """Feature map before centring and normalisation, [B, D, H/stride, W/stride], of normalised images."""
         raise TypeError(f"{type(self).__name__} does not say how it computes features")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -92,7 +95,7 @@ class FeatureExtractor(nn.Module):
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
             features = self.features(images)
-        return normalize(features.float(), dim=1)
+        return normalize(self.centre(features.float()), dim=1)
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The parameters that no pretraining provides."""
@@ -117,12 +120,14 @@ class ResNetExtractor(FeatureExtractor):
         self.projection = nn.Conv2d(fine, config.dimension, 1)
 
     def features(self, images: Tensor) -> Tensor:
+        """See `FeatureExtractor.features`."""
         fine, middle, coarse = self.backbone(images).feature_maps
         middle = self.merge_middle(torch.cat([_resize_like(coarse, middle), middle], dim=1))
         fine = self.merge_fine(torch.cat([_resize_like(middle, fine), fine], dim=1))
         return self.projection(fine)
 
     def train(self, mode: bool = True) -> ResNetExtractor:
+        """As `nn.Module.train`, but frozen statistics stay frozen."""
         super().train(mode)
         if self.config.freeze_statistics:
             for module in self.backbone.modules():
@@ -156,6 +161,7 @@ class TransformerExtractor(FeatureExtractor):
         self.projection = nn.Linear(architecture.hidden_size, config.dimension * config.upsampling**2)
 
     def features(self, images: Tensor) -> Tensor:
+        """See `FeatureExtractor.features`."""
         height, width = images.shape[2] // self.patch, images.shape[3] // self.patch
         # DINOv2 interpolates its position embedding by itself
         options = {} if self.config.family == "dinov2" else {"interpolate_pos_encoding": True}
@@ -228,16 +234,19 @@ def _pretrained_state(source: str | Path, backbone: Any) -> dict[str, Tensor]:
     """The pretrained tensors of a backbone, read by its own class."""
     from transformers.utils import logging
 
-    options: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "ResNetBackbone": {"out_features": ["stage2", "stage3", "stage4"]},
         "ViTModel": {"add_pooling_layer": False},
-    }.get(type(backbone).__name__, {})
+    }
 
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # the classifier's tensors are expected to be left over
     logging.disable_progress_bar()
     try:
-        loaded, notes = type(backbone).from_pretrained(source, dtype=torch.float32, output_loading_info=True, **options)
+        kind = type(backbone)
+        loaded, notes = kind.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, **options.get(kind.__name__, {})
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise CompNetError(f"{source}: cannot load the backbone's weights ({str(error).splitlines()[0]})") from None
     finally:
@@ -274,7 +283,9 @@ def _attention() -> str:
 
 def _merge(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
     )
 
 

@@ -295,9 +295,7 @@ class CompNet(nn.Module):
     ) -> Prediction:
         """Name the objects in views and estimate their poses; see `Predictor.predict_views`."""
         feature_map = self(images.to(self.device))
-        scores = category_scores(
-            feature_map, self.bank.vertex_features, self.bank.offsets, self.bank.background
-        )
+        scores = category_scores(feature_map, self.bank.vertex_features, self.bank.offsets, self.bank.background)
         confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
         if category is not None:
             chosen = category.to(self.device)
@@ -409,7 +407,9 @@ class CompNet(nn.Module):
             found = search_starts(similarity, background, self.start_table(number, crop), outlier_cost=cost)
             losses.append(found.amin(dim=1))
         best = torch.stack(losses, dim=1).topk(min(candidates, len(losses)), dim=1, largest=False).indices
-        refined = torch.stack([self.estimate_poses(feature_map, numbers, crop).loss for numbers in best.unbind(1)], dim=1)
+        refined = torch.stack(
+            [self.estimate_poses(feature_map, numbers, crop).loss for numbers in best.unbind(1)], dim=1
+        )
         return best.gather(1, refined.argmin(dim=1, keepdim=True))[:, 0]
 
     @torch.no_grad()

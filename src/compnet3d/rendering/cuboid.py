@@ -123,7 +123,9 @@ def _lattice_corners(
     steps = steps.expand_as(cell)
     axis = axis[..., None]
     second, third = (axis + 1) % 3, (axis + 2) % 3
-    on_axis = torch.where(lower_side, 0, segments.expand_as(cell).gather(-1, axis)[..., 0]) * steps.gather(-1, axis)[..., 0]
+    on_axis = (
+        torch.where(lower_side, 0, segments.expand_as(cell).gather(-1, axis)[..., 0]) * steps.gather(-1, axis)[..., 0]
+    )
     cell_b, cell_c = cell.gather(-1, second)[..., 0], cell.gather(-1, third)[..., 0]
     step_b, step_c = steps.gather(-1, second)[..., 0], steps.gather(-1, third)[..., 0]
     frac_b, frac_c = fraction.gather(-1, second)[..., 0], fraction.gather(-1, third)[..., 0]

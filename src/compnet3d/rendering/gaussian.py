@@ -1,8 +1,8 @@
 """The paper's object volume: a Gaussian at every vertex, rendered along rays (section 3.4).
 
-A ray meets Gaussian k with peak density exp(-d_k^2 / (2 sigma^2)) at depth l_k, where d_k is the ray's distance from the
-vertex. What it sees of vertex k is that density times the transmittance up to l_k, in closed form through the error
-function; the sum of the densities decides whether the cell is foreground.
+A ray meets Gaussian k with peak density exp(-d_k^2 / (2 sigma^2)) at depth l_k, where d_k is the ray's distance from
+the vertex. What it sees of vertex k is that density times the transmittance up to l_k, in closed form through the
+error function; the sum of the densities decides whether the cell is foreground.
 """
 
 from __future__ import annotations
@@ -81,6 +81,4 @@ def render_gaussians(
     else:
         foreground = (margin > 0).to(weight.dtype)
     shape = (vertices.shape[0], height, width)
-    return Fragments(
-        index.gather(-1, order).reshape(*shape, -1), weight.reshape(*shape, -1), foreground.reshape(shape)
-    )
+    return Fragments(index.gather(-1, order).reshape(*shape, -1), weight.reshape(*shape, -1), foreground.reshape(shape))
