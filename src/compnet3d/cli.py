@@ -16,19 +16,26 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from compnet3d import __version__
+from compnet3d.cli_options import (
+    Box,
+    Count,
+    Device,
+    File,
+    Flag,
+    Folder,
+    Level,
+    at_least,
+    choose_device,
+    command_line,
+    model_folder,
+    require_folder,
+    run_log,
+)
 from compnet3d.errors import CompNetError
 
 if TYPE_CHECKING:
     from compnet3d.models.compnet import CompNet
     from compnet3d.report import Evaluation
-
-Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
-Box = Annotated[tuple[float, float, float, float] | None, arg(metavar="X1 Y1 X2 Y2", help_behavior_hint="")]
-File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
-Folder = Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")]
-Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
-Flag = Annotated[bool, arg(help_behavior_hint="")]
-Level = Annotated[Literal["L1", "L2", "L3"] | None, arg(metavar="L1|L2|L3", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Quickstart:
     epochs: Count = None
     """Epochs to train for; the recipe's number by default."""
     workers: Count = None
-    """Processes that make and read images; one per core by default."""
+    """Processes that make the images; one per core by default. Training reads them with one process of its own."""
     device: Device = "auto"
     """Where to train and evaluate; auto takes the GPU if there is one."""
 
@@ -238,6 +245,59 @@ class Predict:
 
 
 @dataclass(frozen=True)
+class Ablation:
+    """Train and evaluate a recipe with one change at a time: loss parts, sampled vertices, dynamic weights."""
+
+    data: Annotated[Path, arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout; its val list is evaluated."""
+    out: Annotated[Path, arg(metavar="DIR")]
+    """Where the runs, ablation.json and ablation.md go; a study that was stopped goes on where it was."""
+    recipe: Annotated[str, arg(metavar="NAME")] = "quickstart"
+    """Settings that each variant changes in one point; see train."""
+    epochs: Count = None
+    """Epochs to train each variant for; the recipe's number by default."""
+    seed: int = 0
+    """Seed of everything random, the same for every variant."""
+    only: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()
+    """Variants to run, of both, in-category-only, cross-category-only, samples-8, samples-64, static-weights."""
+    workers: Annotated[int, arg(metavar="N")] = 1
+    """Processes that prepare images; 0 prepares them in the training process."""
+    device: Device = "auto"
+    """Where to train and evaluate; auto takes the GPU if there is one."""
+    json: File = None
+    """Also write the figures to this file (they are in DIR/ablation.json too)."""
+
+    def run(self) -> None:
+        """Run the study and print its table."""
+        at_least(1, epochs=self.epochs)
+        at_least(0, workers=self.workers)
+        require_folder(self.data, "--data")
+        from compnet3d.ablation import markdown, run_ablation
+        from compnet3d.recipes import get_recipe
+
+        recipe = get_recipe(self.recipe)
+        if self.epochs is not None:
+            recipe = recipe.with_options(epochs=self.epochs)
+        study = run_ablation(
+            recipe,
+            self.data,
+            self.out,
+            seed=self.seed,
+            only=self.only,
+            device=choose_device(self.device),
+            workers=self.workers,
+            command=command_line(),
+        )
+        print(markdown(study))
+        print(f"wrote {self.out / 'ablation.json'} and {self.out / 'ablation.md'}")
+        if self.json is not None:
+            from compnet3d.files import write_json
+
+            write_json(self.json, study)
+            print(f"wrote {self.json}")
+
+
+@dataclass(frozen=True)
 class DataMake:
     """Make a data set of everyday objects by rendering procedural models: the same seed gives the same bytes."""
 
@@ -352,6 +412,7 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Predict, subcommand("predict")]
+    | Annotated[Ablation, subcommand("ablation")]
     | Annotated[Data, subcommand("data")]
 )
 DESCRIPTION = (
@@ -380,7 +441,7 @@ def main(arguments: list[str] | None = None) -> None:
         fail(sentence(error))
 
 
-def parse(arguments: list[str]) -> Quickstart | Train | Evaluate | Predict | Data:
+def parse(arguments: list[str]) -> Quickstart | Train | Evaluate | Predict | Ablation | Data:
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     return tyro.cli(Command, prog="compnet3d", description=DESCRIPTION, args=arguments, config=options)
@@ -408,61 +469,12 @@ def fail(message: str, status: int = 2) -> None:
     raise SystemExit(status)
 
 
-def at_least(minimum: int, **options: int | None) -> None:
-    """Check whole-number options; None stands for a default."""
-    for name, value in options.items():
-        if value is not None and value < minimum:
-            raise CompNetError(f"--{name.replace('_', '-')} must be at least {minimum}, not {value}")
-
-
-def require_folder(path: Path, option: str) -> None:
-    """Check that a folder exists before anything slow starts."""
-    if not path.exists():
-        raise CompNetError(f"{path}: does not exist; give {option} an existing folder")
-    if not path.is_dir():
-        raise CompNetError(f"{path}: is not a folder; give {option} a folder")
-
-
-def choose_device(name: str) -> str:
-    """The name of a device that PyTorch has here; "auto" takes the GPU if there is one."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        raise CompNetError(f"--device {name}: unknown; use auto, cpu or cuda") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise CompNetError("--device cuda: PyTorch finds no GPU here; use --device cpu")
-    return name
-
-
-def model_folder(path: Path) -> Path:
-    """The model's folder, also where the run's was given."""
-    require_folder(path, "MODEL")
-    return path / "model" if (path / "model").is_dir() else path
-
-
 def load_model(path: Path, device: str) -> CompNet:
     """Load a model onto a device."""
     folder, device = model_folder(path), choose_device(device)
     from compnet3d.models.compnet import CompNet
 
     return CompNet.from_pretrained(folder).to(device)
-
-
-def run_log(path: Path) -> Path | None:
-    """The log of the training run that a model folder belongs to, if it is there."""
-    candidates = (path / "log.jsonl", path.parent / "log.jsonl")
-    return next((file for file in candidates if file.is_file()), None)
-
-
-def command_line() -> str:
-    """The command as it was typed."""
-    import shlex
-
-    return shlex.join(["compnet3d", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class Recipe:
         in_weight, cross_weight: the two parts of Eq. 5 (paper: 1 and 1).
         dynamic_weights: refresh omega from the calibration split (paper); off keeps all categories contrasted.
         regroup_every: epochs between refreshes (paper: 2). grouping_threshold: paper 0.05.
+        grouping_accuracy: calibration accuracy below which all categories stay contrasted.
         epochs: paper 12. batch_size: images. learning_rate: of the backbone. head_learning_rate: of the rest.
         weight_decay, warmup_epochs: AdamW with linear warm-up and a cosine to zero.
         calibration_fraction: share of the training list held out.
@@ -73,6 +74,7 @@ class Recipe:
     dynamic_weights: bool = True
     regroup_every: int = 2
     grouping_threshold: float = 0.05
+    grouping_accuracy: float = 0.5
     epochs: int = 12
     batch_size: int = 32
     learning_rate: float = 1e-4
@@ -130,15 +132,17 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             name="eth80",
             description="pretrained ViT-Tiny on real photographs of 8 categories (ETH-80), two cores",
-            height=256,
-            width=256,
+            height=224,
+            width=224,
+            fill=0.75,
             pretrained=("vit-tiny", "WinKawaks/vit-tiny-patch16-224"),
             family="vit",
             upsampling=2,
             vertex_count=300,
-            epochs=12,
-            batch_size=16,
-            learning_rate=1e-4,
+            momentum=0.99,
+            epochs=14,
+            batch_size=8,
+            learning_rate=2e-4,
             head_learning_rate=1e-3,
             calibration_fraction=0.17,
             augmentation=_STRONG,

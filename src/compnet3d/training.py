@@ -24,7 +24,7 @@ from compnet3d.data.transforms import InputSpec
 from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, recover_folder, write_folder, write_json, write_text
 from compnet3d.geometry.camera import Pose
-from compnet3d.geometry.mesh import Mesh, cuboid_bounds
+from compnet3d.geometry.mesh import cuboid_bounds
 from compnet3d.grouping import confusion_matrix, grouping_weights
 from compnet3d.inference.classify import category_scores
 from compnet3d.losses import grouped_contrastive_loss, sample_vertices
@@ -123,13 +123,13 @@ def train(
         seed=seed,
         cache=True,
     )
-    held_out = ViewDataset(calibration, dataset.categories, model.spec, seed=seed, cache=True)
+    held_out = views.of(calibration)
     last = recipe.epochs if stop_after is None else min(stop_after, recipe.epochs)
     _fit(run, views, held_out, last, workers=workers, progress=progress)
     model.eval()
     if run.epoch >= recipe.epochs:
         if calibration:
-            model.calibrate(fit_temperature(*_scores(model, held_out, recipe.batch_size)))
+            model.calibrate(fit_temperature(*_scores(model, held_out.plain(), recipe.batch_size)))
         model.save_pretrained(out / "model")
     return model
 
@@ -211,12 +211,8 @@ def _make_model(
         grid=recipe.grid,
     )
     model = CompNet(config, extractor)
-    model.cad_meshes = {name: _typical(models) for name, models in meshes.items()}
+    model.cad_meshes = {name: models[0] for name, models in meshes.items()}
     return model
-
-
-def _typical(meshes: Sequence[Mesh]) -> Mesh:
-    return meshes[0]
 
 
 def _make_optimizer(model: CompNet, recipe: Recipe) -> torch.optim.AdamW:
@@ -361,26 +357,33 @@ def train_step(
 
 
 def _regroup(run: Run, held_out: ViewDataset) -> dict[str, Any]:
-    """Confusion on the calibration split, and from it omega."""
-    scores, true = _scores(run.model, held_out, run.recipe.batch_size)
-    predicted = scores.argmax(dim=1)
+    """Accuracy on the calibration split, its confusion matrix, and from that omega.
+
+    The confusions are counted over plain views and over as many augmented ones (some of them partly covered): a small
+    calibration split would otherwise show no confusion at all long before the categories are safely apart.
+    """
+    scores, true = _scores(run.model, held_out.plain(), run.recipe.batch_size)
+    hard_scores, hard_true = _scores(run.model, held_out, run.recipe.batch_size, epoch=run.epoch)
+    accuracy = float((scores.argmax(dim=1) == true).float().mean())
     count = len(run.model.categories)
-    confusion = confusion_matrix(true, predicted, count)
-    entry: dict[str, Any] = {"calibration_accuracy": float((predicted == true).float().mean())}
-    if run.recipe.dynamic_weights:
+    predicted = torch.cat([scores, hard_scores]).argmax(dim=1)
+    confusion = confusion_matrix(torch.cat([true, hard_true]), predicted, count)
+    entry: dict[str, Any] = {"calibration_accuracy": accuracy}
+    # the confusions of a model that still guesses say nothing about which categories are alike
+    if run.recipe.dynamic_weights and accuracy >= run.recipe.grouping_accuracy:
         omega = grouping_weights(confusion, run.recipe.grouping_threshold)
         run.model.bank.set_grouping_weights(omega)
-        entry["contrasted_pairs"] = float((omega > 0).sum() / max(1, count * (count - 1)))
+    entry["contrasted_pairs"] = float((run.model.bank.grouping_weights > 0).sum() / max(1, count * (count - 1)))
     entry["confusion"] = confusion.int().tolist()
     return entry
 
 
 @torch.no_grad()
-def _scores(model: CompNet, views: ViewDataset, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Scores of Eq. 7 [N, Y] and true categories [N] on unaugmented views."""
+def _scores(model: CompNet, views: ViewDataset, batch_size: int, epoch: int = 0) -> tuple[Tensor, Tensor]:
+    """Scores of Eq. 7 [N, Y] and true categories [N]; `epoch` chooses the draws of an augmentation."""
     model.eval()
     scores, true = [], []
-    for batch in DataLoader(views, batch_size=batch_size):
+    for batch in DataLoader(views, batch_sampler=EpochSampler(len(views), batch_size, views.seed, epoch)):
         bank = model.bank
         feature_map = model(batch["image"].to(model.device))
         scores.append(category_scores(feature_map, bank.vertex_features, bank.offsets, bank.background).cpu())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,18 @@ class ViewDataset(Dataset[dict[str, torch.Tensor]]):
             )
         self._cache: dict[str, np.ndarray] | None = {} if cache else None
         self._cache_left = cache_bytes
+
+    def of(self, samples: Sequence[Sample]) -> ViewDataset:
+        """The same settings over other samples; photographs already decoded are shared."""
+        other = copy(self)
+        other.samples = list(samples)
+        return other
+
+    def plain(self) -> ViewDataset:
+        """The same samples without augmentation."""
+        other = copy(self)
+        other.augmentation = None
+        return other
 
     def __len__(self) -> int:
         return len(self.samples)

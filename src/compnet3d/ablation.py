@@ -1,0 +1,254 @@
+"""The ablation study: one base recipe, one change at a time (table 6 of the paper, N, and the dynamic weights)."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from compnet3d.errors import CompNetError
+from compnet3d.files import read_json, recover_folder, write_json, write_text
+from compnet3d.tables import percent
+
+if TYPE_CHECKING:
+    from compnet3d.models.compnet import CompNet
+    from compnet3d.recipes import Recipe
+
+SPLIT = "val"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the study.
+
+    Attributes:
+        name: of its folder, and what `only` takes.
+        label: what the table calls it.
+        changes: to the base recipe.
+    """
+
+    name: str
+    label: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+VARIANTS = (
+    Variant("both", "both losses"),
+    Variant("in-category-only", "in-category loss only", {"cross_weight": 0.0}),
+    Variant("cross-category-only", "cross-category loss only", {"in_weight": 0.0}),
+    Variant("samples-8", "N = 8 sampled vertices per category", {"samples_per_category": 8}),
+    Variant("samples-64", "N = 64 sampled vertices per category", {"samples_per_category": 64}),
+    Variant("static-weights", "static weights: every category is contrasted", {"dynamic_weights": False}),
+)
+NAMES = tuple(variant.name for variant in VARIANTS)
+
+
+def run_ablation(
+    recipe: Recipe,
+    data: str | Path,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    only: Sequence[str] = (),
+    device: str = "cpu",
+    workers: int = 1,
+    progress: bool = True,
+    command: str = "",
+) -> dict[str, Any]:
+    """Train and evaluate every variant, saying what it does.
+
+    OUT gets, for each variant, NAME/run (the training run), NAME/metrics.json (all figures) and NAME/result.json (the
+    row), and ablation.json and ablation.md, which hold the rows of all variants finished so far. A finished variant is
+    taken as it is, a half-finished one goes on where it stopped.
+
+    Args:
+        recipe: the base that each variant changes.
+        data: a data set with the lists train and val.
+        out: the study's folder.
+        seed: of every variant's training.
+        only: names of the variants to run; all by default.
+        device: where to train and evaluate.
+        workers: processes that prepare images.
+        progress: show progress bars.
+        command: what the user typed, for the table's caption.
+
+    Returns:
+        The contents of ablation.json: `settings`, and `variants` with one entry per finished variant.
+
+    Raises:
+        CompNetError: if a name is unknown, the folder holds another study, or training and evaluation say so.
+    """
+    from compnet3d.data.imagenet3d import ImageNet3D
+
+    out, data = Path(out), Path(data)
+    unknown = [name for name in only if name not in NAMES]
+    if unknown:
+        raise CompNetError(f"variant {unknown[0]!r} is unknown; use one of {', '.join(NAMES)}")
+    _require_split(ImageNet3D(data))
+    claim_study(out, {"recipe": recipe.to_dict(), "data": str(data.resolve()), "seed": seed})
+    chosen = [variant for variant in VARIANTS if not only or variant.name in only]
+    study: dict[str, Any] = {}
+    for number, variant in enumerate(chosen, start=1):
+        print(f"[{number}/{len(chosen)}] {variant.name}: {variant.label}", flush=True)
+        if (out / variant.name / "result.json").is_file():
+            print(f"already there: {out / variant.name / 'result.json'}", flush=True)
+        else:
+            changed = recipe.with_options(**variant.changes)
+            options = {"seed": seed, "device": device, "workers": workers, "progress": progress}
+            _run_variant(out / variant.name, changed, data, options)
+        study = collect(out, recipe, data, seed=seed, command=command)
+        write_json(out / "ablation.json", study)
+        write_text(out / "ablation.md", markdown(study))
+    return study
+
+
+def claim_study(out: Path, settings: dict[str, Any]) -> None:
+    """Note the settings in the folder, or check that they are those of the study that it holds."""
+    path = out / "settings.json"
+    if path.exists():
+        if read_json(path) != json.loads(json.dumps(settings)):
+            raise CompNetError(
+                f"{out}: holds an ablation with another recipe, data set or seed; give --out another folder"
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CompNetError(f"{out}: holds something else; give --out a new folder")
+    else:
+        write_json(path, settings)
+
+
+def collect(out: Path, recipe: Recipe, data: Path, *, seed: int, command: str) -> dict[str, Any]:
+    """The rows of all finished variants of a study, with what the table's caption needs."""
+    found = {v.name: read_json(out / v.name / "result.json") for v in VARIANTS if (out / v.name).is_dir()
+             and (out / v.name / "result.json").is_file()}  # fmt: skip
+    return {
+        "settings": {
+            "command": command,
+            "recipe": recipe.name,
+            "epochs": recipe.epochs,
+            "samples_per_category": recipe.samples_per_category,
+            "data": str(data),
+            "split": SPLIT,
+            "crop": "oracle",
+            "seed": seed,
+            "machine": machine_class(),
+            "date": datetime.date.today().isoformat(),
+        },
+        "variants": found,
+    }
+
+
+def markdown(study: dict[str, Any]) -> str:
+    """The study as a Markdown table, accuracies in percent."""
+    settings = study["settings"]
+    columns = ("variant", "classification", "pose pi/6", "pose pi/18", "pi/6, symmetry-aware", "pi/18, symmetry-aware",
+               "joint pi/6", "joint pi/18", "contrasted pairs", "training [s]")  # fmt: skip
+    lines = [
+        "# Ablation",
+        "",
+        f"Recipe {settings['recipe']} ({settings['epochs']} epochs, N = {settings['samples_per_category']}, dynamic "
+        "weights) with one change per row. Accuracies in percent on the "
+        f"{settings['split']} list ({settings['crop']} crop); pose with the true category given, over the categories "
+        "whose pose is defined, and symmetry-aware over all images.",
+        "",
+        "| " + " | ".join(columns) + " |",
+        "|---" + "|---:" * (len(columns) - 1) + "|",
+    ]
+    for name, row in study["variants"].items():
+        pose = row["pose"]
+        blocks = (pose["true_category"], pose["symmetry_aware"], pose["joint"])
+        shares = [row["classification"], *(block[key] for block in blocks for key in ("acc_pi6", "acc_pi18"))]
+        shares.append(row["contrasted_pairs"])
+        label = next(variant.label for variant in VARIANTS if variant.name == name)
+        lines.append(f"| {label} | " + " | ".join(percent(x) for x in shares) + f" | {row['seconds']:.0f} |")
+    images = next(iter(study["variants"].values()))["images"] if study["variants"] else 0
+    lines += [
+        "",
+        f"Data: {settings['data']}, {images} images; seed {settings['seed']}. Made by `{settings['command']}` on "
+        f"{settings['machine']}, {settings['date']}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def machine_class() -> str:
+    """What kind of machine this is: cores, architecture, GPU, version of PyTorch."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{os.cpu_count()} CPU cores ({platform.machine()}), {gpu}, PyTorch {torch.__version__}"
+
+
+def _require_split(dataset: Any) -> None:
+    if SPLIT not in dataset.splits:
+        raise CompNetError(f"{dataset.root}: has no {SPLIT} list to evaluate on; add CATEGORY_imagenet_{SPLIT}.txt")
+
+
+def _run_variant(folder: Path, recipe: Recipe, data: Path, options: dict[str, Any]) -> None:
+    """Train one variant if need be, evaluate it, and write metrics.json and result.json."""
+    from compnet3d.benchmarks.evaluate import evaluate
+    from compnet3d.data.imagenet3d import ImageNet3D
+
+    model = _train_or_load(folder / "run", recipe, data, options)
+    dataset = ImageNet3D(data)
+    samples = dataset.samples(SPLIT)
+    print(f"evaluating {len(samples)} images", flush=True)
+    figures = evaluate(model, samples, symmetry=dataset.symmetry, progress=options["progress"])
+    write_json(folder / "metrics.json", figures)
+    write_json(folder / "result.json", result_row(figures, model, read_log(folder / "run" / "log.jsonl")))
+
+
+def _train_or_load(run: Path, recipe: Recipe, data: Path, options: dict[str, Any]) -> CompNet:
+    from compnet3d.models.compnet import CompNet
+    from compnet3d.training import train
+
+    if recover_folder(run / "model").is_dir():
+        print(f"already trained: {run / 'model'}", flush=True)
+        return CompNet.from_pretrained(run / "model").to(options["device"])
+    resume = recover_folder(run / "checkpoint").is_dir()
+    if resume:
+        print(f"going on where the training in {run} stopped", flush=True)
+    else:
+        shutil.rmtree(run, ignore_errors=True)  # stopped before its first epoch was done
+        print(f"training in {run} for {recipe.epochs} epochs", flush=True)
+    return train(recipe, data, run, resume=resume, **options)
+
+
+def result_row(figures: dict[str, Any], model: CompNet, log: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a variant's evaluation, model and log say, as shares of 1 and seconds."""
+    pose = figures["pose"]
+    weights = model.bank.grouping_weights
+    pairs = weights.shape[0] * (weights.shape[0] - 1)
+    return {
+        "images": figures["images"],
+        "classification": figures["classification"]["accuracy"],
+        "pose": {
+            "true_category": _accuracies(pose["true_category"]),
+            "symmetry_aware": _accuracies(pose["symmetry_aware"]["true_category"]),
+            "joint": _accuracies(pose["joint"]),
+            "joint_symmetry_aware": _accuracies(pose["symmetry_aware"]["joint"]),
+        },
+        "contrasted_pairs": float((weights > 0).sum()) / max(1, pairs),
+        "seconds": sum(entry["seconds"] for entry in log),
+        "evaluation_seconds": figures["seconds"],
+    }
+
+
+def _accuracies(block: dict[str, Any]) -> dict[str, float | None]:
+    return {key: block[key] for key in ("acc_pi6", "acc_pi18")}
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """A run's log.jsonl, one entry per epoch.
+
+    Raises:
+        CompNetError: if it is missing or broken.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise CompNetError(f"{path}: cannot be read ({error}); delete the variant's folder and run again") from None
