@@ -130,6 +130,15 @@ def test_rotation_error_is_the_matrix_logarithm(first: tuple[float, ...], second
     assert ours == pytest.approx(np.linalg.norm(logarithm) / math.sqrt(2), abs=1e-6)
 
 
+@given(ANGLE, st.floats(-7.0, 7.0), ANGLE)
+def test_wrapping_keeps_the_rotation(azimuth: float, elevation: float, theta: float) -> None:
+    pose = Pose.of(azimuth, elevation, theta, dtype=torch.float64)
+    wrapped = pose.wrapped()
+    assert 0 <= wrapped.azimuth < 2 * math.pi and 0 <= wrapped.theta < 2 * math.pi
+    assert abs(wrapped.elevation) <= math.pi / 2 + 1e-12
+    np.testing.assert_allclose(wrapped.rotmat().numpy(), pose.rotmat().numpy(), atol=1e-12)
+
+
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-6, 1e-3, 1.0, math.pi - 1e-6, math.pi])
 def test_rotation_error_at_singular_points(angle: float) -> None:
     a, b = rotmat(0.3, 0.2, 0.1), rotmat(0.3, 0.2, 0.1 + angle)

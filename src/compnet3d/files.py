@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def write_text(path: str | Path, text: str) -> None:
         _flush(temporary)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may not even exist
+            temporary.unlink(missing_ok=True)
         raise CompNetError(_explain(error, path)) from None
 
 

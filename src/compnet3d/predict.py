@@ -36,7 +36,7 @@ def predict_files(
 ) -> None:
     """Predict every file and print, write and draw what was asked for.
 
-    A file that cannot be read is told on stderr and left out; the others are predicted all the same.
+    Of several files, one that cannot be read is told on stderr and left out; the others are predicted all the same.
 
     Args:
         model: the model.
@@ -59,6 +59,8 @@ def predict_files(
                 _check_box(path, picture, box)
                 pictures[path] = picture
             except CompNetError as error:
+                if len(paths) == 1:
+                    raise
                 failures.append(str(error))
                 print(f"skipped: {error}", file=sys.stderr)
         if not pictures:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from compnet3d.data.imagenet3d import ImageNet3D, ReadReport, read_objects
+from compnet3d.data.imagenet3d import ImageNet3D, ReadReport, load_cad, read_objects
 from compnet3d.data.images import load_image, load_mask
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import match_image_size
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
-from compnet3d.geometry.mesh import Mesh, load_off
+from compnet3d.geometry.mesh import Mesh
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -163,7 +163,7 @@ def _check_cad(dataset: ImageNet3D, category: str, result: CheckResult) -> dict[
     meshes: dict[int, Mesh] = {}
     for path in dataset.cad_paths(category):
         try:
-            mesh = load_off(path)
+            mesh = load_cad(path)
         except CompNetError as error:
             result.add("error", category, "broken CAD model", path, str(error))
             continue

@@ -158,13 +158,25 @@ class ImageNet3D:
                 f"{self.root / 'CAD' / category} has no CAD model; put at least one there as 01.off "
                 "(x right, y backward, z up)."
             )
-        return [load_off(path) for path in paths]
+        return [load_cad(path) for path in paths]
 
     def _add(self, report: ReadReport) -> None:
         self.report.kept += report.kept
         for reason, count in report.skipped.items():
             self.report.skipped[reason] = self.report.skipped.get(reason, 0) + count
             self.report.examples.setdefault(reason, report.examples[reason])
+
+
+def load_cad(path: Path) -> Mesh:
+    """One CAD model.
+
+    Raises:
+        CompNetError: naming the file, if it is broken or has no extent.
+    """
+    mesh = load_off(path)
+    if not bool((mesh.vertices != mesh.vertices[0]).any()):
+        raise CompNetError(f"{path}: all vertices are one point; export the model again")
+    return mesh
 
 
 def _find_lists(root: Path) -> dict[str, dict[str, Path]]:

@@ -69,11 +69,17 @@ class Pose:
         return self._map(Tensor.detach)
 
     def wrapped(self) -> Pose:
-        """The same pose with azimuth and theta in [0, 2 pi)."""
+        """The same pose with azimuth and theta in [0, 2 pi) and elevation in [-pi/2, pi/2].
+
+        Past the zenith the camera looks from the other side, upside down: (A, E, T) is (A + pi, pi - E, T + pi).
+        """
+        folded = torch.remainder(self.elevation + math.pi, 2 * math.pi) - math.pi
+        past = folded.abs() > math.pi / 2
+        turn = past.to(folded.dtype) * math.pi
         return Pose(
-            azimuth=wrap_angle(self.azimuth),
-            elevation=self.elevation,
-            theta=wrap_angle(self.theta),
+            azimuth=wrap_angle(self.azimuth + turn),
+            elevation=torch.where(past, folded.sign() * math.pi - folded, folded),
+            theta=wrap_angle(self.theta + turn),
             distance=self.distance,
         )
 

@@ -245,7 +245,11 @@ def _pretrained_state(source: str | Path, backbone: Any) -> dict[str, Tensor]:
     try:
         kind = type(backbone)
         loaded, notes = kind.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, **options.get(kind.__name__, {})
+            source,
+            dtype=torch.float32,
+            output_loading_info=True,
+            use_safetensors=True,
+            **options.get(kind.__name__, {}),
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise CompNetError(f"{source}: cannot load the backbone's weights ({str(error).splitlines()[0]})") from None

@@ -47,8 +47,6 @@ def load_model(folder: str | Path) -> CompNet:
     Raises:
         CompNetError: if something is missing, broken or foreign; the message names the file and the tensor.
     """
-    from compnet3d.models.compnet import CompNet, CompNetConfig
-
     folder = Path(folder)
     if not (folder / "model.safetensors").exists():
         inner = recover_folder(folder / "model")
@@ -58,15 +56,41 @@ def load_model(folder: str | Path) -> CompNet:
     values = read_json(folder / "config.json")
     version = values.pop("format", None) if isinstance(values, dict) else None
     if version != FORMAT:
-        raise CompNetError(f"{folder / 'config.json'}: format is {version!r}, this version reads {FORMAT}")
-    try:
-        model = CompNet(CompNetConfig.from_dict(values))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CompNetError(f"{folder / 'config.json'}: not a model's configuration ({error})") from None
+        raise CompNetError(
+            f"{folder / 'config.json'}: format is {version!r} but this version reads {FORMAT}; "
+            "copy or train the model again, or use the version that wrote it"
+        )
+    model = _build(values, folder / "config.json")
     load_tensors_into(model, folder / "model.safetensors")
     for path in sorted((folder / "meshes").glob("*.off")):
         model.cad_meshes[path.stem] = load_off(path)
     return model.eval()
+
+
+def model_from_config(path: Path) -> CompNet:
+    """A model with random tensors, as a JSON file of its configuration says (without a format's number).
+
+    Raises:
+        CompNetError: naming the file, if it is missing or not a model's configuration.
+    """
+    return _build(read_json(path), path)
+
+
+def _build(values: Any, path: Path) -> CompNet:
+    from huggingface_hub.errors import StrictDataclassError
+
+    from compnet3d.models.compnet import CompNet, CompNetConfig
+
+    # whatever the classes of the model and of its backbone raise on numbers, types and names that make no sense
+    nonsense = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, ArithmeticError)
+    try:
+        config = CompNetConfig.from_dict(values)
+        if not config.categories or len(config.categories) != len(config.bounds):
+            raise ValueError(f"{len(config.categories)} categories with {len(config.bounds)} boxes")
+        return CompNet(config)
+    except (*nonsense, StrictDataclassError, CompNetError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise CompNetError(f"{path}: not a model's configuration ({reason}); copy or train the model again") from None
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -123,10 +147,43 @@ def flatten_state(state: dict[str, Any], names: dict[int, str]) -> dict[str, Ten
 
 
 def unflatten_state(tensors: dict[str, Tensor], names: dict[int, str]) -> dict[int, dict[str, Tensor]]:
-    """Inverse of `flatten_state`."""
+    """Inverse of `flatten_state`.
+
+    Raises:
+        ValueError: naming the first tensor that belongs to no parameter.
+    """
     numbers = {name: number for number, name in names.items()}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        name, entry = key.rsplit("//", 1)
+        name, _, entry = key.rpartition("//")
+        if name not in numbers:
+            raise ValueError(f"has a foreign tensor {key}")
         state.setdefault(numbers[name], {})[entry] = value
     return state
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, path: Path, names: dict[int, str]) -> None:
+    """Load an optimiser's state that `flatten_state` wrote.
+
+    Args:
+        optimizer: of the same parameters.
+        path: the safetensors file.
+        names: of the parameters, by their number in the optimiser.
+
+    Raises:
+        CompNetError: naming the file and the first tensor that is missing, foreign or of another shape.
+    """
+    tensors, whole = load_tensors(path), optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    try:
+        whole["state"] = state = unflatten_state(tensors, names)
+        entries = {entry for values in state.values() for entry in values}
+        for number, values in state.items():
+            for entry in sorted(entries):
+                if entry not in values:
+                    raise ValueError(f"lacks tensor {names[number]}//{entry}")
+                if values[entry].ndim and values[entry].shape != parameters[number].shape:
+                    raise ValueError(f"tensor {names[number]}//{entry} has shape {list(values[entry].shape)}")
+    except ValueError as error:
+        raise CompNetError(f"{path}: {error}; copy the checkpoint again or train without --resume") from None
+    optimizer.load_state_dict(whole)

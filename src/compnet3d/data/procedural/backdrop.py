@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def flat_backdrop(rng: Generator, size: int) -> Floats:
     """A picture [S, S, 3] in [0, 1]: gradient, cloudy noise, a pattern, or blurred patches."""
-    kind = int(rng.integers(4))
+    kind = int(rng.choice(4, p=(0.35, 0.35, 0.1, 0.2)))
     if kind == 0:
         return _gradient(rng, size)
     if kind == 1:
@@ -110,7 +110,7 @@ class Ground:
         wanted = rng.random() < 0.75
         reach = rng.uniform(1.2, 6.0)
         material = random_material(
-            rng, random_colour(rng, (0.25, 0.95), grey=0.5), patterned=0.5, scale=rng.uniform(2, 6)
+            rng, random_colour(rng, (0.25, 0.95), grey=0.5), patterned=0.25, scale=rng.uniform(2, 6)
         )
         if not wanted or view.elevation < math.radians(3):
             return None
@@ -169,8 +169,8 @@ def _clutter_pool() -> tuple[Part, ...]:
 
 
 def clutter_layer(rng: Generator, picture: Floats, view: View, floor: float, light: Light) -> Floats:
-    """Up to seven solids behind and beside the object, flatly shaded and more or less out of focus."""
-    count = int(rng.integers(0, 8)) if rng.random() < 0.7 else 0
+    """Up to five solids behind and beside the object, flatly shaded and more or less out of focus."""
+    count = int(rng.integers(1, 6)) if rng.random() < 0.5 else 0
     if count == 0:
         return picture
     parts, colours = [], []

@@ -66,9 +66,9 @@ def _hard(wave: Floats) -> Floats:
     return hard
 
 
-def random_colour(rng: Generator, value: tuple[float, float] = (0.25, 0.95), grey: float = 0.28) -> Floats:
-    """A colour of any hue; with probability `grey` nearly without colour."""
-    saturation = rng.uniform(0.0, 0.14) if rng.random() < grey else rng.uniform(0.25, 0.9)
+def random_colour(rng: Generator, value: tuple[float, float] = (0.25, 0.95), grey: float = 0.4) -> Floats:
+    """A colour of any hue; with probability `grey` nearly without colour, else as muted as real things mostly are."""
+    saturation = rng.uniform(0.0, 0.14) if rng.random() < grey else rng.uniform(0.15, 0.75)
     return np.array(colorsys.hsv_to_rgb(rng.random(), saturation, rng.uniform(*value)), dtype=np.float32)
 
 
@@ -82,7 +82,7 @@ def random_material(rng: Generator, colour: Floats, *, patterned: float = 0.4, s
         scale: size of the pattern relative to an object of unit diagonal.
     """
     kind = str(rng.choice(KINDS[1:])) if rng.random() < patterned else "plain"
-    if kind in ("noise", "wood") or rng.random() < 0.5:
+    if kind in ("noise", "wood") or rng.random() < 0.7:
         other = np.clip(colour * rng.uniform(0.5, 0.85) if rng.random() < 0.6 else colour * 1.35 + 0.05, 0, 1)
     else:
         other = random_colour(rng)
@@ -117,9 +117,9 @@ def random_palette(rng: Generator) -> dict[Role, Material]:
     }
     palette = {}
     for role, colour in usual.items():
-        if rng.random() < 0.12:
+        if rng.random() < 0.08:
             colour = random_colour(rng)
-        patterned = {Role.MAIN: 0.4, Role.SECOND: 0.4, Role.ACCENT: 0.25}.get(role, 0.08)
+        patterned = {Role.MAIN: 0.2, Role.SECOND: 0.2, Role.ACCENT: 0.1}.get(role, 0.05)
         palette[role] = random_material(rng, colour, patterned=patterned)
     glass = palette[Role.GLASS]
     palette[Role.GLASS] = Material("plain", glass.colours, glass.waves, glass.phase, 0.9, 60.0)

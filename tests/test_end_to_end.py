@@ -1,0 +1,112 @@
+"""From a folder of posed images to a model that names objects and poses, on data drawn in a second."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from compnet3d import cli, recipes
+from compnet3d.data.augment import Augmentation
+from compnet3d.inference.pose import PoseSettings
+from compnet3d.models.compnet import CompNet
+from compnet3d.recipes import Recipe
+
+RECIPE = Recipe(
+    name="end-to-end",
+    description="for this test",
+    height=48,
+    width=48,
+    architecture={
+        "embedding_size": 16,
+        "hidden_sizes": [16, 32, 48, 64],
+        "depths": [1, 1, 1, 1],
+        "layer_type": "basic",
+    },
+    dimension=32,
+    vertex_count=80,
+    background_size=64,
+    epochs=25,
+    batch_size=8,
+    learning_rate=3e-3,
+    head_learning_rate=3e-3,
+    calibration_fraction=0.1,
+    augmentation=Augmentation(rotation=5, scale=(0.95, 1.05), shift=0.02, brightness=0.1),
+    pose=PoseSettings(steps=10, starts=2),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("tiny_data_maker", Path(__file__).with_name("conftest.py"))
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    root: Path = module.make_tiny_data(tmp_path_factory.mktemp("end") / "data", images=32)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("end") / "run"
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(recipes.RECIPES, "end-to-end", RECIPE)
+        line = f"train --recipe end-to-end --data {data} --out {out} --device cpu --workers 0"
+        cli.main(line.split())
+    return out
+
+
+def test_the_model_is_clearly_better_than_chance(run: Path, data: Path, tmp_path: Path) -> None:
+    """Chance is 50 % for two categories; of all rotations 2 % lie within pi/6, of the views drawn here about 8 %."""
+    figures, report = tmp_path / "metrics.json", tmp_path / "report.html"
+    line = f"evaluate {run} --data {data} --device cpu --json {figures}"
+    try:
+        import matplotlib  # noqa: F401
+
+        line += f" --report {report}"
+    except ImportError:
+        report.write_text("<svg>")
+    cli.main(line.split())
+    metrics = json.loads(figures.read_text())
+    print(metrics["classification"], metrics["pose"])
+    assert metrics["images"] == 64
+    assert metrics["classification"]["accuracy"] >= 0.9
+    assert metrics["pose"]["true_category"]["acc_pi6"] >= 0.5
+    assert metrics["pose"]["true_category"]["median_deg"] <= 30
+    assert metrics["pose"]["joint"]["acc_pi6"] <= metrics["classification"]["accuracy"]
+    assert report.stat().st_size > 0 and "<" in report.read_text()
+
+
+def test_an_image_file_is_named_and_its_pose_estimated(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = sorted((data / "images").glob("*/*_i10[0-3]*.JPEG"))  # of the val list
+    assert len(images) == 16
+    line = ["predict", str(run), *map(str, images), "--device", "cpu", "--json", "-"]
+    capsys.readouterr()
+    cli.main(line)
+    answers = json.loads(capsys.readouterr().out)
+    assert [answer["image"] for answer in answers] == [str(path) for path in images]
+    right = [Path(answer["image"]).parent.name == answer["category"] for answer in answers]
+    assert sum(right) / len(right) >= 0.8
+    for answer in answers:
+        assert 0 <= answer["azimuth"] < 2 * math.pi and answer["distance"] > 0
+        assert sum(abs(x - 24) for x in answer["principal"]) < 24  # the objects stand at the centre
+    cli.main(["predict", str(run), str(images[0]), "--device", "cpu", "--overlay", str(tmp_path)])
+    with Image.open(tmp_path / f"{images[0].stem}.png") as drawn:
+        assert drawn.width == drawn.height >= 48  # small pictures are enlarged
+
+
+def test_the_learned_model_is_the_saved_one(run: Path, data: Path) -> None:
+    path = sorted((data / "images" / "brick").iterdir())[0]
+    first, second = (CompNet.from_pretrained(folder).predict(path) for folder in (run, run / "model"))
+    assert torch.equal(first.scores, second.scores) and torch.equal(first.pose.azimuth, second.pose.azimuth)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert len(log) == RECIPE.epochs and log[-1]["loss"] < log[0]["loss"]

@@ -1,0 +1,419 @@
+"""The README and the docs say what is true: commands parse, snippets work, names and links exist, tables fill up."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compnet3d import cli
+from compnet3d.errors import CompNetError
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+RESULT = re.compile(r"<!-- result:.*?<!-- /result -->", re.DOTALL)
+
+
+def page_id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def fences(path: Path, language: str) -> list[str]:
+    return [body for kind, body in FENCE.findall(path.read_text(encoding="utf-8")) if kind == language]
+
+
+def inline_code(path: Path) -> list[str]:
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", path.read_text(encoding="utf-8")))
+
+
+def shell_lines(path: Path) -> list[str]:
+    blocks = "\n".join(fences(path, "bash")).replace("\\\n", " ")
+    return [line.split("  #")[0].strip() for line in blocks.splitlines() if line.strip() and line[0] != "#"]
+
+
+def commands(path: Path) -> list[list[str]]:
+    """Arguments of every `compnet3d ...` command, in blocks and in the text."""
+    lines = [*shell_lines(path), *inline_code(path)]
+    words = [shlex.split(line) for line in lines if re.match(r"(\.venv/bin/)?compnet3d\s", line)]
+    return [w[1:] for w in words]
+
+
+COMMANDS = [(page_id(page), arguments) for page in PAGES for arguments in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "arguments"), COMMANDS, ids=[f"{p}: {' '.join(a)}" for p, a in COMMANDS])
+def test_commands_parse(page, arguments, capsys):
+    named = [word for word in arguments if not word.startswith("-")]
+    known = {"quickstart", "train", "evaluate", "predict", "ablation", "data"}
+    if len(arguments) == len(named) <= 2 and named[0] in known - {"quickstart"}:
+        arguments = [*arguments, "--help"]  # the command is only mentioned
+    if "--help" in arguments:
+        with pytest.raises(SystemExit) as end:
+            cli.parse(arguments)
+        assert end.value.code == 0
+    else:
+        assert type(cli.parse(arguments)).__name__.lower() == named[0]
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) > 15
+    assert {arguments[0] for _, arguments in COMMANDS} >= {"train", "evaluate", "predict", "ablation", "data"}
+
+
+def test_recipes_in_commands_exist():
+    from compnet3d.recipes import RECIPES
+
+    named = {a[a.index("--recipe") + 1] for _, a in COMMANDS if "--recipe" in a}
+    assert named and named <= set(RECIPES)
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert all(f"`{name}`" in text for name in RECIPES)
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {
+        line.split()[1]
+        for page in PAGES
+        for line in [*shell_lines(page), *inline_code(page)]
+        if re.fullmatch(r"make [a-z-]+", line)
+    }
+    assert {"quickstart", "test", "test-all", "lint"} <= named <= targets
+
+
+SNIPPETS = [(page, code) for page in PAGES for code in fences(page, "python")]
+
+
+@pytest.mark.parametrize(("page", "code"), SNIPPETS, ids=[page_id(page) for page, _ in SNIPPETS])
+def test_snippets_compile_and_import(page, code):
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                importlib.import_module(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{page}: {node.module} has no {alias.name}"
+
+
+def test_the_snippets_of_the_conventions_hold():
+    for code in fences(ROOT / "docs" / "conventions.md", "python"):
+        exec(compile(code, "conventions.md", "exec"), {})
+
+
+def test_the_tutorials_script_writes_a_data_set(tmp_path, monkeypatch):
+    """Run on plain images; the check then finds no error, and every model projects into its box."""
+    from compnet3d.data.check import check_dataset
+    from compnet3d.data.imagenet3d import ImageNet3D
+
+    code = next(c for c in fences(ROOT / "docs" / "tutorial.md", "python") if "TABLE" in c)
+    tree = ast.parse(code)
+    table = next(n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "TABLE")
+    rng = np.random.default_rng(0)
+    for category, _, name, *_ in ast.literal_eval(table.value):
+        path = tmp_path / "data" / "mine" / "images" / category / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (480, 640, 3), dtype=np.uint8)).save(path)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "tutorial.md", "exec"), {})
+    result = check_dataset("data/mine")
+    assert result.exit_code == 0 and not result.findings, result.findings
+    data = ImageNet3D("data/mine")
+    assert len(data.samples("train")) == len(data.samples("val")) == 2 and len(data.meshes("mug")) == 1
+    assert all(sample.instance for sample in data.samples("train"))
+
+
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_somewhere(page):
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.is_file(), f"{page_id(page)} links to {target}, which does not exist"
+        assert not anchor or anchor in anchors(path), f"{page_id(page)}: {target} has no such heading"
+
+
+def resolve(name: str) -> Any:
+    """The object that a dotted name means."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        if importlib.util.find_spec(parts[0]) and _is_module(".".join(parts[:end])):
+            found: Any = importlib.import_module(".".join(parts[:end]))
+            for attribute in parts[end:]:
+                found = getattr(found, attribute)
+            return found
+    raise AttributeError(name)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def test_names_of_functions_exist():
+    names = {c for page in PAGES for c in inline_code(page) if re.fullmatch(r"compnet3d(\.\w+)+", c)}
+    assert len(names) > 25
+    for name in sorted(names):
+        resolve(name)
+
+
+def test_named_files_exist():
+    pattern = re.compile(r"(src|tests|docs)/[\w/.]+\.(py|md)")
+    for page in PAGES:
+        for code in inline_code(page):
+            assert not pattern.fullmatch(code) or (ROOT / code).is_file(), f"{page_id(page)} names {code}"
+
+
+def test_numbers_of_the_recipes_are_the_codes():
+    from compnet3d.geometry.camera import pose_grid
+    from compnet3d.inference.pose import PoseSettings
+    from compnet3d.recipes import RECIPES
+
+    decisions = " ".join((ROOT / "docs" / "decisions.md").read_text(encoding="utf-8").split())
+    small, paper = re.search(r"Momentum is ([\d.]+) in the small recipes, ([\d.]+) \(the paper's\)", decisions).groups()
+    for name in ("quickstart", "eth80"):
+        assert RECIPES[name].momentum == float(small), f"docs/decisions.md tells another momentum of {name}"
+    for name in ("imagenet3d-resnet50", "imagenet3d-vitb14"):
+        recipe = RECIPES[name]
+        assert recipe.momentum == float(paper) == 0.9
+        assert (recipe.vertex_count, recipe.samples_per_category, recipe.background_size) == (500, 32, 2560)
+        assert (recipe.background_per_image, recipe.dimension, recipe.epochs, recipe.regroup_every) == (5, 128, 12, 2)
+        assert recipe.grouping_threshold == 0.05 and recipe.calibration_fraction == 0.1
+        assert recipe.near_radius == 0.1 and recipe.background_weight == 1.0
+    assert (RECIPES["imagenet3d-resnet50"].height, RECIPES["imagenet3d-resnet50"].width) == (640, 800)
+    assert (RECIPES["imagenet3d-vitb14"].height, RECIPES["imagenet3d-vitb14"].width) == (644, 812)
+    assert RECIPES["eth80"].grouping_accuracy == RECIPES["quickstart"].grouping_accuracy == 0.5
+    assert PoseSettings() == PoseSettings(starts=3, steps=30, learning_rate=0.05, betas=(0.4, 0.6), outlier_cost=0.3)
+    assert len(pose_grid().azimuth) == 144
+
+
+def test_counts_in_the_data_page_are_the_codes():
+    from compnet3d.data.imagenet3d import IMAGE_SUFFIXES
+    from compnet3d.data.procedural.categories import BUILTIN
+    from compnet3d.data.procedural.writer import VIEWS_PER_INSTANCE
+
+    text = " ".join((ROOT / "docs" / "data.md").read_text(encoding="utf-8").split())
+    assert f"Parametric models of {len(BUILTIN)} everyday objects" in text
+    assert VIEWS_PER_INSTANCE == 4 and "Four views are drawn of each instance" in text
+    assert {".JPEG", ".jpg", ".jpeg", ".png"} <= set(IMAGE_SUFFIXES)
+
+
+def test_the_occlusion_levels_are_the_codes():
+    from compnet3d.benchmarks.occlusion import RANGES
+
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    for level, ranges in RANGES["generator"].items():
+        shares = [f"{round(100 * low)}-{round(100 * high)} %" for low, high in ranges]
+        middles = [f"around {round(50 * (low + high))} %" for low, high in RANGES["paper"][level]]
+        assert f"| {level} | {' | '.join(shares + middles)} |" in text
+
+
+def test_pages_name_no_machine():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"/(work|tmp|home|root)\b|\.\./shared", text), page_id(page)
+
+
+# -- docs/fill_results.py ------------------------------------------------------------------------------------------
+
+
+def load_filler() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fill_results", ROOT / "docs" / "fill_results.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fill_results"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+FILLER = load_filler()
+
+
+def block(pi6: float | None, pi18: float | None, median: float | None) -> dict[str, float | None]:
+    return {"acc_pi6": pi6, "acc_pi18": pi18, "median_deg": median}
+
+
+def evaluation(accuracy: float, **settings: Any) -> dict[str, Any]:
+    """What evaluate writes, with a number of its own in every place that a table shows."""
+    return {
+        "images": 641,
+        "classification": {"accuracy": accuracy},
+        "pose": {
+            "images": 407,
+            "excluded_categories": ["bottle"],
+            "true_category": block(0.911, 0.622, 7.33),
+            "predicted_category": block(0.894, 0.605, 7.5),
+            "joint": block(0.883, 0.594, 7.1),
+            "symmetry_aware": {
+                "images": 641,
+                "true_category": block(0.955, 0.706, 6.4),
+                "predicted_category": block(0.946, 0.7, 6.5),
+                "joint": block(0.937, 0.69, 6.3),
+            },
+        },
+        "seconds": 61.24,
+        "images_per_second": 10.47,
+        "model_images_per_second": 12.58,
+        "peak_memory_mb": 873.4,
+        "peak_gpu_memory_mb": None,
+        "settings": {"crop": "oracle", "occlusion": None, "occluders": None, "rotate_deg": 0.0, "seed": 0,
+                     "model": "runs/eth80", "data": "/somewhere/data/eth80", "split": "val", **settings},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    """A copy of the pages with slots, to be filled."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("images", "__pycache__"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    return tmp_path
+
+
+def put(path: Path, value: Any) -> Path:
+    path.write_text(json.dumps(value))
+    return path
+
+
+def slot(path: Path, name: str) -> str:
+    found = re.search(rf"<!-- result:{name} -->\n(.*?)<!-- /result -->", path.read_text(encoding="utf-8"), re.DOTALL)
+    assert found, f"{path.name} has no slot {name}"
+    return found[1]
+
+
+def test_every_slot_is_closed_and_known():
+    names = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        names += [match["name"] for match in FILLER.SLOT.finditer(text)]
+        assert text.count("<!-- result:") == text.count("<!-- /result -->") == len(RESULT.findall(text))
+    assert sorted(names) == ["ablation", "eth80", "eth80", "quickstart", "quickstart", "speed"]
+
+
+def test_tables_are_filled_from_the_files(pages):
+    clean = put(pages / "clean.json", evaluation(0.953))
+    turned = put(pages / "turned.json", evaluation(0.931, rotate_deg=25.0, crop="box", seed=3))
+    options = ["--machine", "a small machine", "--date", "2031-02-03", "--root", str(pages)]
+    FILLER.main([f"eth80:pretrained={clean}", f"eth80={turned}", f"speed={clean}", *options])
+    short, full = slot(pages / "README.md", "eth80"), slot(pages / "docs" / "paper.md", "eth80")
+    assert "| pretrained | 641 | 95.3 | 91.1 | 62.2 | 7.3 | 95.5 | 70.6 | 88.3 |\n" in short
+    assert "| turned by up to 25 degrees, box crop | 641 | 93.1 | 91.1 |" in short
+    assert "| 88.3 | 59.4 | 89.4 | 60.5 | 93.7 | 407 |\n" in full
+    for text in (short, full):
+        assert "- `compnet3d evaluate runs/eth80 --data data/eth80`\n" in text
+        assert "- `compnet3d evaluate runs/eth80 --data data/eth80 --crop box --rotate 25 --seed 3`\n" in text
+        assert "- a small machine; 2031-02-03\n" in text and "somewhere" not in text
+    speed = slot(pages / "docs" / "performance.md", "speed")
+    assert "| clean | 641 | 61.2 | 10.5 | 12.6 | 873 | - |\n" in speed
+    assert slot(pages / "README.md", "quickstart") == slot(ROOT / "README.md", "quickstart")
+
+
+def test_the_quickstarts_file_gives_two_rows(pages):
+    metrics = evaluation(0.98) | {"occluded": evaluation(0.82, occlusion="L1", occluders="blobs")}
+    source = FILLER.read_source(f"quickstart={put(pages / 'metrics.json', metrics)}", machine="m")
+    FILLER.fill(pages, [source])
+    text = slot(pages / "README.md", "quickstart")
+    assert "| clean | 641 | 98.0 |" in text and "| occluded L1 by blobs | 641 | 82.0 |" in text
+    assert "- `make quickstart`\n" in text and source.date in text
+    FILLER.fill(pages, [source])  # filling twice changes nothing
+    assert slot(pages / "README.md", "quickstart") == text
+
+
+def test_the_ablation_has_a_row_for_each_variant(pages):
+    figures = {"true_category": block(0.5, 0.25, None), "symmetry_aware": block(0.6, 0.35, None),
+               "joint": block(0.45, 0.2, None)}  # fmt: skip
+    row = {"images": 576, "classification": 0.9, "pose": figures, "contrasted_pairs": 0.125, "seconds": 321.4}
+    study = {
+        "settings": {"command": "compnet3d ablation --data /a/b/data/q --out runs/ablation", "machine": "two cores",
+                     "date": "2030-01-01"},
+        "variants": {"both": row, "samples-8": row},
+    }  # fmt: skip
+    FILLER.fill(pages, [FILLER.read_source(f"ablation={put(pages / 'ablation.json', study)}")])
+    text = slot(pages / "docs" / "paper.md", "ablation")
+    assert "| both losses | 576 | 90.0 | 50.0 | 25.0 | 60.0 | 35.0 | 45.0 | 12.5 | 321 |\n" in text
+    assert "| N = 8 sampled vertices per category | 576 |" in text
+    assert "- `compnet3d ablation --data data/q --out runs/ablation`\n- two cores; 2030-01-01\n" in text
+
+
+def test_commands_that_the_filler_writes_parse():
+    for settings in ({}, {"rotate_deg": 25.0, "seed": 2}, {"occlusion": "L2", "occluders": "objects", "split": "test"}):
+        line = FILLER.command(evaluation(0.9, **settings))
+        assert isinstance(cli.parse(shlex.split(line)[1:]), cli.Evaluate)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("eth80", "is not SLOT=FILE"), ("eth80=absent.json", "absent.json"), ("eth80={list}", "has no settings"),
+     ("eth80={good}", "give --machine")],
+)  # fmt: skip
+def test_what_cannot_be_filled_is_told(text, message, tmp_path):
+    files = {"list": put(tmp_path / "list.json", []), "good": put(tmp_path / "good.json", evaluation(0.9))}
+    with pytest.raises(CompNetError, match=message):
+        FILLER.read_source(text.format(**files))
+
+
+def test_an_unknown_slot_is_told(pages):
+    source = FILLER.read_source(f"nonsense={put(pages / 'a.json', evaluation(0.9))}", machine="m")
+    with pytest.raises(CompNetError, match="no file has a slot named 'nonsense'"):
+        FILLER.fill(pages, [source])
+
+
+# -- the README, for real ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_readme_works(tmp_path):
+    """The quickstart at a tiny size, then every command and snippet of the README that needs nothing else."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "compnet3d", *arguments],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    small = "--categories 2 --train 8 --val 4 --size 64 --epochs 1 --workers 1 --device cpu"
+    run("quickstart", *small.split())
+    metrics = json.loads((tmp_path / "runs/quickstart/metrics.json").read_text())
+    assert metrics["images"] == metrics["occluded"]["images"] == 8
+    assert (tmp_path / "runs/quickstart/report.html").stat().st_size > 10_000
+    source = FILLER.read_source(f"quickstart={tmp_path / 'runs/quickstart/metrics.json'}", machine="m")
+    assert "| clean | 8 |" in FILLER.slot_text("quickstart", [source])
+
+    Image.effect_noise((480, 360), 60).convert("RGB").save(tmp_path / "photo.jpg")
+    shutil.copytree(tmp_path / "runs/quickstart/data/CAD", tmp_path / "cad")
+    for arguments in commands(ROOT / "README.md"):
+        if arguments[0] == "--help" or "eth80" in arguments:
+            continue
+        if arguments[:2] == ["data", "render"]:
+            arguments = [*arguments, *"--train 8 --val 4 --size 64 --workers 1".split()]
+        elif arguments[0] == "train":
+            arguments = [*arguments, "--epochs", "1", "--workers", "0"]
+        run(*arguments)
+    assert (tmp_path / "overlays/photo.png").is_file() and (tmp_path / "runs/mine/report.html").is_file()
+    for code in fences(ROOT / "README.md", "python"):
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
