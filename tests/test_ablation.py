@@ -67,7 +67,7 @@ def test_each_variant_changes_what_it_says_and_nothing_else(study: Path) -> None
 def test_the_rows_are_those_of_the_evaluation(study: Path) -> None:
     table = json.loads((study / "ablation.json").read_text())
     assert list(table["variants"]) == list(NAMES)
-    assert table["settings"]["command"] == "compnet3d ablation" and "CPU cores" in table["settings"]["machine"]
+    assert table["settings"]["command"] == "compnet3d ablation" and "cores" in table["settings"]["machine"]
     for name, row in table["variants"].items():
         metrics = json.loads((study / name / "metrics.json").read_text())
         assert row["images"] == 16 and row["classification"] == metrics["classification"]["accuracy"]

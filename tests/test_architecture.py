@@ -46,6 +46,7 @@ TOP = (
     "predict",
     "quickstart",
     "ablation",
+    "provenance",
     "__init__",
     "__main__",
 )

@@ -82,7 +82,6 @@ def data(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in this process: status, output, errors."""
-
     monkeypatch.setenv("COLUMNS", "250")  # keeps tables from breaking what is looked for
 
     def run_main(*arguments: object) -> tuple[int, str, str]:
@@ -587,6 +586,11 @@ def test_a_damaged_checkpoint_is_one_sentence(
     damage(stopped / "checkpoint")
     monkeypatch.setitem(recipes.RECIPES, "tiny", TINY.with_options(epochs=2))
     sentence(run(*train_line(data, stopped, "--resume")), stopped / "checkpoint" / name)
+
+
+def test_resuming_with_other_settings_is_one_sentence(run: Any, data: Path, stopped: Path) -> None:
+    """The run was started for two epochs; the recipe of that name now says one."""
+    sentence(run(*train_line(data, stopped, "--resume")), stopped / "config.json", "epochs")
 
 
 def test_a_run_stopped_before_its_first_checkpoint_can_be_started_again(run: Any, data: Path, tmp_path: Path) -> None:

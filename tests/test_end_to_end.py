@@ -64,7 +64,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_model_is_clearly_better_than_chance(run: Path, data: Path, tmp_path: Path) -> None:
-    """Chance is 50 % for two categories; of all rotations 2 % lie within pi/6, of the views drawn here about 8 %."""
+    """Chance is 50 % for two categories, and no fixed guess is within pi/6 of more than a sixth of the azimuths."""
     figures, report = tmp_path / "metrics.json", tmp_path / "report.html"
     line = f"evaluate {run} --data {data} --device cpu --json {figures}"
     try:
@@ -75,11 +75,10 @@ def test_the_model_is_clearly_better_than_chance(run: Path, data: Path, tmp_path
         report.write_text("<svg>")
     cli.main(line.split())
     metrics = json.loads(figures.read_text())
-    print(metrics["classification"], metrics["pose"])
     assert metrics["images"] == 64
     assert metrics["classification"]["accuracy"] >= 0.9
-    assert metrics["pose"]["true_category"]["acc_pi6"] >= 0.5
-    assert metrics["pose"]["true_category"]["median_deg"] <= 30
+    assert metrics["pose"]["true_category"]["acc_pi6"] >= 0.6
+    assert metrics["pose"]["true_category"]["median_deg"] <= 25
     assert metrics["pose"]["joint"]["acc_pi6"] <= metrics["classification"]["accuracy"]
     assert report.stat().st_size > 0 and "<" in report.read_text()
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
-import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, recover_folder, write_json, write_text
+from compnet3d.provenance import provenance
 from compnet3d.tables import percent
 
 if TYPE_CHECKING:
@@ -130,7 +126,6 @@ def collect(out: Path, recipe: Recipe, data: Path, *, seed: int, command: str) -
              and (out / v.name / "result.json").is_file()}  # fmt: skip
     return {
         "settings": {
-            "command": command,
             "recipe": recipe.name,
             "epochs": recipe.epochs,
             "samples_per_category": recipe.samples_per_category,
@@ -138,8 +133,7 @@ def collect(out: Path, recipe: Recipe, data: Path, *, seed: int, command: str) -
             "split": SPLIT,
             "crop": "oracle",
             "seed": seed,
-            "machine": machine_class(),
-            "date": datetime.date.today().isoformat(),
+            **provenance(command),
         },
         "variants": found,
     }
@@ -175,12 +169,6 @@ def markdown(study: dict[str, Any]) -> str:
         f"{settings['machine']}, {settings['date']}.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def machine_class() -> str:
-    """What kind of machine this is: cores, architecture, GPU, version of PyTorch."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{os.cpu_count()} CPU cores ({platform.machine()}), {gpu}, PyTorch {torch.__version__}"
 
 
 def _require_split(dataset: Any) -> None:

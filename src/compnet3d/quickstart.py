@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compnet3d.errors import CompNetError
-from compnet3d.files import read_json, write_json
+from compnet3d.files import read_json, recover_folder, write_json
 
 OCCLUSION = "L1"
 STEPS = 5
@@ -38,6 +38,7 @@ def run_quickstart(
     """
     from compnet3d.benchmarks.evaluate import evaluate
     from compnet3d.data.imagenet3d import ImageNet3D
+    from compnet3d.provenance import provenance
     from compnet3d.report import Evaluation, write_report
     from compnet3d.tables import print_evaluation
 
@@ -68,7 +69,7 @@ def run_quickstart(
         evaluations.append(Evaluation(model, samples, figures, records))
         print_evaluation(figures, title=f"{kind} images")
     clean, occluded = evaluations
-    metrics = clean.figures | {"occluded": occluded.figures}
+    metrics = clean.figures | {"occluded": occluded.figures} | provenance(command)
     with _step(STEPS, "writing the report"):
         write_json(out / "metrics.json", metrics)
         write_report(
@@ -114,10 +115,10 @@ def _train(out: Path, seed: int, epochs: int | None, device: str) -> Any:
     if epochs is not None:
         recipe = recipe.with_options(epochs=epochs)
     run = out / "run"
-    if (run / "model").is_dir():
+    if recover_folder(run / "model").is_dir():
         print(f"already there: {run / 'model'}")
         return CompNet.from_pretrained(run / "model").to(device)
-    resume = (run / "checkpoint").is_dir()
+    resume = recover_folder(run / "checkpoint").is_dir()
     if resume:
         print("going on where an earlier training stopped")
     return train(recipe, out / "data", run, seed=seed, device=device, resume=resume)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -23,6 +21,7 @@ from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import View
 from compnet3d.files import write_text
 from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.provenance import machine_class
 from compnet3d.report_style import page
 from compnet3d.tables import POSE_ROWS, degrees, percent
 
@@ -330,17 +329,6 @@ def _settings(clean: Evaluation, occluded: Evaluation | None, command: str, now:
     }
     body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in rows.items() if value)
     return f'<section><h2>How this was made</h2><div class="scroll"><table>{body}</table></div></section>'
-
-
-def machine_class() -> str:
-    """What kind of machine this is, without its name: cores, processor, memory, GPU, software."""
-    parts = [f"{os.cpu_count()} cores", platform.machine() or "unknown processor"]
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        gigabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-        parts.append(f"{gigabytes:.0f} GB memory")
-    parts.append(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")
-    parts += [platform.system(), f"Python {platform.python_version()}", f"PyTorch {torch.__version__}"]
-    return ", ".join(parts)
 
 
 def _plot(plot: viz.Plot, alt: str) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
 from compnet3d.data.loader import ViewDataset
 from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.data.symmetry import measure_mirror
@@ -29,7 +29,14 @@ from compnet3d.grouping import confusion_matrix, grouping_weights
 from compnet3d.inference.classify import category_scores
 from compnet3d.losses import grouped_contrastive_loss, sample_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
-from compnet3d.models.checkpoint import flatten_state, load_tensors, load_tensors_into, save_tensors, unflatten_state
+from compnet3d.models.checkpoint import (
+    check_settings,
+    flatten_state,
+    load_optimizer,
+    load_tensors_into,
+    model_from_config,
+    save_tensors,
+)
 from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.recipes import Recipe
 
@@ -96,14 +103,17 @@ def train(
     out = Path(out)
     dataset = ImageNet3D(data)
     samples = dataset.samples("train")
+    check_trainable(dataset, samples)
     training, calibration = split_calibration(samples, recipe.calibration_fraction, seed)
-    if len(dataset.categories) < 2:
-        raise CompNetError(f"{data}: only one category; contrasting needs at least two (see data check)")
     recover_folder(out / "checkpoint")
-    if (out / "config.json").exists() and not resume:
+    recover_folder(out / "model")
+    # a run that stopped before its first checkpoint has nothing to lose
+    if ((out / "checkpoint").exists() or (out / "model").exists()) and not resume:
         raise CompNetError(f"{out}: holds a run already; add --resume to go on with it, or choose another folder")
     if resume and not (out / "checkpoint").exists():
         raise CompNetError(f"{out}: has no checkpoint to resume from; train without --resume")
+    if resume:
+        check_settings(out / "config.json", recipe.to_dict())
     torch.manual_seed(seed)
     extractor = None if resume else _make_extractor(recipe, data, backbone_weights, from_scratch)
     model = _make_model(recipe, dataset, training, extractor, out if resume else None)
@@ -196,7 +206,7 @@ def _make_model(
     run: Path | None,
 ) -> CompNet:
     if run is not None:
-        return CompNet(CompNetConfig.from_dict(read_json(run / "checkpoint" / "model.json")))
+        return model_from_config(run / "checkpoint" / "model.json")
     assert extractor is not None
     meshes = {name: dataset.meshes(name) for name in dataset.categories}
     config = CompNetConfig(
@@ -223,7 +233,8 @@ def _make_optimizer(model: CompNet, recipe: Recipe) -> torch.optim.AdamW:
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": ps, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
+        [{"params": ps, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()],
+        fused=True,
     )
 
 
@@ -433,12 +444,12 @@ def _save_checkpoint(run: Run) -> None:
 def _load_checkpoint(run: Run) -> None:
     folder = run.out / "checkpoint"
     progress = read_json(folder / "progress.json")
+    if not isinstance(progress, dict) or not {"epoch", "seed", "history"} <= progress.keys():
+        raise CompNetError(f"{folder / 'progress.json'}: tells no progress; copy it again, or train in another folder")
     if progress["seed"] != run.seed:
         raise CompNetError(f"{folder}: was made with seed {progress['seed']}, not {run.seed}; resume with that seed")
     load_tensors_into(run.model, folder / "model.safetensors")
-    state = run.optimizer.state_dict()
-    state["state"] = unflatten_state(load_tensors(folder / "optimizer.safetensors"), _parameter_names(run))
-    run.optimizer.load_state_dict(state)
+    load_optimizer(run.optimizer, folder / "optimizer.safetensors", _parameter_names(run))
     run.epoch, run.history = progress["epoch"], progress["history"]
 
 

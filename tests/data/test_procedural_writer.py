@@ -107,7 +107,7 @@ def test_views_follow_the_promised_ranges():
 
 def test_draw_is_bright_enough_and_repeats():
     model = prepare(category(1).instance(np.random.default_rng(0)))
-    palette = random_palette(np.random.default_rng(1))
+    palette = random_palette(np.random.default_rng(1), "car")
     view = sample_view(np.random.default_rng(2), model.mesh, 64)
     first, again = (draw(model, palette, view, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(first.image, again.image)

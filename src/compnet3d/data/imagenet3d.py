@@ -179,6 +179,24 @@ def load_cad(path: Path) -> Mesh:
     return mesh
 
 
+def check_trainable(dataset: ImageNet3D, samples: Sequence[Sample]) -> None:
+    """Print what the reader skipped, and refuse a training list that nothing can be learned from.
+
+    Raises:
+        CompNetError: if there is one category alone, or one without any sample.
+    """
+    if dataset.report.total_skipped:
+        print(dataset.report, file=sys.stderr)
+    if len(dataset.categories) < 2:
+        raise CompNetError(f"{dataset.root}: only one category; contrasting needs at least two (see data check)")
+    absent = sorted(set(dataset.categories) - {sample.category for sample in samples})
+    if absent:
+        raise CompNetError(
+            f"{dataset.root}: no usable training object in {_shorten(absent)}; fill "
+            f"lists/{absent[0]}_imagenet_train.txt or remove the category's lists (see data check)"
+        )
+
+
 def _find_lists(root: Path) -> dict[str, dict[str, Path]]:
     if not root.is_dir():
         raise CompNetError(f"{root} is not a folder; give the root of a data set that holds images/ and lists/.")

@@ -232,6 +232,7 @@ def load_extractor(source: str | Path, *, dimension: int = 128, upsampling: int 
 
 def _pretrained_state(source: str | Path, backbone: Any) -> dict[str, Tensor]:
     """The pretrained tensors of a backbone, read by its own class."""
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     options: dict[str, dict[str, Any]] = {
@@ -251,7 +252,7 @@ def _pretrained_state(source: str | Path, backbone: Any) -> dict[str, Tensor]:
             use_safetensors=True,
             **options.get(kind.__name__, {}),
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CompNetError(f"{source}: cannot load the backbone's weights ({str(error).splitlines()[0]})") from None
     finally:
         logging.set_verbosity(verbosity)

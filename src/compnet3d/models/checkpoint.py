@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,28 @@ def load_tensors_into(module: torch.nn.Module, path: Path) -> None:
     module.load_state_dict(loaded)
 
 
+def check_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Refuse to resume a run with other settings than its config.json tells.
+
+    Args:
+        path: the run's config.json.
+        settings: the recipe's, as `Recipe.to_dict`.
+
+    Raises:
+        CompNetError: naming the settings that differ.
+    """
+    config = read_json(path)
+    earlier = config.get("recipe") if isinstance(config, dict) else None
+    earlier = earlier if isinstance(earlier, dict) else {}
+    plain = json.loads(json.dumps(settings))
+    names = [key for key in plain if key not in earlier or earlier[key] != plain[key]]
+    if names:
+        raise CompNetError(
+            f"{path}: the run was started with other settings ({', '.join(names[:4])}); resume with the same recipe "
+            "and epochs, or train in another folder"
+        )
+
+
 def flatten_state(state: dict[str, Any], names: dict[int, str]) -> dict[str, Tensor]:
     """An optimiser's state per parameter name, as flat tensors."""
     return {
@@ -187,3 +210,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: Path, names: dict[int
     except ValueError as error:
         raise CompNetError(f"{path}: {error}; copy the checkpoint again or train without --resume") from None
     optimizer.load_state_dict(whole)
+    # a fused optimiser walks raw memory, so its state must lie in memory as the parameter does
+    for parameter, values in optimizer.state.items():
+        for entry, value in values.items():
+            if value.shape == parameter.shape:
+                values[entry] = torch.empty_like(parameter).copy_(value)

@@ -255,7 +255,7 @@ def _draw_task(task: _Task) -> int:
         part = _instance(task.source, task.instance, task.seed)
         model = prepare(part)
         cad_index = _likest(part, [_instance(task.source, i, task.seed) for i in task.cad_instances])
-    palette = random_palette(_generator(task.seed, task.name, task.instance, 1))
+    palette = random_palette(_generator(task.seed, task.name, task.instance, 1), task.name)
     for view_number, name in zip(task.views, task.names(), strict=True):
         rng = _generator(task.seed, task.name, task.instance, 2, view_number)
         view = sample_view(rng, model.mesh, task.size)

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from compnet3d.data.transforms import InputSpec, crop_box
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.camera import Camera, Pose, feature_grid
+from compnet3d.inference.pose import PoseSettings
+from compnet3d.inference.predictor import Prediction
+from compnet3d.models.backbones import BackboneConfig
+from compnet3d.models.compnet import CompNet, CompNetConfig, PoseGrid
+
+NETWORK = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+BOUNDS = (
+    ((-0.45, -0.2, -0.15), (0.45, 0.2, 0.15)),
+    ((-0.15, -0.2, -0.45), (0.2, 0.2, 0.5)),
+    ((-0.4, -0.01, -0.4), (0.4, 0.01, 0.4)),
+)
+CONFIG = CompNetConfig(
+    categories=("brick", "tower", "board"),
+    bounds=BOUNDS,
+    backbone=BackboneConfig("resnet", NETWORK, dimension=16),
+    spec=InputSpec(height=48, width=64, focal=120.0, distance=3.0, box_fill=0.7),
+    vertex_count=60,
+    background_size=32,
+    pose=PoseSettings(steps=4, starts=2),
+    grid=PoseGrid(azimuths=6, elevations=2, thetas=1),
+)
+STRIDE, ROWS, COLUMNS = 8, 6, 8
+POSE = Pose.of([0.3, 2.5, 4.0, 5.9], [0.2, -0.3, 0.9, 0.0], [0.1, 6.0, 0.4, 0.0], [3.0, 2.6, 3.4, 2.0])
+PRINCIPAL = torch.tensor([[32.0, 24.0], [20.0, 30.0], [32.0, 24.0], [50.0, 10.0]])
+CATEGORY = torch.tensor([0, 1, 2, 0])
+
+
+def make_model(config: CompNetConfig = CONFIG, seed: int = 0) -> CompNet:
+    """A model whose every tensor is random, as if it had learned something."""
+    torch.manual_seed(seed)
+    model = CompNet(config)
+    model.feature_extractor.amp = False
+    generator = torch.Generator().manual_seed(seed)
+    model.bank.vertex_features.copy_(_units(*model.bank.vertex_features.shape, generator=generator))
+    model.bank.update_background(_units(20, 16, generator=generator))
+    model.bank.set_grouping_weights(torch.rand(3, 3, generator=generator))
+    for name, buffer in model.feature_extractor.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1, generator=generator)
+    return model.eval()
+
+
+def _units(*shape: int, generator: torch.Generator) -> Tensor:
+    return normalize(torch.randn(*shape, generator=generator), dim=-1)
+
+
+@pytest.fixture(scope="module")
+def model() -> CompNet:
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    sizes = [(60, 80), (48, 64), (30, 90)]
+    return [Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+def same(a: Prediction, b: Prediction, tolerance: float = 0.0) -> None:
+    """Check that two answers are equal."""
+    assert torch.equal(a.category_index, b.category_index)
+    pairs = [(getattr(a, n), getattr(b, n)) for n in ("scores", "confidence", "focal", "principal")]
+    pairs.append((a.reconstruction_score, b.reconstruction_score))
+    pairs += [(a.pose.rotmat(), b.pose.rotmat()), (a.pose.distance, b.pose.distance)]
+    for first, second in pairs:
+        assert torch.allclose(first, second, atol=tolerance, rtol=tolerance)
+
+
+# -- learning --------------------------------------------------------------------------------------------------------
+
+
+def visible_by_planes(vertex: Tensor, category: int, camera: Tensor) -> bool:
+    """Whether a vertex of a box lies on a side whose outward plane has the camera in front of it."""
+    for axis in range(3):
+        for end, sign in ((0, -1.0), (1, 1.0)):
+            plane = BOUNDS[category][end][axis]
+            if abs(float(vertex[axis]) - plane) < 1e-5 and sign * (float(camera[axis]) - plane) > 0:
+                return True
+    return False
+
+
+def linear_map() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A feature map that is linear in the pixel coordinates, and its coefficients: f = a + b u + c v."""
+    generator = torch.Generator().manual_seed(3)
+    a, b, c = (torch.randn(16, generator=generator) * s for s in (1.0, 0.03, 0.03))
+    grid = feature_grid(ROWS, COLUMNS, STRIDE)
+    values = a + grid[..., :1] * b + grid[..., 1:] * c
+    return values.permute(2, 0, 1).expand(len(CATEGORY), -1, -1, -1), a, b, c
+
+
+@pytest.mark.parametrize("with_occluder", [False, True])
+def test_observed_features_are_those_at_the_visible_vertices(model: CompNet, with_occluder: bool) -> None:
+    feature_map, a, b, c = linear_map()
+    occluded = torch.zeros(4, 48, 64, dtype=torch.bool)
+    if with_occluder:
+        occluded[:, 10:26, 15:33] = True
+    seen = model.observe(feature_map, CATEGORY, POSE, PRINCIPAL, occluded if with_occluder else None)
+    for i, category in enumerate(CATEGORY.tolist()):
+        camera = Camera(focal=torch.tensor(120.0), principal=PRINCIPAL[i], height=48, width=64)
+        vertices = model.cuboids[category].vertices
+        pixels, _ = camera.project(vertices, POSE[i])
+        centre = POSE[i].camera_centre()
+        expected: dict[int, Tensor] = {}
+        for k, (u, v) in enumerate(pixels.tolist()):
+            inside = 0 <= u < 64 and 0 <= v < 48
+            if inside and visible_by_planes(vertices[k], category, centre) and not occluded[i, int(v), int(u)]:
+                # beyond the centres of the outermost cells the map goes on as a constant
+                cu, cv = min(max(u, 4.0), 60.0), min(max(v, 4.0), 44.0)
+                expected[k] = normalize(a + b * cu + c * cv, dim=0)
+        found = {int(k): f for k, f, ok in zip(seen.vertex[i], seen.features[i], seen.valid[i], strict=True) if ok}
+        assert found.keys() == expected.keys() and len(found) > 3
+        for k in found:
+            assert torch.allclose(found[k], expected[k], atol=1e-5)
+
+
+def test_an_object_out_of_the_image_shows_nothing(model: CompNet) -> None:
+    feature_map = linear_map()[0][:1]
+    seen = model.observe(feature_map, CATEGORY[:1], POSE[:1], torch.tensor([[-300.0, 24.0]]))
+    assert not seen.valid.any() and torch.isfinite(seen.features).all()
+
+
+def numbered_cells() -> Tensor:
+    """A map of unit vectors whose angle tells the cell."""
+    angle = torch.arange(ROWS * COLUMNS) * (2 * math.pi / (ROWS * COLUMNS))
+    cells = torch.zeros(16, ROWS * COLUMNS)
+    cells[0], cells[1] = angle.cos(), angle.sin()
+    return cells.unflatten(1, (ROWS, COLUMNS)).expand(len(CATEGORY), -1, -1, -1)
+
+
+def cell_numbers(features: Tensor) -> list[int]:
+    angle = torch.atan2(features[:, 1], features[:, 0]) % (2 * math.pi)
+    return [round(x) % (ROWS * COLUMNS) for x in (angle * ROWS * COLUMNS / (2 * math.pi)).tolist()]
+
+
+def touched_cells(i: int) -> set[int]:
+    """Cells that any point of the object's surface, densely sampled, falls into."""
+    low, high = (torch.tensor(corner) for corner in BOUNDS[int(CATEGORY[i])])
+    steps = torch.linspace(0, 1, 60)
+    grid = torch.stack(torch.meshgrid(steps, steps, torch.tensor([0.0, 1.0]), indexing="ij"), dim=-1).reshape(-1, 3)
+    points = low + torch.cat([grid, grid[:, [0, 2, 1]], grid[:, [2, 0, 1]]]) * (high - low)
+    camera = Camera(focal=torch.tensor(120.0), principal=PRINCIPAL[i], height=48, width=64)
+    pixels, _ = camera.project(points, POSE[i])
+    inside = ((pixels >= 0) & (pixels < torch.tensor([64.0, 48.0]))).all(dim=1)
+    column, row = (pixels[inside] / STRIDE).long().unbind(1)
+    return set((row * COLUMNS + column).tolist())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_background_never_comes_from_cells_of_the_object(model: CompNet, seed: int) -> None:
+    everything = ROWS * COLUMNS
+    for i in range(len(CATEGORY)):
+        one = slice(i, i + 1)
+        generator = torch.Generator().manual_seed(seed)
+        maps = numbered_cells()[one]
+        for count in (5, everything):
+            features = model.sample_background(maps, CATEGORY[one], POSE[one], PRINCIPAL[one], count, generator)
+            cells = cell_numbers(features)
+            assert 0 < len(cells) == len(set(cells)) <= count
+            assert not set(cells) & touched_cells(i)
+
+
+def test_background_is_drawn_anew_and_the_seed_decides(model: CompNet) -> None:
+    def draw(seed: int) -> list[int]:
+        generator = torch.Generator().manual_seed(seed)
+        return cell_numbers(model.sample_background(numbered_cells(), CATEGORY, POSE, PRINCIPAL, 4, generator))
+
+    assert draw(0) == draw(0) != draw(1)
+    assert len(draw(0)) == 16
+
+
+def test_what_hides_the_object_is_background(model: CompNet) -> None:
+    hidden = torch.ones(4, 48, 64, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    features = model.sample_background(numbered_cells(), CATEGORY, POSE, PRINCIPAL, 48, generator, hidden)
+    assert len(features) == 4 * 48
+
+
+def test_an_object_that_fills_the_image_leaves_no_background(model: CompNet) -> None:
+    near = replace(POSE[:1], distance=torch.tensor([0.6]))
+    features = model.sample_background(
+        numbered_cells()[:1], CATEGORY[:1], near, PRINCIPAL[:1], 5, torch.Generator().manual_seed(0)
+    )
+    assert features.shape == (0, 16)
+
+
+def test_near_vertices_are_those_within_the_radius(model: CompNet) -> None:
+    vertex = torch.tensor([[0, 5], [3, 1], [7, 2], [9, 9]])
+    near = model.near_vertices(CATEGORY, vertex, 0.2)
+    for i, category in enumerate(CATEGORY.tolist()):
+        low, high = (torch.tensor(corner) for corner in BOUNDS[category])
+        points = model.cuboids[category].vertices
+        for q in range(2):
+            for k in range(len(points)):
+                distance = float((points[k] - points[vertex[i, q]]).norm() / (high - low).norm())
+                if abs(distance - 0.2) > 1e-5:
+                    assert bool(near[i, q, k]) == (distance < 0.2)
+
+
+# -- inference -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("box", [(10.0, 5.0, 50.0, 45.0), (-20.0, 10.0, 30.0, 90.0), None], ids=str)
+def test_answers_are_told_in_pixels_of_the_image(
+    model: CompNet, pictures: list[Image.Image], box: tuple[float, ...] | None
+) -> None:
+    """The object projected in the view, carried over by the crop, is the object projected in the image."""
+    picture = pictures[0]
+    crop = crop_box(picture, box, CONFIG.spec)
+    view = torch.from_numpy(crop.image.copy()).permute(2, 0, 1)[None]
+    there = model.predict_views(view, crop="box")
+    here = model.predict(picture, boxes=None if box is None else [box])
+    points = model.mesh(here.category(0)).vertices
+    camera = Camera(focal=here.focal[0], principal=here.principal[0], height=picture.height, width=picture.width)
+    in_image, _ = camera.project(points, here.pose[0])
+    camera = Camera(focal=there.focal[0], principal=there.principal[0], height=48, width=64)
+    in_view, _ = camera.project(points, there.pose[0])
+    matrix = torch.tensor(crop.matrix, dtype=torch.float32)
+    assert torch.allclose(in_view @ matrix[:, :2].T + matrix[:, 2], in_image, atol=1e-3)
+    assert float(here.focal[0]) == pytest.approx(120.0 / crop.scale)
+
+
+def test_a_batch_is_answered_like_its_images_one_by_one(model: CompNet, pictures: list[Image.Image]) -> None:
+    boxes = [[5, 5, 40, 50], [0, 0, 64, 48], [10, 2, 60, 28]]
+    together = model.predict(pictures, boxes=boxes)
+    alone = Prediction.cat([model.predict(p, boxes=[b]) for p, b in zip(pictures, boxes, strict=True)])
+    same(together, alone, 1e-3)
+    same(together, model.predict(pictures, boxes=boxes, batch_size=2), 1e-3)
+    assert len(together) == 3 and together.scores.shape == (3, 3)
+
+
+def test_files_pictures_and_arrays_are_the_same_image(
+    model: CompNet, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.png"
+    pictures[0].save(path)
+    expected = model.predict(pictures[0])
+    for image in (path, str(path), [path], np.asarray(pictures[0])):
+        same(model.predict(image), expected)
+
+
+def test_confidence_is_the_softmax_of_the_scores(model: CompNet, pictures: list[Image.Image]) -> None:
+    answer = model.predict(pictures)
+    expected = (CONFIG.temperature * answer.scores).softmax(dim=1).max(dim=1)
+    assert torch.allclose(answer.confidence, expected.values) and torch.equal(answer.category_index, expected.indices)
+
+
+def test_the_pose_is_that_of_the_category_asked_for(model: CompNet, pictures: list[Image.Image]) -> None:
+    views = torch.stack([torch.from_numpy(crop_box(p, None, CONFIG.spec).image.copy()) for p in pictures])
+    views = views.permute(0, 3, 1, 2)
+    free = model.predict_views(views)
+    given = torch.tensor([2, 0, 1])
+    answer = model.predict_views(views, category=given)
+    assert torch.equal(answer.category_index, given) and torch.equal(answer.scores, free.scores)
+    with torch.no_grad():
+        alone = model.estimate_poses(model(views), given)
+    assert torch.allclose(answer.reconstruction_score, -alone.loss)
+    assert torch.equal(answer.pose.distance, torch.full((3,), 3.0))  # known after an oracle crop
+    assert torch.equal(answer.principal, torch.tensor([[32.0, 24.0]] * 3))
+
+
+def test_the_unknown_category_reconstructs_no_worse_than_any(model: CompNet, pictures: list[Image.Image]) -> None:
+    views = torch.from_numpy(crop_box(pictures[0], None, CONFIG.spec).image.copy()).permute(2, 0, 1)[None]
+    unknown = model.predict_views(views, unknown=True)
+    each = [model.predict_views(views, category=torch.tensor([y])).reconstruction_score for y in range(3)]
+    assert float(unknown.reconstruction_score) == pytest.approx(max(float(score) for score in each), abs=1e-5)
+
+
+def test_feature_activation_is_the_best_vertex_of_each_cell(model: CompNet, pictures: list[Image.Image]) -> None:
+    views = torch.from_numpy(crop_box(pictures[0], None, CONFIG.spec).image.copy()).permute(2, 0, 1)[None]
+    activation = model.feature_activation(views, torch.tensor([1]))[0]
+    with torch.no_grad():
+        features = model(views)[0]
+    for i in range(ROWS):
+        for j in range(COLUMNS):
+            best = max(float(c @ features[:, i, j]) for c in model.bank.category_features(1))
+            assert float(activation[i, j]) == pytest.approx(best, abs=1e-5)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_model_answers_the_same(model: CompNet, pictures: list[Image.Image], tmp_path: Path) -> None:
+    model = make_model(replace(CONFIG, temperature=37.5))
+    model.cad_meshes = {"brick": make_model().cuboids[0].mesh}
+    model.save_pretrained(tmp_path / "model")
+    loaded = CompNet.from_pretrained(tmp_path / "model")
+    loaded.feature_extractor.amp = False
+    assert loaded.config == model.config and not loaded.training
+    for crop in (None, [[0, 0, 20, 20]] * 3):
+        same(loaded.predict(pictures, boxes=crop), model.predict(pictures, boxes=crop))
+    assert torch.equal(loaded.mesh("brick").vertices, model.cad_meshes["brick"].vertices)
+    assert torch.equal(loaded.mesh("tower").vertices, model.cuboids[1].vertices)
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    loaded.save_pretrained(tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_everything_learned_is_in_the_state(model: CompNet, pictures: list[Image.Image]) -> None:
+    other = make_model(seed=1)
+    assert not torch.equal(other.predict(pictures).scores, model.predict(pictures).scores)
+    assert other.start_table(0) is other.start_table(0)
+    other.load_state_dict(model.state_dict())
+    same(other.predict(pictures), model.predict(pictures))
+    for name, buffer in model.bank.named_buffers():
+        assert torch.equal(buffer, model.state_dict()[f"bank.{name}"])
+    assert {name for name, _ in model.named_parameters()} <= model.state_dict().keys()
+
+
+def test_the_gaussian_renderer_serves_the_same_model(pictures: list[Image.Image]) -> None:
+    model = make_model(replace(CONFIG, renderer="gaussian"))
+    answer = model.predict(pictures[:1])
+    assert torch.isfinite(answer.pose.rotmat()).all()
+    same(model.predict(pictures[:1]), answer)
+
+
+def test_a_config_survives_json_and_an_unknown_renderer_does_not_pass() -> None:
+    assert CompNetConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    with pytest.raises(ValueError, match="renderer must be one of"):
+        CompNet(replace(CONFIG, renderer="painter"))
+
+
+def test_boxes_must_match_the_images(model: CompNet, pictures: list[Image.Image]) -> None:
+    with pytest.raises(CompNetError, match="1 boxes were given for 3 images"):
+        model.predict(pictures, boxes=[[0, 0, 5, 5]])
