@@ -14,8 +14,10 @@ from compnet3d.inference.classify import category_scores
 from compnet3d.inference.pose import reconstruction_loss
 from compnet3d.losses import (
     cross_category_loss,
+    draw_queries,
     grouped_contrastive_loss,
     in_category_loss,
+    log_omega,
     near_vertices,
     sample_vertices,
 )
@@ -74,7 +76,7 @@ def test_eq4_against_loops_and_zero_rows() -> None:
     omega = torch.rand(3, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     omega[0, :5] = 0
     omega[2] = 0
-    ours = cross_category_loss(observed, positive, negatives, omega, kappa=KAPPA)
+    ours = cross_category_loss(observed, positive, negatives, log_omega(omega), kappa=KAPPA)
     (gradient,) = torch.autograd.grad(ours.sum(), observed)
     plain = torch.stack([eq4(observed[q], positive[q], negatives, omega[q].tolist()) for q in range(3)])
     (expected,) = torch.autograd.grad(plain.sum(), observed)
@@ -94,7 +96,7 @@ def test_eq4_without_any_negatives() -> None:
 
 def test_eq3_is_eq4_with_weights_of_one() -> None:
     observed, positive, negatives = unit(2, 4), unit(2, 4, seed=1), unit(6, 4, seed=2)
-    ours = cross_category_loss(observed, positive, negatives, torch.ones(2, 6, dtype=torch.float64), kappa=KAPPA)
+    ours = cross_category_loss(observed, positive, negatives, torch.zeros(2, 6, dtype=torch.float64), kappa=KAPPA)
     for q in range(2):
         denominator = math.exp(KAPPA * float(observed[q] @ positive[q]))
         top = denominator
@@ -190,6 +192,19 @@ def test_sampled_vertices_are_uniform_without_replacement() -> None:
     torch.testing.assert_close(counts[4:10] / 600, torch.full((6,), 0.5), atol=0.07, rtol=0)
     assert counts[10] == 600
     assert sample_vertices(offsets, None).tolist() == list(range(11))
+
+
+def test_drawn_queries_are_valid_distinct_and_uniform() -> None:
+    valid = torch.tensor([[True] * 6 + [False] * 2, [True] * 2 + [False] * 6])
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(8)
+    for _ in range(500):
+        drawn = draw_queries(valid, 3, generator)
+        assert drawn.shape == (2, 3) and all(len(row.unique()) == 3 for row in drawn)
+        assert valid[0][drawn[0]].all() and valid[1][drawn[1]].sum() == 2
+        counts[drawn[0]] += 1
+    torch.testing.assert_close(counts[:6] / 500, torch.full((6,), 0.5), atol=0.08, rtol=0)
+    assert torch.equal(draw_queries(valid, None), torch.arange(8).expand(2, 8))
 
 
 def test_near_vertices_against_loops() -> None:

@@ -56,7 +56,8 @@ def in_category_loss(
     Returns:
         - log L_in(k) for each query, [..., Q], non-negative.
     """
-    logits = kappa * (observed @ category_features.transpose(-1, -2))
+    observed = kappa * observed
+    logits = observed @ category_features.transpose(-1, -2)
     positive = logits.gather(-1, vertex[..., None])[..., 0]
     if excluded is not None:
         own = torch.nn.functional.one_hot(vertex, category_features.shape[-2]).bool()
@@ -64,7 +65,7 @@ def in_category_loss(
     denominator = logits.logsumexp(dim=-1)
     if background_weight > 0 and len(background_features):
         # one flat product: a batched one with a shared right side is several times slower on the CPU
-        background = kappa * (observed.flatten(0, -2) @ background_features.transpose(-1, -2))
+        background = observed.flatten(0, -2) @ background_features.transpose(-1, -2)
         background = background.logsumexp(dim=-1).reshape(denominator.shape) + math.log(background_weight)
         denominator = torch.logaddexp(denominator, background)
     return denominator - positive
@@ -74,7 +75,7 @@ def cross_category_loss(
     observed: Tensor,
     positive_features: Tensor,
     negative_features: Tensor,
-    negative_weight: Tensor,
+    log_weight: Tensor,
     *,
     kappa: float,
 ) -> Tensor:
@@ -84,18 +85,27 @@ def cross_category_loss(
         observed: f_k, unit vectors [Q, D].
         positive_features: C_k of each query, unit vectors [Q, D].
         negative_features: the sampled C_m, unit vectors [M, D]; M may be 0.
-        negative_weight: omega of each pair, [Q, M], non-negative; 0 for the query's own category and for categories
-            that are not contrasted. A row of zeros gives a loss of exactly 0.
+        log_weight: log omega of each pair, [Q, M], see `log_omega`. A row of zero weights gives a loss of exactly 0.
         kappa: concentration, positive.
 
     Returns:
         - log L_cross(k) for each query, [Q], non-negative.
     """
-    positive = kappa * (observed * positive_features).sum(-1)
-    # log(0) = -inf drops a pair; a whole row of -inf must not reach logsumexp, whose gradient there is not a number,
-    # so the positive logit joins the row as a column
-    negative = kappa * (observed @ negative_features.T) + negative_weight.log()
-    return torch.cat([positive[:, None], negative], dim=1).logsumexp(dim=1) - positive
+    observed = kappa * observed
+    positive = (observed * positive_features).sum(-1)
+    if not len(negative_features):
+        return positive - positive
+    negative = (observed @ negative_features.T + log_weight).logsumexp(dim=1)
+    return torch.logaddexp(positive, negative) - positive
+
+
+def log_omega(omega: Tensor) -> Tensor:
+    """log omega, with -10,000 for the logarithm of 0.
+
+    It is far below any logit, so such a pair adds exactly 0 to a sum of exponentials; and it is finite, so a row of
+    nothing else has a gradient of exactly 0 where -inf would give none at all.
+    """
+    return omega.log().clamp_min(-1e4)
 
 
 def sample_vertices(
@@ -182,7 +192,7 @@ def grouped_contrastive_loss(
         # columns that no image of this batch contrasts with are not computed at all
         wanted = omega[category.unique()].amax(dim=0) > 0
         sampled, sampled_category = sampled[wanted[sampled_category]], sampled_category[wanted[sampled_category]]
-        weight = omega[owner][:, sampled_category]
+        weight = log_omega(omega)[:, sampled_category][owner]
         values = cross_category_loss(queries, positive, vertex_features[sampled], weight, kappa=kappa)
         cross_category = values.sum() / count
     return ContrastiveLoss(in_weight * in_category + cross_weight * cross_category, in_category, cross_category)
@@ -195,6 +205,21 @@ def padded_category_features(vertex_features: Tensor, offsets: Tensor, category:
     padding = within >= counts[:, None]
     index = (offsets[category][:, None] + within).masked_fill(padding, 0)
     return vertex_features[index], padding
+
+
+def draw_queries(valid: Tensor, count: int | None, generator: torch.Generator | None = None) -> Tensor:
+    """Draw queries uniformly from each image's visible vertices; the mean over them estimates that over all.
+
+    Args:
+        valid: bool [B, Q]; count: at most this many of each image, None keeps all; generator: on the CPU.
+
+    Returns:
+        Positions along Q, int64 [B, min(count, Q)]; where an image has fewer valid ones, invalid ones fill up.
+    """
+    if count is None or count >= valid.shape[1]:
+        return torch.arange(valid.shape[1], device=valid.device).expand(len(valid), -1)
+    draw = torch.rand(valid.shape, generator=generator).to(valid.device)
+    return (draw + valid.float()).topk(count, dim=1).indices
 
 
 def near_vertices(vertices: Tensor, vertex: Tensor, radius: float) -> Tensor:

@@ -39,6 +39,8 @@ class Recipe:
         vertex_count: K (paper: 500). background_size: N_b (paper: 2560).
         background_per_image: T (paper: 5). kappa: 1 / temperature.
         momentum: sigma (paper: 0.9). samples_per_category: N (paper: 32).
+        queries_per_image: visible vertices drawn as queries in each step; None takes all (paper). The bank is always
+            updated with all.
         near_radius: near-vertex exclusion, in fractions of the box's diagonal.
         background_weight: weight of each background term in Eq. 2 (paper: 1).
         in_weight, cross_weight: the two parts of Eq. 5 (paper: 1 and 1).
@@ -67,6 +69,7 @@ class Recipe:
     kappa: float = 1 / 0.07
     momentum: float = 0.9
     samples_per_category: int = 32
+    queries_per_image: int | None = None
     near_radius: float = 0.1
     background_weight: float = 1.0
     in_weight: float = 1.0

@@ -27,7 +27,7 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import cuboid_bounds
 from compnet3d.grouping import confusion_matrix, grouping_weights
 from compnet3d.inference.classify import category_scores
-from compnet3d.losses import grouped_contrastive_loss, sample_vertices
+from compnet3d.losses import draw_queries, grouped_contrastive_loss, sample_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
 from compnet3d.models.checkpoint import (
     check_settings,
@@ -336,19 +336,20 @@ def train_step(
     feature_map = model(batch["image"])
     seen = model.observe(feature_map, category, pose, principal, occluded)
     sampled = sample_vertices(bank.offsets, recipe.samples_per_category, generator)
-    excluded = model.near_vertices(category, seen.vertex, recipe.near_radius)
+    drawn = draw_queries(seen.valid, recipe.queries_per_image, generator)
+    vertex = seen.vertex.gather(1, drawn)
     loss = grouped_contrastive_loss(
-        seen.features,
+        seen.features.gather(1, drawn[..., None].expand(-1, -1, seen.features.shape[2])),
         category,
-        seen.vertex,
-        seen.valid,
+        vertex,
+        seen.valid.gather(1, drawn),
         vertex_features=bank.vertex_features,
         offsets=bank.offsets,
         background_features=bank.background,
         grouping_weights=bank.grouping_weights,
         sampled=sampled,
         kappa=recipe.kappa,
-        excluded=excluded,
+        excluded=model.near_vertices(category, vertex, recipe.near_radius),
         background_weight=recipe.background_weight,
         in_weight=recipe.in_weight,
         cross_weight=recipe.cross_weight,
