@@ -149,6 +149,20 @@ def test_pretrained_weights_are_found_beside_the_data(tmp_path: Path, monkeypatc
     assert find_weights(("other", "hub/name"), tmp_path / "data" / "set") == "hub/name"
 
 
+def test_a_run_is_repeated_from_its_config_alone(whole_run: Path, tmp_path: Path) -> None:
+    config = json.loads((whole_run / "config.json").read_text())
+    recipe = get_recipe(str(whole_run / "config.json"))
+    assert recipe == TINY
+    train(recipe, config["data"], tmp_path / "again", seed=config["seed"], **options())  # type: ignore[arg-type]
+    first, again = tensors(whole_run), tensors(tmp_path / "again")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    (tmp_path / "config.json").write_text('{"recipe": {"name": "x"}}')
+    with pytest.raises(CompNetError, match="holds no recipe"):
+        get_recipe(str(tmp_path / "config.json"))
+    for name in RECIPES:
+        assert Recipe.from_dict(json.loads(json.dumps(RECIPES[name].to_dict()))) == RECIPES[name]
+
+
 def test_recipes_hold_the_papers_numbers() -> None:
     for name in ("imagenet3d-resnet50", "imagenet3d-vitb14"):
         recipe = get_recipe(name)
