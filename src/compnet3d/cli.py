@@ -190,6 +190,7 @@ class Evaluate:
     def _evaluate(self) -> Evaluation:
         from compnet3d.benchmarks.evaluate import evaluate
         from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.provenance import provenance
         from compnet3d.report import Evaluation
 
         model = load_model(self.model, self.device)
@@ -212,6 +213,7 @@ class Evaluate:
             workers=self.workers,
         )
         figures["settings"] |= {"model": str(self.model), "data": str(self.data), "split": self.split}
+        figures["settings"] |= provenance(command_line())
         return Evaluation(model, samples, figures, records)
 
 

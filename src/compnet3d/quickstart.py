@@ -66,10 +66,11 @@ def run_quickstart(
                 model, samples, return_records=True, occlusion=occlusion, seed=seed, symmetry=dataset.symmetry
             )
         figures["settings"] |= {"model": str(out / "run" / "model"), "data": str(out / "data"), "split": "val"}
+        figures["settings"] |= provenance(command)
         evaluations.append(Evaluation(model, samples, figures, records))
         print_evaluation(figures, title=f"{kind} images")
     clean, occluded = evaluations
-    metrics = clean.figures | {"occluded": occluded.figures} | provenance(command)
+    metrics = clean.figures | {"occluded": occluded.figures}
     with _step(STEPS, "writing the report"):
         write_json(out / "metrics.json", metrics)
         write_report(
