@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
 from numpy.random import Generator
 
 from compnet3d.data.procedural import appliances, craft, furniture, grammar, tools, vehicles
-from compnet3d.data.procedural.parts import Part
+from compnet3d.data.procedural.parts import Array, Part
 from compnet3d.data.symmetry import Symmetry
 
 Builder = Callable[[Generator], Part]
+PULL = 0.7
+TYPICAL_OF = 12
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,26 @@ class Category:
     symmetry: Symmetry
 
     def instance(self, rng: Generator) -> Part:
-        """One instance: centred, unit diagonal, front towards -y, z up."""
-        return self.build(rng).normalised()
+        """One instance: centred, unit diagonal, front towards -y, z up.
+
+        The parts vary freely, but the overall proportions are drawn towards the category's typical ones, as real things
+        of a kind are: cars differ in every detail and yet hardly in how long, wide and high they are.
+        """
+        part = self.build(rng).normalised()
+        pull = (_typical_extents(self) / _extents(part)) ** PULL
+        return part.scaled(*(float(x) for x in pull)).normalised()
+
+
+def _extents(part: Part) -> Array:
+    low, high = part.bounds()
+    return np.maximum(high - low, 1e-6)
+
+
+@lru_cache(maxsize=512)
+def _typical_extents(category: Category) -> Array:
+    """Geometric mean of the extents of a few instances."""
+    parts = [category.build(np.random.default_rng(number)).normalised() for number in range(TYPICAL_OF)]
+    return np.exp(np.mean([np.log(_extents(part)) for part in parts], axis=0))
 
 
 _MIRROR = Symmetry(order=1, mirror=True)
