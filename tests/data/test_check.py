@@ -46,7 +46,7 @@ def problems(result: CheckResult, severity: str) -> dict[str, int]:
 
 def printed(result: CheckResult) -> str:
     stream = io.StringIO()
-    print_check(result, Console(file=stream, width=160))
+    print_check(result, Console(file=stream, width=400))
     return stream.getvalue()
 
 
