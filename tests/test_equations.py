@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.grouping import confusion_matrix, grouping_weights
+from compnet3d.benchmarks.metrics import confusion_matrix
+from compnet3d.grouping import grouping_weights
 from compnet3d.inference.classify import category_scores
 from compnet3d.inference.pose import reconstruction_loss
 from compnet3d.losses import (
@@ -290,7 +291,7 @@ def test_eq8_against_loops(cost: float | None) -> None:
 def test_grouping_weights_normalise_over_the_true_category() -> None:
     true = torch.tensor([0] * 20 + [1] * 10 + [2] * 4)
     predicted = torch.tensor([0] * 15 + [1] * 4 + [2] * 1 + [1] * 10 + [2, 2, 0, 1])
-    confusion = confusion_matrix(true, predicted, 4)
+    confusion = confusion_matrix(predicted, true, 4)
     assert confusion[0].tolist() == [15, 4, 1, 0]
     omega = grouping_weights(confusion, threshold=0.06)
     assert omega[0].tolist() == pytest.approx([0, 0.2, 0, 0])

@@ -6,12 +6,6 @@ import torch
 from torch import Tensor
 
 
-def confusion_matrix(true: Tensor, predicted: Tensor, categories: int) -> Tensor:
-    """Count predictions: entry [y, y'] is the number of objects of category y taken for y', float32 [Y, Y]."""
-    flat = torch.bincount(true * categories + predicted, minlength=categories * categories)
-    return flat.reshape(categories, categories).float()
-
-
 def grouping_weights(confusion: Tensor, threshold: float = 0.05) -> Tensor:
     """omega of Eq. 4: the confusion matrix normalised over the true category, 0 below the threshold.
 
@@ -23,6 +17,7 @@ def grouping_weights(confusion: Tensor, threshold: float = 0.05) -> Tensor:
     Returns:
         omega [Y, Y] in [0, 1], zero on the diagonal.
     """
+    confusion = confusion.float()
     total = confusion.sum(dim=1, keepdim=True)
     omega = torch.where(total > 0, confusion / total.clamp_min(1), torch.ones_like(confusion))
     omega = torch.where(omega < threshold, torch.zeros_like(omega), omega)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from compnet3d.benchmarks.metrics import confusion_matrix
 from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
 from compnet3d.data.loader import ViewDataset
 from compnet3d.data.sample import Sample, split_calibration
@@ -25,7 +26,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, recover_folder, write_folder, write_json, write_text
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import cuboid_bounds
-from compnet3d.grouping import confusion_matrix, grouping_weights
+from compnet3d.grouping import grouping_weights
 from compnet3d.inference.classify import category_scores
 from compnet3d.losses import draw_queries, grouped_contrastive_loss, sample_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
@@ -379,14 +380,14 @@ def _regroup(run: Run, held_out: ViewDataset) -> dict[str, Any]:
     accuracy = float((scores.argmax(dim=1) == true).float().mean())
     count = len(run.model.categories)
     predicted = torch.cat([scores, hard_scores]).argmax(dim=1)
-    confusion = confusion_matrix(torch.cat([true, hard_true]), predicted, count)
+    confusion = confusion_matrix(predicted, torch.cat([true, hard_true]), count)
     entry: dict[str, Any] = {"calibration_accuracy": accuracy}
     # the confusions of a model that still guesses say nothing about which categories are alike
     if run.recipe.dynamic_weights and accuracy >= run.recipe.grouping_accuracy:
         omega = grouping_weights(confusion, run.recipe.grouping_threshold)
         run.model.bank.set_grouping_weights(omega)
     entry["contrasted_pairs"] = float((run.model.bank.grouping_weights > 0).sum() / max(1, count * (count - 1)))
-    entry["confusion"] = confusion.int().tolist()
+    entry["confusion"] = confusion.tolist()
     return entry
 
 
