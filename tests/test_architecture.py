@@ -17,7 +17,7 @@ RENDERING = (*GEOMETRY, "rendering")
 DATA = (*GEOMETRY, "data")
 MODELS = (*RENDERING, "files", "data", "losses", "grouping", "inference", "models")
 MEASURING = (*MODELS, "benchmarks", "baselines")
-TRAINING = (*MEASURING, "recipes", "training")
+TRAINING = (*MEASURING, "recipes", "parallel", "run", "training")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "files": ("errors",),
@@ -32,7 +32,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "models": MODELS,
     "benchmarks": MEASURING,
     "baselines": MEASURING,
-    "recipes": TRAINING,
+    "recipes": (*MODELS, "recipes"),
+    "parallel": ("errors", "files"),
+    "run": (*MODELS, "recipes", "parallel"),
     "training": TRAINING,
     "viz": RENDERING,
 }

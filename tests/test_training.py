@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +14,9 @@ from compnet3d.data.augment import Augmentation
 from compnet3d.errors import CompNetError
 from compnet3d.inference.pose import PoseSettings
 from compnet3d.models.compnet import CompNet
+from compnet3d.parallel import Team, gather_team
 from compnet3d.recipes import RECIPES, Recipe, get_recipe
-from compnet3d.training import EpochSampler, find_weights, fit_temperature, train
+from compnet3d.training import EpochSampler, find_weights, fit_temperature, train, train_in_team
 
 TINY = Recipe(
     name="tiny",
@@ -131,12 +134,78 @@ def test_temperature_is_the_maximum_likelihood_one() -> None:
 
 
 def test_every_sample_once_an_epoch_in_an_order_of_its_own() -> None:
-    batches = list(EpochSampler(10, 4, seed=0, epoch=3))
-    assert [len(b) for b in batches] == [4, 4, 2] == [4] * 2 + [len(EpochSampler(10, 4, 0, 3)) - 1]
+    sampler = EpochSampler(10, 4, seed=0, epoch=3)
+    batches = list(sampler)
+    assert [len(b) for b in batches] == [3, 3, 4] and len(sampler) == 3
     keys = [key for batch in batches for key in batch]
     assert {epoch for epoch, _ in keys} == {3} and sorted(i for _, i in keys) == list(range(10))
-    other = [key[1] for batch in EpochSampler(10, 4, seed=0, epoch=4) for key in batch]
+    sampler.epoch = 4
+    other = [key[1] for batch in sampler for key in batch]
     assert other != [i for _, i in keys]
+
+
+@pytest.mark.parametrize(("size", "batch_size", "members"), [(10, 4, 2), (3, 2, 2), (7, 1, 1), (5, 4, 3), (96, 32, 2)])
+def test_every_member_has_a_share_of_every_batch(size: int, batch_size: int, members: int) -> None:
+    whole = list(EpochSampler(size, batch_size, seed=2))
+    shares = [list(EpochSampler(size, batch_size, seed=2, team=Team(rank, members))) for rank in range(members)]
+    assert len({len(batches) for batches in shares}) == 1
+    assert all(len(batch) > 0 for batches in shares for batch in batches)
+    assert sorted(key for batches in shares for batch in batches for key in batch) == sorted(sum(whole, []))
+
+
+def test_more_members_than_samples() -> None:
+    shares = [list(EpochSampler(1, 4, seed=0, team=Team(rank, 2))) for rank in range(2)]
+    assert shares == [[[(0, 0)]], []]
+
+
+PAIR = TINY.with_options(processes=2, epochs=2)
+
+
+def train_and_tell(team: Team, tell: str, **arguments: Any) -> None:
+    """Train as one of a team and write down a digest of everything learned."""
+    state = train_in_team(team, **arguments).state_dict()
+    digest = hashlib.sha256(b"".join(state[name].numpy().tobytes() for name in sorted(state))).hexdigest()
+    Path(tell, f"{team.rank}.txt").write_text(digest)
+
+
+def test_all_processes_learn_the_same(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    arguments: dict[str, Any] = {
+        "recipe": PAIR.to_dict(),
+        "data": str(tiny_data),
+        "out": str(tmp_path / "run"),
+        "seed": 0,
+        "resume": False,
+        "backbone_weights": None,
+        "from_scratch": False,
+        "device": "cpu",
+        "workers": 0,
+        "stop_after": None,
+        "tell": str(tmp_path),
+    }
+    with gather_team(2, "test_training:train_and_tell", arguments) as team:
+        train_and_tell(team, **arguments)
+    assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()
+    assert CompNet.from_pretrained(tmp_path / "run").categories == ("brick", "tower")
+
+
+def test_two_processes_resume_to_the_same_bits(tiny_data: Path, tmp_path: Path) -> None:
+    train(PAIR, tiny_data, tmp_path / "whole", **options())  # type: ignore[arg-type]
+    train(PAIR, tiny_data, tmp_path / "halves", stop_after=1, **options())  # type: ignore[arg-type]
+    train(PAIR, tiny_data, tmp_path / "halves", resume=True, **options(workers=1))  # type: ignore[arg-type]
+    whole, halves = tensors(tmp_path / "whole"), tensors(tmp_path / "halves")
+    assert whole.keys() == halves.keys()
+    for name in whole:
+        assert torch.equal(whole[name], halves[name]), name
+
+
+def test_a_broken_image_stops_both_processes_with_its_name(tiny_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_data, tmp_path / "data")
+    for path in (tmp_path / "data" / "images" / "brick").glob("*i0*"):
+        path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(CompNetError, match="brick_i0"):
+        train(PAIR, tmp_path / "data", tmp_path / "run", **options())  # type: ignore[arg-type]
+    assert not (tmp_path / "run" / "checkpoint").exists()
 
 
 def test_pretrained_weights_are_found_beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

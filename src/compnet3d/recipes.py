@@ -48,7 +48,9 @@ class Recipe:
         dynamic_weights: refresh omega from the calibration split (paper); off keeps all categories contrasted.
         regroup_every: epochs between refreshes (paper: 2). grouping_threshold: paper 0.05.
         grouping_accuracy: calibration accuracy below which all categories stay contrasted.
-        epochs: paper 12. batch_size: images. learning_rate: of the backbone. head_learning_rate: of the rest.
+        epochs: paper 12. batch_size: images.
+        processes: that share each batch on a CPU, each with its own batch statistics; an accelerator has one.
+        learning_rate: of the backbone. head_learning_rate: of the rest.
         weight_decay, warmup_epochs: AdamW with linear warm-up and a cosine to zero.
         calibration_fraction: share of the training list held out.
         augmentation: random changes. pose, grid: how poses are searched.
@@ -81,6 +83,7 @@ class Recipe:
     grouping_accuracy: float = 0.5
     epochs: int = 12
     batch_size: int = 32
+    processes: int = 1
     learning_rate: float = 1e-4
     head_learning_rate: float = 1e-3
     weight_decay: float = 0.05

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,49 +16,21 @@ from torch.utils.data import DataLoader, Sampler
 
 from compnet3d.benchmarks.metrics import confusion_matrix
 from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
-from compnet3d.data.loader import ViewDataset
+from compnet3d.data.loader import CACHE_BYTES, ViewDataset
 from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.data.symmetry import measure_mirror
 from compnet3d.data.transforms import InputSpec
-from compnet3d.errors import CompNetError
-from compnet3d.files import read_json, recover_folder, write_folder, write_json, write_text
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import cuboid_bounds
 from compnet3d.grouping import grouping_weights
 from compnet3d.inference.classify import category_scores
 from compnet3d.losses import draw_queries, grouped_contrastive_loss, sample_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
-from compnet3d.models.checkpoint import (
-    check_settings,
-    flatten_state,
-    load_optimizer,
-    load_tensors_into,
-    model_from_config,
-    save_tensors,
-)
+from compnet3d.models.checkpoint import model_from_config
 from compnet3d.models.compnet import CompNet, CompNetConfig
+from compnet3d.parallel import FlatGradients, Team, gather_team
 from compnet3d.recipes import Recipe
-
-
-@dataclass
-class Run:
-    """A training run in progress.
-
-    Attributes:
-        recipe, seed: its settings.
-        out: its folder.
-        model, optimizer: what is trained.
-        epoch: epochs done.
-        history: one entry per epoch, as in log.jsonl.
-    """
-
-    recipe: Recipe
-    seed: int
-    out: Path
-    model: CompNet
-    optimizer: torch.optim.AdamW
-    epoch: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+from compnet3d.run import Run, check_folder, load_checkpoint, save_checkpoint, write_config, write_log
 
 
 def train(
@@ -105,43 +75,81 @@ def train(
     dataset = ImageNet3D(data)
     samples = dataset.samples("train")
     check_trainable(dataset, samples)
-    training, calibration = split_calibration(samples, recipe.calibration_fraction, seed)
-    recover_folder(out / "checkpoint")
-    recover_folder(out / "model")
-    # a run that stopped before its first checkpoint has nothing to lose
-    if ((out / "checkpoint").exists() or (out / "model").exists()) and not resume:
-        raise CompNetError(f"{out}: holds a run already; add --resume to go on with it, or choose another folder")
-    if resume and not (out / "checkpoint").exists():
-        raise CompNetError(f"{out}: has no checkpoint to resume from; train without --resume")
-    if resume:
-        check_settings(out / "config.json", recipe.to_dict())
+    check_folder(out, recipe, resume=resume)
+    arguments: dict[str, Any] = {
+        "recipe": recipe.to_dict(),
+        "data": str(data),
+        "out": str(out),
+        "seed": seed,
+        "resume": resume,
+        "backbone_weights": None if backbone_weights is None else str(backbone_weights),
+        "from_scratch": from_scratch,
+        "device": device,
+        "workers": workers,
+        "stop_after": stop_after,
+    }
+    # more processes on one accelerator would only stand in line
+    size = min(recipe.processes, recipe.batch_size) if torch.device(device).type == "cpu" else 1
+    size = min(size, len(split_calibration(samples, recipe.calibration_fraction, seed)[0]))
+    with gather_team(size, "compnet3d.training:train_in_team", arguments) as team:
+        return train_in_team(team, **arguments, progress=progress)
+
+
+def train_in_team(
+    team: Team,
+    *,
+    recipe: dict[str, Any],
+    data: str,
+    out: str,
+    seed: int,
+    resume: bool,
+    backbone_weights: str | None,
+    from_scratch: bool,
+    device: str,
+    workers: int,
+    stop_after: int | None,
+    progress: bool = False,
+) -> CompNet:
+    """What each process of `train` does; see there."""
+    settings = Recipe.from_dict(recipe)
+    dataset = ImageNet3D(data)
+    training, calibration = split_calibration(dataset.samples("train"), settings.calibration_fraction, seed)
     torch.manual_seed(seed)
-    extractor = None if resume else _make_extractor(recipe, data, backbone_weights, from_scratch)
-    model = _make_model(recipe, dataset, training, extractor, out if resume else None)
+    extractor = None if resume else _make_extractor(settings, data, backbone_weights, from_scratch)
+    model = _make_model(settings, dataset, training, extractor, Path(out) if resume else None)
     model.to(device)
-    run = Run(recipe, seed, out, model, _make_optimizer(model, recipe))
+    run = Run(
+        settings,
+        seed,
+        Path(out),
+        model,
+        _make_optimizer(model, settings),
+        FlatGradients(model.parameters()),
+        team,
+    )
     if resume:
-        _load_checkpoint(run)
-    else:
-        _write_config(run, data, samples=len(samples), calibration=len(calibration))
-    mirror = mirror_categories(dataset)
+        load_checkpoint(run)
+    elif team.leads:
+        write_config(run, data, samples=len(training) + len(calibration), calibration=len(calibration))
     views = ViewDataset(
         training,
         dataset.categories,
         model.spec,
-        augmentation=recipe.augmentation,
-        mirror_categories=mirror,
+        augmentation=settings.augmentation,
+        mirror_categories=mirror_categories(dataset),
         seed=seed,
         cache=True,
+        cache_bytes=CACHE_BYTES // (team.size * max(1, workers)),
     )
     held_out = views.of(calibration)
-    last = recipe.epochs if stop_after is None else min(stop_after, recipe.epochs)
+    last = settings.epochs if stop_after is None else min(stop_after, settings.epochs)
     _fit(run, views, held_out, last, workers=workers, progress=progress)
     model.eval()
-    if run.epoch >= recipe.epochs:
+    if run.epoch >= settings.epochs:
         if calibration:
-            model.calibrate(fit_temperature(*_scores(model, held_out.plain(), recipe.batch_size)))
-        model.save_pretrained(out / "model")
+            model.calibrate(fit_temperature(*_scores(run, held_out.plain())))
+        if team.leads:
+            model.save_pretrained(run.out / "model")
     return model
 
 
@@ -239,70 +247,77 @@ def _make_optimizer(model: CompNet, recipe: Recipe) -> torch.optim.AdamW:
     )
 
 
-def _write_config(run: Run, data: str | Path, **counts: int) -> None:
-    write_json(
-        run.out / "config.json",
-        {
-            "recipe": run.recipe.to_dict(),
-            "data": str(Path(data).resolve()),
-            "seed": run.seed,
-            "counts": counts,
-            "backbone": run.model.config.backbone.to_dict(),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        },
-    )
-
-
 # -- the loop ------------------------------------------------------------------------------------------------------
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) keys; the order depends on (seed, epoch) alone."""
+    """Batches of (epoch, index) keys; the order depends on (seed, epoch) alone.
 
-    def __init__(self, size: int, batch_size: int, seed: int, epoch: int) -> None:
-        generator = torch.Generator().manual_seed(_mix(seed, epoch, 1))
-        self.order = torch.randperm(size, generator=generator).tolist()
-        self.batch_size, self.epoch = batch_size, epoch
+    Batches differ by at most one in size. Each member of a team gets its share of every batch, and never an empty one
+    unless there are fewer samples than members.
+
+    Attributes:
+        epoch: the one that the next iteration is for.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, epoch: int = 0, team: Team | None = None) -> None:
+        self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, epoch
+        self.team = team or Team()
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for start in range(0, len(self.order), self.batch_size):
-            yield [(self.epoch, index) for index in self.order[start : start + self.batch_size]]
+        generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch, 1))
+        order = torch.randperm(self.size, generator=generator).tolist()
+        ends = [self.size * number // len(self) for number in range(len(self) + 1)]
+        for start, end in pairwise(ends):
+            if share := self.team.share(order[start:end]):
+                yield [(self.epoch, index) for index in share]
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        return max(1, min(-(-self.size // self.batch_size), self.size // self.team.size))
 
 
 def _fit(run: Run, views: ViewDataset, held_out: ViewDataset, last: int, *, workers: int, progress: bool) -> None:
     recipe = run.recipe
-    steps = -(-len(views) // recipe.batch_size)
-    with _progress_bars(progress) as advance:
+    sampler = EpochSampler(len(views), recipe.batch_size, run.seed, team=run.team)
+    # workers that live on keep the photographs that they have decoded
+    loader = DataLoader(
+        views,
+        batch_sampler=sampler,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        persistent_workers=workers > 0,
+    )
+    with _progress_bars(progress and run.team.leads) as advance:
         while run.epoch < last:
             started = time.perf_counter()
-            entry = _train_epoch(run, views, steps, workers=workers, advance=advance)
+            sampler.epoch = run.epoch
+            entry = _train_epoch(run, loader, advance)
             run.epoch += 1
             entry["epoch"] = run.epoch
             if len(held_out) and (run.epoch % recipe.regroup_every == 0 or run.epoch == recipe.epochs):
                 entry.update(_regroup(run, held_out))
             entry["seconds"] = time.perf_counter() - started
             run.history.append(entry)
-            _save_checkpoint(run)
-            _write_log(run)
+            if run.team.leads:
+                save_checkpoint(run)
+                write_log(run)
 
 
-def _train_epoch(run: Run, views: ViewDataset, steps: int, *, workers: int, advance: Any) -> dict[str, Any]:
-    recipe, model = run.recipe, run.model
-    model.train()
-    sampler = EpochSampler(len(views), recipe.batch_size, run.seed, run.epoch)
-    loader = DataLoader(views, batch_sampler=sampler, num_workers=workers, prefetch_factor=4 if workers else None)
+def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, Any]:
+    run.model.train()
+    steps = len(loader)
     totals = torch.zeros(3)
     waited, before = 0.0, time.perf_counter()
     for number, batch in enumerate(loader):
         waited += time.perf_counter() - before
         step = run.epoch * steps + number
-        _set_learning_rate(run.optimizer, recipe, step / steps)
-        totals += train_step(model, run.optimizer, batch, recipe, seed=_mix(run.seed, step, 2))
+        _set_learning_rate(run.optimizer, run.recipe, step / steps)
+        totals += train_step(run, batch, seed=_mix(run.seed, step * run.team.size + run.team.rank, 2))
         advance(run.epoch, number + 1, steps, float(totals[0]) / (number + 1))
         before = time.perf_counter()
+    # each process has seen its own share, in the features' statistics too
+    statistics = (buffer for buffer in run.model.feature_extractor.buffers() if buffer.is_floating_point())
+    run.team.average([totals, *statistics])
     mean = (totals / steps).tolist()
     return {
         "loss": mean[0],
@@ -313,27 +328,23 @@ def _train_epoch(run: Run, views: ViewDataset, steps: int, *, workers: int, adva
     }
 
 
-def train_step(
-    model: CompNet, optimizer: torch.optim.Optimizer, batch: dict[str, Tensor], recipe: Recipe, *, seed: int
-) -> Tensor:
+def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
     """One gradient step of the feature extractor (Eq. 5), then the update of the bank (Eq. 6 and the background ring).
 
     Args:
-        model: in training mode.
-        optimizer: of its parameters.
-        batch: as `ViewDataset` collates it.
-        recipe: the settings.
+        run: its model in training mode.
+        batch: this process's share, as `ViewDataset` collates it.
         seed: of the sampled vertices and background cells.
 
     Returns:
-        The loss, its in-category and its cross-category part, [3].
+        The loss, its in-category and its cross-category part over this share, [3].
     """
+    recipe, model, bank = run.recipe, run.model, run.model.bank
     generator = torch.Generator().manual_seed(seed)
     batch = {name: value.to(model.device) for name, value in batch.items()}
     pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
     category, principal = batch["category"], batch["principal"]
     occluded = batch.get("occluded")
-    bank = model.bank
     feature_map = model(batch["image"])
     seen = model.observe(feature_map, category, pose, principal, occluded)
     sampled = sample_vertices(bank.offsets, recipe.samples_per_category, generator)
@@ -355,17 +366,18 @@ def train_step(
         in_weight=recipe.in_weight,
         cross_weight=recipe.cross_weight,
     )
-    optimizer.zero_grad(set_to_none=True)
+    run.gradients.clear()
     loss.total.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-    optimizer.step()
+    run.team.average([run.gradients.vector])
+    run.gradients.clip(5.0)
+    run.optimizer.step()
     flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]
-    bank.update_vertices(flat, seen.features.detach()[seen.valid], recipe.momentum)
-    bank.update_background(
-        model.sample_background(
-            feature_map.detach(), category, pose, principal, recipe.background_per_image, generator, occluded
-        )
+    flat, features = run.team.gather(flat, seen.features.detach()[seen.valid])
+    bank.update_vertices(flat, features, recipe.momentum)
+    background = model.sample_background(
+        feature_map.detach(), category, pose, principal, recipe.background_per_image, generator, occluded
     )
+    bank.update_background(*run.team.gather(background))
     return torch.stack([loss.total, loss.in_category, loss.cross_category]).detach().cpu()
 
 
@@ -375,8 +387,8 @@ def _regroup(run: Run, held_out: ViewDataset) -> dict[str, Any]:
     The confusions are counted over plain views and over as many augmented ones (some of them partly covered): a small
     calibration split would otherwise show no confusion at all long before the categories are safely apart.
     """
-    scores, true = _scores(run.model, held_out.plain(), run.recipe.batch_size)
-    hard_scores, hard_true = _scores(run.model, held_out, run.recipe.batch_size, epoch=run.epoch)
+    scores, true = _scores(run, held_out.plain())
+    hard_scores, hard_true = _scores(run, held_out)
     accuracy = float((scores.argmax(dim=1) == true).float().mean())
     count = len(run.model.categories)
     predicted = torch.cat([scores, hard_scores]).argmax(dim=1)
@@ -392,16 +404,17 @@ def _regroup(run: Run, held_out: ViewDataset) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _scores(model: CompNet, views: ViewDataset, batch_size: int, epoch: int = 0) -> tuple[Tensor, Tensor]:
-    """Scores of Eq. 7 [N, Y] and true categories [N]; `epoch` chooses the draws of an augmentation."""
-    model.eval()
-    scores, true = [], []
-    for batch in DataLoader(views, batch_sampler=EpochSampler(len(views), batch_size, views.seed, epoch)):
-        bank = model.bank
+def _scores(run: Run, views: ViewDataset) -> tuple[Tensor, Tensor]:
+    """Scores of Eq. 7 [N, Y] and true categories [N]; the run's epoch chooses the draws of an augmentation."""
+    model, bank = run.model.eval(), run.model.bank
+    scores, true = [torch.zeros(0, bank.categories)], [torch.zeros(0, dtype=torch.int64)]
+    sampler = EpochSampler(len(views), run.recipe.batch_size, views.seed, run.epoch, run.team)
+    for batch in DataLoader(views, batch_sampler=sampler):
         feature_map = model(batch["image"].to(model.device))
         scores.append(category_scores(feature_map, bank.vertex_features, bank.offsets, bank.background).cpu())
         true.append(batch["category"])
-    return torch.cat(scores), torch.cat(true)
+    all_scores, all_true = run.team.gather(torch.cat(scores), torch.cat(true))
+    return all_scores, all_true
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: float) -> None:
@@ -423,44 +436,7 @@ def _mix(*parts: int) -> int:
     return value
 
 
-# -- files ---------------------------------------------------------------------------------------------------------
-
-
-def _parameter_names(run: Run) -> dict[int, str]:
-    """Parameter names by their number in the optimizer's state."""
-    names = {id(p): n for n, p in run.model.named_parameters()}
-    ordered = [names[id(p)] for group in run.optimizer.param_groups for p in group["params"]]
-    return dict(enumerate(ordered))
-
-
-def _save_checkpoint(run: Run) -> None:
-    def fill(folder: Path) -> None:
-        write_json(folder / "model.json", run.model.config.to_dict())
-        save_tensors(folder / "model.safetensors", run.model.state_dict())
-        save_tensors(folder / "optimizer.safetensors", flatten_state(run.optimizer.state_dict(), _parameter_names(run)))
-        write_json(folder / "progress.json", {"epoch": run.epoch, "seed": run.seed, "history": run.history})
-
-    write_folder(run.out / "checkpoint", fill)
-
-
-def _load_checkpoint(run: Run) -> None:
-    folder = run.out / "checkpoint"
-    progress = read_json(folder / "progress.json")
-    if not isinstance(progress, dict) or not {"epoch", "seed", "history"} <= progress.keys():
-        raise CompNetError(f"{folder / 'progress.json'}: tells no progress; copy it again, or train in another folder")
-    if progress["seed"] != run.seed:
-        raise CompNetError(f"{folder}: was made with seed {progress['seed']}, not {run.seed}; resume with that seed")
-    load_tensors_into(run.model, folder / "model.safetensors")
-    load_optimizer(run.optimizer, folder / "optimizer.safetensors", _parameter_names(run))
-    run.epoch, run.history = progress["epoch"], progress["history"]
-
-
-def _write_log(run: Run) -> None:
-    write_text(run.out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in run.history))
-    columns = [k for k in run.history[0] if k != "confusion"]
-    columns += sorted({k for e in run.history for k in e} - set(columns) - {"confusion"})
-    rows = [",".join(columns)] + [",".join(str(e.get(c, "")) for c in columns) for e in run.history]
-    write_text(run.out / "log.csv", "\n".join(rows) + "\n")
+# -- progress -------------------------------------------------------------------------------------------------------
 
 
 def _progress_bars(show: bool) -> AbstractContextManager[Any]:

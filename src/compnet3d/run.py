@@ -1,0 +1,126 @@
+"""A training run: its state, and its folder with config.json, checkpoint, logs and model."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compnet3d.errors import CompNetError
+from compnet3d.files import read_json, recover_folder, write_folder, write_json, write_text
+from compnet3d.models.checkpoint import (
+    check_settings,
+    flatten_state,
+    load_optimizer,
+    load_tensors_into,
+    save_tensors,
+)
+from compnet3d.models.compnet import CompNet
+from compnet3d.parallel import FlatGradients, Team
+from compnet3d.recipes import Recipe
+
+
+@dataclass
+class Run:
+    """A training run in progress.
+
+    Attributes:
+        recipe, seed: its settings.
+        out: its folder.
+        model, optimizer: what is trained.
+        gradients: of the model's parameters.
+        team: the processes that train it.
+        epoch: epochs done.
+        history: one entry per epoch, as in log.jsonl.
+    """
+
+    recipe: Recipe
+    seed: int
+    out: Path
+    model: CompNet
+    optimizer: torch.optim.AdamW
+    gradients: FlatGradients
+    team: Team = field(default_factory=Team)
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Check that a run may begin, or go on, in this folder.
+
+    Raises:
+        CompNetError: if it holds another run, or none to resume, or one with other settings.
+    """
+    recover_folder(out / "checkpoint")
+    recover_folder(out / "model")
+    # a run that stopped before its first checkpoint has nothing to lose
+    if ((out / "checkpoint").exists() or (out / "model").exists()) and not resume:
+        raise CompNetError(f"{out}: holds a run already; add --resume to go on with it, or choose another folder")
+    if resume and not (out / "checkpoint").exists():
+        raise CompNetError(f"{out}: has no checkpoint to resume from; train without --resume")
+    if resume:
+        check_settings(out / "config.json", recipe.to_dict())
+
+
+def write_config(run: Run, data: str | Path, **counts: int) -> None:
+    """Write what is needed to repeat the run to OUT/config.json."""
+    write_json(
+        run.out / "config.json",
+        {
+            "recipe": run.recipe.to_dict(),
+            "data": str(Path(data).resolve()),
+            "seed": run.seed,
+            "counts": counts,
+            "backbone": run.model.config.backbone.to_dict(),
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        },
+    )
+
+
+def _parameter_names(run: Run) -> dict[int, str]:
+    """Parameter names by their number in the optimizer's state."""
+    names = {id(p): n for n, p in run.model.named_parameters()}
+    ordered = [names[id(p)] for group in run.optimizer.param_groups for p in group["params"]]
+    return dict(enumerate(ordered))
+
+
+def save_checkpoint(run: Run) -> None:
+    """Replace OUT/checkpoint by the run as it is now."""
+
+    def fill(folder: Path) -> None:
+        write_json(folder / "model.json", run.model.config.to_dict())
+        save_tensors(folder / "model.safetensors", run.model.state_dict())
+        save_tensors(folder / "optimizer.safetensors", flatten_state(run.optimizer.state_dict(), _parameter_names(run)))
+        write_json(folder / "progress.json", {"epoch": run.epoch, "seed": run.seed, "history": run.history})
+
+    write_folder(run.out / "checkpoint", fill)
+
+
+def load_checkpoint(run: Run) -> None:
+    """Set the run to what OUT/checkpoint holds.
+
+    Raises:
+        CompNetError: if the checkpoint is broken or was made with another seed.
+    """
+    folder = run.out / "checkpoint"
+    progress = read_json(folder / "progress.json")
+    if not isinstance(progress, dict) or not {"epoch", "seed", "history"} <= progress.keys():
+        raise CompNetError(f"{folder / 'progress.json'}: tells no progress; copy it again, or train in another folder")
+    if progress["seed"] != run.seed:
+        raise CompNetError(f"{folder}: was made with seed {progress['seed']}, not {run.seed}; resume with that seed")
+    load_tensors_into(run.model, folder / "model.safetensors")
+    load_optimizer(run.optimizer, folder / "optimizer.safetensors", _parameter_names(run))
+    run.epoch, run.history = progress["epoch"], progress["history"]
+
+
+def write_log(run: Run) -> None:
+    """Write OUT/log.jsonl and OUT/log.csv, one line per epoch."""
+    write_text(run.out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in run.history))
+    columns = [k for k in run.history[0] if k != "confusion"]
+    columns += sorted({k for e in run.history for k in e} - set(columns) - {"confusion"})
+    rows = [",".join(columns)] + [",".join(str(e.get(c, "")) for c in columns) for e in run.history]
+    write_text(run.out / "log.csv", "\n".join(rows) + "\n")
