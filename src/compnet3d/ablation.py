@@ -57,7 +57,7 @@ def run_ablation(
     seed: int = 0,
     only: Sequence[str] = (),
     device: str = "cpu",
-    workers: int = 1,
+    workers: int | None = None,
     progress: bool = True,
     command: str = "",
 ) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def run_ablation(
         seed: of every variant's training.
         only: names of the variants to run; all by default.
         device: where to train and evaluate.
-        workers: processes that prepare images.
+        workers: as in `train`.
         progress: show progress bars.
         command: what the user typed, for the table's caption.
 

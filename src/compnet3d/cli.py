@@ -102,8 +102,8 @@ class Train:
     """Folder of the pretrained feature extractor; by default the recipe's is looked for, then its hub name."""
     from_scratch: Flag = False
     """Start from random weights although the recipe names a pretrained feature extractor."""
-    workers: Annotated[int, arg(metavar="N")] = 1
-    """Processes that prepare images; 0 prepares them in the training process."""
+    workers: Count = None
+    """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores."""
     device: Device = "auto"
     """Where to train; auto takes the GPU if there is one."""
 
@@ -262,8 +262,8 @@ class Ablation:
     """Seed of everything random, the same for every variant."""
     only: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()
     """Variants to run, of both, in-category-only, cross-category-only, samples-8, samples-64, static-weights."""
-    workers: Annotated[int, arg(metavar="N")] = 1
-    """Processes that prepare images; 0 prepares them in the training process."""
+    workers: Count = None
+    """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores."""
     device: Device = "auto"
     """Where to train and evaluate; auto takes the GPU if there is one."""
     json: File = None

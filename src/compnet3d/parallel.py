@@ -1,29 +1,37 @@
 """Several processes that train one model together, each on its share of every batch.
 
 On a CPU the small kernels of a small network gain little from more threads: each has to wait for all threads before
-the next may start. Whole processes wait for each other once a step. The processes talk through gloo, on this machine.
+the next may start. Whole processes wait for each other only a few times a step.
+
+Tensors are exchanged through a file mapped into the memory of all members, and who has written and read what is agreed
+on through the followers' standard input and output: a member that has died is noticed at once as a closed pipe.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from compnet3d.errors import CompNetError
-from compnet3d.files import read_json, write_json
 
 Item = TypeVar("Item")
+
+
+class LostMemberError(Exception):
+    """Another process of the team has ended."""
 
 
 class Team:
@@ -36,8 +44,20 @@ class Team:
         size: how many there are.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
+    def __init__(
+        self, rank: int = 0, size: int = 1, folder: Path | None = None, meet: Callable[[], None] = lambda: None
+    ) -> None:
+        """Become a member.
+
+        Args:
+            rank, size: see above.
+            folder: where the exchanged tensors lie; not needed by a team of one.
+            meet: returns when all members have called it.
+        """
         self.rank, self.size = rank, size
+        self._folder, self._meet = folder, meet
+        self._slots = torch.zeros(size, 0, dtype=torch.uint8)
+        self._files = 0
 
     @property
     def leads(self) -> bool:
@@ -49,10 +69,13 @@ class Team:
         return items[self.rank :: self.size]
 
     def average(self, tensors: Iterable[Tensor]) -> None:
-        """Replace floating-point tensors by their mean over the team, in place."""
+        """Replace contiguous floating-point tensors by their mean over the team, in place."""
         if self.size > 1:
             for tensor in tensors:
-                distributed.all_reduce(tensor)
+                with self._exchanged(tensor) as parts:
+                    torch.add(parts[0], parts[1], out=tensor)
+                    for part in parts[2:]:
+                        tensor += part
                 tensor /= self.size
 
     def gather(self, *rows: Tensor) -> list[Tensor]:
@@ -63,17 +86,43 @@ class Team:
         """
         if self.size == 1:
             return list(rows)
-        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        distributed.all_gather(counts, torch.tensor([len(rows[0])]))
-        numbers = [int(count) for count in counts]
+        with self._exchanged(torch.tensor([len(rows[0])])) as counts:
+            numbers = [int(count) for count in counts]
         gathered = []
         for own in rows:
             padded = own.new_zeros(max(numbers), *own.shape[1:])
             padded[: len(own)] = own
-            parts = [torch.empty_like(padded) for _ in numbers]
-            distributed.all_gather(parts, padded)
-            gathered.append(torch.cat([part[:number] for part, number in zip(parts, numbers, strict=True)]))
+            with self._exchanged(padded) as parts:
+                gathered.append(torch.cat([part[:number] for part, number in zip(parts, numbers, strict=True)]))
         return gathered
+
+    @contextmanager
+    def _exchanged(self, own: Tensor) -> Iterator[list[Tensor]]:
+        """The tensors of all members, of one shape and type, to be read within the context."""
+        count = own.numel() * own.element_size()
+        self._make_room(count)
+        parts = [slot[:count].view(own.dtype).view(own.shape) for slot in self._slots]
+        parts[self.rank].copy_(own)
+        self._meet()
+        yield parts
+        self._meet()  # all have read; the next message may overwrite
+
+    def _make_room(self, count: int) -> None:
+        """Map a larger file into memory if the messages of `count` bytes do not fit into this one."""
+        if count <= self._slots.shape[1]:
+            return
+        assert self._folder is not None
+        width = -(-count // 4096) * 4096
+        path = self._folder / f"exchange-{self._files}"
+        self._files += 1
+        if self.leads:
+            # written, not only declared: a full disk must fail here and not when the memory is used
+            with path.open("wb") as file:
+                for _ in range(self.size):
+                    file.write(bytes(width))
+        self._meet()
+        mapped = torch.from_file(str(path), shared=True, size=self.size * width, dtype=torch.uint8)
+        self._slots = mapped.view(self.size, width)
 
 
 class FlatGradients:
@@ -115,98 +164,105 @@ def gather_team(size: int, follower: str, arguments: dict[str, Any]) -> Iterator
         arguments: what JSON can hold.
 
     Raises:
-        CompNetError: what a follower raised, or that one has died.
+        CompNetError: what a follower raised, or what it said when it died.
     """
     if size == 1:
         yield Team()
         return
-    if distributed.is_available() and distributed.is_initialized():
-        raise CompNetError("training in several processes: torch.distributed is in use already; set processes to 1")
     threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory(prefix="compnet3d-") as name:
+    own_threads = max(1, threads // size)
+    with tempfile.TemporaryDirectory(prefix="compnet3d-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        own_threads = max(1, threads // size)
         task = {"size": size, "threads": own_threads, "follower": follower, "arguments": arguments}
-        write_json(folder / "task.json", task)
-        others = [_start_follower(folder, rank) for rank in range(1, size)]
+        others = [_start_follower(folder, rank, task) for rank in range(1, size)]
+        torch.set_num_threads(own_threads)
         try:
-            _await_start(folder, others)
-            torch.set_num_threads(own_threads)
-            _join(folder, 0, size)
-            yield Team(0, size)
+            yield Team(0, size, folder, lambda: _lead_meeting(others))
             for process in others:
                 process.wait()
             _raise_from(folder, others)
-        except RuntimeError as error:
-            # what is seen here of a follower's end is a broken connection
-            _raise_from(folder, others, patience=5.0)
-            raise error
+        except LostMemberError:
+            _raise_from(folder, others, patience=10.0)  # a pipe is closed a moment before its process has ended
+            raise
         finally:
+            torch.set_num_threads(threads)
             for process in others:
                 process.kill()
-                process.wait()
-            torch.set_num_threads(threads)
-            if distributed.is_initialized():
-                distributed.destroy_process_group()
+                process.communicate()
 
 
-def _start_follower(folder: Path, rank: int) -> subprocess.Popen[bytes]:
-    # its own session: an interrupt from the keyboard is for the leader, who then ends the others
+def _start_follower(folder: Path, rank: int, task: dict[str, Any]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "compnet3d.parallel", str(folder), str(rank)]
-    with (folder / f"output-{rank}.txt").open("wb") as output:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    with (folder / f"said-{rank}.txt").open("wb") as said:
+        process = subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,  # an interrupt from the keyboard is for the leader, who then ends the others
+        )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(task).encode() + b"\n")
+    return process
 
 
-def _await_start(folder: Path, others: Sequence[subprocess.Popen[bytes]]) -> None:
-    while not all((folder / f"ready-{rank}").exists() for rank in range(1, len(others) + 1)):
-        if any(process.poll() is not None for process in others):
-            _raise_from(folder, others)
-        time.sleep(0.02)
+def _lead_meeting(others: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in others:
+        assert process.stdout is not None
+        if not process.stdout.read(1):
+            raise LostMemberError
+    try:
+        for process in others:
+            assert process.stdin is not None
+            process.stdin.write(b".")
+    except OSError:
+        raise LostMemberError from None
 
 
 def _raise_from(folder: Path, others: Sequence[subprocess.Popen[bytes]], patience: float = 0.0) -> None:
-    """Raise what ended a follower, if one has ended badly (or does so within `patience` seconds)."""
+    """Raise what ended a follower, if one has ended badly, or does so within `patience` seconds."""
     until = time.monotonic() + patience
     while True:
         for rank, process in enumerate(others, start=1):
             if process.poll():  # ended, and not with 0
-                told = folder / f"error-{rank}.txt"
-                if told.exists():
-                    raise CompNetError(told.read_text())
-                output = (folder / f"output-{rank}.txt").read_text(errors="replace").strip()
+                refusal = folder / f"refusal-{rank}.txt"
+                if refusal.exists():
+                    raise CompNetError(refusal.read_text())
+                said = (folder / f"said-{rank}.txt").read_text(errors="replace").strip()
                 raise CompNetError(
                     f"process {rank} of the training ended with status {process.returncode}; it said:\n"
-                    f"{output or 'nothing (was it killed for memory?)'}"
+                    f"{said or 'nothing (was it killed for memory?)'}"
                 )
         if time.monotonic() >= until:
             return
         time.sleep(0.02)
 
 
-def _join(folder: Path, rank: int, size: int) -> None:
-    distributed.init_process_group(
-        "gloo", init_method=(folder / "meeting").resolve().as_uri(), rank=rank, world_size=size
-    )
-
-
 def _follow(folder: Path, rank: int) -> None:
     """What a follower's process does."""
-    task = read_json(folder / "task.json")
+    orders, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what is printed must not be taken for an answer
+    task = json.loads(orders.readline())
     torch.set_num_threads(task["threads"])
-    module, function = task["follower"].split(":")
-    work = getattr(importlib.import_module(module), function)
-    (folder / f"ready-{rank}").touch()
-    _join(folder, rank, task["size"])
+
+    def meet() -> None:
+        answers.write(b".")
+        if not orders.read(1):
+            raise LostMemberError
+
     try:
-        work(Team(rank, task["size"]), **task["arguments"])
+        module, function = task["follower"].split(":")
+        work = getattr(importlib.import_module(module), function)
+        work(Team(rank, task["size"], folder, meet), **task["arguments"])
     except CompNetError as error:
-        (folder / f"error-{rank}.txt").write_text(str(error))
+        (folder / f"refusal-{rank}.txt").write_text(str(error))
         sys.exit(1)
+    except (LostMemberError, BrokenPipeError):
+        sys.exit(1)  # the leader has ended, and with it the work
     except Exception:
         traceback.print_exc()
         sys.exit(1)
-    finally:
-        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

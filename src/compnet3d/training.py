@@ -43,7 +43,7 @@ def train(
     backbone_weights: str | Path | None = None,
     from_scratch: bool = False,
     device: str = "cpu",
-    workers: int = 1,
+    workers: int | None = None,
     progress: bool = True,
     stop_after: int | None = None,
 ) -> CompNet:
@@ -61,7 +61,8 @@ def train(
         backbone_weights: folder of the pretrained backbone; by default the recipe's is looked for.
         from_scratch: start from random weights although the recipe has a pretrained backbone.
         device: where to train, such as "cpu" or "cuda".
-        workers: processes that prepare images.
+        workers: further processes that prepare images, for each training process; by default one, or none where
+            the training processes keep all cores busy. The result is the same.
         progress: show progress bars.
         stop_after: stop after this many epochs in all, leaving a checkpoint (the schedule stays the recipe's).
 
@@ -85,12 +86,14 @@ def train(
         "backbone_weights": None if backbone_weights is None else str(backbone_weights),
         "from_scratch": from_scratch,
         "device": device,
-        "workers": workers,
         "stop_after": stop_after,
     }
     # more processes on one accelerator would only stand in line
     size = min(recipe.processes, recipe.batch_size) if torch.device(device).type == "cpu" else 1
     size = min(size, len(split_calibration(samples, recipe.calibration_fraction, seed)[0]))
+    if workers is None:
+        workers = 0 if size > 1 and size >= (os.cpu_count() or 1) else 1
+    arguments["workers"] = workers
     with gather_team(size, "compnet3d.training:train_in_team", arguments) as team:
         return train_in_team(team, **arguments, progress=progress)
 

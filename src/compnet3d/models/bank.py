@@ -93,10 +93,8 @@ class VertexFeatureBank(nn.Module):
             momentum: sigma, in [0, 1]. Vertices that are not named keep their features.
         """
         observed = observed.to(self.vertex_features.dtype)
-        total = torch.zeros_like(self.vertex_features).index_add_(0, vertex, observed)
-        seen = torch.bincount(vertex, minlength=len(self.vertex_features))
-        rows = seen.nonzero()[:, 0]
-        mean = total[rows] / seen[rows, None]
+        rows, place, seen = vertex.unique(return_inverse=True, return_counts=True)
+        mean = observed.new_zeros(len(rows), observed.shape[1]).index_add_(0, place, observed) / seen[:, None]
         self.vertex_features[rows] = normalize(momentum * self.vertex_features[rows] + (1 - momentum) * mean, dim=-1)
 
     @torch.no_grad()
