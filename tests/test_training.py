@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from compnet3d.data.augment import Augmentation
+from compnet3d.data.loader import ViewDataset
+from compnet3d.data.transforms import View
 from compnet3d.errors import CompNetError
 from compnet3d.inference.pose import PoseSettings
-from compnet3d.models.compnet import CompNet
+from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.parallel import Team, gather_team
 from compnet3d.recipes import RECIPES, Recipe, get_recipe
 from compnet3d.training import EpochSampler, find_weights, fit_temperature, train, train_in_team
@@ -156,6 +158,36 @@ def test_every_member_has_a_share_of_every_batch(size: int, batch_size: int, mem
 def test_more_members_than_samples() -> None:
     shares = [list(EpochSampler(1, 4, seed=0, team=Team(rank, 2))) for rank in range(2)]
     assert shares == [[[(0, 0)]], []]
+
+
+def test_the_calibration_split_joins_the_training_images_when_told(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[tuple[bool, int], set[str]] = {}
+    view = ViewDataset.view
+
+    def watched(views: ViewDataset, index: int, epoch: int = 0) -> View:
+        seen.setdefault((torch.is_grad_enabled(), epoch), set()).add(str(views.samples[index].image))
+        return view(views, index, epoch)
+
+    monkeypatch.setattr(ViewDataset, "view", watched)
+    recipe = TINY.with_options(held_out_epochs=2)
+    train(recipe, tiny_data, tmp_path / "whole", **options())  # type: ignore[arg-type]
+    before, after = seen[True, 0], seen[True, 2]
+    assert len(before) == 12 and seen[True, 1] == before
+    assert len(after) == 16 and seen[True, 3] == after and before < after
+    looked_at = {name for (training, _), names in seen.items() if not training for name in names}
+    assert looked_at == after - before
+    log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert ["calibration_accuracy" in entry for entry in log] == [False, True, False, False]
+    monkeypatch.undo()
+    for stop in (1, 2, 3, None):
+        train(recipe, tiny_data, tmp_path / "parts", resume=stop != 1, stop_after=stop, **options())  # type: ignore[arg-type]
+    whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    config = (tmp_path / "whole" / "model" / "config.json").read_text()
+    assert config == (tmp_path / "parts" / "model" / "config.json").read_text()
+    assert json.loads(config)["temperature"] != CompNetConfig.temperature
 
 
 PAIR = TINY.with_options(processes=2, epochs=2)

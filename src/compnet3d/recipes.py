@@ -35,6 +35,7 @@ class Recipe:
         height, width: network input in pixels.
         fill: mean longest side of an object's box over the shorter side of the input.
         pretrained: folder name and hub name of the pretrained backbone, tried in turn; empty trains from scratch.
+        pretrained_layers: how many of a pretrained transformer's layers are kept, from the first; None keeps all.
         family, architecture: the backbone when there is none (see `BackboneConfig`).
         dimension: D (paper: 128). upsampling: see `BackboneConfig`.
         vertex_count: K (paper: 500). background_size: N_b (paper: 2560).
@@ -53,6 +54,8 @@ class Recipe:
         learning_rate: of the backbone. head_learning_rate: of the rest.
         weight_decay, warmup_epochs: AdamW with linear warm-up and a cosine to zero.
         calibration_fraction: share of the training list held out.
+        held_out_epochs: after these the calibration split has given omega and the temperature of the confidence, and
+            joins the training images; None keeps it out to the end.
         augmentation: random changes. pose, grid: how poses are searched.
     """
 
@@ -62,6 +65,7 @@ class Recipe:
     width: int
     fill: float = 0.7
     pretrained: tuple[str, ...] = ()
+    pretrained_layers: int | None = None
     family: str = "resnet"
     architecture: dict[str, Any] = field(default_factory=dict)
     dimension: int = 128
@@ -89,9 +93,15 @@ class Recipe:
     weight_decay: float = 0.05
     warmup_epochs: float = 0.5
     calibration_fraction: float = 0.1
+    held_out_epochs: int | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     pose: PoseSettings = field(default_factory=PoseSettings)
     grid: PoseGrid = field(default_factory=PoseGrid)
+
+    @property
+    def last_held_out_epoch(self) -> int:
+        """The number of epochs after which the calibration split is looked at for the last time."""
+        return self.epochs if self.held_out_epochs is None else min(self.held_out_epochs, self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """For a run's config.json."""

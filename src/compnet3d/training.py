@@ -144,16 +144,14 @@ def train_in_team(
         cache=True,
         cache_bytes=CACHE_BYTES // (team.size * max(1, workers)),
     )
-    held_out = views.of(calibration)
     last = settings.epochs if stop_after is None else min(stop_after, settings.epochs)
-    _fit(run, views, held_out, last, workers=workers, progress=progress)
-    model.eval()
-    if run.epoch >= settings.epochs:
-        if calibration:
-            model.calibrate(fit_temperature(*_scores(run, held_out.plain())))
-        if team.leads:
-            model.save_pretrained(run.out / "model")
-    return model
+    held_out = views.of(calibration)
+    _fit(run, views, held_out, min(last, settings.last_held_out_epoch), workers=workers, progress=progress)
+    everything = views.of([*training, *calibration])
+    _fit(run, everything, views.of([]), last, workers=workers, progress=progress)
+    if run.epoch >= settings.epochs and team.leads:
+        model.save_pretrained(run.out / "model")
+    return model.eval()
 
 
 def mirror_categories(dataset: ImageNet3D) -> frozenset[str]:
@@ -185,14 +183,17 @@ def _make_extractor(
 ) -> FeatureExtractor:
     if weights is None and recipe.pretrained and not from_scratch:
         weights = find_weights(recipe.pretrained, data)
+    options: dict[str, Any] = {
+        "dimension": recipe.dimension,
+        "upsampling": recipe.upsampling,
+        "layers": recipe.pretrained_layers,
+    }
     if weights is not None and not from_scratch:
-        return load_extractor(weights, dimension=recipe.dimension, upsampling=recipe.upsampling)
+        return load_extractor(weights, **options)
     architecture = recipe.architecture
     mean_std: dict[str, Any] = {}
     if not architecture and recipe.pretrained:
-        config = load_extractor(
-            weights or find_weights(recipe.pretrained, data), dimension=recipe.dimension, upsampling=recipe.upsampling
-        ).config
+        config = load_extractor(weights or find_weights(recipe.pretrained, data), **options).config
         architecture, mean_std = config.architecture, {"mean": config.mean, "std": config.std}
     return build_extractor(BackboneConfig(recipe.family, architecture, recipe.dimension, recipe.upsampling, **mean_std))
 
@@ -280,8 +281,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 def _fit(run: Run, views: ViewDataset, held_out: ViewDataset, last: int, *, workers: int, progress: bool) -> None:
-    recipe = run.recipe
-    sampler = EpochSampler(len(views), recipe.batch_size, run.seed, team=run.team)
+    """Train up to the epoch `last`, looking at the held-out views now and then."""
+    sampler = EpochSampler(len(views), run.recipe.batch_size, run.seed, team=run.team)
     # workers that live on keep the photographs that they have decoded
     loader = DataLoader(
         views,
@@ -297,8 +298,9 @@ def _fit(run: Run, views: ViewDataset, held_out: ViewDataset, last: int, *, work
             entry = _train_epoch(run, loader, advance)
             run.epoch += 1
             entry["epoch"] = run.epoch
-            if len(held_out) and (run.epoch % recipe.regroup_every == 0 or run.epoch == recipe.epochs):
-                entry.update(_regroup(run, held_out))
+            due = run.epoch % run.recipe.regroup_every == 0 or run.epoch == run.recipe.last_held_out_epoch
+            if len(held_out) and due:
+                entry.update(_calibrate(run, held_out))
             entry["seconds"] = time.perf_counter() - started
             run.history.append(entry)
             if run.team.leads:
@@ -313,9 +315,8 @@ def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, A
     waited, before = 0.0, time.perf_counter()
     for number, batch in enumerate(loader):
         waited += time.perf_counter() - before
-        step = run.epoch * steps + number
-        _set_learning_rate(run.optimizer, run.recipe, step / steps)
-        totals += train_step(run, batch, seed=_mix(run.seed, step * run.team.size + run.team.rank, 2))
+        _set_learning_rate(run.optimizer, run.recipe, run.epoch + number / steps)
+        totals += train_step(run, batch, seed=_mix(run.seed, run.epoch, number, run.team.rank, 2))
         advance(run.epoch, number + 1, steps, float(totals[0]) / (number + 1))
         before = time.perf_counter()
     # each process has seen its own share, in the features' statistics too
@@ -384,13 +385,14 @@ def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
     return torch.stack([loss.total, loss.in_category, loss.cross_category]).detach().cpu()
 
 
-def _regroup(run: Run, held_out: ViewDataset) -> dict[str, Any]:
-    """Accuracy on the calibration split, its confusion matrix, and from that omega.
+def _calibrate(run: Run, held_out: ViewDataset) -> dict[str, Any]:
+    """Accuracy on the calibration split, the temperature of the confidence, the confusion matrix and from it omega.
 
     The confusions are counted over plain views and over as many augmented ones (some of them partly covered): a small
     calibration split would otherwise show no confusion at all long before the categories are safely apart.
     """
     scores, true = _scores(run, held_out.plain())
+    run.model.calibrate(fit_temperature(scores, true))
     hard_scores, hard_true = _scores(run, held_out)
     accuracy = float((scores.argmax(dim=1) == true).float().mean())
     count = len(run.model.categories)

@@ -199,6 +199,27 @@ def test_the_real_vit_tiny_gives_its_own_class_s_tokens(shared_dir: Path, photog
     check_features(extractor, photographs)
 
 
+def test_the_first_layers_of_the_real_vit_tiny_are_kept(shared_dir: Path, photographs: torch.Tensor) -> None:
+    from transformers import ViTModel
+
+    folder = weights(shared_dir, "vit-tiny")
+    extractor = load_extractor(folder, dimension=16, upsampling=2, layers=5).eval()
+    extractor.amp = False
+    original = ViTModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32).eval()
+    with torch.no_grad():
+        normalised = (photographs - 0.5) / 0.5
+        hidden = original(normalised, interpolate_pos_encoding=True, output_hidden_states=True).hidden_states
+        got = extractor.backbone(normalised, interpolate_pos_encoding=True).last_hidden_state
+        assert torch.allclose(got, original.layernorm(hidden[5]), atol=1e-3)
+    check_features(extractor, photographs)
+    again = build_extractor(BackboneConfig.from_dict(extractor.config.to_dict()))
+    again.load_state_dict(extractor.state_dict())
+    with pytest.raises(CompNetError, match="12 transformer layers, of which 13"):
+        load_extractor(folder, layers=13)
+    with pytest.raises(CompNetError, match="0 transformer layers, of which 2"):
+        load_extractor(weights(shared_dir, "resnet-50"), layers=2)
+
+
 def test_the_real_resnet_50_gives_its_own_class_s_maps(shared_dir: Path, photographs: torch.Tensor) -> None:
     from transformers import ResNetBackbone
 

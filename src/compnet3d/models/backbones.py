@@ -195,15 +195,18 @@ def build_extractor(config: BackboneConfig) -> FeatureExtractor:
     raise CompNetError(f"backbone family {config.family!r} is unknown; use one of resnet, dinov2, vit")
 
 
-def load_extractor(source: str | Path, *, dimension: int = 128, upsampling: int = 1) -> FeatureExtractor:
+def load_extractor(
+    source: str | Path, *, dimension: int = 128, upsampling: int = 1, layers: int | None = None
+) -> FeatureExtractor:
     """A feature extractor with a pretrained backbone.
 
     Args:
         source: a local folder in the transformers layout (config.json and model.safetensors) or a hub name.
         dimension, upsampling: see `BackboneConfig`.
+        layers: keep only the first layers of a transformer; by default all.
 
     Raises:
-        CompNetError: if the source cannot be read or is of an unknown family.
+        CompNetError: if the source cannot be read, is of an unknown family or has fewer layers.
     """
     from transformers import AutoConfig
 
@@ -216,9 +219,15 @@ def load_extractor(source: str | Path, *, dimension: int = 128, upsampling: int 
         ) from None
     family = str(pretrained.model_type)
     mean, std = _normalisation(source, family)
+    architecture = _architecture(pretrained.to_dict())
+    if layers is not None:
+        there = architecture.get("num_hidden_layers", 0)
+        if not 1 <= layers <= there:
+            raise CompNetError(f"{source}: has {there} transformer layers, of which {layers} cannot be kept")
+        architecture["num_hidden_layers"] = layers
     config = BackboneConfig(
         family=family,
-        architecture=_architecture(pretrained.to_dict()),
+        architecture=architecture,
         dimension=dimension,
         upsampling=upsampling,
         mean=mean,
@@ -226,7 +235,8 @@ def load_extractor(source: str | Path, *, dimension: int = 128, upsampling: int 
         freeze_statistics=family == "resnet",
     )
     extractor = build_extractor(config)
-    extractor.backbone.load_state_dict(_pretrained_state(source, extractor.backbone))
+    state = _pretrained_state(source, extractor.backbone)
+    extractor.backbone.load_state_dict({name: state[name] for name in extractor.backbone.state_dict()})
     return extractor
 
 
