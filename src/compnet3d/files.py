@@ -53,8 +53,8 @@ def recover_folder(folder: str | Path) -> Path:
     return folder
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file as a whole, creating its folder.
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file as a whole, creating its folder.
 
     Raises:
         CompNetError: if it cannot be written; an earlier file is still there.
@@ -63,13 +63,18 @@ def write_text(path: str | Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
         _flush(temporary)
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):  # its folder may not even exist
             temporary.unlink(missing_ok=True)
         raise CompNetError(_explain(error, path)) from None
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file as a whole (see `write_bytes`)."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, value: Any) -> None:

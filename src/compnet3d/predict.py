@@ -14,7 +14,7 @@ from PIL import Image
 
 from compnet3d.data.images import load_image
 from compnet3d.errors import CompNetError
-from compnet3d.files import write_json
+from compnet3d.files import write_bytes, write_json
 from compnet3d.geometry.camera import Camera
 from compnet3d.inference.predictor import Prediction
 
@@ -146,8 +146,4 @@ def _save_overlay(path: Path, model: CompNet, picture: Image.Image, prediction: 
     )
     small = picture if shrink == 1.0 else picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     drawn = viz.draw_overlay(small, model.mesh(prediction.category(i)), prediction.pose[i].to("cpu"), camera)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(viz.encode_png(drawn))
-    except OSError as error:
-        raise CompNetError(f"{path}: cannot be written ({error.strerror}); give --overlay another folder") from None
+    write_bytes(path, viz.encode_png(drawn))
