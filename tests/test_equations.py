@@ -162,6 +162,54 @@ def test_eq5_against_loops() -> None:
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize(("in_weight", "cross_weight"), [(1.0, 1.0), (0.7, 0.0), (0.0, 1.3)])
+@pytest.mark.parametrize(("kappa", "dtype"), [(14.0, torch.float64), (14.0, torch.float32), (120.0, torch.float32)])
+def test_eq5_is_the_mean_of_eq2_and_eq4_block_by_block(
+    monkeypatch: pytest.MonkeyPatch, in_weight: float, cross_weight: float, kappa: float, dtype: torch.dtype
+) -> None:
+    """Against the readable functions and autograd in float64; also a kappa whose exponentials leave float32's range."""
+    monkeypatch.setattr("compnet3d.losses.BLOCK", 40)
+    offsets = torch.tensor([0, 7, 19, 28])
+    features, background = unit(28, 8, seed=1), unit(13, 8, seed=2)
+    category, valid = torch.tensor([1, 2, 1]), torch.rand(3, 9, generator=torch.Generator().manual_seed(3)) < 0.7
+    vertex = torch.randint(7, (3, 9), generator=torch.Generator().manual_seed(4))
+    omega = torch.tensor([[0.5, 0.1, 0.2], [0.0, 0.7, 0.3], [0.6, 0.0, 0.9]], dtype=torch.float64)
+    sampled = sample_vertices(offsets, 4, torch.Generator().manual_seed(5))
+    observed = unit(3, 9, 8, seed=6).requires_grad_(True)
+    expected = torch.zeros((), dtype=torch.float64)
+    for image, y in enumerate(category.tolist()):
+        f, k = observed[image][valid[image]], vertex[image][valid[image]]
+        own = features[offsets[y] : offsets[y + 1]]
+        eq2s = in_category_loss(f, k, own, background, kappa=kappa, background_weight=0.3)
+        others = sampled[(sampled < offsets[y]) | (sampled >= offsets[y + 1])]
+        owner = torch.bucketize(others, offsets, right=True) - 1
+        weights = log_omega(omega[y, owner]).expand(len(f), -1)
+        eq4s = cross_category_loss(f, own[k], features[others], weights, kappa=kappa)
+        expected = expected + (in_weight * eq2s + cross_weight * eq4s).sum() / valid.sum()
+    (expected_gradient,) = torch.autograd.grad(expected, observed)
+    given = observed.detach().to(dtype).requires_grad_(True)
+    ours = grouped_contrastive_loss(
+        given,
+        category,
+        vertex,
+        valid,
+        vertex_features=features.to(dtype),
+        offsets=offsets,
+        background_features=background.to(dtype),
+        grouping_weights=omega.to(dtype),
+        sampled=sampled,
+        kappa=kappa,
+        background_weight=0.3,
+        in_weight=in_weight,
+        cross_weight=cross_weight,
+    )
+    (gradient,) = torch.autograd.grad(2 * ours.total, given)
+    tolerance = 1e-10 if dtype == torch.float64 else 2e-5
+    assert ours.total.dtype == gradient.dtype == dtype
+    torch.testing.assert_close(ours.total.double(), expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(gradient.double(), 2 * expected_gradient, rtol=tolerance, atol=tolerance * kappa)
+
+
 def test_eq5_with_nothing_visible_is_zero_with_zero_gradient() -> None:
     p = _problem()
     observed = unit(3, 3, 5, seed=7).requires_grad_(True)

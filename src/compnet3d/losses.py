@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+BLOCK = 2**18  # similarities computed at a time: 1 MB in float32
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,12 @@ def grouped_contrastive_loss(
 ) -> ContrastiveLoss:
     """Eq. 5 over a batch of images: the mean over all visible vertices of Eq. 2 plus Eq. 4.
 
+    The same values as `in_category_loss` and `cross_category_loss`, at little more than the cost of the matrix
+    products: the gradient is computed along with the value, and no matrix of similarities outlives its block.
+
     Args:
-        observed: f_k of each image's visible vertices, padded, [B, Q, D].
+        observed: f_k of each image's visible vertices, unit vectors, padded, [B, Q, D]. The gradient is with respect
+            to them alone; nothing else here is learned by gradients.
         category: y of each image, int64 [B].
         vertex: k of each query within its category, int64 [B, Q] (anything valid where padded).
         valid: which queries are real, bool [B, Q].
@@ -168,34 +175,132 @@ def grouped_contrastive_loss(
     Returns:
         The loss and its parts, scalars.
     """
-    count = valid.sum().clamp_min(1)
-    zero = observed.sum() * 0.0
-    in_category = cross_category = zero
-    if in_weight > 0:
-        own, padding = padded_category_features(vertex_features, offsets, category)
-        left_out = padding[:, None, :] if excluded is None else excluded | padding[:, None, :]
-        values = in_category_loss(
-            observed,
-            vertex,
-            own,
-            background_features,
-            kappa=kappa,
-            excluded=left_out,
-            background_weight=background_weight,
+    queries = observed.detach()
+    # exponentials are taken relative to the largest possible logit, kappa; the smallest is 2 kappa below
+    if kappa > 40 and queries.dtype == torch.float32:
+        queries, vertex_features, background_features = (
+            x.double() for x in (queries, vertex_features, background_features)
         )
-        in_category = values.masked_fill(~valid, 0.0).sum() / count
+    positive = vertex_features[offsets[category][:, None] + vertex]
+    own = (kappa * (queries * positive).sum(-1) - kappa).exp()
+    weight = valid.to(queries.dtype) / valid.sum().clamp_min(1)
+
+    def mean(total: Tensor, pull: Tensor) -> Tensor:
+        """The mean of log((own + total) / own), whose gradient follows from the sums alone."""
+        whole = own + total
+        gradient = (kappa * weight / whole)[..., None] * (pull - total[..., None] * positive)
+        value: Tensor = _WithGradient.apply(observed, ((whole / own).log() * weight).sum(), gradient)
+        return value
+
+    in_category = cross_category = observed.sum() * 0.0
+    if in_weight > 0:
+        in_category = mean(
+            *_in_category_terms(
+                queries,
+                category,
+                vertex,
+                vertex_features,
+                offsets,
+                background_features,
+                kappa,
+                excluded,
+                background_weight,
+            )
+        )
     if cross_weight > 0:
-        queries, owner = observed[valid], category[:, None].expand_as(valid)[valid]
-        positive = vertex_features[(offsets[category][:, None] + vertex)[valid]]
-        sampled_category = torch.searchsorted(offsets, sampled, right=True) - 1
-        omega = grouping_weights.clone().fill_diagonal_(0)
-        # columns that no image of this batch contrasts with are not computed at all
-        wanted = omega[category.unique()].amax(dim=0) > 0
-        sampled, sampled_category = sampled[wanted[sampled_category]], sampled_category[wanted[sampled_category]]
-        weight = log_omega(omega)[:, sampled_category][owner]
-        values = cross_category_loss(queries, positive, vertex_features[sampled], weight, kappa=kappa)
-        cross_category = values.sum() / count
+        cross_category = mean(
+            *_cross_category_terms(queries, category, valid, vertex_features, offsets, grouping_weights, sampled, kappa)
+        )
     return ContrastiveLoss(in_weight * in_category + cross_weight * cross_category, in_category, cross_category)
+
+
+class _WithGradient(torch.autograd.Function):
+    """A value whose gradient is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, observed: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.to(observed.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (outer[0] * gradient).to(outer[0].dtype), None, None
+
+
+def _in_category_terms(
+    queries: Tensor,
+    category: Tensor,
+    vertex: Tensor,
+    vertex_features: Tensor,
+    offsets: Tensor,
+    background_features: Tensor,
+    kappa: float,
+    excluded: Tensor | None,
+    background_weight: float,
+) -> tuple[Tensor, Tensor]:
+    """Eq. 2's denominator without the own vertex, [B, Q], and the same sum of features, [B, Q, D].
+
+    Both are sums over e_m = exp(kappa f . C_m - kappa), of e_m and of e_m C_m.
+    """
+    own, padding = padded_category_features(vertex_features, offsets, category)
+    terms = torch.bmm(kappa * queries, own.transpose(1, 2)).sub_(kappa).exp_()
+    terms.masked_fill_(padding[:, None] if excluded is None else excluded | padding[:, None], 0.0)
+    terms.scatter_(2, vertex[..., None], 0.0)
+    total, pull = terms.sum(-1), torch.bmm(terms, own)
+    if background_weight > 0 and len(background_features):
+        more, more_pull = _weighted_terms(queries.flatten(0, 1), background_features, kappa)
+        total += background_weight * more.view_as(total)
+        pull += background_weight * more_pull.view_as(pull)
+    return total, pull
+
+
+def _cross_category_terms(
+    queries: Tensor,
+    category: Tensor,
+    valid: Tensor,
+    vertex_features: Tensor,
+    offsets: Tensor,
+    grouping_weights: Tensor,
+    sampled: Tensor,
+    kappa: float,
+) -> tuple[Tensor, Tensor]:
+    """Eq. 4's sums over the other categories' sampled vertices (see `_in_category_terms`), weighted by omega.
+
+    Categories of weight 0 are not computed at all.
+    """
+    total, pull = queries.new_zeros(queries.shape[:-1]), torch.zeros_like(queries)
+    sampled_category = torch.searchsorted(offsets, sampled, right=True) - 1
+    for present in category.unique().tolist():
+        omega = grouping_weights[present].to(queries.dtype).clone()
+        omega[present] = 0
+        weights = omega[sampled_category]
+        wanted = weights > 0
+        if not wanted.any():
+            continue
+        chosen = (category == present)[:, None] & valid
+        total[chosen], pull[chosen] = _weighted_terms(
+            queries[chosen], vertex_features[sampled[wanted]], kappa, weights[wanted]
+        )
+    return total, pull
+
+
+def _weighted_terms(
+    queries: Tensor, features: Tensor, kappa: float, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sums over m of w_m e_m and of w_m e_m C_m, e_m = exp(kappa f . C_m - kappa): [Q] and [Q, D].
+
+    Block by block, so that the exponentials of a block stay in the processor's cache.
+    """
+    total, pull = queries.new_empty(len(queries)), torch.empty_like(queries)
+    weighted = features if weights is None else weights[:, None] * features
+    rows = max(1, BLOCK // max(1, len(features)))
+    for start in range(0, len(queries), rows):
+        block = slice(start, start + rows)
+        terms = torch.mm(kappa * queries[block], features.T).sub_(kappa).exp_()
+        total[block] = terms.sum(1) if weights is None else torch.mv(terms, weights)
+        torch.mm(terms, weighted, out=pull[block])
+    return total, pull
 
 
 def padded_category_features(vertex_features: Tensor, offsets: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ from compnet3d.data.symmetry import Symmetry, measure_mirror, save_symmetry
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import save_off
 
-VIEWS_PER_INSTANCE = 2
+VIEWS_PER_INSTANCE = 1
 CAD_PER_CATEGORY = 4
 _SPLITS = ("train", "val")
 
