@@ -48,7 +48,7 @@ class Quickstart:
     """Seed of the data, the training and the occluders."""
     categories: Annotated[int, arg(metavar="N")] = 24
     """Number of object categories to make."""
-    train: Annotated[int, arg(metavar="N")] = 180
+    train: Annotated[int, arg(metavar="N")] = 260
     """Training images per category."""
     val: Annotated[int, arg(metavar="N")] = 24
     """Test images per category, of instances that are not in the training images."""

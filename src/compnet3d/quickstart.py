@@ -20,7 +20,7 @@ def run_quickstart(
     *,
     seed: int = 0,
     categories: int = 24,
-    train_images: int = 180,
+    train_images: int = 260,
     val_images: int = 24,
     size: int = 128,
     epochs: int | None = None,

@@ -150,15 +150,15 @@ RECIPES: dict[str, Recipe] = {
             background_size=640,
             background_weight=0.01,
             momentum=0.98,
-            cross_weight=2.0,
-            grouping_accuracy=0.975,
-            epochs=24,
+            grouping_accuracy=0.96,
+            epochs=16,
             batch_size=16,
             processes=2,
             learning_rate=3e-3,
             head_learning_rate=3e-3,
             warmup_epochs=1.0,
-            held_out_epochs=20,
+            calibration_fraction=0.07,
+            held_out_epochs=14,
             augmentation=Augmentation(
                 rotation=6.0,
                 scale=(0.93, 1.07),
@@ -168,7 +168,6 @@ RECIPES: dict[str, Recipe] = {
                 contrast=0.15,
                 saturation=0.3,
                 channel_gain=0.1,
-                grey=0.1,
                 erasing=0.2,
             ),
         ),
@@ -188,14 +187,14 @@ RECIPES: dict[str, Recipe] = {
             # eight categories cost nothing to contrast, and a calibration split of one object each shows no confusion
             # long before unseen objects are safe: omega would be zero from the fourth epoch on
             dynamic_weights=False,
-            epochs=24,
+            epochs=26,
             batch_size=8,
             processes=2,
-            learning_rate=5e-5,
+            learning_rate=1e-4,
             head_learning_rate=1e-3,
             # one toy in six is worth a lot
             calibration_fraction=0.17,
-            held_out_epochs=8,
+            held_out_epochs=6,
             # six toys of a kind: their colours say little about the next one
             augmentation=replace(
                 _STRONG, brightness=0.4, contrast=0.4, saturation=0.6, channel_gain=0.25, grey=0.25, erasing=0.5
