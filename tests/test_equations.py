@@ -210,6 +210,23 @@ def test_eq5_is_the_mean_of_eq2_and_eq4_block_by_block(
     torch.testing.assert_close(gradient.double(), 2 * expected_gradient, rtol=tolerance, atol=tolerance * kappa)
 
 
+def test_a_kappa_beyond_the_range_of_numbers_is_refused() -> None:
+    p = _problem()
+    with pytest.raises(ValueError, match="kappa must be at most 300, not 400"):
+        grouped_contrastive_loss(
+            unit(3, 3, 5),
+            p["category"],
+            p["vertex"],
+            p["valid"],
+            vertex_features=p["vertex_features"],
+            offsets=p["offsets"],
+            background_features=p["background_features"],
+            grouping_weights=p["grouping_weights"],
+            sampled=sample_vertices(p["offsets"], None),
+            kappa=400,
+        )
+
+
 def test_eq5_with_nothing_visible_is_zero_with_zero_gradient() -> None:
     p = _problem()
     observed = unit(3, 3, 5, seed=7).requires_grad_(True)

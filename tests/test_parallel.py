@@ -55,7 +55,7 @@ def wait_for_ever(team: Team) -> None:
 
 @pytest.fixture
 def visible_to_followers(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.syspath_prepend(str(HERE))
     return "test_parallel"
 
 

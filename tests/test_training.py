@@ -201,7 +201,7 @@ def train_and_tell(team: Team, tell: str, **arguments: Any) -> None:
 
 
 def test_all_processes_learn_the_same(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     arguments: dict[str, Any] = {
         "recipe": PAIR.to_dict(),
         "data": str(tiny_data),

@@ -101,7 +101,7 @@ def _old_name(folder: Path) -> Path:
 
 
 def _flush(path: Path) -> None:
-    with open(path, "rb") as file:
+    with open(path, "r+b") as file:  # Windows flushes only what may be written
         os.fsync(file.fileno())
 
 

@@ -154,7 +154,8 @@ def grouped_contrastive_loss(
     """Eq. 5 over a batch of images: the mean over all visible vertices of Eq. 2 plus Eq. 4.
 
     The same values as `in_category_loss` and `cross_category_loss`, at little more than the cost of the matrix
-    products: the gradient is computed along with the value, and no matrix of similarities outlives its block.
+    products: the gradient is computed along with the value, and similarities with the background and with other
+    categories are computed block by block.
 
     Args:
         observed: f_k of each image's visible vertices, unit vectors, padded, [B, Q, D]. The gradient is with respect
@@ -175,6 +176,8 @@ def grouped_contrastive_loss(
     Returns:
         The loss and its parts, scalars.
     """
+    if kappa > 300:
+        raise ValueError(f"kappa must be at most 300, not {kappa}: its exponentials leave the range of float64")
     queries = observed.detach()
     # exponentials are taken relative to the largest possible logit, kappa; the smallest is 2 kappa below
     if kappa > 40 and queries.dtype == torch.float32:
@@ -182,14 +185,15 @@ def grouped_contrastive_loss(
             x.double() for x in (queries, vertex_features, background_features)
         )
     positive = vertex_features[offsets[category][:, None] + vertex]
-    own = (kappa * (queries * positive).sum(-1) - kappa).exp()
+    log_own = kappa * (queries * positive).sum(-1) - kappa
+    own = log_own.exp()
     weight = valid.to(queries.dtype) / valid.sum().clamp_min(1)
 
     def mean(total: Tensor, pull: Tensor) -> Tensor:
-        """The mean of log((own + total) / own), whose gradient follows from the sums alone."""
+        """The mean of log (own + total) - log own, whose gradient follows from the sums alone."""
         whole = own + total
         gradient = (kappa * weight / whole)[..., None] * (pull - total[..., None] * positive)
-        value: Tensor = _WithGradient.apply(observed, ((whole / own).log() * weight).sum(), gradient)
+        value: Tensor = _WithGradient.apply(observed, ((whole.log() - log_own) * weight).sum(), gradient)
         return value
 
     in_category = cross_category = observed.sum() * 0.0

@@ -4,7 +4,7 @@ On a CPU the small kernels of a small network gain little from more threads: eac
 the next may start. Whole processes wait for each other only a few times a step.
 
 Tensors are exchanged through a file mapped into the memory of all members, and who has written and read what is agreed
-on through the followers' standard input and output: a member that has died is noticed at once as a closed pipe.
+on through the followers' standard input and output: a member that has died is noticed as a closed pipe.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,6 +123,10 @@ class Team:
         self._meet()
         mapped = torch.from_file(str(path), shared=True, size=self.size * width, dtype=torch.uint8)
         self._slots = mapped.view(self.size, width)
+        self._meet()
+        if self.leads:
+            with suppress(OSError):  # the memory outlives the name, where the system allows it
+                path.unlink()
 
 
 class FlatGradients:
@@ -183,16 +187,23 @@ def gather_team(size: int, follower: str, arguments: dict[str, Any]) -> Iterator
             _raise_from(folder, others)
         except LostMemberError:
             _raise_from(folder, others, patience=10.0)  # a pipe is closed a moment before its process has ended
-            raise
+            raise CompNetError("a training process has stopped answering; run again with --resume") from None
         finally:
             torch.set_num_threads(threads)
             for process in others:
                 process.kill()
-                process.communicate()
+                for pipe in (process.stdin, process.stdout):
+                    with suppress(OSError):
+                        pipe.close()  # type: ignore[union-attr]
+                process.wait()
 
 
 def _start_follower(folder: Path, rank: int, task: dict[str, Any]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "compnet3d.parallel", str(folder), str(rank)]
+    # the leader's own search path: the current folder may hold modules of the same names
+    task = {**task, "path": sys.path}
+    code = "import json, sys; task = json.loads(sys.stdin.buffer.raw.readline()); sys.path[:] = task['path']; "
+    code += "from compnet3d.parallel import follow; follow(task, sys.argv[1], int(sys.argv[2]))"
+    command = [sys.executable, "-c", code, str(folder), str(rank)]
     with (folder / f"said-{rank}.txt").open("wb") as said:
         process = subprocess.Popen(
             command,
@@ -228,7 +239,7 @@ def _raise_from(folder: Path, others: Sequence[subprocess.Popen[bytes]], patienc
             if process.poll():  # ended, and not with 0
                 refusal = folder / f"refusal-{rank}.txt"
                 if refusal.exists():
-                    raise CompNetError(refusal.read_text())
+                    raise CompNetError(refusal.read_text(encoding="utf-8", errors="surrogateescape"))
                 said = (folder / f"said-{rank}.txt").read_text(errors="replace").strip()
                 raise CompNetError(
                     f"process {rank} of the training ended with status {process.returncode}; it said:\n"
@@ -239,11 +250,10 @@ def _raise_from(folder: Path, others: Sequence[subprocess.Popen[bytes]], patienc
         time.sleep(0.02)
 
 
-def _follow(folder: Path, rank: int) -> None:
-    """What a follower's process does."""
+def follow(task: dict[str, Any], folder: str, rank: int) -> None:
+    """What a follower's process does; `gather_team` starts it."""
     orders, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what is printed must not be taken for an answer
-    task = json.loads(orders.readline())
     torch.set_num_threads(task["threads"])
 
     def meet() -> None:
@@ -254,16 +264,12 @@ def _follow(folder: Path, rank: int) -> None:
     try:
         module, function = task["follower"].split(":")
         work = getattr(importlib.import_module(module), function)
-        work(Team(rank, task["size"], folder, meet), **task["arguments"])
+        work(Team(rank, task["size"], Path(folder), meet), **task["arguments"])
     except CompNetError as error:
-        (folder / f"refusal-{rank}.txt").write_text(str(error))
+        Path(folder, f"refusal-{rank}.txt").write_text(str(error), encoding="utf-8", errors="surrogateescape")
         sys.exit(1)
     except (LostMemberError, BrokenPipeError):
         sys.exit(1)  # the leader has ended, and with it the work
     except Exception:
         traceback.print_exc()
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    _follow(Path(sys.argv[1]), int(sys.argv[2]))

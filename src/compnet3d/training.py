@@ -89,7 +89,7 @@ def train(
         "stop_after": stop_after,
     }
     # more processes on one accelerator would only stand in line
-    size = min(recipe.processes, recipe.batch_size) if torch.device(device).type == "cpu" else 1
+    size = max(1, min(recipe.processes, recipe.batch_size)) if torch.device(device).type == "cpu" else 1
     size = min(size, len(split_calibration(samples, recipe.calibration_fraction, seed)[0]))
     if workers is None:
         workers = 0 if size > 1 and size >= (os.cpu_count() or 1) else 1
@@ -320,8 +320,9 @@ def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, A
         advance(run.epoch, number + 1, steps, float(totals[0]) / (number + 1))
         before = time.perf_counter()
     # each process has seen its own share, in the features' statistics too
-    statistics = (buffer for buffer in run.model.feature_extractor.buffers() if buffer.is_floating_point())
-    run.team.average([totals, *statistics])
+    layers = (layer for layer in run.model.feature_extractor.modules() if isinstance(layer, torch.nn.BatchNorm2d))
+    statistics = [(layer.running_mean, layer.running_var) for layer in layers if layer.training]
+    run.team.average([totals, *(tensor for pair in statistics for tensor in pair if tensor is not None)])
     mean = (totals / steps).tolist()
     return {
         "loss": mean[0],
@@ -370,8 +371,11 @@ def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
         in_weight=recipe.in_weight,
         cross_weight=recipe.cross_weight,
     )
+    # Eq. 5 is the mean over the visible vertices of all shares, and shares show more or fewer of them
+    (visible,) = run.team.gather(seen.valid.sum().reshape(1).cpu())
+    share = float(visible[run.team.rank]) * run.team.size / max(1.0, float(visible.sum()))
     run.gradients.clear()
-    loss.total.backward()
+    (share * loss.total).backward()
     run.team.average([run.gradients.vector])
     run.gradients.clip(5.0)
     run.optimizer.step()

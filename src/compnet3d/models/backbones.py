@@ -223,7 +223,10 @@ def load_extractor(
     if layers is not None:
         there = architecture.get("num_hidden_layers", 0)
         if not 1 <= layers <= there:
-            raise CompNetError(f"{source}: has {there} transformer layers, of which {layers} cannot be kept")
+            raise CompNetError(
+                f"{source}: has {there} transformer layers, of which {layers} cannot be kept; set pretrained_layers to "
+                "a smaller number, or to null to keep everything"
+            )
         architecture["num_hidden_layers"] = layers
     config = BackboneConfig(
         family=family,
