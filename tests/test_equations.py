@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from compnet3d.grouping import grouping_weights
 from compnet3d.inference.classify import category_scores
 from compnet3d.inference.pose import reconstruction_loss
 from compnet3d.losses import (
+    ContrastiveLoss,
     cross_category_loss,
     draw_queries,
     grouped_contrastive_loss,
@@ -119,24 +121,20 @@ def _problem() -> dict[str, Tensor]:
     }
 
 
+def eq5(p: dict[str, Tensor], observed: Tensor, sampled: Tensor, **options: Any) -> ContrastiveLoss:
+    names = ("vertex_features", "offsets", "background_features", "grouping_weights")
+    tensors = {name: p[name] for name in names}
+    return grouped_contrastive_loss(
+        observed, p["category"], p["vertex"], p["valid"], sampled=sampled, **tensors, **options
+    )
+
+
 def test_eq5_against_loops() -> None:
     p = _problem()
     observed = unit(3, 3, 5, seed=7).requires_grad_(True)
     sampled = sample_vertices(p["offsets"], 2, torch.Generator().manual_seed(5))
     excluded = torch.rand(3, 3, 6, generator=torch.Generator().manual_seed(6)) < 0.3
-    ours = grouped_contrastive_loss(
-        observed,
-        p["category"],
-        p["vertex"],
-        p["valid"],
-        vertex_features=p["vertex_features"],
-        offsets=p["offsets"],
-        background_features=p["background_features"],
-        grouping_weights=p["grouping_weights"],
-        sampled=sampled,
-        kappa=KAPPA,
-        excluded=excluded,
-    )
+    ours = eq5(p, observed, sampled, kappa=KAPPA, excluded=excluded)
     (gradient,) = torch.autograd.grad(ours.total, observed)
     terms_in, terms_cross = [], []
     for b in range(3):
@@ -188,21 +186,17 @@ def test_eq5_is_the_mean_of_eq2_and_eq4_block_by_block(
         expected = expected + (in_weight * eq2s + cross_weight * eq4s).sum() / valid.sum()
     (expected_gradient,) = torch.autograd.grad(expected, observed)
     given = observed.detach().to(dtype).requires_grad_(True)
-    ours = grouped_contrastive_loss(
-        given,
-        category,
-        vertex,
-        valid,
-        vertex_features=features.to(dtype),
-        offsets=offsets,
-        background_features=background.to(dtype),
-        grouping_weights=omega.to(dtype),
-        sampled=sampled,
-        kappa=kappa,
-        background_weight=0.3,
-        in_weight=in_weight,
-        cross_weight=cross_weight,
-    )
+    p = {
+        "category": category,
+        "vertex": vertex,
+        "valid": valid,
+        "vertex_features": features.to(dtype),
+        "offsets": offsets,
+        "background_features": background.to(dtype),
+        "grouping_weights": omega.to(dtype),
+    }
+    weights_of_parts = {"in_weight": in_weight, "cross_weight": cross_weight}
+    ours = eq5(p, given, sampled, kappa=kappa, background_weight=0.3, **weights_of_parts)
     (gradient,) = torch.autograd.grad(2 * ours.total, given)
     tolerance = 1e-10 if dtype == torch.float64 else 2e-5
     assert ours.total.dtype == gradient.dtype == dtype
@@ -213,35 +207,18 @@ def test_eq5_is_the_mean_of_eq2_and_eq4_block_by_block(
 def test_a_kappa_beyond_the_range_of_numbers_is_refused() -> None:
     p = _problem()
     with pytest.raises(ValueError, match="kappa must be at most 300, not 400"):
-        grouped_contrastive_loss(
-            unit(3, 3, 5),
-            p["category"],
-            p["vertex"],
-            p["valid"],
-            vertex_features=p["vertex_features"],
-            offsets=p["offsets"],
-            background_features=p["background_features"],
-            grouping_weights=p["grouping_weights"],
-            sampled=sample_vertices(p["offsets"], None),
-            kappa=400,
-        )
+        eq5(p, unit(3, 3, 5), sample_vertices(p["offsets"], None), kappa=400)
 
 
 def test_eq5_with_nothing_visible_is_zero_with_zero_gradient() -> None:
     p = _problem()
     observed = unit(3, 3, 5, seed=7).requires_grad_(True)
-    loss = grouped_contrastive_loss(
-        observed,
-        p["category"],
-        p["vertex"],
-        torch.zeros_like(p["valid"]),
-        vertex_features=p["vertex_features"],
-        offsets=p["offsets"],
-        background_features=p["background_features"],
-        grouping_weights=torch.zeros(3, 3, dtype=torch.float64),
-        sampled=sample_vertices(p["offsets"], None),
-        kappa=KAPPA,
-    )
+    nothing = {
+        **p,
+        "valid": torch.zeros_like(p["valid"]),
+        "grouping_weights": torch.zeros(3, 3, dtype=torch.float64),
+    }
+    loss = eq5(nothing, observed, sample_vertices(p["offsets"], None), kappa=KAPPA)
     (gradient,) = torch.autograd.grad(loss.total, observed)
     assert loss.total == 0 and (gradient == 0).all()
 

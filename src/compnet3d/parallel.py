@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -270,6 +269,3 @@ def follow(task: dict[str, Any], folder: str, rank: int) -> None:
         sys.exit(1)
     except (LostMemberError, BrokenPipeError):
         sys.exit(1)  # the leader has ended, and with it the work
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)

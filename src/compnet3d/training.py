@@ -95,7 +95,7 @@ def train(
         workers = 0 if size > 1 and size >= (os.cpu_count() or 1) else 1
     arguments["workers"] = workers
     with gather_team(size, "compnet3d.training:train_in_team", arguments) as team:
-        return train_in_team(team, **arguments, progress=progress)
+        return train_in_team(team, **arguments, samples=samples, progress=progress)
 
 
 def train_in_team(
@@ -111,12 +111,14 @@ def train_in_team(
     device: str,
     workers: int,
     stop_after: int | None,
+    samples: Sequence[Sample] | None = None,
     progress: bool = False,
 ) -> CompNet:
-    """What each process of `train` does; see there."""
+    """What each process of `train` does; see there. `samples` is the train list, where it has been read already."""
     settings = Recipe.from_dict(recipe)
     dataset = ImageNet3D(data)
-    training, calibration = split_calibration(dataset.samples("train"), settings.calibration_fraction, seed)
+    samples = dataset.samples("train") if samples is None else samples
+    training, calibration = split_calibration(samples, settings.calibration_fraction, seed)
     torch.manual_seed(seed)
     extractor = None if resume else _make_extractor(settings, data, backbone_weights, from_scratch)
     model = _make_model(settings, dataset, training, extractor, Path(out) if resume else None)
@@ -133,7 +135,7 @@ def train_in_team(
     if resume:
         load_checkpoint(run)
     elif team.leads:
-        write_config(run, data, samples=len(training) + len(calibration), calibration=len(calibration))
+        write_config(run, data, samples=len(samples), calibration=len(calibration))
     views = ViewDataset(
         training,
         dataset.categories,
@@ -320,9 +322,10 @@ def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, A
         advance(run.epoch, number + 1, steps, float(totals[0]) / (number + 1))
         before = time.perf_counter()
     # each process has seen its own share, in the features' statistics too
-    layers = (layer for layer in run.model.feature_extractor.modules() if isinstance(layer, torch.nn.BatchNorm2d))
-    statistics = [(layer.running_mean, layer.running_var) for layer in layers if layer.training]
-    run.team.average([totals, *(tensor for pair in statistics for tensor in pair if tensor is not None)])
+    for layer in run.model.feature_extractor.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d) and layer.training:
+            run.team.average([layer.running_mean, layer.running_var])  # type: ignore[list-item]
+    run.team.average([totals])
     mean = (totals / steps).tolist()
     return {
         "loss": mean[0],
@@ -354,12 +357,12 @@ def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
     seen = model.observe(feature_map, category, pose, principal, occluded)
     sampled = sample_vertices(bank.offsets, recipe.samples_per_category, generator)
     drawn = draw_queries(seen.valid, recipe.queries_per_image, generator)
-    vertex = seen.vertex.gather(1, drawn)
+    vertex, queried = seen.vertex.gather(1, drawn), seen.valid.gather(1, drawn)
     loss = grouped_contrastive_loss(
         seen.features.gather(1, drawn[..., None].expand(-1, -1, seen.features.shape[2])),
         category,
         vertex,
-        seen.valid.gather(1, drawn),
+        queried,
         vertex_features=bank.vertex_features,
         offsets=bank.offsets,
         background_features=bank.background,
@@ -371,9 +374,9 @@ def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
         in_weight=recipe.in_weight,
         cross_weight=recipe.cross_weight,
     )
-    # Eq. 5 is the mean over the visible vertices of all shares, and shares show more or fewer of them
-    (visible,) = run.team.gather(seen.valid.sum().reshape(1).cpu())
-    share = float(visible[run.team.rank]) * run.team.size / max(1.0, float(visible.sum()))
+    # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them
+    (counts,) = run.team.gather(queried.sum().reshape(1).cpu())
+    share = float(counts[run.team.rank]) * run.team.size / max(1.0, float(counts.sum()))
     run.gradients.clear()
     (share * loss.total).backward()
     run.team.average([run.gradients.vector])
