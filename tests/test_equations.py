@@ -167,6 +167,7 @@ def test_eq5_is_the_mean_of_eq2_and_eq4_block_by_block(
 ) -> None:
     """Against the readable functions and autograd in float64; also a kappa whose exponentials leave float32's range."""
     monkeypatch.setattr("compnet3d.losses.BLOCK", 40)
+    monkeypatch.setattr("compnet3d.losses.COLUMNS", 5)
     offsets = torch.tensor([0, 7, 19, 28])
     features, background = unit(28, 8, seed=1), unit(13, 8, seed=2)
     category, valid = torch.tensor([1, 2, 1]), torch.rand(3, 9, generator=torch.Generator().manual_seed(3)) < 0.7
@@ -237,6 +238,29 @@ def test_sampled_vertices_are_uniform_without_replacement() -> None:
     assert sample_vertices(offsets, None).tolist() == list(range(11))
 
 
+def test_sampled_vertices_come_from_the_named_categories_alone() -> None:
+    offsets, generator = torch.tensor([0, 4, 10, 11]), torch.Generator().manual_seed(0)
+    picks = sample_vertices(offsets, 2, generator, torch.tensor([0, 2]))
+    assert len(picks) == 3 and (picks[:2] < 4).all() and picks[2] == 10
+    assert sample_vertices(offsets, None, categories=torch.tensor([1])).tolist() == list(range(4, 10))
+    assert sample_vertices(offsets, 2, categories=torch.tensor([], dtype=torch.int64)).tolist() == []
+
+
+def test_drawing_from_the_contrasted_categories_alone_leaves_nothing_out() -> None:
+    """Categories of weight 0 add nothing: with all vertices drawn the loss and its gradient are the same."""
+    p = _problem()
+    bank = VertexFeatureBank(list(p["vertex_features"].split([4, 6, 5])), 3).double()
+    bank.set_grouping_weights(p["grouping_weights"])
+    assert bank.contrasted(p["category"]).tolist() == [1]
+    assert bank.contrasted(torch.tensor([1])).tolist() == [0, 2]
+    observed = unit(3, 3, 5, seed=7).requires_grad_(True)
+    some = sample_vertices(p["offsets"], None, categories=bank.contrasted(p["category"]))
+    losses = [eq5(p, observed, sampled, kappa=KAPPA).total for sampled in (some, sample_vertices(p["offsets"], None))]
+    assert len(some) == 6 and losses[0] > 0
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, observed)[0] for loss in losses))
+
+
 def test_drawn_queries_are_valid_distinct_and_uniform() -> None:
     valid = torch.tensor([[True] * 6 + [False] * 2, [True] * 2 + [False] * 6])
     generator = torch.Generator().manual_seed(0)
@@ -291,10 +315,11 @@ def test_background_ring_drops_the_oldest() -> None:
     assert {tuple(r.tolist()) for r in bank.background} == {tuple(r.tolist()) for r in features[-4:]}
 
 
-def test_eq7_against_loops() -> None:
+def test_eq7_against_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compnet3d.inference.classify.BLOCK", 35)
     features, bank, background = unit(2, 3, 4, 5, seed=1), unit(9, 5, seed=2), unit(3, 5, seed=3)
     offsets = torch.tensor([0, 4, 9])
-    ours = category_scores(features.permute(0, 3, 1, 2), bank, offsets, background, chunk=1)
+    ours = category_scores(features.permute(0, 3, 1, 2), bank, offsets, background)
     for b in range(2):
         for y in range(2):
             total = 0.0

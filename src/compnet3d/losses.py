@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 2**18  # similarities computed at a time: 1 MB in float32
+COLUMNS = 2048  # and with so many features at most
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,10 @@ def log_omega(omega: Tensor) -> Tensor:
 
 
 def sample_vertices(
-    offsets: Tensor, samples_per_category: int | None, generator: torch.Generator | None = None
+    offsets: Tensor,
+    samples_per_category: int | None,
+    generator: torch.Generator | None = None,
+    categories: Tensor | None = None,
 ) -> Tensor:
     """S(C_y) of Eq. 3: draw vertices uniformly and without replacement from every category.
 
@@ -120,18 +124,23 @@ def sample_vertices(
         offsets: where each category's vertices start in the flat bank, int64 [Y + 1].
         samples_per_category: N; None or a number of at least K takes all vertices of a category.
         generator: source of randomness, on the CPU.
+        categories: draw from these alone, int64 [C] in rising order; from all by default.
 
     Returns:
         Flat vertex numbers, int64 [M], ordered by category.
     """
-    counts = offsets.diff().tolist()
-    picks = []
-    for start, count in zip(offsets[:-1].tolist(), counts, strict=True):
-        if samples_per_category is None or samples_per_category >= count:
-            picks.append(torch.arange(count) + start)
-        else:
-            picks.append(torch.randperm(count, generator=generator)[:samples_per_category] + start)
-    return torch.cat(picks).to(offsets.device)
+    starts, counts = offsets[:-1].cpu(), offsets.diff().cpu()
+    if categories is not None:
+        starts, counts = starts[categories.cpu()], counts[categories.cpu()]
+    if not len(counts):
+        return offsets.new_zeros(0)
+    widest = int(counts.max())
+    within = torch.arange(widest).expand(len(counts), -1)
+    if samples_per_category is not None and samples_per_category < widest:
+        # the N largest of random numbers are N random vertices; those past the end of a category come last
+        draw = torch.rand(len(counts), widest, generator=generator).masked_fill_(within >= counts[:, None], -1.0)
+        within = draw.topk(samples_per_category, dim=1).indices
+    return (starts[:, None] + within)[within < counts[:, None]].to(offsets.device)
 
 
 def grouped_contrastive_loss(
@@ -284,26 +293,38 @@ def _cross_category_terms(
             continue
         chosen = (category == present)[:, None] & valid
         total[chosen], pull[chosen] = _weighted_terms(
-            queries[chosen], vertex_features[sampled[wanted]], kappa, weights[wanted]
+            queries[chosen], vertex_features, kappa, sampled[wanted], weights[wanted]
         )
     return total, pull
 
 
 def _weighted_terms(
-    queries: Tensor, features: Tensor, kappa: float, weights: Tensor | None = None
+    queries: Tensor, features: Tensor, kappa: float, chosen: Tensor | None = None, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Sums over m of w_m e_m and of w_m e_m C_m, e_m = exp(kappa f . C_m - kappa): [Q] and [Q, D].
 
-    Block by block, so that the exponentials of a block stay in the processor's cache.
+    Block by block, so that the exponentials of a block stay in the processor's cache, and nothing as large as all
+    similarities, or as the bank, is ever stored.
+
+    Args:
+        queries: [Q, D]; features: [M, D]; chosen: rows of them to take, int64, all by default; weights: of the rows
+            taken, 1 by default.
     """
-    total, pull = queries.new_empty(len(queries)), torch.empty_like(queries)
-    weighted = features if weights is None else weights[:, None] * features
-    rows = max(1, BLOCK // max(1, len(features)))
-    for start in range(0, len(queries), rows):
-        block = slice(start, start + rows)
-        terms = torch.mm(kappa * queries[block], features.T).sub_(kappa).exp_()
-        total[block] = terms.sum(1) if weights is None else torch.mv(terms, weights)
-        torch.mm(terms, weighted, out=pull[block])
+    queries = kappa * queries
+    total, pull = queries.new_zeros(len(queries)), torch.zeros_like(queries)
+    count = len(features) if chosen is None else len(chosen)
+    rows = max(1, BLOCK // max(1, min(count, COLUMNS)))
+    for first in range(0, count, COLUMNS):
+        columns = slice(first, first + COLUMNS)
+        some = features[columns] if chosen is None else features[chosen[columns]]
+        weight = None if weights is None else weights[columns]
+        for start in range(0, len(queries), rows):
+            block = slice(start, start + rows)
+            terms = torch.mm(queries[block], some.T).sub_(kappa).exp_()
+            if weight is not None:
+                terms.mul_(weight)
+            total[block] += terms.sum(1)
+            pull[block].addmm_(terms, some)
     return total, pull
 
 

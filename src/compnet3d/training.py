@@ -128,7 +128,7 @@ def train_in_team(
         seed,
         Path(out),
         model,
-        _make_optimizer(model, settings),
+        make_optimizer(model, settings),
         FlatGradients(model.parameters()),
         team,
     )
@@ -240,7 +240,8 @@ def _make_model(
     return model
 
 
-def _make_optimizer(model: CompNet, recipe: Recipe) -> torch.optim.AdamW:
+def make_optimizer(model: CompNet, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW with the recipe's rates, and weight decay for matrices alone."""
     head = {id(p) for p in model.feature_extractor.head_parameters()}
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for parameter in model.parameters():
@@ -355,7 +356,7 @@ def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
     occluded = batch.get("occluded")
     feature_map = model(batch["image"])
     seen = model.observe(feature_map, category, pose, principal, occluded)
-    sampled = sample_vertices(bank.offsets, recipe.samples_per_category, generator)
+    sampled = sample_vertices(bank.offsets, recipe.samples_per_category, generator, bank.contrasted(category))
     drawn = draw_queries(seen.valid, recipe.queries_per_image, generator)
     vertex, queried = seen.vertex.gather(1, drawn), seen.valid.gather(1, drawn)
     loss = grouped_contrastive_loss(

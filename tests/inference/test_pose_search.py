@@ -118,10 +118,28 @@ def test_boxes_are_filled_by_the_projected_mesh() -> None:
 
 
 @pytest.mark.parametrize("cost", [None, 0.3])
+def test_padding_of_smaller_categories_is_never_looked_up(cost: float | None) -> None:
+    model = make_model()
+    smaller = min((0, 1), key=lambda number: len(model.cuboids[number].vertices))
+    count = len(model.cuboids[smaller].vertices)
+    assert count < len(model.cuboids[1 - smaller].vertices)
+    table = model.start_table(smaller)
+    generator = torch.Generator().manual_seed(1)
+    similarity, background = torch.rand(2, 320, count, generator=generator), torch.rand(2, 320, generator=generator)
+    padded = torch.nn.functional.pad(similarity, (0, 9), value=-1.0)
+    losses = [search_starts(x, background, table, outlier_cost=cost) for x in (similarity, padded)]
+    assert torch.equal(*losses)
+    some = torch.tensor([3, 77, 319])
+    expected = search_starts(similarity[:, some], background[:, some], table.at(some), outlier_cost=cost)
+    everything = search_starts(similarity, background, table, outlier_cost=cost)
+    assert expected.shape == everything.shape and not torch.allclose(expected, everything)
+
+
+@pytest.mark.parametrize("cost", [None, 0.3])
 def test_search_equals_loops(cost: float | None) -> None:
     model = make_model()
     table = model.start_table(0)
-    assert table.nearest_vertex.shape == (144, 16 * 20) and table.nearest_vertex.dtype == torch.int16
+    assert table.nearest_vertex.shape == (16 * 20, 144) and table.nearest_vertex.dtype == torch.int16
     generator = torch.Generator().manual_seed(1)
     vertices = len(model.cuboids[0].vertices)
     similarity = torch.rand(2, 320, vertices, generator=generator)
@@ -159,4 +177,4 @@ def test_the_category_that_reconstructs_best() -> None:
 def test_other_grids() -> None:
     model = make_model()
     model.config = replace(model.config, grid=PoseGrid(azimuths=4, elevations=1, thetas=1))
-    assert model.start_table(1).nearest_vertex.shape[0] == 4
+    assert model.start_table(1).nearest_vertex.shape[1] == 4

@@ -52,13 +52,19 @@ class StartTable:
 
     Attributes:
         pose: [P]; principal: [P, 2].
-        nearest_vertex: int16 [P, H W]: the vertex that weighs most in each cell, K (one past the last) where
-            the cell is background.
+        nearest_vertex: int16 [H W, P]: the vertex that weighs most in each cell, K where the cell is background. The
+            cell comes first, so that looking up all poses of a cell stays within its K similarities.
+        vertex_count: K of the category.
     """
 
     pose: Pose
     principal: Tensor
     nearest_vertex: Tensor
+    vertex_count: int
+
+    def at(self, cells: Tensor) -> StartTable:
+        """The same starts seen in some of the cells, int64 [N]."""
+        return replace(self, nearest_vertex=self.nearest_vertex[cells])
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def build_start_table(render: Renderer, category: int, vertex_count: int, pose: 
     vertex = torch.where(fragments.foreground > 0.5, vertex, vertex_count)
     # int16 keeps a table of 144 poses x 8000 cells at 2.3 MB
     dtype = torch.int16 if vertex_count < torch.iinfo(torch.int16).max else torch.int32
-    return StartTable(pose, principal, vertex.flatten(1).to(dtype))
+    return StartTable(pose, principal, vertex.flatten(1).T.to(dtype).contiguous(), vertex_count)
 
 
 def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple[Pose, Tensor]:
@@ -119,7 +125,7 @@ def search_starts(
     """Eq. 8 for every starting pose of the table, with each cell's nearest vertex standing for the weighted four.
 
     Args:
-        similarity: f_i . C_k of the category, [B, H W, K].
+        similarity: f_i . C_k of the category, [B, H W, K], or wider where padded.
         background: max_n f_i . beta_n, [B, H W].
         table: the category's starts, P of them.
         outlier_cost: see `PoseSettings`.
@@ -127,13 +133,18 @@ def search_starts(
     Returns:
         L(alpha) averaged over the cells, [B, P].
     """
-    if outlier_cost is not None:
-        similarity = torch.maximum(similarity, background[..., None] - outlier_cost)
+    count, index = table.vertex_count, table.nearest_vertex.long()
     # one more column holds the background, so that a gather serves covered and uncovered cells alike
-    options = torch.cat([similarity, background[..., None]], dim=-1)
-    cells = torch.arange(options.shape[1], device=options.device) * options.shape[2]
-    flat = table.nearest_vertex.long() + cells
-    return torch.stack([-image.take(flat).mean(dim=-1) for image in options])
+    options = similarity.new_empty(similarity.shape[1], count + 1)
+    losses = []
+    for image, limit in zip(similarity[..., :count], background[..., None], strict=True):
+        if outlier_cost is None:
+            options[:, :count] = image
+        else:
+            torch.maximum(image, limit - outlier_cost, out=options[:, :count])
+        options[:, count:] = limit
+        losses.append(-options.gather(1, index).mean(dim=0))
+    return torch.stack(losses)
 
 
 def reconstruction_loss(

@@ -83,6 +83,13 @@ class VertexFeatureBank(nn.Module):
         """C_y, [K, D]."""
         return self.vertex_features[int(self.offsets[category]) : int(self.offsets[category + 1])]
 
+    def contrasted(self, category: Tensor) -> Tensor:
+        """Categories that images of `category` [B] are contrasted with: omega > 0 for any of them; int64, rising."""
+        present = category.unique()
+        wanted = self.grouping_weights[present] > 0
+        wanted[torch.arange(len(present), device=wanted.device), present] = False
+        return wanted.any(dim=0).nonzero()[:, 0]
+
     @torch.no_grad()
     def update_vertices(self, vertex: Tensor, observed: Tensor, momentum: float) -> None:
         """Eq. 6: C_k <- normalise(momentum C_k + (1 - momentum) mean of this batch's features of vertex k).
