@@ -7,9 +7,9 @@ command line; below it stand the command, the machine and the date:
         eth80=runs/eth80/val.json "eth80:turned by up to 25 degrees=runs/eth80/rotated.json" \
         ablation=runs/ablation/ablation.json speed=runs/eth80/val.json
 
-Slots `ablation` and `speed` have tables of their own; all others show an evaluation. Several files may go to one slot,
-one row each. A file of `compnet3d quickstart` gives two rows, clean and occluded. Slots that are not named stay as they
-are.
+Slots `ablation`, `speed` and `bench-...` have tables of their own; all others show an evaluation. Several files may go
+to one slot, one row (for `bench-...` one column) each. A file of `compnet3d quickstart` gives two rows, clean and
+occluded. Slots that are not named stay as they are.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 
 from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, write_text
+from compnet3d.speed.tables import rows as bench_rows
 from compnet3d.tables import degrees, percent
 
 SLOT = re.compile(r"(<!-- result:(?P<name>[\w-]+) -->\n).*?(<!-- /result -->)", re.DOTALL)
@@ -71,7 +72,7 @@ def read_source(text: str, *, machine: str = "", date: str = "") -> Source:
     slot, _, label = place.partition(":")
     figures = read_json(name)
     if not isinstance(figures, dict) or "settings" not in figures:
-        raise CompNetError(f"{name}: is not a file of evaluate, quickstart or ablation (it has no settings)")
+        raise CompNetError(f"{name}: is not a file of evaluate, quickstart, ablation or bench (it has no settings)")
     settings = figures["settings"]
     machine = settings.get("machine") or machine
     if not machine:
@@ -113,6 +114,10 @@ def slot_text(name: str, sources: Sequence[Source], *, short: bool = False) -> s
     """The table of one slot, and below it how it was made."""
     if name == "ablation":
         columns, rows = ablation_rows(sources)
+    elif name.startswith("bench-"):
+        columns = ["", *(source.label or "measured" for source in sources)]
+        found = [bench_rows(source.figures["settings"]["bench"], source.figures) for source in sources]
+        rows = [[what, *(dict(table).get(what, "-") for table in found)] for what, _ in found[0]]
     else:
         pairs = [(label, figures) for source in sources for label, figures in evaluations(source)]
         table = speed_cells if name == "speed" else short_cells if short else full_cells

@@ -59,7 +59,7 @@ COMMANDS = [(page_id(page), arguments) for page in PAGES for arguments in comman
 @pytest.mark.parametrize(("page", "arguments"), COMMANDS, ids=[f"{p}: {' '.join(a)}" for p, a in COMMANDS])
 def test_commands_parse(page, arguments, capsys):
     named = [word for word in arguments if not word.startswith("-")]
-    known = {"quickstart", "train", "evaluate", "predict", "ablation", "data"}
+    known = {"quickstart", "train", "evaluate", "predict", "ablation", "data", "bench"}
     if len(arguments) == len(named) <= 2 and named[0] in known - {"quickstart"}:
         arguments = [*arguments, "--help"]  # the command is only mentioned
     if "--help" in arguments:
@@ -72,7 +72,7 @@ def test_commands_parse(page, arguments, capsys):
 
 def test_there_are_commands():
     assert len(COMMANDS) > 15
-    assert {arguments[0] for _, arguments in COMMANDS} >= {"train", "evaluate", "predict", "ablation", "data"}
+    assert {arguments[0] for _, arguments in COMMANDS} >= {"train", "evaluate", "predict", "ablation", "data", "bench"}
 
 
 def test_recipes_in_commands_exist():
@@ -311,7 +311,27 @@ def test_every_slot_is_closed_and_known():
         text = page.read_text(encoding="utf-8")
         names += [match["name"] for match in FILLER.SLOT.finditer(text)]
         assert text.count("<!-- result:") == text.count("<!-- /result -->") == len(RESULT.findall(text))
-    assert sorted(names) == ["ablation", "eth80", "eth80", "quickstart", "quickstart", "speed"]
+    bench = [f"bench-{kind}" for kind in ("classify", "loss", "pose", "scale", "step")]
+    assert sorted(names) == ["ablation", *bench, "eth80", "eth80", "quickstart", "quickstart", "speed"]
+
+
+def test_benchmarks_fill_their_slots(pages):
+    figures = {
+        "bare_s": {"resnet-50": 1.0, "vit-b-14": 2.0},
+        "step_s": {"resnet-50": 1.05, "vit-b-14": 2.02},
+        "overhead": {"resnet-50": 0.05, "vit-b-14": 0.01},
+        "input_wait": 0.0213,
+        "workers": 2,
+        "images": 4,
+        "settings": {"bench": "step", "command": "compnet3d bench step", "machine": "m", "date": "2031-02-03"},
+    }
+    path = put(pages / "step.json", figures)
+    FILLER.main([f"bench-step={path}", f"bench-step:again={path}", "--root", str(pages)])
+    text = slot(pages / "docs" / "performance.md", "bench-step")
+    assert text.startswith("|  | measured | again |\n|---|---:|---:|\n")
+    assert "| resnet-50: whole training step | 1,050.0 ms, +5.0 % | 1,050.0 ms, +5.0 % |\n" in text
+    assert "| waiting for images, 2 workers | 2.1 % of an epoch | 2.1 % of an epoch |\n" in text
+    assert text.endswith("- `compnet3d bench step`\n- m; 2031-02-03\n")
 
 
 def test_tables_are_filled_from_the_files(pages):

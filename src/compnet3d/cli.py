@@ -16,6 +16,7 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from compnet3d import __version__
+from compnet3d.cli_bench import Bench
 from compnet3d.cli_options import (
     Box,
     Count,
@@ -152,6 +153,8 @@ class Evaluate:
     """Paste occluders over the images: L1, L2 and L3 hide 20-40, 40-60 and 60-80 % of the object."""
     occluders: Literal["blobs", "objects"] = "blobs"
     """What occluders are: coloured blobs, or objects of other categories cut out by the data set's masks."""
+    matching: Literal["exhaustive", "pruned"] = "exhaustive"
+    """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
     unknown: Flag = False
     """Also estimate the pose without a category, from the one that reconstructs the image best (slow)."""
     seed: int = 0
@@ -193,7 +196,7 @@ class Evaluate:
         from compnet3d.provenance import provenance
         from compnet3d.report import Evaluation
 
-        model = load_model(self.model, self.device)
+        model = load_model(self.model, self.device, self.matching)
         dataset = ImageNet3D(self.data)
         samples = dataset.samples(self.split)
         if dataset.report.total_skipped:
@@ -213,7 +216,7 @@ class Evaluate:
             workers=self.workers,
         )
         figures["settings"] |= {"model": str(self.model), "data": str(self.data), "split": self.split}
-        figures["settings"] |= provenance(command_line())
+        figures["settings"] |= {"matching": self.matching, **provenance(command_line())}
         return Evaluation(model, samples, figures, records)
 
 
@@ -229,6 +232,8 @@ class Predict:
     """The object's box in pixels, used for every image; the whole image by default."""
     json: File = None
     """Write the predictions to this file too; - writes them to the standard output instead of a table."""
+    matching: Literal["exhaustive", "pruned"] = "exhaustive"
+    """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
     overlay: Folder = None
     """Write each image with the projected model drawn over it into this folder."""
     device: Device = "auto"
@@ -242,7 +247,7 @@ class Predict:
             raise CompNetError("--box needs X1 Y1 X2 Y2 with X1 < X2 and Y1 < Y2, in pixels from the top-left corner")
         from compnet3d.predict import predict_files
 
-        model = load_model(self.model, self.device)
+        model = load_model(self.model, self.device, self.matching)
         predict_files(model, self.images, box=self.box, json_file=self.json, overlay=self.overlay)
 
 
@@ -416,6 +421,7 @@ Command = (
     | Annotated[Predict, subcommand("predict")]
     | Annotated[Ablation, subcommand("ablation")]
     | Annotated[Data, subcommand("data")]
+    | Annotated[Bench, subcommand("bench")]
 )
 DESCRIPTION = (
     "3D compositional models: one image in, the object's category and 3D pose out.\n"
@@ -443,7 +449,7 @@ def main(arguments: list[str] | None = None) -> None:
         fail(sentence(error))
 
 
-def parse(arguments: list[str]) -> Quickstart | Train | Evaluate | Predict | Ablation | Data:
+def parse(arguments: list[str]) -> Quickstart | Train | Evaluate | Predict | Ablation | Data | Bench:
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     return tyro.cli(Command, prog="compnet3d", description=DESCRIPTION, args=arguments, config=options)
@@ -471,12 +477,15 @@ def fail(message: str, status: int = 2) -> None:
     raise SystemExit(status)
 
 
-def load_model(path: Path, device: str) -> CompNet:
-    """Load a model onto a device."""
+def load_model(path: Path, device: str, matching: str = "exhaustive") -> CompNet:
+    """Load a model onto a device, to match categories in this way."""
     folder, device = model_folder(path), choose_device(device)
+    from compnet3d.inference.pruning import Pruning
     from compnet3d.models.compnet import CompNet
 
-    return CompNet.from_pretrained(folder).to(device)
+    model = CompNet.from_pretrained(folder).to(device)
+    model.pruning = Pruning() if matching == "pruned" else None
+    return model
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, feature_grid
 from compnet3d.inference.pose import PoseSettings
 from compnet3d.inference.predictor import Prediction
+from compnet3d.inference.pruning import Pruning
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet, CompNetConfig, PoseGrid
 
@@ -338,3 +339,19 @@ def test_a_config_survives_json_and_an_unknown_renderer_does_not_pass() -> None:
 def test_boxes_must_match_the_images(model: CompNet, pictures: list[Image.Image]) -> None:
     with pytest.raises(CompNetError, match="1 boxes were given for 3 images"):
         model.predict(pictures, boxes=[[0, 0, 5, 5]])
+
+
+def test_pruned_matching_follows_the_bank() -> None:
+    model = make_model()
+    images = torch.randint(256, (3, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    exact = model.predict_views(images)
+    model.pruning = Pruning(codes=4, finalists=3)
+    torch.testing.assert_close(model.predict_views(images).scores, exact.scores)
+    model.pruning = Pruning(codes=4, finalists=1)
+    before = model._category_codes(4)
+    assert model._category_codes(4) is before and model._category_codes(5).shape[1] == 5
+    model.bank.update_vertices(torch.arange(9), _units(9, 16, generator=torch.Generator().manual_seed(2)), 0.0)
+    changed = model._category_codes(4)
+    assert not torch.equal(changed[0], before[0]) and torch.equal(changed[1:], before[1:])
+    scores = model.predict_views(images).scores
+    assert (scores.argmax(1) == model.predict_views(images).category_index).all()

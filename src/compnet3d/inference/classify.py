@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+BLOCK = 2**18  # similarities computed at a time: 1 MB in float32, which stays in a core's cache
 
 
 def background_similarity(features: Tensor, background_features: Tensor) -> Tensor:
@@ -18,11 +22,11 @@ def background_similarity(features: Tensor, background_features: Tensor) -> Tens
     """
     if not len(background_features):
         return features.new_zeros(features.shape[:-1])
-    return (features @ background_features.T).amax(dim=-1)
+    return best_match(features.flatten(0, -2), background_features).reshape(features.shape[:-1])
 
 
 def category_scores(
-    feature_map: Tensor, vertex_features: Tensor, offsets: Tensor, background_features: Tensor, *, chunk: int = 8
+    feature_map: Tensor, vertex_features: Tensor, offsets: Tensor, background_features: Tensor
 ) -> Tensor:
     """S_y of Eq. 7 as an average over the feature map's cells.
 
@@ -30,18 +34,33 @@ def category_scores(
         feature_map: unit vectors [B, D, H, W].
         vertex_features: the flat bank [sum of K, D], categories divided by `offsets` [Y + 1].
         background_features: [N_b, D].
-        chunk: images compared at a time, which bounds the memory.
 
     Returns:
         [B, Y], each in [-1, 1].
     """
     limits = offsets.tolist()
-    rows = []
-    for part in feature_map.flatten(2).transpose(1, 2).split(chunk):
-        background = background_similarity(part, background_features)
-        columns = [
-            torch.maximum((part @ vertex_features[start:end].T).amax(dim=-1), background).mean(dim=-1)
-            for start, end in zip(limits[:-1], limits[1:], strict=True)
-        ]
-        rows.append(torch.stack(columns, dim=-1))
-    return torch.cat(rows) if rows else feature_map.new_zeros((0, len(limits) - 1))
+    cells = feature_map.flatten(2).transpose(1, 2).flatten(0, 1)
+    background = background_similarity(cells, background_features)
+    columns = [
+        torch.maximum(best_match(cells, vertex_features[start:end]), background)
+        .reshape(len(feature_map), -1)
+        .mean(dim=1)
+        for start, end in zip(limits[:-1], limits[1:], strict=True)
+    ]
+    return torch.stack(columns, dim=1)
+
+
+def best_match(cells: Tensor, features: Tensor) -> Tensor:
+    """max_k f_i . C_k for cells [N, D] and features [K, D], block by block: [N]."""
+    rows = max(1, BLOCK // max(1, len(features)))
+    best = cells.new_empty(len(cells))
+    for start in range(0, len(cells), rows):
+        torch.amax(torch.mm(cells[start : start + rows], features.T), dim=1, out=best[start : start + rows])
+    return best
+
+
+def spaced_cells(height: int, width: int, most: int) -> Tensor:
+    """Numbers of at most about `most` evenly spaced cells of a map of height x width, int64, row by row."""
+    step = max(1, math.ceil(math.sqrt(height * width / most)))
+    first = (step - 1) // 2
+    return torch.arange(height * width).reshape(height, width)[first::step, first::step].flatten()

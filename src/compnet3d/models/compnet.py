@@ -20,7 +20,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, pose_grid
 from compnet3d.geometry.cuboid import CuboidMesh, CuboidStack, cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.inference.classify import background_similarity, category_scores
+from compnet3d.inference.classify import background_similarity, category_scores, spaced_cells
 from compnet3d.inference.pose import (
     PoseEstimate,
     PoseSettings,
@@ -31,6 +31,7 @@ from compnet3d.inference.pose import (
     search_starts,
 )
 from compnet3d.inference.predictor import Prediction
+from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
 from compnet3d.losses import near_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
 from compnet3d.models.bank import VertexFeatureBank, smooth_features
@@ -137,6 +138,7 @@ class CompNet(nn.Module):
         bank: vertex features, background features, grouping weights.
         cuboids: the categories' boxes, in the categories' order.
         cad_meshes: one CAD model for some categories, for drawing.
+        pruning: None matches every category exhaustively (Eq. 7); otherwise only the most likely ones.
     """
 
     def __init__(self, config: CompNetConfig, feature_extractor: FeatureExtractor | None = None) -> None:
@@ -148,8 +150,10 @@ class CompNet(nn.Module):
         self.cuboids: list[CuboidMesh] = [cuboid_mesh(torch.tensor(b), config.vertex_count) for b in config.bounds]
         self.bank = VertexFeatureBank(_starting_features(self.cuboids, config), config.background_size)
         self.cad_meshes: dict[str, Mesh] = {}
+        self.pruning: Pruning | None = None
         self._shapes = _Shapes.of(self.cuboids)
         self._tables: dict[tuple[int, str], StartTable] = {}
+        self._codes: tuple[Tensor, int, Tensor] | None = None
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -295,7 +299,7 @@ class CompNet(nn.Module):
     ) -> Prediction:
         """Name the objects in views and estimate their poses; see `Predictor.predict_views`."""
         feature_map = self(images.to(self.device))
-        scores = category_scores(feature_map, self.bank.vertex_features, self.bank.offsets, self.bank.background)
+        scores = self.category_scores(feature_map)
         confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
         if category is not None:
             chosen = category.to(self.device)
@@ -315,6 +319,23 @@ class CompNet(nn.Module):
             reconstruction_score=-estimate.loss,
             foreground=estimate.foreground,
         )
+
+    def category_scores(self, feature_map: Tensor) -> Tensor:
+        """S_y of Eq. 7, [B, Y]; with `pruning` set, exact for the likely categories alone (see `pruned_scores`)."""
+        features = (self.bank.vertex_features, self.bank.offsets, self.bank.background)
+        if self.pruning is None:
+            return category_scores(feature_map, *features)
+        return pruned_scores(feature_map, *features, self._category_codes(self.pruning.codes), self.pruning)
+
+    def _category_codes(self, count: int) -> Tensor:
+        """Codes of the vertex features, made on first use and again when the features have changed."""
+        features = self.bank.vertex_features
+        made = self._codes
+        # a tensor counts the changes made to it
+        if made is None or made[0] is not features or made[1] != features._version or made[2].shape[1] != count:
+            self._codes = features, features._version, category_codes(features, self.bank.offsets, count)
+            return self._codes[2]
+        return made[2]
 
     def predict(
         self,
@@ -398,19 +419,46 @@ class CompNet(nn.Module):
 
         All categories compete with their starting poses; the best `candidates` are refined.
         """
-        losses = []
-        cells = feature_map.flatten(2).transpose(1, 2)
-        background = background_similarity(cells, self.bank.background)
-        cost = self.config.pose.outlier_cost
-        for number in range(len(self.categories)):
-            similarity = cells @ self.bank.category_features(number).T
-            found = search_starts(similarity, background, self.start_table(number, crop), outlier_cost=cost)
-            losses.append(found.amin(dim=1))
-        best = torch.stack(losses, dim=1).topk(min(candidates, len(losses)), dim=1, largest=False).indices
+        losses = self.search_categories(feature_map, crop)
+        best = losses.topk(min(candidates, losses.shape[1]), dim=1, largest=False).indices
         refined = torch.stack(
             [self.estimate_poses(feature_map, numbers, crop).loss for numbers in best.unbind(1)], dim=1
         )
         return best.gather(1, refined.argmin(dim=1, keepdim=True))[:, 0]
+
+    @torch.no_grad()
+    def search_categories(
+        self, feature_map: Tensor, crop: Crop = "oracle", *, cells: int = 1000, finalists: int = 8
+    ) -> Tensor:
+        """The lowest loss of Eq. 8 among each category's starting poses, [B, Y].
+
+        Evenly spaced cells, at most `cells` of them, speak for all; the `finalists` that do best with them are then
+        searched in all cells. The others keep what the few cells say, but no less than the finalists' largest loss.
+        """
+        maps = feature_map.flatten(2).transpose(1, 2)
+        background = background_similarity(maps, self.bank.background)
+        some = spaced_cells(feature_map.shape[2], feature_map.shape[3], cells).to(self.device)
+        everything, everyone = torch.arange(len(maps), device=self.device), range(len(self.categories))
+
+        def lowest(images: Tensor, number: int, seen: Tensor | None = None) -> Tensor:
+            table = self.start_table(number, crop)
+            features, limit = maps[images], background[images]
+            if seen is not None:
+                table, features, limit = table.at(seen), features[:, seen], limit[:, seen]
+            similarity = features @ self.bank.category_features(number).T
+            cost = self.config.pose.outlier_cost
+            return search_starts(similarity, limit, table, outlier_cost=cost).amin(dim=1)
+
+        if len(everyone) <= finalists or len(some) == maps.shape[1]:
+            return torch.stack([lowest(everything, number) for number in everyone], dim=1)
+        losses = torch.stack([lowest(everything, number, some) for number in everyone], dim=1)
+        chosen = torch.zeros_like(losses, dtype=torch.bool)
+        chosen.scatter_(1, losses.topk(finalists, dim=1, largest=False).indices, True)
+        for number in chosen.any(dim=0).nonzero()[:, 0].tolist():
+            images = chosen[:, number].nonzero()[:, 0]
+            losses[images, number] = lowest(images, number)
+        worst = losses.masked_fill(~chosen, -torch.inf).amax(dim=1, keepdim=True)
+        return torch.where(chosen, losses, torch.maximum(losses, worst))
 
     @torch.no_grad()
     def feature_activation(self, images: Tensor, category: Tensor) -> Tensor:

@@ -1,0 +1,103 @@
+"""The training step beside the bare feature extractor at the paper's sizes, and how long training waits for images."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from compnet3d.data.procedural import make_dataset
+from compnet3d.data.transforms import InputSpec
+from compnet3d.models.backbones import BackboneConfig
+from compnet3d.models.compnet import CompNet, CompNetConfig
+from compnet3d.parallel import FlatGradients
+from compnet3d.recipes import Recipe, get_recipe
+from compnet3d.run import Run
+from compnet3d.speed.timing import time_in_turn
+from compnet3d.training import make_optimizer, train, train_step
+
+# the paper's two backbones with random weights: speed does not depend on them
+BACKBONES: dict[str, tuple[str, BackboneConfig]] = {
+    "resnet-50": ("imagenet3d-resnet50", BackboneConfig("resnet", {})),
+    "vit-b-14": ("imagenet3d-vitb14", BackboneConfig("dinov2", {"patch_size": 14, "image_size": 518})),
+}
+
+
+def bench_step(
+    *, rounds: int = 3, images: int = 4, categories: int = 188, workers: int = 2, device: str = "cpu"
+) -> dict[str, Any]:
+    """How much a training step costs beyond its feature extractor.
+
+    Args:
+        rounds: how often each is timed; images: in a batch; categories: Y; workers: that prepare images; device: where.
+
+    Returns:
+        step_s and bare_s of each backbone (medians), overhead = step / bare - 1, and input_wait, the share of a
+        quickstart-sized epoch that one training process waits for its images.
+    """
+    bare, step = {}, {}
+    for name, (recipe, backbone) in BACKBONES.items():
+        seconds = _time_backbone(get_recipe(recipe), backbone, images, categories, rounds, device)
+        bare[name], step[name] = seconds["bare"], seconds["step"]
+    return {
+        "bare_s": bare,
+        "step_s": step,
+        "overhead": {name: step[name] / bare[name] - 1 for name in bare},
+        "input_wait": _input_wait(workers),
+        "workers": workers,
+        "images": images,
+        "categories": categories,
+    }
+
+
+def _time_backbone(
+    recipe: Recipe, backbone: BackboneConfig, images: int, categories: int, rounds: int, device: str
+) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(0)
+    half = 0.5 * normalize(0.2 + torch.rand(categories, 3, generator=generator), dim=1)
+    config = CompNetConfig(
+        categories=tuple(f"category {number}" for number in range(categories)),
+        bounds=tuple(((-x, -y, -z), (x, y, z)) for x, y, z in half.tolist()),
+        backbone=backbone,
+        spec=InputSpec(height=recipe.height, width=recipe.width, focal=2500.0, distance=5.0, box_fill=0.7),
+        vertex_count=recipe.vertex_count,
+        background_size=recipe.background_size,
+    )
+    model = CompNet(config).to(device).train()
+    model.bank.update_background(normalize(torch.randn(recipe.background_size, recipe.dimension), dim=1).to(device))
+    gradients = FlatGradients(model.parameters())
+    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), gradients)
+    draw = torch.rand(images, 4, generator=generator)
+    batch = {
+        "image": torch.randint(256, (images, 3, recipe.height, recipe.width), dtype=torch.uint8, generator=generator),
+        "category": torch.randint(categories, (images,), generator=generator),
+        "azimuth": 2 * torch.pi * draw[:, 0],
+        "elevation": draw[:, 1] - 0.3,
+        "theta": 0.6 * draw[:, 2] - 0.3,
+        "distance": torch.full((images,), 5.0),
+        "principal": torch.tensor([recipe.width / 2, recipe.height / 2]).expand(images, 2).contiguous(),
+    }
+    batch = {name: value.to(device) for name, value in batch.items()}
+    outer: list[Tensor] = [torch.randn_like(model(batch["image"]))]
+
+    def bare() -> None:
+        gradients.clear()
+        model(batch["image"]).backward(outer[0])
+
+    return time_in_turn({"bare": bare, "step": lambda: train_step(run, batch, seed=0)}, rounds=rounds)
+
+
+def _input_wait(workers: int) -> float:
+    """Share of the time that training waits for images, in a second epoch over the quickstart's kind of data."""
+    recipe = get_recipe("quickstart").with_options(processes=1, epochs=2, held_out_epochs=2)
+    with tempfile.TemporaryDirectory() as folder:
+        make_dataset(Path(folder) / "data", categories=24, train=40, val=1, size=128, seed=0)
+        run = Path(folder) / "run"
+        train(recipe, Path(folder) / "data", run, workers=workers, progress=False)
+        last = (run / "log.csv").read_text().splitlines()
+    entry = dict(zip(last[0].split(","), last[-1].split(","), strict=True))
+    return float(entry["input_wait_seconds"]) / float(entry["seconds"])

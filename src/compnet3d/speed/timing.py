@@ -1,0 +1,70 @@
+"""How everything here is timed: in turn, in one process, on the same tensors; and how memory is measured."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+Task = Callable[[], object]
+
+
+def time_in_turn(tasks: Mapping[str, Task], *, rounds: int = 7, warm_up: int = 1) -> dict[str, float]:
+    """Median seconds of each task. Each round runs every task once, so that a slow minute slows all of them.
+
+    Args:
+        tasks: what to time, by name; rounds: how often each is timed; warm_up: rounds that do not count.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(warm_up + rounds):
+        for name, task in tasks.items():
+            _wait_for_device()
+            started = time.perf_counter()
+            task()
+            _wait_for_device()
+            if number >= warm_up:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def peak_mb(task: Task) -> float | None:
+    """Most memory that a task has beyond what was there before it, in MB (10^6 bytes).
+
+    On a GPU it is PyTorch's own count; on Linux the process's resident size, after what the allocator keeps for later
+    has been given back. Elsewhere None.
+    """
+    task()  # threads, kernels and their workspaces are there to stay
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        task()
+        _wait_for_device()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        before = _status_kb("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    except (OSError, AttributeError):  # not Linux
+        return None
+    task()
+    return (_status_kb("VmHWM") - before) * 1024 / 1e6
+
+
+def setting(dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """What every file of timings says of its run beside `provenance`."""
+    return {"threads": torch.get_num_threads(), "dtype": str(dtype).removeprefix("torch."), "torch": torch.__version__}
+
+
+def _status_kb(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])
+
+
+def _wait_for_device() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
