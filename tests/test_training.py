@@ -18,7 +18,7 @@ from compnet3d.inference.pose import PoseSettings
 from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.parallel import Team, gather_team
 from compnet3d.recipes import RECIPES, Recipe, get_recipe
-from compnet3d.training import EpochSampler, find_weights, fit_temperature, train, train_in_team
+from compnet3d.training import EpochSampler, find_weights, fit_temperature, train, train_in_team, waiting_advice
 
 TINY = Recipe(
     name="tiny",
@@ -275,3 +275,12 @@ def test_recipes_hold_the_papers_numbers() -> None:
     assert (RECIPES["imagenet3d-vitb14"].height, RECIPES["imagenet3d-vitb14"].width) == (644, 812)
     with pytest.raises(CompNetError, match="quickstart"):
         get_recipe("nothing")
+
+
+def test_training_says_when_it_waits_for_images() -> None:
+    entry = {"epoch": 3, "seconds": 20.0, "input_wait_seconds": 1.0}
+    assert waiting_advice(entry, workers=2) is None  # 5 % is fine
+    advice = waiting_advice({**entry, "input_wait_seconds": 5.0}, workers=2)
+    assert advice is not None and "epoch 3" in advice and "25 %" in advice and "more than 2 --workers" in advice
+    assert waiting_advice({**entry, "input_wait_seconds": 20.0}, workers=0) is None
+    assert waiting_advice({**entry, "seconds": 0.0, "input_wait_seconds": 0.0}, workers=1) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -294,6 +295,7 @@ def _fit(run: Run, views: ViewDataset, held_out: ViewDataset, last: int, *, work
         prefetch_factor=4 if workers else None,
         persistent_workers=workers > 0,
     )
+    first, told = run.epoch + 1, False
     with _progress_bars(progress and run.team.leads) as advance:
         while run.epoch < last:
             started = time.perf_counter()
@@ -309,6 +311,27 @@ def _fit(run: Run, views: ViewDataset, held_out: ViewDataset, last: int, *, work
             if run.team.leads:
                 save_checkpoint(run)
                 write_log(run)
+                # the first epoch waits for the workers to start
+                advice = None if told or run.epoch == first else waiting_advice(entry, workers)
+                if advice is not None:
+                    told = True
+                    print(advice, file=sys.stderr)
+
+
+def waiting_advice(entry: dict[str, Any], workers: int, tolerance: float = 0.05) -> str | None:
+    """What to say where training waits for its images longer than that share of an epoch; None where it does not.
+
+    Args:
+        entry: of the log; workers: processes that prepare images. Without any, training prepares them itself and cannot
+            wait.
+    """
+    share = entry["input_wait_seconds"] / max(1e-9, entry["seconds"])
+    if workers == 0 or share <= tolerance:
+        return None
+    return (
+        f"epoch {entry['epoch']}: training waited for images {100 * share:.0f} % of the time; "
+        f"give it more than {workers} --workers if there are idle cores"
+    )
 
 
 def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, Any]:
