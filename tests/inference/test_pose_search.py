@@ -135,8 +135,9 @@ def test_padding_of_smaller_categories_is_never_looked_up(cost: float | None) ->
     assert expected.shape == everything.shape and not torch.allclose(expected, everything)
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.25])
 @pytest.mark.parametrize("cost", [None, 0.3])
-def test_search_equals_loops(cost: float | None) -> None:
+def test_search_equals_loops(cost: float | None, margin: float) -> None:
     model = make_model()
     table = model.start_table(0)
     assert table.nearest_vertex.shape == (16 * 20, 144) and table.nearest_vertex.dtype == torch.int16
@@ -144,7 +145,7 @@ def test_search_equals_loops(cost: float | None) -> None:
     vertices = len(model.cuboids[0].vertices)
     similarity = torch.rand(2, 320, vertices, generator=generator)
     background = torch.rand(2, 320, generator=generator)
-    losses = search_starts(similarity, background, table, outlier_cost=cost)
+    losses = search_starts(similarity, background, table, outlier_cost=cost, margin=margin)
     fragments = model.render(torch.zeros(144, dtype=torch.int64), table.pose, table.principal)
     for image, pose in ((0, 0), (1, 77), (0, 143)):
         total = 0.0
@@ -154,7 +155,7 @@ def test_search_equals_loops(cost: float | None) -> None:
             if fragments.foreground[pose, i, j] > 0:
                 k = int(fragments.vertex_index[pose, i, j, fragments.weight[pose, i, j].argmax()])
                 seen = float(similarity[image, cell, k])
-                value = seen if cost is None else max(seen, value - cost)
+                value = margin + (seen if cost is None else max(seen, value - cost))
             total -= value
         assert float(losses[image, pose]) == pytest.approx(total / 320, rel=1e-5)
 

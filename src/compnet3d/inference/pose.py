@@ -35,6 +35,9 @@ class PoseSettings:
         outlier_cost: the most that a covered cell may lose against the background; beyond it the cell counts as
             hidden by something else (the latent z of Eq. 1, at a price, because a free one would let the silhouette
             grow over the background). None is Eq. 8 to the letter.
+        search_margin: added to the similarity of every covered cell while starting poses are compared. They are 30
+            degrees apart, so even the best one fits badly, and would lose to those that cover little. 0 is Eq. 8 to
+            the letter.
     """
 
     starts: int = 3
@@ -44,6 +47,7 @@ class PoseSettings:
     shift_unit: float = 40.0
     softness: float = 0.5
     outlier_cost: float | None = 0.3
+    search_margin: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,12 @@ def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple
 
 
 def search_starts(
-    similarity: Tensor, background: Tensor, table: StartTable, *, outlier_cost: float | None = None
+    similarity: Tensor,
+    background: Tensor,
+    table: StartTable,
+    *,
+    outlier_cost: float | None = None,
+    margin: float = 0.0,
 ) -> Tensor:
     """Eq. 8 for every starting pose of the table, with each cell's nearest vertex standing for the weighted four.
 
@@ -129,9 +138,10 @@ def search_starts(
         background: max_n f_i . beta_n, [B, H W].
         table: the category's starts, P of them.
         outlier_cost: see `PoseSettings`.
+        margin: see `PoseSettings.search_margin`.
 
     Returns:
-        L(alpha) averaged over the cells, [B, P].
+        L(alpha) averaged over the cells, less the margin for every covered cell, [B, P].
     """
     count, index = table.vertex_count, table.nearest_vertex.long()
     # one more column holds the background, so that a gather serves covered and uncovered cells alike
@@ -142,8 +152,8 @@ def search_starts(
             options[:, :count] = image
         else:
             torch.maximum(image, limit - outlier_cost, out=options[:, :count])
-        options[:, count:] = limit
-        losses.append(-options.gather(1, index).mean(dim=0))
+        options[:, count:] = limit - margin
+        losses.append(-(options.gather(1, index).mean(dim=0) + margin))
     return torch.stack(losses)
 
 
@@ -190,7 +200,11 @@ def estimate_pose(
     starts = []
     for row, table in enumerate(tables):
         loss = search_starts(
-            similarity[row : row + 1], background[row : row + 1], table, outlier_cost=settings.outlier_cost
+            similarity[row : row + 1],
+            background[row : row + 1],
+            table,
+            outlier_cost=settings.outlier_cost,
+            margin=settings.search_margin,
         )[0]
         best = loss.topk(min(settings.starts, len(loss)), largest=False).indices
         starts.append((table.pose[best], table.principal[best]))
