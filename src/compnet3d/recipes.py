@@ -74,6 +74,7 @@ class Recipe:
     background_size: int = 2560
     background_per_image: int = 5
     kappa: float = 1 / 0.07
+    mirrored_scores: bool = False
     momentum: float = 0.9
     samples_per_category: int = 32
     queries_per_image: int | None = None
@@ -184,6 +185,7 @@ RECIPES: dict[str, Recipe] = {
             family="vit",
             upsampling=2,
             vertex_count=300,
+            mirrored_scores=True,
             momentum=0.99,
             # eight categories cost nothing to contrast, and a calibration split of one object each shows no confusion
             # long before unseen objects are safe: omega would be zero from the fourth epoch on
@@ -198,7 +200,7 @@ RECIPES: dict[str, Recipe] = {
             held_out_epochs=6,
             # six toys of a kind: their colours say little about the next one
             augmentation=replace(
-                _STRONG, brightness=0.4, contrast=0.4, saturation=0.6, channel_gain=0.25, grey=0.25, erasing=0.5
+                _STRONG, brightness=0.4, contrast=0.4, saturation=0.6, channel_gain=0.25, hue=0.5, grey=0.4, erasing=0.5
             ),
         ),
         Recipe(

@@ -24,7 +24,6 @@ from compnet3d.data.transforms import InputSpec
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import cuboid_bounds
 from compnet3d.grouping import grouping_weights
-from compnet3d.inference.classify import category_scores
 from compnet3d.losses import draw_queries, grouped_contrastive_loss, sample_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
 from compnet3d.models.checkpoint import model_from_config
@@ -233,6 +232,7 @@ def _make_model(
         vertex_count=recipe.vertex_count,
         background_size=recipe.background_size,
         kappa=recipe.kappa,
+        mirrored_scores=recipe.mirrored_scores,
         pose=recipe.pose,
         grid=recipe.grid,
     )
@@ -446,8 +446,8 @@ def _scores(run: Run, views: ViewDataset) -> tuple[Tensor, Tensor]:
     scores, true = [torch.zeros(0, bank.categories)], [torch.zeros(0, dtype=torch.int64)]
     sampler = EpochSampler(len(views), run.recipe.batch_size, views.seed, run.epoch, run.team)
     for batch in DataLoader(views, batch_sampler=sampler):
-        feature_map = model(batch["image"].to(model.device))
-        scores.append(category_scores(feature_map, bank.vertex_features, bank.offsets, bank.background).cpu())
+        images = batch["image"].to(model.device)
+        scores.append(model.view_scores(images, model(images)).cpu())
         true.append(batch["category"])
     all_scores, all_true = run.team.gather(torch.cat(scores), torch.cat(true))
     return all_scores, all_true

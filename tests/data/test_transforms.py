@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compnet3d.data.augment import Augmentation, GeometricDraw, augment_pixels, erase_patches
+from compnet3d.data.augment import Augmentation, GeometricDraw, augment_pixels, erase_patches, turn_hues
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
@@ -406,6 +406,20 @@ def test_erasing_changes_only_what_it_reports(seed: int, area: float) -> None:
     erased, covered = erase_patches(pixels, 2, (area, area), np.random.default_rng(seed))
     np.testing.assert_array_equal(erased[~covered], pixels[~covered])
     assert 0 < covered.mean() <= 2 * area * 1.5 + 0.02
+
+
+def test_hues_turn_about_the_greys() -> None:
+    pixels = np.random.default_rng(0).integers(100, 160, (5, 7, 3), dtype=np.uint8)
+    # a third of a turn moves red to green, green to blue and blue to red
+    assert np.array_equal(turn_hues(pixels, 2 * math.pi / 3), pixels[..., [2, 0, 1]])
+    assert np.array_equal(turn_hues(pixels, 2 * math.pi), pixels)
+    turned = turn_hues(pixels, 1.0)
+    assert not np.array_equal(turned, pixels)
+    assert np.abs(turned.astype(int).sum(-1) - pixels.astype(int).sum(-1)).max() <= 3
+    greys = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    assert np.abs(turn_hues(greys, 2.0).astype(int) - greys).max() <= 1
+    half = [augment_pixels(pixels, Augmentation(hue=0.5), np.random.default_rng(seed))[0] for seed in range(40)]
+    assert 10 < sum(np.array_equal(image, pixels) for image in half) < 30
 
 
 def test_ranges_of_an_augmentation_are_checked() -> None:

@@ -355,3 +355,17 @@ def test_pruned_matching_follows_the_bank() -> None:
     assert not torch.equal(changed[0], before[0]) and torch.equal(changed[1:], before[1:])
     scores = model.predict_views(images).scores
     assert (scores.argmax(1) == model.predict_views(images).category_index).all()
+
+
+def test_mirrored_scores_are_the_mean_of_both_sides() -> None:
+    images = torch.randint(256, (3, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    plain, both = make_model(), make_model(replace(CONFIG, mirrored_scores=True))
+    expected = (plain.predict_views(images).scores + plain.predict_views(images.flip(-1)).scores) / 2
+    found = both.predict_views(images)
+    torch.testing.assert_close(found.scores, expected)
+    torch.testing.assert_close(both.predict_views(images.flip(-1)).scores, expected)
+    assert not torch.allclose(expected, plain.predict_views(images).scores)
+    # the pose is that of the image itself
+    given = torch.tensor([0, 1, 2])
+    poses = [model.predict_views(images, category=given).pose.azimuth for model in (plain, both)]
+    assert torch.equal(*poses)

@@ -69,6 +69,8 @@ class CompNetConfig:
         feature_length: correlation length of the vertex features to start from (see `smooth_features`).
         renderer: "cuboid" (analytic ray casting) or "gaussian" (the paper's volume).
         foreground_threshold: density above which the Gaussian volume is foreground.
+        mirrored_scores: S_y is the mean over a view and its mirror image. For data whose categories look mirrored like
+            others of their kind; costs a second pass through the network.
         temperature: factor on S_y for the calibrated confidence.
         pose, grid: how poses are searched.
     """
@@ -83,6 +85,7 @@ class CompNetConfig:
     feature_length: float = 0.12
     renderer: str = "cuboid"
     foreground_threshold: float = 0.5
+    mirrored_scores: bool = False
     temperature: float = 100.0
     pose: PoseSettings = field(default_factory=PoseSettings)
     grid: PoseGrid = field(default_factory=PoseGrid)
@@ -298,8 +301,9 @@ class CompNet(nn.Module):
         self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"
     ) -> Prediction:
         """Name the objects in views and estimate their poses; see `Predictor.predict_views`."""
-        feature_map = self(images.to(self.device))
-        scores = self.category_scores(feature_map)
+        images = images.to(self.device)
+        feature_map = self(images)
+        scores = self.view_scores(images, feature_map)
         confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
         if category is not None:
             chosen = category.to(self.device)
@@ -319,6 +323,13 @@ class CompNet(nn.Module):
             reconstruction_score=-estimate.loss,
             foreground=estimate.foreground,
         )
+
+    def view_scores(self, images: Tensor, feature_map: Tensor) -> Tensor:
+        """S_y of views [B, 3, height, width] whose feature maps are at hand, with `mirrored_scores` of both sides."""
+        scores = self.category_scores(feature_map)
+        if not self.config.mirrored_scores:
+            return scores
+        return (scores + self.category_scores(self(images.flip(-1)))) / 2
 
     def category_scores(self, feature_map: Tensor) -> Tensor:
         """S_y of Eq. 7, [B, Y]; with `pruning` set, exact for the likely categories alone (see `pruned_scores`)."""
