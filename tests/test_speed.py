@@ -16,11 +16,14 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import rotmat_geodesic_distance
 from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
 from compnet3d.losses import near_vertices
+from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
+from compnet3d.recipes import SMALL_RESNET, get_recipe
 from compnet3d.speed.classify import bench_classify
 from compnet3d.speed.loss import KAPPA, NEAR, LossProblem, bench_loss, grouped_step, novum_step, sparse_weights
-from compnet3d.speed.pose import estimate_by_rendering, expected_maps, paper_sized_model
+from compnet3d.speed.pose import bench_pose, estimate_by_rendering, expected_maps, paper_sized_model
 from compnet3d.speed.scale import bench_scale, draw_scale
+from compnet3d.speed.step import time_backbone
 from compnet3d.speed.tables import rows
 from compnet3d.speed.timing import peak_mb, time_in_turn
 
@@ -142,3 +145,18 @@ def test_results_become_tables(tmp_path: Path) -> None:
     for kind, result in (("loss", loss), ("classify", classify), ("scale", scale)):
         table = rows(kind, result)
         assert len(table) >= 4 and all(what and value for what, value in table)
+
+
+def test_the_step_is_timed_beside_its_extractor() -> None:
+    recipe = get_recipe("imagenet3d-resnet50").with_options(height=64, width=96)
+    seconds = time_backbone(recipe, BackboneConfig("resnet", SMALL_RESNET), images=2, categories=3, rounds=2)
+    assert seconds.keys() == {"bare", "step"} and 0 < seconds["bare"] < seconds["step"]
+
+
+@pytest.mark.slow
+def test_pose_benchmark_at_the_papers_size() -> None:
+    result = bench_pose(rounds=1, categories=9, images=1)
+    assert result["search_s"] < result["category_s"] < result["all_categories_s"]
+    assert result["rendered_maps_s"] > result["estimate_s"]
+    assert result["start_table_mb"] == pytest.approx(8000 * 144 * 2 / 1e6)
+    assert len(rows("pose", result)) == 8

@@ -20,15 +20,17 @@ from compnet3d.recipes import SMALL_RESNET
 from compnet3d.speed.timing import peak_mb, time_in_turn
 
 
-def paper_sized_model(categories: int, seed: int = 0) -> CompNet:
-    """640 x 800 pixels, 80 x 100 cells, K = 500, random boxes; only the backbone is small and untrained."""
+def paper_sized_model(
+    categories: int, backbone: BackboneConfig | None = None, *, height: int = 640, width: int = 800, seed: int = 0
+) -> CompNet:
+    """K = 500, D = 128, N_b = 2560, random boxes and an untrained backbone, by default a small ResNet of stride 8."""
     generator = torch.Generator().manual_seed(seed)
     half = 0.5 * normalize(0.2 + torch.rand(categories, 3, generator=generator), dim=1)
     config = CompNetConfig(
         categories=tuple(f"category {number}" for number in range(categories)),
         bounds=tuple(((-x, -y, -z), (x, y, z)) for x, y, z in half.tolist()),
-        backbone=BackboneConfig("resnet", SMALL_RESNET),
-        spec=InputSpec(height=640, width=800, focal=2500.0, distance=5.0, box_fill=0.7),
+        backbone=backbone or BackboneConfig("resnet", SMALL_RESNET),
+        spec=InputSpec(height=height, width=width, focal=2500.0, distance=5.0, box_fill=0.7),
     )
     model = CompNet(config).eval()
     model.bank.update_background(normalize(torch.randn(2560, 128, generator=generator), dim=1))

@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from compnet3d.data.procedural import make_dataset
-from compnet3d.data.transforms import InputSpec
 from compnet3d.models.backbones import BackboneConfig
-from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.parallel import FlatGradients
 from compnet3d.recipes import Recipe, get_recipe
 from compnet3d.run import Run
+from compnet3d.speed.pose import paper_sized_model
 from compnet3d.speed.timing import time_in_turn
 from compnet3d.training import make_optimizer, train, train_step
 
@@ -41,7 +39,9 @@ def bench_step(
     """
     bare, step = {}, {}
     for name, (recipe, backbone) in BACKBONES.items():
-        seconds = _time_backbone(get_recipe(recipe), backbone, images, categories, rounds, device)
+        seconds = time_backbone(
+            get_recipe(recipe), backbone, images=images, categories=categories, rounds=rounds, device=device
+        )
         bare[name], step[name] = seconds["bare"], seconds["step"]
     return {
         "bare_s": bare,
@@ -54,21 +54,17 @@ def bench_step(
     }
 
 
-def _time_backbone(
-    recipe: Recipe, backbone: BackboneConfig, images: int, categories: int, rounds: int, device: str
+def time_backbone(
+    recipe: Recipe, backbone: BackboneConfig, *, images: int, categories: int, rounds: int, device: str = "cpu"
 ) -> dict[str, float]:
+    """Median seconds of the training step ("step") and of its extractor's forward and backward alone ("bare").
+
+    Args:
+        recipe: the step's settings; backbone: with random weights; images: in a batch of random pixels and poses;
+            categories: Y; rounds: how often each is timed; device: where.
+    """
     generator = torch.Generator().manual_seed(0)
-    half = 0.5 * normalize(0.2 + torch.rand(categories, 3, generator=generator), dim=1)
-    config = CompNetConfig(
-        categories=tuple(f"category {number}" for number in range(categories)),
-        bounds=tuple(((-x, -y, -z), (x, y, z)) for x, y, z in half.tolist()),
-        backbone=backbone,
-        spec=InputSpec(height=recipe.height, width=recipe.width, focal=2500.0, distance=5.0, box_fill=0.7),
-        vertex_count=recipe.vertex_count,
-        background_size=recipe.background_size,
-    )
-    model = CompNet(config).to(device).train()
-    model.bank.update_background(normalize(torch.randn(recipe.background_size, recipe.dimension), dim=1).to(device))
+    model = paper_sized_model(categories, backbone, height=recipe.height, width=recipe.width).to(device).train()
     gradients = FlatGradients(model.parameters())
     run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), gradients)
     draw = torch.rand(images, 4, generator=generator)
