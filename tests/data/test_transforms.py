@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compnet3d.data.augment import Augmentation, GeometricDraw, augment_pixels, erase_patches, turn_hues
+from compnet3d.data.augment import Augmentation, GeometricDraw, augment_pixels, bend_tones, erase_patches
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
@@ -408,18 +408,35 @@ def test_erasing_changes_only_what_it_reports(seed: int, area: float) -> None:
     assert 0 < covered.mean() <= 2 * area * 1.5 + 0.02
 
 
-def test_hues_turn_about_the_greys() -> None:
-    pixels = np.random.default_rng(0).integers(100, 160, (5, 7, 3), dtype=np.uint8)
-    # a third of a turn moves red to green, green to blue and blue to red
-    assert np.array_equal(turn_hues(pixels, 2 * math.pi / 3), pixels[..., [2, 0, 1]])
-    assert np.array_equal(turn_hues(pixels, 2 * math.pi), pixels)
-    turned = turn_hues(pixels, 1.0)
-    assert not np.array_equal(turned, pixels)
-    assert np.abs(turned.astype(int).sum(-1) - pixels.astype(int).sum(-1)).max() <= 3
-    greys = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
-    assert np.abs(turn_hues(greys, 2.0).astype(int) - greys).max() <= 1
-    half = [augment_pixels(pixels, Augmentation(hue=0.5), np.random.default_rng(seed))[0] for seed in range(40)]
-    assert 10 < sum(np.array_equal(image, pixels) for image in half) < 30
+class Script(np.random.Generator):
+    """A generator that answers as told."""
+
+    def __init__(self, *answers: object) -> None:
+        super().__init__(np.random.PCG64(0))
+        self.answers = iter(answers)
+
+    def random(self, size: object = None) -> object:  # type: ignore[override]
+        answer = np.asarray(next(self.answers), dtype=float)
+        return answer if size is None else np.broadcast_to(answer, np.empty(size).shape)
+
+
+def test_tones_bend_along_the_curve() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    falling, rising = [1.0, 0.75, 0.5, 0.25, 0.0], [0.0, 0.25, 0.5, 0.75, 1.0]
+    # (the common curve, each channel's own, how much is its own, how much of it all)
+    assert np.array_equal(bend_tones(ramp, Script(falling, rising, 0.0, 1.0)), 255 - ramp)
+    assert np.array_equal(bend_tones(ramp, Script(falling, rising, 1.0, 0.0)), ramp)
+    assert np.ptp(bend_tones(ramp, Script(falling, rising, 1.0, 1.0)).astype(int)) <= 1  # half and half cancel
+    own = [falling, rising, rising]
+    bent = bend_tones(ramp, Script(rising, own, 1.0, 1.0))
+    assert np.array_equal(bent[..., 1:], ramp[..., 1:]) and np.ptp(bent[..., 0].astype(int)) <= 1
+
+
+def test_tones_bend_with_the_probability_asked_for() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    half = [augment_pixels(pixels, Augmentation(tone=0.5), np.random.default_rng(seed))[0] for seed in range(60)]
+    assert 15 < sum(np.array_equal(image, pixels) for image in half) < 45
+    assert all(image.shape == pixels.shape and image.dtype == np.uint8 for image in half)
 
 
 def test_ranges_of_an_augmentation_are_checked() -> None:

@@ -36,7 +36,8 @@ class Augmentation:
             so that the border's direction does not betray the in-plane rotation.
         brightness, contrast, saturation: relative, uniform in 1 +- this.
         channel_gain: relative gain of each colour channel, uniform in 1 +- this (tints the light).
-        hue: probability of turning all hues by one random angle.
+        tone: probability of bending the tones of each colour channel by a random curve, which can take markings away,
+            or turn light and dark round (see `bend_tones`).
         gamma: exponent, log-uniform between 1 / (1 + this) and 1 + this.
         grey: probability of losing the colour.
         blur: probability of a Gaussian blur of 0.3 to `blur_radius` pixels.
@@ -57,7 +58,7 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     channel_gain: float = 0.0
-    hue: float = 0.0
+    tone: float = 0.0
     gamma: float = 0.0
     grey: float = 0.0
     blur: float = 0.0
@@ -69,7 +70,7 @@ class Augmentation:
     erasing_area: tuple[float, float] = (0.02, 0.15)
 
     def __post_init__(self) -> None:
-        for name in ("mirror", "reflect", "hue", "grey", "blur", "noise_probability", "erasing"):
+        for name in ("mirror", "reflect", "tone", "grey", "blur", "noise_probability", "erasing"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"Augmentation.{name} is a probability, not {getattr(self, name)}")
         for name in ("scale", "erasing_area"):
@@ -93,15 +94,15 @@ class Augmentation:
 def augment_pixels(
     pixels: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hues, other colours, blur, noise and erasing, in this order; uint8 [H, W, 3], not changed in place.
+    """Tones, other colours, blur, noise and erasing, in this order; uint8 [H, W, 3], not changed in place.
 
     Returns:
         The pixels, and which of them the erasing covered, bool [H, W].
     """
     covered = np.zeros(pixels.shape[:2], dtype=bool)
     # nothing is drawn for what is switched off: other settings keep their random numbers
-    if augmentation.hue > 0 and rng.random() < augmentation.hue:
-        pixels = turn_hues(pixels, 2 * math.pi * rng.random())
+    if augmentation.tone > 0 and rng.random() < augmentation.tone:
+        pixels = bend_tones(pixels, rng)
     pixels = _change_colours(pixels, augmentation, rng)
     if rng.random() < augmentation.blur:
         radius = rng.uniform(min(0.3, augmentation.blur_radius), augmentation.blur_radius)
@@ -136,14 +137,18 @@ def _change_colours(pixels: np.ndarray, augmentation: Augmentation, rng: np.rand
     return np.asarray(Image.fromarray(pixels).point(table.reshape(-1).tolist()))
 
 
-def turn_hues(pixels: np.ndarray, angle: float) -> np.ndarray:
-    """Rotate the colours of uint8 [H, W, 3] about the axis of greys, which stay as they are, by radians."""
-    cos, third = math.cos(angle), (1.0 - math.cos(angle)) / 3.0
-    cross = math.sin(angle) / math.sqrt(3.0)
-    near, left, right = cos + third, third - cross, third + cross
-    matrix = np.array([[near, left, right], [right, near, left], [left, right, near]], dtype=np.float32)
-    turned = pixels.reshape(-1, 3).astype(np.float32) @ matrix.T + 0.5
-    return np.clip(turned, 0.0, 255.0).astype(np.uint8).reshape(pixels.shape)
+def bend_tones(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Map the tones of each colour channel of uint8 [H, W, 3] by a random curve, anywhere between none and all of it.
+
+    A curve is linear between five random values. Those of the three channels have at least half in common, so that
+    shapes keep their edges and shading while colours and markings lose their meaning.
+    """
+    common, own = rng.random(5), rng.random((3, 5))
+    share, strength = 0.5 * rng.random(), rng.random()
+    tones = np.arange(256) / 255.0
+    curves = [np.interp(tones, np.linspace(0.0, 1.0, 5), knots) for knots in (1.0 - share) * common + share * own]
+    table = ((1.0 - strength) * tones + strength * np.stack(curves)) * 255.0 + 0.5
+    return np.asarray(Image.fromarray(pixels).point(table.astype(np.uint8).reshape(-1).tolist()))
 
 
 def _add_noise(pixels: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
