@@ -15,20 +15,21 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "compnet3d"
 GEOMETRY = ("errors", "geometry")
 RENDERING = (*GEOMETRY, "rendering")
 DATA = (*GEOMETRY, "data")
-MODELS = (*RENDERING, "files", "data", "losses", "grouping", "inference", "models")
+MODELS = (*RENDERING, "products", "files", "data", "losses", "grouping", "inference", "models")
 MEASURING = (*MODELS, "benchmarks", "baselines")
 TRAINING = (*MEASURING, "recipes", "parallel", "run", "training")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
+    "products": (),
     "files": ("errors",),
     "geometry": GEOMETRY,
-    "losses": (),
+    "losses": ("products",),
     "grouping": (),
     "benchmarks.metrics": ("geometry",),
     "rendering": RENDERING,
     "data.procedural": (*DATA, "files", "rendering"),
     "data": (*DATA, "files"),
-    "inference": (*RENDERING, "data", "inference"),
+    "inference": (*RENDERING, "products", "data", "inference"),
     "models": MODELS,
     "benchmarks": MEASURING,
     "baselines": MEASURING,

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compnet3d.products import fast_products
+
 BLOCK = 2**18  # similarities computed at a time: 1 MB in float32
 COLUMNS = 2048  # and with so many features at most
 
@@ -143,6 +145,7 @@ def sample_vertices(
     return (starts[:, None] + within)[within < counts[:, None]].to(offsets.device)
 
 
+@fast_products()
 def grouped_contrastive_loss(
     observed: Tensor,
     category: Tensor,

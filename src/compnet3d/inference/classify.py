@@ -7,9 +7,12 @@ import math
 import torch
 from torch import Tensor
 
+from compnet3d.products import fast_products
+
 BLOCK = 2**18  # similarities computed at a time: 1 MB in float32, which stays in a core's cache
 
 
+@fast_products()
 def background_similarity(features: Tensor, background_features: Tensor) -> Tensor:
     """max over the background of f_i . beta_n for each cell.
 
@@ -25,6 +28,7 @@ def background_similarity(features: Tensor, background_features: Tensor) -> Tens
     return best_match(features.flatten(0, -2), background_features).reshape(features.shape[:-1])
 
 
+@fast_products()
 def category_scores(
     feature_map: Tensor, vertex_features: Tensor, offsets: Tensor, background_features: Tensor
 ) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from compnet3d.inference.classify import BLOCK, background_similarity, best_match, spaced_cells
+from compnet3d.products import fast_products
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def category_codes(vertex_features: Tensor, offsets: Tensor, count: int, *, roun
     return torch.stack(codes)
 
 
+@fast_products()
 def pruned_scores(
     feature_map: Tensor,
     vertex_features: Tensor,

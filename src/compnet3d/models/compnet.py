@@ -35,6 +35,7 @@ from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
 from compnet3d.losses import near_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
 from compnet3d.models.bank import VertexFeatureBank, smooth_features
+from compnet3d.products import fast_products
 from compnet3d.rendering.cuboid import render_cuboids, visible_lattice_vertices
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.rendering.gaussian import render_gaussians
@@ -414,6 +415,7 @@ class CompNet(nn.Module):
             torch.cat([p.foreground for p in parts]),
         )
 
+    @fast_products()
     def similarities(self, feature_map: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
         """f_i . C_k of each image's category, [B, H W, K_max] (-1 where padded), and the best background, [B, H W]."""
         cells = feature_map.flatten(2).transpose(1, 2)
@@ -438,6 +440,7 @@ class CompNet(nn.Module):
         return best.gather(1, refined.argmin(dim=1, keepdim=True))[:, 0]
 
     @torch.no_grad()
+    @fast_products()
     def search_categories(
         self, feature_map: Tensor, crop: Crop = "oracle", *, cells: int = 1000, finalists: int = 8
     ) -> Tensor:

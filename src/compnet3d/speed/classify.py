@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from compnet3d.inference.classify import BLOCK, category_scores
 from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
+from compnet3d.products import fast_products
 from compnet3d.speed.timing import peak_mb, time_in_turn
 
 
@@ -68,6 +69,7 @@ def _random_scene(categories: int, device: str) -> tuple[Tensor, Tensor, Tensor]
     return unit(8000).T.reshape(1, 128, 80, 100), unit(500 * categories), unit(2560)
 
 
+@fast_products()
 def _floor(cells: Tensor, bank: Tensor, background: Tensor) -> None:
     """The products of every cell with every feature, in the same blocks, and one maximum for each."""
     flat = cells.flatten(2)[0].T.contiguous()

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from compnet3d.losses import BLOCK, grouped_contrastive_loss, near_vertices, sample_vertices
 from compnet3d.models.bank import VertexFeatureBank
+from compnet3d.products import fast_products
 from compnet3d.speed.timing import peak_mb, time_in_turn
 
 KAPPA, MOMENTUM, NEAR = 1 / 0.07, 0.9, 0.1
@@ -98,6 +99,7 @@ def grouped_step(problem: LossProblem) -> Tensor:
     return loss.total.detach()
 
 
+@fast_products()
 def floor_step(problem: LossProblem) -> None:
     """What Eq. 5 cannot do without: the products of its logits and of their gradient, and one exponential each.
 
