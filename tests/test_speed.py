@@ -145,6 +145,7 @@ def test_results_become_tables(tmp_path: Path) -> None:
     for kind, result in (("loss", loss), ("classify", classify), ("scale", scale)):
         table = rows(kind, result)
         assert len(table) >= 4 and all(what and value for what, value in table)
+        assert len(dict(table)) == len(table)  # the docs' tables go by name
 
 
 def test_the_step_is_timed_beside_its_extractor() -> None:

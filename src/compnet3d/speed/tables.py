@@ -6,7 +6,7 @@ from typing import Any
 
 
 def rows(kind: str, result: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a benchmark has found: (what, how much).
+    """What a benchmark has found: (what, how much), no two named alike.
 
     Args:
         kind: "loss", "classify", "pose", "step" or "scale"; result: as its `bench_*` function returned it.
@@ -18,21 +18,21 @@ def _loss(r: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("floor: the matrix products and one exponential per logit", _ms(r["floor_s"])),
         ("grouped loss step (Eq. 5, gradient, bank)", f"{_ms(r['grouped_s'])}, {_mb(r['grouped_peak_mb'])}"),
-        ("... over the floor", _times(r["grouped_over_floor"])),
+        ("grouped over floor", _times(r["grouped_over_floor"])),
         (
-            f"... with {r['contrasted_pairs_per_row']:g} contrasted categories per image",
+            f"grouped step with {r['contrasted_pairs_per_row']:g} contrasted categories per image",
             f"{_ms(r['sparse_s'])}, {_times(r['grouped_over_sparse'])} faster",
         ),
         (
             "exact full contrast, all vertices of all categories",
             f"{_ms(r['full_fused_s'])}, {_mb(r['full_fused_peak_mb'])}",
         ),
-        ("... over the grouped step", _times(r["full_fused_over_grouped"])),
+        ("exact full contrast over grouped", _times(r["full_fused_over_grouped"])),
         (
             "full contrast as usually written (NOVUM)",
             f"{_ms(r['novum_s'])}, {_mb(r['novum_peak_mb'])}",
         ),
-        ("... over the grouped step", _times(r["novum_over_grouped"])),
+        ("NOVUM over grouped", _times(r["novum_over_grouped"])),
     ]
 
 
@@ -40,9 +40,9 @@ def _classify(r: dict[str, Any]) -> list[tuple[str, str]]:
     found = [
         ("floor: the matrix products and one maximum per similarity", _ms(r["floor_s"])),
         ("exhaustive matching (Eq. 7)", f"{_ms(r['exhaustive_s'])}, {_mb(r['exhaustive_peak_mb'])}"),
-        ("... over the floor", _times(r["exhaustive_over_floor"])),
+        ("exhaustive over floor", _times(r["exhaustive_over_floor"])),
         ("pruned matching", f"{_ms(r['pruned_s'])}, {_mb(r['pruned_peak_mb'])}"),
-        ("... faster than exhaustive", _times(r["exhaustive_over_pruned"])),
+        ("exhaustive over pruned", _times(r["exhaustive_over_pruned"])),
         *((f"pruned matching, {count} categories", _ms(seconds)) for count, seconds in r["growth"].items()),
     ]
     if r["agreement"] is not None:
@@ -65,13 +65,13 @@ def _pose(r: dict[str, Any]) -> list[tuple[str, str]]:
         ("one category: similarities and search, per image", _ms(r["category_s"])),
         ("whole estimate with 30 refinement steps, per image", f"{_ms(r['estimate_s'])}, {_mb(r['estimate_peak_mb'])}"),
         (f"search over all {r['categories']} categories, per image", _ms(r["all_categories_s"])),
-        ("... over one category's", _times(r["all_categories_ratio"])),
+        ("all categories over one", _times(r["all_categories_ratio"])),
         ("start table of a category", _mb(r["start_table_mb"])),
         (
             "the estimate by rendering feature maps, one image",
             f"{_ms(r['rendered_maps_s'])}, {_mb(r['rendered_maps_peak_mb'])}",
         ),
-        ("... over ours, one image", _times(r["rendered_maps_over_estimate"])),
+        ("rendering feature maps over ours, one image", _times(r["rendered_maps_over_estimate"])),
     ]
 
 
