@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compnet3d.products import fast_products
+from compnet3d.products import BLOCK, fast_products
 
-BLOCK = 2**18  # similarities computed at a time: 1 MB in float32
-COLUMNS = 2048  # and with so many features at most
+COLUMNS = 2048  # features that a block of similarities is with, at most
 
 
 @dataclass(frozen=True)

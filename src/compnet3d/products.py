@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
 import torch
+
+BLOCK = 2**18  # similarities computed at a time: 1 MB in float32, which stays in a core's cache
 
 
 @contextmanager
@@ -18,9 +20,12 @@ def fast_products() -> Iterator[None]:
     fast. PyTorch offers oneDNN only together with the permission to round to bfloat16, but without AMX oneDNN makes no
     use of that permission; with AMX it would, so then nothing is changed.
     """
-    if not _is_worthwhile():
+    with _allow_bfloat16() if _is_worthwhile() else nullcontext():
         yield
-        return
+
+
+@contextmanager
+def _allow_bfloat16() -> Iterator[None]:
     matmul: Any = getattr(torch.backends.mkldnn, "matmul", None)
     before = matmul.fp32_precision
     matmul.fp32_precision = "bf16"
@@ -42,10 +47,6 @@ def _is_worthwhile() -> bool:
         return False
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(64, 128, generator=generator) for _ in range(2))
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "bf16"
-    try:
+    with _allow_bfloat16():
         error = (torch.mm(a, b.T).double() - a.double() @ b.double().T).abs().max()
-    finally:
-        matmul.fp32_precision = before
     return float(error) < 1e-4  # rounding to bfloat16 would give about 0.1

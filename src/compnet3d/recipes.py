@@ -40,6 +40,7 @@ class Recipe:
         dimension: D (paper: 128). upsampling: see `BackboneConfig`.
         vertex_count: K (paper: 500). background_size: N_b (paper: 2560).
         background_per_image: T (paper: 5). kappa: 1 / temperature.
+        mirrored_scores: name each view together with its mirror image (see `CompNetConfig`).
         momentum: sigma (paper: 0.9). samples_per_category: N (paper: 32).
         queries_per_image: visible vertices drawn as queries in each step; None takes all (paper). The bank is always
             updated with all.

@@ -88,5 +88,13 @@ def test_spaced_cells() -> None:
     assert spaced_cells(1, 1, 1).tolist() == [0]
 
 
+def test_no_images() -> None:
+    bank, offsets = smooth_bank(12)
+    maps, background = torch.zeros(0, 32, 9, 10), torch.zeros(3, 32)
+    assert category_scores(maps, bank, offsets, background).shape == (0, 12)
+    codes = category_codes(bank, offsets, 4)
+    assert pruned_scores(maps, bank, offsets, background, codes, Pruning(codes=4, finalists=3)).shape == (0, 12)
+
+
 def test_no_background() -> None:
     assert torch.equal(background_similarity(torch.ones(2, 3, 4), torch.zeros(0, 4)), torch.zeros(2, 3))

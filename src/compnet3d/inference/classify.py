@@ -7,9 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from compnet3d.products import fast_products
-
-BLOCK = 2**18  # similarities computed at a time: 1 MB in float32, which stays in a core's cache
+from compnet3d.products import BLOCK, fast_products
 
 
 @fast_products()
@@ -47,7 +45,7 @@ def category_scores(
     background = background_similarity(cells, background_features)
     columns = [
         torch.maximum(best_match(cells, vertex_features[start:end]), background)
-        .reshape(len(feature_map), -1)
+        .reshape(len(feature_map), feature_map.shape[2] * feature_map.shape[3])
         .mean(dim=1)
         for start, end in zip(limits[:-1], limits[1:], strict=True)
     ]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.inference.classify import BLOCK, background_similarity, best_match, spaced_cells
-from compnet3d.products import fast_products
+from compnet3d.inference.classify import background_similarity, best_match, spaced_cells
+from compnet3d.products import BLOCK, fast_products
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.inference.classify import BLOCK, category_scores
+from compnet3d.inference.classify import category_scores
 from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
-from compnet3d.products import fast_products
+from compnet3d.products import BLOCK, fast_products
 from compnet3d.speed.timing import peak_mb, time_in_turn
 
 
