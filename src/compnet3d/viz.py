@@ -259,7 +259,7 @@ def render_plot(plot: Plot, theme: Theme) -> bytes:
     Raises:
         CompNetError: if matplotlib is not installed.
     """
-    matplotlib = _require_matplotlib()
+    matplotlib = require_matplotlib()
     style = {
         "text.color": theme.text,
         "axes.labelcolor": theme.text,
@@ -285,7 +285,12 @@ def render_plot(plot: Plot, theme: Theme) -> bytes:
     return buffer.getvalue()
 
 
-def _require_matplotlib() -> Any:
+def require_matplotlib() -> Any:
+    """The package matplotlib, imported only where a plot is drawn.
+
+    Raises:
+        CompNetError: if it is not installed.
+    """
     try:
         import matplotlib
     except ImportError:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from compnet3d.files import write_bytes
 from compnet3d.speed.loss import LossProblem, grouped_step, sparse_weights
 from compnet3d.speed.timing import peak_mb, time_in_turn
+from compnet3d.viz import require_matplotlib
 
 CATEGORIES = (47, 94, 188, 376, 752, 1504)
 
@@ -51,7 +54,12 @@ def bench_scale(
 
 
 def draw_scale(result: dict[str, Any], path: Path) -> None:
-    """Time of the loss step over the number of categories, as a PNG or SVG file (needs matplotlib)."""
+    """Time of the loss step over the number of categories, as a PNG or SVG file (needs matplotlib).
+
+    Raises:
+        CompNetError: if matplotlib is not installed, or the file cannot be written.
+    """
+    require_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -63,4 +71,6 @@ def draw_scale(result: dict[str, Any], path: Path) -> None:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=150)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:], dpi=150)
+    write_bytes(path, buffer.getvalue())
