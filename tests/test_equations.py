@@ -365,3 +365,7 @@ def test_grouping_weights_normalise_over_the_true_category() -> None:
     assert omega[1].tolist() == [0, 0, 0, 0]
     assert omega[2].tolist() == pytest.approx([0.25, 0.25, 0, 0])
     assert omega[3].tolist() == [1, 1, 1, 0]
+    # a floor lifts every pair to at least itself, and nothing contrasts a category with itself
+    lifted = grouping_weights(confusion, threshold=0.06, floor=0.1)
+    assert lifted[0].tolist() == pytest.approx([0, 0.2, 0.1, 0.1])
+    assert lifted[1].tolist() == pytest.approx([0.1, 0, 0.1, 0.1])

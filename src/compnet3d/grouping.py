@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 
-def grouping_weights(confusion: Tensor, threshold: float = 0.05) -> Tensor:
+def grouping_weights(confusion: Tensor, threshold: float = 0.05, floor: float = 0.0) -> Tensor:
     """omega of Eq. 4: the confusion matrix normalised over the true category, 0 below the threshold.
 
     Args:
         confusion: counts [Y, Y], row = true category; a category without calibration images (a row of zeros) is
             contrasted with all others, because nothing is known about it.
         threshold: confusion below this is not contrasted.
+        floor: least weight of any two categories, in [0, 1]; 0 in the paper.
 
     Returns:
         omega [Y, Y] in [0, 1], zero on the diagonal.
@@ -21,4 +22,4 @@ def grouping_weights(confusion: Tensor, threshold: float = 0.05) -> Tensor:
     total = confusion.sum(dim=1, keepdim=True)
     omega = torch.where(total > 0, confusion / total.clamp_min(1), torch.ones_like(confusion))
     omega = torch.where(omega < threshold, torch.zeros_like(omega), omega)
-    return omega.fill_diagonal_(0)
+    return omega.clamp_min(floor).fill_diagonal_(0)

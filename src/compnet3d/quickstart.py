@@ -63,7 +63,13 @@ def run_quickstart(
         kind = "clean" if occlusion is None else f"occluded ({occlusion})"
         with _step(number, f"evaluating {len(samples)} images of objects never seen in training, {kind}"):
             figures, records = evaluate(
-                model, samples, return_records=True, occlusion=occlusion, seed=seed, symmetry=dataset.symmetry
+                model,
+                samples,
+                return_records=True,
+                batch_size=64,
+                occlusion=occlusion,
+                seed=seed,
+                symmetry=dataset.symmetry,
             )
         figures["settings"] |= {"model": str(out / "run" / "model"), "data": str(out / "data"), "split": "val"}
         figures["settings"] |= provenance(command)

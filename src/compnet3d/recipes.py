@@ -50,6 +50,8 @@ class Recipe:
         dynamic_weights: refresh omega from the calibration split (paper); off keeps all categories contrasted.
         regroup_every: epochs between refreshes (paper: 2). grouping_threshold: paper 0.05.
         grouping_accuracy: calibration accuracy below which all categories stay contrasted.
+        grouping_floor: least omega of any two categories (paper: 0, so that those which are not confused are not
+            contrasted any more).
         epochs: paper 12. batch_size: images.
         processes: that share each batch on a CPU, each with its own batch statistics; an accelerator has one.
         learning_rate: of the backbone. head_learning_rate: of the rest.
@@ -87,6 +89,7 @@ class Recipe:
     regroup_every: int = 2
     grouping_threshold: float = 0.05
     grouping_accuracy: float = 0.5
+    grouping_floor: float = 0.0
     epochs: int = 12
     batch_size: int = 32
     processes: int = 1

@@ -432,7 +432,7 @@ def _calibrate(run: Run, held_out: ViewDataset) -> dict[str, Any]:
     entry: dict[str, Any] = {"calibration_accuracy": accuracy}
     # the confusions of a model that still guesses say nothing about which categories are alike
     if run.recipe.dynamic_weights and accuracy >= run.recipe.grouping_accuracy:
-        omega = grouping_weights(confusion, run.recipe.grouping_threshold)
+        omega = grouping_weights(confusion, run.recipe.grouping_threshold, run.recipe.grouping_floor)
         run.model.bank.set_grouping_weights(omega)
     entry["contrasted_pairs"] = float((run.model.bank.grouping_weights > 0).sum() / max(1, count * (count - 1)))
     entry["confusion"] = confusion.tolist()

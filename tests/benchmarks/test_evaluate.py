@@ -130,6 +130,23 @@ def test_only_misnamed_images_are_looked_at_twice(samples):
     assert predictor.images_seen == 8 + 2
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_the_second_look_goes_to_the_image_it_was_taken_of(samples, batch_size):
+    class TurnedByNumber(FakePredictor):
+        def predict_views(self, images, **options):
+            prediction = super().predict_views(images, **options)
+            numbers = (images[:, 0, SIZE // 2, SIZE // 2].double() / GREY_STEP).round()
+            turn = numbers * math.radians(2.0) if options.get("category") is not None else 0.0
+            return replace(prediction, pose=replace(prediction.pose, azimuth=prediction.pose.azimuth + turn))
+
+    misnamed = frozenset({0, 2, 3, 5, 7})
+    predictor = TurnedByNumber(samples, misnamed=misnamed)
+    _, records = run(predictor, samples, return_records=True, batch_size=batch_size)
+    errors = [math.degrees(record.error_true_category) for record in records]
+    assert errors == pytest.approx([2.0 * n if n in misnamed else 0.0 for n in range(8)], abs=1e-4)
+    assert [record.error_predicted_category for record in records] == pytest.approx([0.0] * 8, abs=1e-6)
+
+
 def test_a_turn_by_a_known_angle_is_measured_and_symmetry_forgives_what_it_should(samples):
     # elevation tilts the view, but an azimuth error of t is a rotation by exactly t
     result = run(FakePredictor(samples, turn=math.radians(25)), samples)

@@ -196,44 +196,53 @@ def measure(
     goes with it; a second time, with the true category, only where the category is wrong.
     """
     parts: list[Outcome] = []
+    rotations: list[Tensor] = []
+    waiting: list[tuple[Tensor, Tensor]] = []
+
+    def look_again() -> None:
+        images, true = (torch.cat(values) for values in zip(*waiting, strict=True))
+        waiting.clear()
+        rotations.append(_rotmat(predictor.predict_views(images, category=true, crop=crop).pose))
+
     model_seconds = 0.0
     for batch in batches:
         start = time.perf_counter()
         prediction = predictor.predict_views(batch["image"], crop=crop)
         index = prediction.category_index.cpu()
         model_seconds += time.perf_counter() - start
-        parts.append(_compare(predictor, batch, prediction, index, orders, unknown=unknown, crop=crop))
-    return _concatenate(parts), max(model_seconds, 1e-9)
+        lowest = predictor.predict_views(batch["image"], unknown=True, crop=crop) if unknown else None
+        parts.append(_compare(batch, prediction, lowest, orders))
+        wrong = index != parts[-1].true
+        if bool(wrong.any()):
+            waiting.append((batch["image"][wrong], parts[-1].true[wrong]))
+        # in batches of the usual size: a few images take nearly as long as many
+        if sum(len(images) for images, _ in waiting) >= len(index):
+            look_again()
+    if waiting:
+        look_again()
+    outcome = _concatenate(parts)
+    if rotations:
+        wrong = outcome.predicted != outcome.true
+        target = angles_to_rotmat(*outcome.true_pose[wrong, :3].unbind(-1))
+        rotmat = torch.cat(rotations)
+        outcome.plain.true_category[wrong] = rotmat_geodesic_distance(rotmat, target)
+        turns = orders[outcome.true[wrong]]
+        outcome.symmetric.true_category[wrong] = symmetric_rotation_error(rotmat, target, turns)
+    return outcome, max(model_seconds, 1e-9)
 
 
-def _compare(
-    predictor: Predictor,
-    batch: Mapping[str, Tensor],
-    prediction: Prediction,
-    index: Tensor,
-    orders: Tensor,
-    *,
-    unknown: bool,
-    crop: Literal["oracle", "box"],
-) -> Outcome:
+def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Prediction | None, orders: Tensor) -> Outcome:
+    """The rows of one batch; where the category is wrong, the pose for the true one is not known yet."""
     true = batch["category"].cpu().long()
     rotmat = _rotmat(prediction.pose)
-    with_true = rotmat.clone()
-    wrong = index != true
-    if bool(wrong.any()):
-        again = predictor.predict_views(batch["image"][wrong], category=true[wrong], crop=crop)
-        with_true[wrong] = _rotmat(again.pose)
-    found = [with_true, rotmat]
-    lowest = predictor.predict_views(batch["image"], unknown=True, crop=crop) if unknown else None
-    if lowest is not None:
-        found.append(_rotmat(lowest.pose))
+    found = [rotmat, rotmat] if lowest is None else [rotmat, rotmat, _rotmat(lowest.pose)]
     true_pose = torch.stack([batch[name].cpu().double() for name in ANGLES], dim=-1)
     target = angles_to_rotmat(*true_pose[:, :3].unbind(-1))
     # A wrongly named object is judged by the symmetry it really has.
     return Outcome(
         index=batch["index"].cpu(),
         true=true,
-        predicted=index,
+        predicted=prediction.category_index.cpu(),
         confidence=prediction.confidence.detach().cpu().double(),
         plain=Errors(*(rotmat_geodesic_distance(r, target) for r in found)),
         symmetric=Errors(*(symmetric_rotation_error(r, target, orders[true]) for r in found)),

@@ -390,9 +390,14 @@ class CompNet(nn.Module):
 
     @torch.no_grad()
     def estimate_poses(
-        self, feature_map: Tensor, category: Tensor, crop: Crop = "oracle", *, chunk: int = 16
+        self, feature_map: Tensor, category: Tensor, crop: Crop = "oracle", *, chunk: int | None = None
     ) -> PoseEstimate:
-        """Eq. 8 for the given category of each image, `chunk` images at a time to bound the memory."""
+        """Eq. 8 for the given category of each image.
+
+        `chunk` images at a time bound the memory; by default 16 or, where their maps are small, as many as have 9,216
+        cells together, since a step of the refinement of a few cells takes as long as one of many.
+        """
+        chunk = chunk or max(16, 9216 // math.prod(feature_map.shape[2:]))
         parts = []
         for maps, numbers in zip(feature_map.split(chunk), category.split(chunk), strict=True):
             similarity, background = self.similarities(maps, numbers)

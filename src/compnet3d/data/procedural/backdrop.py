@@ -14,7 +14,7 @@ from numpy.random import Generator
 from PIL import Image, ImageFilter
 
 from compnet3d.data.procedural.materials import Floats, Material, random_colour, random_material
-from compnet3d.data.procedural.parts import Part, axis_rotation, box, cylinder, ellipsoid, join, tube
+from compnet3d.data.procedural.parts import Part, axis_rotation, box, cross, cylinder, ellipsoid, join, tube
 from compnet3d.rendering.raster import rasterize
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def clutter_layer(rng: Generator, picture: Floats, view: View, floor: float, lig
         colours.append(np.broadcast_to(random_colour(rng, grey=0.35), (len(part.faces), 3)))
     whole, colour = join(parts), np.concatenate(colours)
     a, b, c = (whole.vertices[whole.faces[:, i]] for i in range(3))
-    normal = np.cross(b - a, c - a)
+    normal = cross(b - a, c - a)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     lit = light.ground + (0.5 + 0.5 * normal[:, 2:]) * (light.sky - light.ground)
     shaded = colour * (lit + np.maximum(normal @ light.direction, 0)[:, None] * light.colour)

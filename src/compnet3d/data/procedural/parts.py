@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,17 +105,24 @@ def axis_rotation(axis: str, degrees: float) -> Array:
     return matrix
 
 
+def cross(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Cross products of vectors [..., 3]; what np.cross gives, several times faster for few vectors."""
+    a0, a1, a2 = a[..., 0], a[..., 1], a[..., 2]
+    b0, b1, b2 = b[..., 0], b[..., 1], b[..., 2]
+    return np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], axis=-1)
+
+
 def signed_volume(vertices: Array, faces: npt.NDArray[np.int64]) -> float:
     """Volume enclosed by outward faces (negative if they face inward)."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
-    return float(np.einsum("ij,ij->", np.cross(a, b), c) / 6)
+    return float(np.einsum("ij,ij->", cross(a, b), c) / 6)
 
 
 def closed(vertices: Array, faces: npt.NDArray[np.int64], role: Role) -> Part:
     """A part from a closed mesh of consistent winding: degenerate faces dropped, turned outward if inward."""
     vertices = np.asarray(vertices, dtype=np.float64)
     a, b, c = (vertices[faces[:, i]] for i in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    area = np.linalg.norm(cross(b - a, c - a), axis=1)
     faces = faces[area > 1e-12 * max(1e-12, float(area.max()))]
     if signed_volume(vertices - vertices.mean(axis=0), faces) < 0:
         faces = faces[:, ::-1].copy()
@@ -296,13 +304,13 @@ def tube(path: Sequence[Vector], radius: float | Sequence[float], role: Role = R
     step /= np.linalg.norm(step, axis=1, keepdims=True)
     tangent = np.concatenate([step[:1], step[:-1] + step[1:], step[-1:]])
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    side = np.cross(tangent[0], np.eye(3)[np.argmin(np.abs(tangent[0]))])
+    side = cross(tangent[0], np.eye(3)[np.argmin(np.abs(tangent[0]))])
     angle = np.arange(segments) * (2 * np.pi / segments)
     sections = []
     for point, direction, r in zip(points, tangent, radii, strict=True):
         side = side - direction * (side @ direction)
         side /= np.linalg.norm(side)
-        other = np.cross(direction, side)
+        other = cross(direction, side)
         sections.append(point + r * (np.cos(angle)[:, None] * side + np.sin(angle)[:, None] * other))
     return loft(np.stack(sections), role)
 
@@ -326,21 +334,22 @@ def rounded_outline(half_x: float, half_y: float, power: float = 4.0, points: in
 def _cap(outline: Array) -> npt.NDArray[np.int64]:
     """Triangles over a flat outline [N, 3] in its own direction of turning: a fan if convex, else by cutting ears."""
     count = len(outline)
-    normal = np.sum(np.cross(outline, np.roll(outline, -1, axis=0)), axis=0)
+    following = np.concatenate([outline[1:], outline[:1]])
+    normal = np.sum(cross(outline, following), axis=0)
     length = np.linalg.norm(normal)
     if length < 1e-12:
         return np.array([[0, i, i + 1] for i in range(1, count - 1)])
-    edge = np.roll(outline, -1, axis=0) - outline
-    turn = np.cross(np.roll(edge, 1, axis=0), edge) @ (normal / length)
+    edge = following - outline
+    turn = cross(np.concatenate([edge[-1:], edge[:-1]]), edge) @ (normal / length)
     if (turn >= -1e-9 * length).all():
         return np.array([[0, i, i + 1] for i in range(1, count - 1)])
     return _cut_ears(_flattened(outline, normal / length))
 
 
 def _flattened(outline: Array, normal: Array) -> Array:
-    first = np.cross(normal, np.eye(3)[np.argmin(np.abs(normal))])
+    first = cross(normal, np.eye(3)[np.argmin(np.abs(normal))])
     first /= np.linalg.norm(first)
-    return outline @ np.column_stack([first, np.cross(normal, first)])
+    return outline @ np.column_stack([first, cross(normal, first)])
 
 
 def _cut_ears(points: Array) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from compnet3d.data.procedural.backdrop import Ground, clutter_layer, flat_backdrop
 from compnet3d.data.procedural.materials import Floats, Material
-from compnet3d.data.procedural.parts import Part, Role
+from compnet3d.data.procedural.parts import Part, Role, cross
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.rendering.raster import Raster, rasterize
@@ -115,7 +115,7 @@ def corner_normals(vertices: Floats, faces: npt.NDArray[np.int64]) -> Floats:
     mesh does not matter.
     """
     a, b, c = (vertices[faces[:, i]] for i in range(3))
-    area = np.cross(b - a, c - a)
+    area = cross(b - a, c - a)
     unit = area / np.maximum(np.linalg.norm(area, axis=1, keepdims=True), 1e-20)
     _, welded = np.unique(np.round(vertices, 6), axis=0, return_inverse=True)
     corner_vertex = welded.reshape(-1)[faces].reshape(-1)
@@ -140,9 +140,9 @@ def _orthographic(
     """The mesh as seen from far away in a direction, over [-half, half]^2, and the axes [3, 3] (right, up, towards)."""
     towards = np.asarray(direction, dtype=np.float64)
     towards = towards / np.linalg.norm(towards)
-    right = np.cross([0.0, 1.0, 0.0] if abs(towards[2]) > 0.9 else [0.0, 0.0, 1.0], towards)
+    right = cross(np.array([0.0, 1.0, 0.0] if abs(towards[2]) > 0.9 else [0.0, 0.0, 1.0]), towards)
     right /= np.linalg.norm(right)
-    axes = np.stack([right, np.cross(towards, right), towards])
+    axes = np.stack([right, cross(towards, right), towards])
     points = mesh.vertices.double() @ torch.from_numpy(axes).T
     points[:, 2] -= _LIGHT_DISTANCE
     focal = torch.tensor([cells / (2 * half) * _LIGHT_DISTANCE], dtype=torch.float64)
