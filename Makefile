@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+# modules are compiled when they are first imported: only a small part of what is installed ever is
+PIP := $(BIN)/python -m pip install --quiet --no-compile
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -18,12 +20,12 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "== installing compnet3d and what it needs into $(VENV) (PyTorch is large: a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --editable '.[viz]'
+	@$(PIP) --editable '.[viz]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "== installing compnet3d with its test and lint tools into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --editable '.[viz,dev]'
+	@$(PIP) --editable '.[viz,dev]'
 	@touch $@ $(VENV)/.installed
 
 quickstart: $(VENV)/.installed  ## make data, train, evaluate and write runs/quickstart/report.html (10 minutes)

@@ -34,6 +34,21 @@ def collectives(team: Team) -> dict[str, Tensor]:
     return {"mean": mean, "gathered": gathered, "numbers": numbers, "empty": empty}
 
 
+def weighted(team: Team, out: str) -> None:
+    """Average the gradients of sums over rank + 1 terms, each of them (rank + 1) times the parameter."""
+    Path(out, f"{team.rank}.json").write_text(json.dumps(weighted_gradient(team)))
+
+
+def weighted_gradient(team: Team) -> list[float]:
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    flat = FlatGradients([parameter])
+    count = team.rank + 1
+    (count * (count * parameter).sum()).backward()
+    flat.average(team, torch.tensor(count))
+    assert parameter.grad is not None
+    return parameter.grad.tolist()
+
+
 def refuse(team: Team) -> None:
     raise CompNetError("picture.png: cannot be read; replace it")
 
@@ -74,6 +89,21 @@ def test_collectives_of_three_processes(visible_to_followers: str, tmp_path: Pat
     for rank in (1, 2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == mine
     assert torch.get_num_threads() == threads
+
+
+def test_gradients_are_averaged_over_all_terms(visible_to_followers: str, tmp_path: Path) -> None:
+    with gather_team(3, f"{visible_to_followers}:weighted", {"out": str(tmp_path)}) as team:
+        mine = weighted_gradient(team)
+    # one term of gradient 1, two of 2, three of 3
+    assert mine == pytest.approx([(1 + 4 + 9) / 6] * 2)
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (1, 2)] == [mine, mine]
+    assert weighted_gradient(Team()) == [1.0, 1.0]
+
+
+def test_no_terms_leave_no_gradient() -> None:
+    flat = FlatGradients([torch.nn.Parameter(torch.ones(3))])
+    flat.average(Team(), torch.tensor(0))
+    assert flat.vector.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_a_team_of_one_talks_to_nobody() -> None:

@@ -206,8 +206,15 @@ def test_numbers_of_the_recipes_are_the_codes():
         assert recipe.near_radius == 0.1 and recipe.background_weight == 1.0
     assert (RECIPES["imagenet3d-resnet50"].height, RECIPES["imagenet3d-resnet50"].width) == (640, 800)
     assert (RECIPES["imagenet3d-vitb14"].height, RECIPES["imagenet3d-vitb14"].width) == (644, 812)
-    assert not RECIPES["eth80"].dynamic_weights and RECIPES["quickstart"].grouping_accuracy == 0.96
-    assert all(RECIPES[n].dynamic_weights and RECIPES[n].grouping_accuracy == 0.5 for n in RECIPES if "imagenet3d" in n)
+    accuracy, floor = re.search(
+        r"only from a calibration accuracy of ([\d.]+) on, and down to ([\d.]+)", decisions
+    ).groups()
+    small = RECIPES["quickstart"]
+    assert (small.grouping_accuracy, small.grouping_floor) == (float(accuracy), float(floor))
+    assert not RECIPES["eth80"].dynamic_weights
+    for name in ("imagenet3d-resnet50", "imagenet3d-vitb14"):
+        recipe = RECIPES[name]
+        assert recipe.dynamic_weights and (recipe.grouping_accuracy, recipe.grouping_floor) == (0.5, 0.0)
     assert PoseSettings() == PoseSettings(starts=3, steps=30, learning_rate=0.05, betas=(0.4, 0.6), outlier_cost=0.3)
     assert len(pose_grid().azimuth) == 144
 

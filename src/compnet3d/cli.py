@@ -266,7 +266,8 @@ class Ablation:
     seed: int = 0
     """Seed of everything random, the same for every variant."""
     only: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()
-    """Variants to run, of both, in-category-only, cross-category-only, samples-8, samples-64, static-weights."""
+    """Variants to run, of both, in-category-only, cross-category-only, samples-8, samples-64, weight-floor,
+    static-weights."""
     workers: Count = None
     """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores."""
     device: Device = "auto"

@@ -138,7 +138,10 @@ class FlatGradients:
     def __init__(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         parameters = list(parameters)
         like = parameters[0]
-        self.vector = torch.zeros(sum(p.numel() for p in parameters), dtype=like.dtype, device=like.device)
+        size = sum(p.numel() for p in parameters)
+        # one place more, for the number that `average` sends along
+        self._message = torch.zeros(size + 1, dtype=like.dtype, device=like.device)
+        self.vector = self._message[:size]
         start = 0
         for parameter in parameters:
             # the same order in memory as the parameter's, else every step would have to reorder it
@@ -149,6 +152,15 @@ class FlatGradients:
     def clear(self) -> None:
         """Set all gradients to zero."""
         self.vector.zero_()
+
+    def average(self, team: Team, count: Tensor) -> None:
+        """Turn the gradients of the members' sums over `count` terms, a scalar, into that of the mean over all terms.
+
+        Members have more or fewer terms; their numbers travel with the gradients, so that all wait for each other once.
+        """
+        self._message[-1] = count
+        team.average([self._message])
+        self.vector /= self._message[-1].clamp_min(1.0 / team.size)
 
     def clip(self, norm: float) -> None:
         """Scale the gradients so that their joint norm is at most `norm`."""

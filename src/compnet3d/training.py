@@ -399,11 +399,10 @@ def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
         cross_weight=recipe.cross_weight,
     )
     # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them
-    (counts,) = run.team.gather(queried.sum().reshape(1).cpu())
-    share = float(counts[run.team.rank]) * run.team.size / max(1.0, float(counts.sum()))
+    count = queried.sum()
     run.gradients.clear()
-    (share * loss.total).backward()
-    run.team.average([run.gradients.vector])
+    (count * loss.total).backward()
+    run.gradients.average(run.team, count)
     run.gradients.clip(5.0)
     run.optimizer.step()
     flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]
