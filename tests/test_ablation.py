@@ -54,7 +54,7 @@ def test_each_variant_changes_what_it_says_and_nothing_else(study: Path) -> None
         "cross-category-only": {"in_weight": 0.0},
         "samples-8": {"samples_per_category": 8},
         "samples-64": {"samples_per_category": 64},
-        "weight-floor": {"grouping_floor": 0.02},
+        "weight-floor": {"grouping_floor": 0.015},
         "static-weights": {"dynamic_weights": False},
     }
     assert tuple(changed) == NAMES

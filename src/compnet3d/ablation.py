@@ -44,7 +44,7 @@ VARIANTS = (
     Variant("cross-category-only", "cross-category loss only", {"in_weight": 0.0}),
     Variant("samples-8", "N = 8 sampled vertices per category", {"samples_per_category": 8}),
     Variant("samples-64", "N = 64 sampled vertices per category", {"samples_per_category": 64}),
-    Variant("weight-floor", "dynamic weights of at least 0.02", {"grouping_floor": 0.02}),
+    Variant("weight-floor", "dynamic weights of at least 0.015", {"grouping_floor": 0.015}),
     Variant("static-weights", "static weights: every category is contrasted", {"dynamic_weights": False}),
 )
 NAMES = tuple(variant.name for variant in VARIANTS)
