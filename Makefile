@@ -28,7 +28,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@$(PIP) --editable '.[viz,dev]'
 	@touch $@ $(VENV)/.installed
 
-quickstart: $(VENV)/.installed  ## make data, train, evaluate and write runs/quickstart/report.html (10 minutes)
+quickstart: $(VENV)/.installed  ## make data, train, evaluate and write runs/quickstart/report.html (7 to 10 minutes)
 	@echo "== quickstart: data, training, evaluation and a report, in runs/quickstart"
 	@env -u OMP_NUM_THREADS $(BIN)/compnet3d quickstart
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from compnet3d import ablation, cli, recipes
-from compnet3d.ablation import NAMES, VARIANTS, run_ablation
+from compnet3d.ablation import BASE, NAMES, VARIANTS, run_ablation
 from compnet3d.data.augment import Augmentation
 from compnet3d.errors import CompNetError
 from compnet3d.inference.pose import PoseSettings
@@ -30,6 +30,9 @@ TINY = Recipe(
     learning_rate=3e-3,
     head_learning_rate=3e-3,
     calibration_fraction=0.25,
+    grouping_accuracy=0.9,
+    grouping_floor=0.1,
+    regroup_every=5,
     augmentation=Augmentation(rotation=10),
     pose=PoseSettings(steps=2, starts=1),
 )
@@ -60,6 +63,8 @@ def test_each_variant_changes_what_it_says_and_nothing_else(study: Path) -> None
     assert tuple(changed) == NAMES
     base = recipe_of(study / "both")
     assert base["samples_per_category"] == 32 and base["dynamic_weights"] and base["in_weight"] == 1.0
+    # the paper's dynamic weights, whatever the recipe has
+    assert (base["grouping_accuracy"], base["grouping_floor"], base["regroup_every"]) == (0.5, 0.0, 2)
     for name, wanted in changed.items():
         found = recipe_of(study / name)
         assert {key: value for key, value in found.items() if value != base[key]} == wanted
@@ -78,7 +83,8 @@ def test_the_rows_are_those_of_the_evaluation(study: Path) -> None:
         log = [json.loads(line) for line in (study / name / "run" / "log.jsonl").read_text().splitlines()]
         assert row["seconds"] == pytest.approx(sum(entry["seconds"] for entry in log))
         weights = CompNet.from_pretrained(study / name / "run").bank.grouping_weights
-        assert row["contrasted_pairs"] == sum(bool(weights[i, 1 - i] > 0) for i in range(2)) / 2
+        floor = recipe_of(study / name)["grouping_floor"]
+        assert row["contrasted_pairs"] == sum(bool(weights[i, 1 - i] > floor) for i in range(2)) / 2
     assert table["variants"]["static-weights"]["contrasted_pairs"] == 1.0
 
 
@@ -106,7 +112,7 @@ def test_a_stopped_study_goes_on(tiny_data: Path, study: Path, tmp_path: Path) -
     (out / "both" / "run" / "config.json").write_text("{}")  # stopped within its first epoch
     (out / "settings.json").write_text((study / "settings.json").read_text())
     half = out / "samples-8" / "run"
-    train(replace(TINY, **changes), tiny_data, half, stop_after=1, **QUIET)  # type: ignore[arg-type]
+    train(replace(TINY, **BASE, **changes), tiny_data, half, stop_after=1, **QUIET)  # type: ignore[arg-type]
     run_ablation(TINY, tiny_data, out, only=["both", "samples-8"], **QUIET)  # type: ignore[arg-type]
     for name in ("both", "samples-8"):
         state, whole = (CompNet.from_pretrained(root / name / "run").state_dict() for root in (out, study))

@@ -261,6 +261,17 @@ def test_drawing_from_the_contrasted_categories_alone_leaves_nothing_out() -> No
     torch.testing.assert_close(*(torch.autograd.grad(loss, observed)[0] for loss in losses))
 
 
+def test_the_loss_does_not_depend_on_the_queries_layout_in_memory() -> None:
+    p = _problem()
+    observed = unit(3, 3, 5, seed=7)
+    turned = observed.transpose(1, 2).contiguous().transpose(1, 2)
+    assert not turned.is_contiguous()
+    everything = sample_vertices(p["offsets"], None)
+    torch.testing.assert_close(
+        eq5(p, turned, everything, kappa=KAPPA).total, eq5(p, observed, everything, kappa=KAPPA).total
+    )
+
+
 def test_drawn_queries_are_valid_distinct_and_uniform() -> None:
     valid = torch.tensor([[True] * 6 + [False] * 2, [True] * 2 + [False] * 6])
     generator = torch.Generator().manual_seed(0)

@@ -207,9 +207,23 @@ def test_numbers_of_the_recipes_are_the_codes():
     assert (RECIPES["imagenet3d-resnet50"].height, RECIPES["imagenet3d-resnet50"].width) == (640, 800)
     assert (RECIPES["imagenet3d-vitb14"].height, RECIPES["imagenet3d-vitb14"].width) == (644, 812)
     accuracy, floor = re.search(
-        r"only from a calibration accuracy of ([\d.]+) on, and down to ([\d.]+)", decisions
+        r"only from a calibration accuracy of ([\d.]+) on, and down to ([\d.]+)\*\*", decisions
     ).groups()
     small = RECIPES["quickstart"]
+    count, weight = re.search(r"weighs each of its (\d+) background terms by ([\d.]+)\.\*\*", decisions).groups()
+    assert (small.background_size, small.background_weight) == (int(count), float(weight))
+    assert f"are seen {small.epochs} times" in decisions
+    paper_page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    for stated in (
+        f"but {small.background_weight:g} in the quickstart",
+        f"quickstart {small.grouping_accuracy:g})",
+        f"but {small.grouping_floor:g} in the quickstart",
+        f"but every {small.regroup_every} in the quickstart",
+        f"({100 * small.calibration_fraction:g} % in the quickstart",
+        "in the quickstart for the last two",
+    ):
+        assert stated in paper_page, f"docs/paper.md does not say: {stated}"
+    assert small.epochs - small.last_held_out_epoch == 2
     assert (small.grouping_accuracy, small.grouping_floor) == (float(accuracy), float(floor))
     assert not RECIPES["eth80"].dynamic_weights
     for name in ("imagenet3d-resnet50", "imagenet3d-vitb14"):

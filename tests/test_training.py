@@ -11,14 +11,27 @@ import pytest
 import torch
 
 from compnet3d.data.augment import Augmentation
+from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.loader import ViewDataset
 from compnet3d.data.transforms import View
 from compnet3d.errors import CompNetError
+from compnet3d.geometry.camera import Pose
 from compnet3d.inference.pose import PoseSettings
+from compnet3d.losses import ContrastiveLoss
 from compnet3d.models.compnet import CompNet, CompNetConfig
-from compnet3d.parallel import Team, gather_team
+from compnet3d.parallel import FlatGradients, Team, gather_team
 from compnet3d.recipes import RECIPES, Recipe, get_recipe
-from compnet3d.training import EpochSampler, find_weights, fit_temperature, train, train_in_team, waiting_advice
+from compnet3d.run import Run
+from compnet3d.training import (
+    EpochSampler,
+    find_weights,
+    fit_temperature,
+    make_optimizer,
+    train,
+    train_in_team,
+    train_step,
+    waiting_advice,
+)
 
 TINY = Recipe(
     name="tiny",
@@ -77,6 +90,46 @@ def test_everything_learned_is_in_the_state_and_moved(tiny_data: Path, whole_run
     assert not torch.equal(state["bank.vertex_features"], fresh["bank.vertex_features"])
     assert int(state["bank.background_count"]) == 32
     assert all(torch.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.parametrize("size", [0.01, 100.0])
+def test_a_step_goes_along_the_gradient_of_the_mean_loss(
+    tiny_data: Path, whole_run: Path, monkeypatch: pytest.MonkeyPatch, size: float
+) -> None:
+    """With any loss that is a mean over the queries, and no longer than 5."""
+
+    def stand_in(observed: torch.Tensor, category: object, vertex: object, valid: torch.Tensor, **_: object) -> Any:
+        direction = torch.linspace(-1, 1, observed.shape[-1])
+        total = size * (observed @ direction * valid).sum() / valid.sum()
+        return ContrastiveLoss(total, total.detach(), total.detach())
+
+    model = CompNet.from_pretrained(whole_run).train()
+    data = ImageNet3D(tiny_data)
+    views = ViewDataset(data.samples("train")[:4], model.categories, model.spec)
+    batch = next(iter(torch.utils.data.DataLoader(views, batch_size=4)))
+    pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
+    seen = model.observe(model(batch["image"]), batch["category"], pose, batch["principal"], batch["occluded"])
+    loss = stand_in(seen.features, None, None, seen.valid).total
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
+    expected *= min(1.0, 5.0 / float(expected.norm()))
+
+    run = Run(TINY, 0, Path(), model, make_optimizer(model, TINY), FlatGradients(model.parameters()))
+    monkeypatch.setattr("compnet3d.training.grouped_contrastive_loss", stand_in)
+    monkeypatch.setattr(run.optimizer, "step", lambda: None)
+    train_step(run, batch, seed=0)
+    found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert int(seen.valid.sum()) > 10 and float(expected.norm()) > 0
+    # bfloat16 rounds the factor of the queries' number away from or towards zero
+    assert float((found - expected).norm()) < 0.02 * float(expected.norm())
+
+
+def test_no_pair_is_contrasted_less_than_the_floor(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = TINY.with_options(grouping_accuracy=0.0, grouping_floor=0.25, epochs=2)
+    model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
+    omega = model.bank.grouping_weights
+    assert omega.diagonal().tolist() == [0, 0] and 0.25 <= float(omega[0, 1].minimum(omega[1, 0])) < 1
+    last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["contrasted_pairs"] == sum(float(omega[i, 1 - i]) > 0.25 for i in range(2)) / 2
 
 
 def test_the_run_is_written_down(tiny_data: Path, whole_run: Path) -> None:

@@ -36,7 +36,7 @@ class Variant:
     changes: dict[str, Any] = field(default_factory=dict)
 
 
-# Every row but one has the paper's dynamic weights, from a calibration accuracy that short schedules reach too.
+# All rows but two have the paper's dynamic weights, from a calibration accuracy that short schedules reach too.
 BASE: dict[str, Any] = {"dynamic_weights": True, "grouping_accuracy": 0.5, "regroup_every": 2, "grouping_floor": 0.0}
 VARIANTS = (
     Variant("both", "both losses"),
@@ -190,7 +190,8 @@ def _run_variant(folder: Path, recipe: Recipe, data: Path, options: dict[str, An
     print(f"evaluating {len(samples)} images", flush=True)
     figures = evaluate(model, samples, symmetry=dataset.symmetry, progress=options["progress"])
     write_json(folder / "metrics.json", figures)
-    write_json(folder / "result.json", result_row(figures, model, read_log(folder / "run" / "log.jsonl")))
+    log = read_log(folder / "run" / "log.jsonl")
+    write_json(folder / "result.json", result_row(figures, model, log, floor=recipe.grouping_floor))
 
 
 def _train_or_load(run: Path, recipe: Recipe, data: Path, options: dict[str, Any]) -> CompNet:
@@ -209,8 +210,13 @@ def _train_or_load(run: Path, recipe: Recipe, data: Path, options: dict[str, Any
     return train(recipe, data, run, resume=resume, **options)
 
 
-def result_row(figures: dict[str, Any], model: CompNet, log: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a variant's evaluation, model and log say, as shares of 1 and seconds."""
+def result_row(
+    figures: dict[str, Any], model: CompNet, log: Sequence[dict[str, Any]], *, floor: float
+) -> dict[str, Any]:
+    """What a variant's evaluation, model and log say, as shares of 1 and seconds.
+
+    Pairs count as contrasted where their weight is above the `floor` that all have.
+    """
     pose = figures["pose"]
     weights = model.bank.grouping_weights
     pairs = weights.shape[0] * (weights.shape[0] - 1)
@@ -223,7 +229,7 @@ def result_row(figures: dict[str, Any], model: CompNet, log: Sequence[dict[str, 
             "joint": _accuracies(pose["joint"]),
             "joint_symmetry_aware": _accuracies(pose["symmetry_aware"]["joint"]),
         },
-        "contrasted_pairs": float((weights > 0).sum()) / max(1, pairs),
+        "contrasted_pairs": float((weights > floor).sum()) / max(1, pairs),
         "seconds": sum(entry["seconds"] for entry in log),
         "evaluation_seconds": figures["seconds"],
     }

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Quickstart:
-    """Make data, train on it, evaluate clean and occluded images, write a report: ten minutes on two cores."""
+    """Make data, train on it, evaluate clean and occluded images, write a report: seven to ten minutes on two cores."""
 
     out: Annotated[Path, arg(metavar="FOLDER")] = Path("runs/quickstart")
     """Where data, model, metrics.json and report.html go."""

@@ -140,14 +140,10 @@ class BenchScale(BenchOptions):
 
     def run(self) -> None:
         """Run and print."""
+        from compnet3d.speed.scale import bench_scale, check_figure, draw_scale
+
         if self.figure is not None:
-            from compnet3d.viz import require_matplotlib
-
-            require_matplotlib()  # now, and not after the minutes of the benchmark
-            if self.figure.suffix not in (".png", ".svg"):
-                raise CompNetError(f"--figure {self.figure}: give it a name that ends in .png or .svg")
-        from compnet3d.speed.scale import bench_scale, draw_scale
-
+            check_figure(self.figure)  # now, and not after the minutes of the benchmark
         result = bench_scale(pairs=self.pairs, **self.start())
         self.finish("scale", result)
         if self.figure is not None:

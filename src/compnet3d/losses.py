@@ -289,7 +289,7 @@ def _cross_category_terms(
 
     Categories of weight 0 are not computed at all.
     """
-    total, pull = queries.new_zeros(queries.shape[:-1]), torch.zeros_like(queries)
+    total, pull = queries.new_zeros(queries.shape[:-1]), queries.new_zeros(queries.shape)
     sampled_category = torch.searchsorted(offsets, sampled, right=True) - 1
     for present in category.unique().tolist():
         omega = grouping_weights[present].to(queries.dtype).clone()
@@ -320,7 +320,7 @@ def _weighted_terms(
             taken, 1 by default.
     """
     queries = kappa * queries
-    total, pull = queries.new_zeros(len(queries)), torch.zeros_like(queries)
+    total, pull = queries.new_zeros(len(queries)), queries.new_zeros(queries.shape)
     count = len(features) if chosen is None else len(chosen)
     rows = max(1, BLOCK // max(1, min(count, COLUMNS)))
     for first in range(0, count, COLUMNS):

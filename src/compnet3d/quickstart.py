@@ -66,7 +66,7 @@ def run_quickstart(
                 model,
                 samples,
                 return_records=True,
-                batch_size=64,
+                batch_size=64,  # small maps are refined in large chunks (REFINED_CELLS)
                 occlusion=occlusion,
                 seed=seed,
                 symmetry=dataset.symmetry,

@@ -51,7 +51,7 @@ class Recipe:
         regroup_every: epochs between refreshes (paper: 2). grouping_threshold: paper 0.05.
         grouping_accuracy: calibration accuracy below which all categories stay contrasted.
         grouping_floor: least omega of any two categories (paper: 0, so that those which are not confused are not
-            contrasted any more).
+            contrasted any more, which saves their part of the loss).
         epochs: paper 12. batch_size: images.
         processes: that share each batch on a CPU, each with its own batch statistics; an accelerator has one.
         learning_rate: of the backbone. head_learning_rate: of the rest.

@@ -433,7 +433,8 @@ def _calibrate(run: Run, held_out: ViewDataset) -> dict[str, Any]:
     if run.recipe.dynamic_weights and accuracy >= run.recipe.grouping_accuracy:
         omega = grouping_weights(confusion, run.recipe.grouping_threshold, run.recipe.grouping_floor)
         run.model.bank.set_grouping_weights(omega)
-    entry["contrasted_pairs"] = float((run.model.bank.grouping_weights > 0).sum() / max(1, count * (count - 1)))
+    contrasted = (run.model.bank.grouping_weights > run.recipe.grouping_floor).sum()
+    entry["contrasted_pairs"] = float(contrasted / max(1, count * (count - 1)))
     entry["confusion"] = confusion.tolist()
     return entry
 

@@ -130,21 +130,38 @@ def test_only_misnamed_images_are_looked_at_twice(samples):
     assert predictor.images_seen == 8 + 2
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_the_second_look_goes_to_the_image_it_was_taken_of(samples, batch_size):
+@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize(("batch_size", "looks"), [(1, [1] * 5), (3, [3, 2]), (4, [4, 1]), (8, [5])])
+def test_the_second_look_goes_to_the_image_it_was_taken_of(samples, batch_size, looks, unknown):
+    sizes = []
+
     class TurnedByNumber(FakePredictor):
+        """Turns an object of number n by 170 - n degrees where its true category is given."""
+
         def predict_views(self, images, **options):
             prediction = super().predict_views(images, **options)
+            if options.get("category") is None:
+                return prediction
+            sizes.append(len(images))
             numbers = (images[:, 0, SIZE // 2, SIZE // 2].double() / GREY_STEP).round()
-            turn = numbers * math.radians(2.0) if options.get("category") is not None else 0.0
-            return replace(prediction, pose=replace(prediction.pose, azimuth=prediction.pose.azimuth + turn))
+            azimuth = prediction.pose.azimuth + torch.deg2rad(170.0 - numbers)
+            return replace(prediction, pose=replace(prediction.pose, azimuth=azimuth))
 
     misnamed = frozenset({0, 2, 3, 5, 7})
     predictor = TurnedByNumber(samples, misnamed=misnamed)
-    _, records = run(predictor, samples, return_records=True, batch_size=batch_size)
-    errors = [math.degrees(record.error_true_category) for record in records]
-    assert errors == pytest.approx([2.0 * n if n in misnamed else 0.0 for n in range(8)], abs=1e-4)
+    _, records = run(predictor, samples, return_records=True, batch_size=batch_size, unknown=unknown)
+    turn = {n: 170.0 - n if n in misnamed else 0.0 for n in range(8)}
+    # what is left after the best of an object's own symmetric turns
+    order = {name: SYMMETRY[name].order if name in SYMMETRY else 1 for name in CATEGORIES}
+    left = {
+        n: 0.0 if order[s.category] == 0 else min(t := turn[n] % (360 / order[s.category]), 360 / order[s.category] - t)
+        for n, s in enumerate(samples)
+    }
+    assert len(set(order.values())) > 1
+    assert [math.degrees(r.error_true_category) for r in records] == pytest.approx([*turn.values()], abs=1e-4)
+    assert [math.degrees(r.symmetric_error_true_category) for r in records] == pytest.approx([*left.values()], abs=1e-4)
     assert [record.error_predicted_category for record in records] == pytest.approx([0.0] * 8, abs=1e-6)
+    assert sizes == looks, "as few looks as batches of that size allow"
 
 
 def test_a_turn_by_a_known_angle_is_measured_and_symmetry_forgives_what_it_should(samples):

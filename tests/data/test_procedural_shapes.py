@@ -144,3 +144,10 @@ def test_grammar_mirror_claim(seed):
     genome = grammar.genome(seed)
     distance = mirror_distance(genome.build(np.random.default_rng(seed)).normalised().mesh(), samples=500)
     assert distance < 0.012 if genome.mirror else distance > 0.004
+
+
+@pytest.mark.parametrize("shapes", [((3,), (3,)), ((7, 3), (7, 3)), ((7, 3), (3,)), ((3,), (2, 7, 3))])
+def test_cross_products_are_numpys_to_the_bit(shapes):
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=shape) for shape in shapes)
+    np.testing.assert_array_equal(parts.cross(a, b), np.cross(a, b))

@@ -196,13 +196,12 @@ def measure(
     goes with it; a second time, with the true category, only where the category is wrong.
     """
     parts: list[Outcome] = []
+    # images named wrong wait until there is a batch of them: a few take nearly as long as many
+    images, categories = torch.zeros(0, 3, 0, 0), torch.zeros(0, dtype=torch.int64)
     rotations: list[Tensor] = []
-    waiting: list[tuple[Tensor, Tensor]] = []
 
-    def look_again() -> None:
-        images, true = (torch.cat(values) for values in zip(*waiting, strict=True))
-        waiting.clear()
-        rotations.append(_rotmat(predictor.predict_views(images, category=true, crop=crop).pose))
+    def look_again(images: Tensor, true: Tensor) -> Tensor:
+        return _rotmat(predictor.predict_views(images, category=true, crop=crop).pose)
 
     model_seconds = 0.0
     for batch in batches:
@@ -213,13 +212,13 @@ def measure(
         lowest = predictor.predict_views(batch["image"], unknown=True, crop=crop) if unknown else None
         parts.append(_compare(batch, prediction, lowest, orders))
         wrong = index != parts[-1].true
-        if bool(wrong.any()):
-            waiting.append((batch["image"][wrong], parts[-1].true[wrong]))
-        # in batches of the usual size: a few images take nearly as long as many
-        if sum(len(images) for images, _ in waiting) >= len(index):
-            look_again()
-    if waiting:
-        look_again()
+        images = torch.cat([images, batch["image"][wrong]]) if len(images) else batch["image"][wrong]
+        categories = torch.cat([categories, parts[-1].true[wrong]])
+        if len(images) >= len(index):
+            rotations.append(look_again(images[: len(index)], categories[: len(index)]))
+            images, categories = images[len(index) :], categories[len(index) :]
+    if len(images):
+        rotations.append(look_again(images, categories))
     outcome = _concatenate(parts)
     if rotations:
         wrong = outcome.predicted != outcome.true

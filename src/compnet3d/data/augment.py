@@ -134,7 +134,7 @@ def _change_colours(pixels: np.ndarray, augmentation: Augmentation, rng: np.rand
     ramp = (np.arange(256) / 255.0) ** exponent
     ramp = (ramp[None] - mean) * slope + mean
     table = np.clip(ramp * gains[:, None] * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)
-    return _look_up(table, pixels)
+    return np.asarray(Image.fromarray(pixels).point(table.reshape(-1).tolist()))
 
 
 def bend_tones(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -148,12 +148,7 @@ def bend_tones(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     tones = np.arange(256) / 255.0
     curves = [np.interp(tones, np.linspace(0.0, 1.0, 5), knots) for knots in (1.0 - share) * common + share * own]
     table = ((1.0 - strength) * tones + strength * np.stack(curves)) * 255.0 + 0.5
-    return _look_up(table.astype(np.uint8), pixels)
-
-
-def _look_up(table: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """New tones, uint8 [H, W, 3], of a table uint8 [3, 256]."""
-    return np.stack([table[channel].take(pixels[..., channel]) for channel in range(3)], axis=-1)
+    return np.asarray(Image.fromarray(pixels).point(table.astype(np.uint8).reshape(-1).tolist()))
 
 
 def _add_noise(pixels: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:

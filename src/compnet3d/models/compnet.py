@@ -40,6 +40,8 @@ from compnet3d.rendering.cuboid import render_cuboids, visible_lattice_vertices
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.rendering.gaussian import render_gaussians
 
+# A step of the refinement costs about the same for a few cells as for these: 64 maps of the quickstart.
+REFINED_CELLS = 64 * 12 * 12
 RENDERERS = ("cuboid", "gaussian")
 ImageLike = str | Path | Image.Image | np.ndarray
 
@@ -394,10 +396,11 @@ class CompNet(nn.Module):
     ) -> PoseEstimate:
         """Eq. 8 for the given category of each image.
 
-        `chunk` images at a time bound the memory; by default 16 or, where their maps are small, as many as have 9,216
-        cells together, since a step of the refinement of a few cells takes as long as one of many.
+        `chunk` images at a time bound the memory; by default 16 or, where their maps are small, as many as have
+        REFINED_CELLS cells together.
         """
-        chunk = chunk or max(16, 9216 // math.prod(feature_map.shape[2:]))
+        if chunk is None:
+            chunk = max(16, REFINED_CELLS // math.prod(feature_map.shape[2:]))
         parts = []
         for maps, numbers in zip(feature_map.split(chunk), category.split(chunk), strict=True):
             similarity, background = self.similarities(maps, numbers)

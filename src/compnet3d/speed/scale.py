@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from compnet3d.errors import CompNetError
 from compnet3d.files import write_bytes
 from compnet3d.speed.loss import LossProblem, grouped_step, sparse_weights
 from compnet3d.speed.timing import peak_mb, time_in_turn
@@ -53,13 +54,24 @@ def bench_scale(
     return result
 
 
+def check_figure(path: Path) -> None:
+    """Check that `draw_scale` will be able to draw into this file.
+
+    Raises:
+        CompNetError: if its ending is not .png or .svg, or matplotlib is not installed.
+    """
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise CompNetError(f"--figure {path}: give it a name that ends in .png or .svg")
+    require_matplotlib()
+
+
 def draw_scale(result: dict[str, Any], path: Path) -> None:
     """Time of the loss step over the number of categories, as a PNG or SVG file (needs matplotlib).
 
     Raises:
-        CompNetError: if matplotlib is not installed, or the file cannot be written.
+        CompNetError: see `check_figure`; or the file cannot be written.
     """
-    require_matplotlib()
+    check_figure(path)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -72,5 +84,5 @@ def draw_scale(result: dict[str, Any], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:], dpi=150)
+    figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=150)
     write_bytes(path, buffer.getvalue())
