@@ -78,7 +78,7 @@ def test_options_reach_the_command():
         ("quickstart --categories 1", "--categories must be at least 2, not 1"),
         ("quickstart --epochs 0", "--epochs must be at least 1, not 0"),
         ("data make OUT --size 0", "--size must be at least 32, not 0"),
-        ("data make OUT --train -3", "--train must be at least 1, not -3"),
+        ("data make OUT --train -3", "--train must be at least 0, not -3"),
         ("data make OUT --workers 0", "--workers must be at least 1, not 0"),
         ("data render OUT --cad nowhere", "nowhere: does not exist; give --cad an existing folder"),
         ("data check nowhere", "nowhere: does not exist"),

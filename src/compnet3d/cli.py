@@ -326,8 +326,8 @@ class DataMake:
 
     def run(self) -> None:
         """Make the data set."""
-        at_least(1, categories=self.categories, train=self.train, workers=self.workers)
-        at_least(0, val=self.val, seed=self.seed)
+        at_least(1, categories=self.categories, workers=self.workers)
+        at_least(0, train=self.train, val=self.val, seed=self.seed)
         at_least(32, size=self.size)
         from compnet3d.data.procedural import make_dataset
 
@@ -364,8 +364,8 @@ class DataRender:
 
     def run(self) -> None:
         """Render the data set."""
-        at_least(1, train=self.train, workers=self.workers)
-        at_least(0, val=self.val, seed=self.seed)
+        at_least(1, workers=self.workers)
+        at_least(0, train=self.train, val=self.val, seed=self.seed)
         at_least(32, size=self.size)
         require_folder(self.cad, "--cad")
         from compnet3d.data.procedural import render_dataset

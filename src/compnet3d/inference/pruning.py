@@ -26,7 +26,7 @@ class Pruning:
         finalists: categories left for Eq. 7.
     """
 
-    codes: int = 16
+    codes: int = 24
     cells: int = 1000
     finalists: int = 8
 
