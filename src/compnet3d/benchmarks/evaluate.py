@@ -223,10 +223,8 @@ def measure(
     if rotations:
         wrong = outcome.predicted != outcome.true
         target = angles_to_rotmat(*outcome.true_pose[wrong, :3].unbind(-1))
-        rotmat = torch.cat(rotations)
-        outcome.plain.true_category[wrong] = rotmat_geodesic_distance(rotmat, target)
-        turns = orders[outcome.true[wrong]]
-        outcome.symmetric.true_category[wrong] = symmetric_rotation_error(rotmat, target, turns)
+        plain, symmetric = _errors(torch.cat(rotations), target, orders[outcome.true[wrong]])
+        outcome.plain.true_category[wrong], outcome.symmetric.true_category[wrong] = plain, symmetric
     return outcome, max(model_seconds, 1e-9)
 
 
@@ -234,23 +232,28 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
     """The rows of one batch; where the category is wrong, the pose for the true one is not known yet."""
     true = batch["category"].cpu().long()
     rotmat = _rotmat(prediction.pose)
-    found = [rotmat, rotmat] if lowest is None else [rotmat, rotmat, _rotmat(lowest.pose)]
     true_pose = torch.stack([batch[name].cpu().double() for name in ANGLES], dim=-1)
     target = angles_to_rotmat(*true_pose[:, :3].unbind(-1))
-    # A wrongly named object is judged by the symmetry it really has.
+    plain, symmetric = _errors(rotmat, target, orders[true])
+    unknown = (None, None) if lowest is None else _errors(_rotmat(lowest.pose), target, orders[true])
     return Outcome(
         index=batch["index"].cpu(),
         true=true,
         predicted=prediction.category_index.cpu(),
         confidence=prediction.confidence.detach().cpu().double(),
-        plain=Errors(*(rotmat_geodesic_distance(r, target) for r in found)),
-        symmetric=Errors(*(symmetric_rotation_error(r, target, orders[true]) for r in found)),
+        plain=Errors(plain, plain, unknown[0]),
+        symmetric=Errors(symmetric, symmetric, unknown[1]),
         unknown_category=None if lowest is None else lowest.category_index.cpu(),
         hidden=torch.stack([batch[n] for n in HIDDEN], dim=-1) if HIDDEN[0] in batch else None,
         pose=torch.stack([getattr(prediction.pose, name).detach().cpu().double() for name in ANGLES], dim=-1),
         principal=prediction.principal.detach().cpu().double(),
         true_pose=true_pose,
     )
+
+
+def _errors(rotmat: Tensor, target: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
+    """Plain and symmetric errors [N]; a wrongly named object is judged by the symmetry `orders` [N] it really has."""
+    return rotmat_geodesic_distance(rotmat, target), symmetric_rotation_error(rotmat, target, orders)
 
 
 def _rotmat(pose: Pose) -> Tensor:
