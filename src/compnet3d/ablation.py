@@ -218,8 +218,6 @@ def result_row(
     Pairs count as contrasted where their weight is above the `floor` that all have.
     """
     pose = figures["pose"]
-    weights = model.bank.grouping_weights
-    pairs = weights.shape[0] * (weights.shape[0] - 1)
     return {
         "images": figures["images"],
         "classification": figures["classification"]["accuracy"],
@@ -229,7 +227,7 @@ def result_row(
             "joint": _accuracies(pose["joint"]),
             "joint_symmetry_aware": _accuracies(pose["symmetry_aware"]["joint"]),
         },
-        "contrasted_pairs": float((weights > floor).sum()) / max(1, pairs),
+        "contrasted_pairs": model.bank.contrasted_share(floor),
         "seconds": sum(entry["seconds"] for entry in log),
         "evaluation_seconds": figures["seconds"],
     }

@@ -433,8 +433,7 @@ def _calibrate(run: Run, held_out: ViewDataset) -> dict[str, Any]:
     if run.recipe.dynamic_weights and accuracy >= run.recipe.grouping_accuracy:
         omega = grouping_weights(confusion, run.recipe.grouping_threshold, run.recipe.grouping_floor)
         run.model.bank.set_grouping_weights(omega)
-    contrasted = (run.model.bank.grouping_weights > run.recipe.grouping_floor).sum()
-    entry["contrasted_pairs"] = float(contrasted / max(1, count * (count - 1)))
+    entry["contrasted_pairs"] = run.model.bank.contrasted_share(run.recipe.grouping_floor)
     entry["confusion"] = confusion.tolist()
     return entry
 

@@ -90,6 +90,11 @@ class VertexFeatureBank(nn.Module):
         wanted[torch.arange(len(present), device=wanted.device), present] = False
         return wanted.any(dim=0).nonzero()[:, 0]
 
+    def contrasted_share(self, floor: float = 0.0) -> float:
+        """Share of the pairs of different categories whose omega is above the `floor` that all have, in [0, 1]."""
+        pairs = self.categories * (self.categories - 1)
+        return float((self.grouping_weights > floor).sum()) / max(1, pairs)
+
     @torch.no_grad()
     def update_vertices(self, vertex: Tensor, observed: Tensor, momentum: float) -> None:
         """Eq. 6: C_k <- normalise(momentum C_k + (1 - momentum) mean of this batch's features of vertex k).
