@@ -18,6 +18,7 @@ from compnet3d.losses import (
     ContrastiveLoss,
     cross_category_loss,
     draw_queries,
+    full_contrastive_loss,
     grouped_contrastive_loss,
     in_category_loss,
     log_omega,
@@ -203,6 +204,50 @@ def test_eq5_is_the_mean_of_eq2_and_eq4_block_by_block(
     assert ours.total.dtype == gradient.dtype == dtype
     torch.testing.assert_close(ours.total.double(), expected, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(gradient.double(), 2 * expected_gradient, rtol=tolerance, atol=tolerance * kappa)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.005, 0.0])
+def test_full_contrast_is_one_softmax_over_everything(weight: float) -> None:
+    p = _problem()
+    observed = unit(3, 3, 5, seed=7).requires_grad_(True)
+    excluded = torch.rand(3, 3, 6, generator=torch.Generator().manual_seed(6)) < 0.3
+    names = ("category", "vertex", "valid", "vertex_features", "offsets", "background_features")
+    ours = full_contrastive_loss(
+        observed, **{name: p[name] for name in names}, kappa=KAPPA, excluded=excluded, background_weight=weight
+    )
+    (gradient,) = torch.autograd.grad(ours, observed)
+    terms = []
+    for b, q in p["valid"].nonzero().tolist():
+        start, end = p["offsets"][p["category"][b]].item(), p["offsets"][p["category"][b] + 1].item()
+        k = start + int(p["vertex"][b, q])
+        denominator = torch.zeros((), dtype=torch.float64)
+        for number in range(len(p["vertex_features"])):
+            near = start <= number < end and number != k and bool(excluded[b, q, number - start])
+            if not near:
+                denominator = denominator + torch.exp(KAPPA * dot(observed[b, q], p["vertex_features"][number]))
+        for beta in p["background_features"]:
+            denominator = denominator + weight * torch.exp(KAPPA * dot(observed[b, q], beta))
+        terms.append(torch.log(denominator) - KAPPA * dot(observed[b, q], p["vertex_features"][k]))
+    expected = torch.stack(terms).mean()
+    (expected_gradient,) = torch.autograd.grad(expected, observed)
+    assert float(ours) == pytest.approx(float(expected), rel=1e-10)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_the_loss_compiles_to_one_graph() -> None:
+    p = _problem()
+    sampled = torch.tensor([0, 5, 11])
+
+    def loss(observed: Tensor) -> Tensor:
+        return eq5(p, observed, sampled, kappa=KAPPA).total
+
+    results = []
+    for function in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):  # a break would raise
+        observed = unit(3, 3, 5, seed=7).requires_grad_(True)
+        value = function(observed)
+        value.backward()
+        results.append((value.detach(), observed.grad))
+    torch.testing.assert_close(results[0], results[1])
 
 
 def test_a_kappa_beyond_the_range_of_numbers_is_refused() -> None:

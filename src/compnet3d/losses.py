@@ -144,7 +144,6 @@ def sample_vertices(
     return (starts[:, None] + within)[within < counts[:, None]].to(offsets.device)
 
 
-@fast_products()
 def grouped_contrastive_loss(
     observed: Tensor,
     category: Tensor,
@@ -187,48 +186,118 @@ def grouped_contrastive_loss(
     Returns:
         The loss and its parts, scalars.
     """
-    if kappa > 300:
-        raise ValueError(f"kappa must be at most 300, not {kappa}: its exponentials leave the range of float64")
-    queries = observed.detach()
-    # exponentials are taken relative to the largest possible logit, kappa; the smallest is 2 kappa below
-    if kappa > 40 and queries.dtype == torch.float32:
-        queries, vertex_features, background_features = (
-            x.double() for x in (queries, vertex_features, background_features)
-        )
-    own_vertex = offsets[category][:, None] + vertex
-    positive = vertex_features.index_select(0, own_vertex.flatten()).view_as(queries)
-    log_own = kappa * (queries * positive).sum(-1) - kappa
-    own = log_own.exp()
-    weight = valid.to(queries.dtype) / valid.sum().clamp_min(1)
-
-    def mean(total: Tensor, pull: Tensor) -> Tensor:
-        """The mean of log (own + total) - log own, whose gradient follows from the sums alone."""
-        whole = own + total
-        gradient = (kappa * weight / whole)[..., None] * (pull - total[..., None] * positive)
-        value: Tensor = _WithGradient.apply(observed, ((whole.log() - log_own) * weight).sum(), gradient)
-        return value
-
+    queries = _Queries.of(observed, category, vertex, valid, vertex_features, offsets, background_features, kappa)
     in_category = cross_category = observed.sum() * 0.0
     if in_weight > 0:
-        in_category = mean(
-            *_in_category_terms(
-                queries,
-                category,
-                vertex,
-                valid,
-                vertex_features,
-                offsets,
-                background_features,
-                kappa,
-                excluded,
-                background_weight,
-            )
-        )
+        in_category = queries.mean_loss(*queries.in_category_terms(excluded, background_weight))
     if cross_weight > 0:
-        cross_category = mean(
-            *_cross_category_terms(queries, category, valid, vertex_features, offsets, grouping_weights, sampled, kappa)
-        )
+        cross_category = queries.mean_loss(*queries.cross_category_terms(grouping_weights, sampled))
     return ContrastiveLoss(in_weight * in_category + cross_weight * cross_category, in_category, cross_category)
+
+
+def full_contrastive_loss(
+    observed: Tensor,
+    category: Tensor,
+    vertex: Tensor,
+    valid: Tensor,
+    *,
+    vertex_features: Tensor,
+    offsets: Tensor,
+    background_features: Tensor,
+    kappa: float,
+    excluded: Tensor | None = None,
+    background_weight: float = 1.0,
+) -> Tensor:
+    """NOVUM's loss (Jesslen et al. 2024): one softmax over the vertices of all categories and the background.
+
+    The exact mean over all visible vertices, computed block by block like `grouped_contrastive_loss`.
+
+    Args:
+        observed, category, vertex, valid, vertex_features, offsets, background_features, kappa, excluded,
+        background_weight: as there.
+
+    Returns:
+        The loss, a scalar.
+    """
+    queries = _Queries.of(observed, category, vertex, valid, vertex_features, offsets, background_features, kappa)
+    total, pull = queries.in_category_terms(excluded, background_weight)
+    categories = len(offsets) - 1
+    everything = torch.arange(len(vertex_features), device=offsets.device)
+    more, more_pull = queries.cross_category_terms(vertex_features.new_ones(categories, categories), everything)
+    return queries.mean_loss(total + more, pull + more_pull)
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """A batch of queries with what they are compared with, in the type that holds their exponentials.
+
+    Exponentials are taken relative to the largest possible logit, kappa; the smallest is 2 kappa below.
+
+    Attributes:
+        observed: with its gradient, [B, Q, D]; features: the same without, in that type.
+        positive: C_k of each query, [B, Q, D]; log_own: kappa f . C_k - kappa, [B, Q].
+        weight: of each query in the mean, [B, Q]; the other attributes as in `grouped_contrastive_loss`.
+    """
+
+    observed: Tensor
+    features: Tensor
+    category: Tensor
+    vertex: Tensor
+    valid: Tensor
+    vertex_features: Tensor
+    offsets: Tensor
+    background_features: Tensor
+    positive: Tensor
+    log_own: Tensor
+    weight: Tensor
+    kappa: float
+
+    @classmethod
+    def of(
+        cls,
+        observed: Tensor,
+        category: Tensor,
+        vertex: Tensor,
+        valid: Tensor,
+        vertex_features: Tensor,
+        offsets: Tensor,
+        background_features: Tensor,
+        kappa: float,
+    ) -> _Queries:
+        if kappa > 300:
+            raise ValueError(f"kappa must be at most 300, not {kappa}: its exponentials leave the range of float64")
+        features = observed.detach()
+        if kappa > 40 and features.dtype == torch.float32:
+            features, vertex_features, background_features = (
+                x.double() for x in (features, vertex_features, background_features)
+            )
+        own = offsets[category][:, None] + vertex
+        positive = vertex_features.index_select(0, own.flatten()).view_as(features)
+        log_own = kappa * (features * positive).sum(-1) - kappa
+        weight = valid.to(features.dtype) / valid.sum().clamp_min(1)
+        return cls(
+            observed, features, category, vertex, valid, vertex_features, offsets, background_features,
+            positive, log_own, weight, kappa,
+        )  # fmt: skip
+
+    def mean_loss(self, total: Tensor, pull: Tensor) -> Tensor:
+        """The mean of log (own + total) - log own, whose gradient follows from the sums alone."""
+        whole = self.log_own.exp() + total
+        gradient = (self.kappa * self.weight / whole)[..., None] * (pull - total[..., None] * self.positive)
+        value: Tensor = _WithGradient.apply(self.observed, ((whole.log() - self.log_own) * self.weight).sum(), gradient)
+        return value
+
+    def in_category_terms(self, excluded: Tensor | None, background_weight: float) -> tuple[Tensor, Tensor]:
+        return _in_category_terms(
+            self.features, self.category, self.vertex, self.valid, self.vertex_features, self.offsets,
+            self.background_features, self.kappa, excluded, background_weight,
+        )  # fmt: skip
+
+    def cross_category_terms(self, grouping_weights: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor]:
+        return _cross_category_terms(
+            self.features, self.category, self.valid, self.vertex_features, self.offsets,
+            grouping_weights, sampled, self.kappa,
+        )  # fmt: skip
 
 
 class _WithGradient(torch.autograd.Function):
@@ -245,6 +314,15 @@ class _WithGradient(torch.autograd.Function):
         return (outer[0] * gradient).to(outer[0].dtype), None, None
 
 
+# The two sums are operators of their own, so that torch.compile sees the loss as one graph without breaks: which
+# queries and categories there are to compute depends on the data, and is decided within them.
+@torch.library.custom_op(
+    "compnet3d::in_category_terms",
+    mutates_args=(),
+    schema="(Tensor queries, Tensor category, Tensor vertex, Tensor valid, Tensor vertex_features, Tensor offsets, "
+    "Tensor background_features, float kappa, Tensor? excluded, float background_weight) -> (Tensor, Tensor)",
+)
+@fast_products()
 def _in_category_terms(
     queries: Tensor,
     category: Tensor,
@@ -275,6 +353,13 @@ def _in_category_terms(
     return total, pull
 
 
+@torch.library.custom_op(
+    "compnet3d::cross_category_terms",
+    mutates_args=(),
+    schema="(Tensor queries, Tensor category, Tensor valid, Tensor vertex_features, Tensor offsets, "
+    "Tensor grouping_weights, Tensor sampled, float kappa) -> (Tensor, Tensor)",
+)
+@fast_products()
 def _cross_category_terms(
     queries: Tensor,
     category: Tensor,
@@ -305,6 +390,12 @@ def _cross_category_terms(
         total.view(-1).index_copy_(0, rows, some)
         pull.view(-1, pull.shape[-1]).index_copy_(0, rows, some_pull)
     return total, pull
+
+
+@torch.library.register_fake("compnet3d::in_category_terms")
+@torch.library.register_fake("compnet3d::cross_category_terms")
+def _shapes_of_terms(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return queries.new_empty(queries.shape[:-1]), queries.new_empty(queries.shape)
 
 
 def _weighted_terms(
