@@ -35,7 +35,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "baselines": MEASURING,
     "recipes": (*MODELS, "recipes"),
     "parallel": ("errors", "files"),
-    "run": (*MODELS, "recipes", "parallel"),
+    "run": (*MODELS, "baselines", "recipes", "parallel"),
     "training": TRAINING,
     "viz": RENDERING,
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from compnet3d.baselines import load_predictor
     from compnet3d.errors import CompNetError
     from compnet3d.geometry.camera import Camera, Pose
     from compnet3d.geometry.mesh import Mesh
@@ -23,11 +24,22 @@ _HOMES = {
     "CompNetError": "compnet3d.errors",
     "Mesh": "compnet3d.geometry.mesh",
     "Pose": "compnet3d.geometry.camera",
+    "load_predictor": "compnet3d.baselines",
     "Prediction": "compnet3d.inference.predictor",
     "Predictor": "compnet3d.inference.predictor",
 }
 
-__all__ = ["Camera", "CompNet", "CompNetError", "Mesh", "Pose", "Prediction", "Predictor", "__version__"]
+__all__ = [
+    "Camera",
+    "CompNet",
+    "CompNetError",
+    "Mesh",
+    "Pose",
+    "Prediction",
+    "Predictor",
+    "__version__",
+    "load_predictor",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compnet3d.errors import CompNetError
-from compnet3d.files import read_json, recover_folder, write_json, write_text
+from compnet3d.files import read_json, write_json, write_text
 from compnet3d.provenance import provenance
 from compnet3d.tables import percent
 
 if TYPE_CHECKING:
-    from compnet3d.models.compnet import CompNet
     from compnet3d.recipes import Recipe
 
 SPLIT = "val"
@@ -183,40 +181,21 @@ def _run_variant(folder: Path, recipe: Recipe, data: Path, options: dict[str, An
     """Train one variant if need be, evaluate it, and write metrics.json and result.json."""
     from compnet3d.benchmarks.evaluate import evaluate
     from compnet3d.data.imagenet3d import ImageNet3D
+    from compnet3d.training import train_or_load
 
-    model = _train_or_load(folder / "run", recipe, data, options)
+    model = train_or_load(recipe, data, folder / "run", **options)
     dataset = ImageNet3D(data)
     samples = dataset.samples(SPLIT)
     print(f"evaluating {len(samples)} images", flush=True)
     figures = evaluate(model, samples, symmetry=dataset.symmetry, progress=options["progress"])
     write_json(folder / "metrics.json", figures)
     log = read_log(folder / "run" / "log.jsonl")
-    write_json(folder / "result.json", result_row(figures, model, log, floor=recipe.grouping_floor))
+    write_json(folder / "result.json", result_row(figures, log))
 
 
-def _train_or_load(run: Path, recipe: Recipe, data: Path, options: dict[str, Any]) -> CompNet:
-    from compnet3d.models.compnet import CompNet
-    from compnet3d.training import train
-
-    if recover_folder(run / "model").is_dir():
-        print(f"already trained: {run / 'model'}", flush=True)
-        return CompNet.from_pretrained(run / "model").to(options["device"])
-    resume = recover_folder(run / "checkpoint").is_dir()
-    if resume:
-        print(f"going on where the training in {run} stopped", flush=True)
-    else:
-        shutil.rmtree(run, ignore_errors=True)  # stopped before its first epoch was done
-        print(f"training in {run} for {recipe.epochs} epochs", flush=True)
-    return train(recipe, data, run, resume=resume, **options)
-
-
-def result_row(
-    figures: dict[str, Any], model: CompNet, log: Sequence[dict[str, Any]], *, floor: float
-) -> dict[str, Any]:
-    """What a variant's evaluation, model and log say, as shares of 1 and seconds.
-
-    Pairs count as contrasted where their weight is above the `floor` that all have.
-    """
+def result_row(figures: dict[str, Any], log: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a variant's evaluation and log say, as shares of 1 and seconds."""
+    told = [entry["contrasted_pairs"] for entry in log if "contrasted_pairs" in entry]
     pose = figures["pose"]
     return {
         "images": figures["images"],
@@ -227,7 +206,7 @@ def result_row(
             "joint": _accuracies(pose["joint"]),
             "joint_symmetry_aware": _accuracies(pose["symmetry_aware"]["joint"]),
         },
-        "contrasted_pairs": model.bank.contrasted_share(floor),
+        "contrasted_pairs": told[-1] if told else 1.0,
         "seconds": sum(entry["seconds"] for entry in log),
         "evaluation_seconds": figures["seconds"],
     }

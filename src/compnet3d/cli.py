@@ -35,7 +35,7 @@ from compnet3d.cli_options import (
 from compnet3d.errors import CompNetError
 
 if TYPE_CHECKING:
-    from compnet3d.models.compnet import CompNet
+    from compnet3d.baselines import TrainedModel
     from compnet3d.report import Evaluation
 
 
@@ -478,14 +478,20 @@ def fail(message: str, status: int = 2) -> None:
     raise SystemExit(status)
 
 
-def load_model(path: Path, device: str, matching: str = "exhaustive") -> CompNet:
+def load_model(path: Path, device: str, matching: str = "exhaustive") -> TrainedModel:
     """Load a model onto a device, to match categories in this way."""
     folder, device = model_folder(path), choose_device(device)
+    from compnet3d.baselines import load_predictor
     from compnet3d.inference.pruning import Pruning
     from compnet3d.models.compnet import CompNet
 
-    model = CompNet.from_pretrained(folder).to(device)
-    model.pruning = Pruning() if matching == "pruned" else None
+    model = load_predictor(folder).to(device)
+    if isinstance(model, CompNet):
+        model.pruning = Pruning() if matching == "pruned" else None
+    elif matching == "pruned":
+        raise CompNetError(
+            f"{folder}: is a baseline without vertices, which has nothing to prune; leave --matching out"
+        )
     return model
 
 

@@ -19,7 +19,7 @@ from compnet3d.geometry.camera import Camera
 from compnet3d.inference.predictor import Prediction
 
 if TYPE_CHECKING:
-    from compnet3d.models.compnet import CompNet
+    from compnet3d.baselines import TrainedModel
 
 BATCH = 16
 LARGEST_OVERLAY = 1600
@@ -27,7 +27,7 @@ STANDARD_OUTPUT = Path("-")
 
 
 def predict_files(
-    model: CompNet,
+    model: TrainedModel,
     paths: Sequence[Path],
     *,
     box: Sequence[float] | None = None,
@@ -133,7 +133,7 @@ def _overlay_names(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _save_overlay(path: Path, model: CompNet, picture: Image.Image, prediction: Prediction, i: int) -> None:
+def _save_overlay(path: Path, model: TrainedModel, picture: Image.Image, prediction: Prediction, i: int) -> None:
     from compnet3d import viz
 
     shrink = min(1.0, LARGEST_OVERLAY / max(picture.size))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compnet3d.errors import CompNetError
-from compnet3d.files import read_json, recover_folder, write_json
+from compnet3d.files import read_json, write_json
 
 OCCLUSION = "L1"
 STEPS = 5
@@ -114,21 +114,13 @@ def _make_data(folder: Path, settings: dict[str, Any], workers: int | None) -> N
 
 
 def _train(out: Path, seed: int, epochs: int | None, device: str) -> Any:
-    from compnet3d.models.compnet import CompNet
     from compnet3d.recipes import get_recipe
-    from compnet3d.training import train
+    from compnet3d.training import train_or_load
 
     recipe = get_recipe("quickstart")
     if epochs is not None:
         recipe = recipe.with_options(epochs=epochs)
-    run = out / "run"
-    if recover_folder(run / "model").is_dir():
-        print(f"already there: {run / 'model'}")
-        return CompNet.from_pretrained(run / "model").to(device)
-    resume = recover_folder(run / "checkpoint").is_dir()
-    if resume:
-        print("going on where an earlier training stopped")
-    return train(recipe, out / "data", run, seed=seed, device=device, resume=resume)
+    return train_or_load(recipe, out / "data", out / "run", seed=seed, device=device)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from compnet3d.baselines import TrainedModel
 from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, recover_folder, write_folder, write_json, write_text
 from compnet3d.models.checkpoint import (
@@ -19,7 +20,6 @@ from compnet3d.models.checkpoint import (
     load_tensors_into,
     save_tensors,
 )
-from compnet3d.models.compnet import CompNet
 from compnet3d.parallel import FlatGradients, Team
 from compnet3d.recipes import Recipe
 
@@ -41,7 +41,7 @@ class Run:
     recipe: Recipe
     seed: int
     out: Path
-    model: CompNet
+    model: TrainedModel
     optimizer: torch.optim.AdamW
     gradients: FlatGradients
     team: Team = field(default_factory=Team)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,22 +16,31 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from compnet3d.baselines import TrainedModel, load_predictor, untrained_model
+from compnet3d.baselines.heads import DualHead, DualHeadConfig
 from compnet3d.benchmarks.metrics import confusion_matrix
 from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
 from compnet3d.data.loader import CACHE_BYTES, ViewDataset
 from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.data.symmetry import measure_mirror
 from compnet3d.data.transforms import InputSpec
+from compnet3d.files import recover_folder
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import cuboid_bounds
 from compnet3d.grouping import grouping_weights
-from compnet3d.losses import draw_queries, grouped_contrastive_loss, sample_vertices
+from compnet3d.losses import draw_queries, full_contrastive_loss, grouped_contrastive_loss, sample_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
-from compnet3d.models.checkpoint import model_from_config
 from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.parallel import FlatGradients, Team, gather_team
 from compnet3d.recipes import Recipe
 from compnet3d.run import Run, check_folder, load_checkpoint, save_checkpoint, write_config, write_log
+
+# what a training step returns, by the recipe's method
+LOSSES = {
+    "compnet": ("loss", "in_category_loss", "cross_category_loss"),
+    "novum": ("loss",),
+    "dual-head": ("loss", "category_loss", "pose_loss"),
+}
 
 
 def train(
@@ -46,7 +56,7 @@ def train(
     workers: int | None = None,
     progress: bool = True,
     stop_after: int | None = None,
-) -> CompNet:
+) -> TrainedModel:
     """Train a model on a data set's train list and save it as OUT/model.
 
     OUT also gets config.json (everything needed to repeat the run), log.jsonl and log.csv (one line per epoch) and
@@ -98,6 +108,25 @@ def train(
         return train_in_team(team, **arguments, samples=samples, progress=progress)
 
 
+def train_or_load(recipe: Recipe, data: str | Path, run: Path, *, device: str = "cpu", **options: Any) -> TrainedModel:
+    """The model of a run that is finished; one that stopped half-way goes on, and one that is not there begins.
+
+    Args:
+        recipe, data, device, options: see `train`.
+        run: its folder.
+    """
+    if recover_folder(run / "model").is_dir():
+        print(f"already trained: {run / 'model'}", flush=True)
+        return load_predictor(run / "model").to(device)
+    resume = recover_folder(run / "checkpoint").is_dir()
+    if resume:
+        print(f"going on where the training in {run} stopped", flush=True)
+    else:
+        shutil.rmtree(run, ignore_errors=True)  # stopped before its first epoch was done
+        print(f"training in {run} for {recipe.epochs} epochs", flush=True)
+    return train(recipe, data, run, resume=resume, device=device, **options)
+
+
 def train_in_team(
     team: Team,
     *,
@@ -113,7 +142,7 @@ def train_in_team(
     stop_after: int | None,
     samples: Sequence[Sample] | None = None,
     progress: bool = False,
-) -> CompNet:
+) -> TrainedModel:
     """What each process of `train` does; see there. `samples` is the train list, where it has been read already."""
     settings = Recipe.from_dict(recipe)
     dataset = ImageNet3D(data)
@@ -167,12 +196,12 @@ def mirror_categories(dataset: ImageNet3D) -> frozenset[str]:
 
 
 def fit_temperature(scores: Tensor, category: Tensor) -> float:
-    """The factor on S_y whose softmax has the lowest negative log likelihood on held-out images.
+    """The factor on the scores whose softmax has the lowest negative log likelihood on held-out images.
 
     Args:
-        scores: S_y [N, Y]; category: the true ones, int64 [N].
+        scores: [N, Y]; category: the true ones, int64 [N].
     """
-    candidates = torch.logspace(0, 4, 161)
+    candidates = torch.logspace(-2, 4, 241)
     losses = torch.stack([torch.nn.functional.cross_entropy(t * scores, category) for t in candidates])
     return float(candidates[losses.argmin()])
 
@@ -219,31 +248,33 @@ def _make_model(
     training: Sequence[Sample],
     extractor: FeatureExtractor | None,
     run: Path | None,
-) -> CompNet:
+) -> TrainedModel:
     if run is not None:
-        return model_from_config(run / "checkpoint" / "model.json")
+        return untrained_model(run / "checkpoint" / "model.json")
     assert extractor is not None
     meshes = {name: dataset.meshes(name) for name in dataset.categories}
-    config = CompNetConfig(
-        categories=tuple(dataset.categories),
-        bounds=tuple(tuple(tuple(c) for c in cuboid_bounds(meshes[n]).tolist()) for n in dataset.categories),
-        backbone=extractor.config,
-        spec=InputSpec.fitted(training, recipe.height, recipe.width, recipe.fill),
-        vertex_count=recipe.vertex_count,
-        background_size=recipe.background_size,
-        kappa=recipe.kappa,
-        mirrored_scores=recipe.mirrored_scores,
-        pose=recipe.pose,
-        grid=recipe.grid,
-    )
-    model = CompNet(config, extractor)
+    common: dict[str, Any] = {
+        "categories": tuple(dataset.categories),
+        "bounds": tuple(tuple(tuple(c) for c in cuboid_bounds(meshes[n]).tolist()) for n in dataset.categories),
+        "backbone": extractor.config,
+        "spec": InputSpec.fitted(training, recipe.height, recipe.width, recipe.fill),
+        "mirrored_scores": recipe.mirrored_scores,
+    }
+    model: TrainedModel
+    if recipe.method == "dual-head":
+        config = DualHeadConfig(**common, pose_head=recipe.pose_head, bins=recipe.pose_bins)
+        model = DualHead(config, extractor)
+    else:
+        settings = ("vertex_count", "background_size", "kappa", "pose", "grid")
+        common |= {name: getattr(recipe, name) for name in settings}
+        model = CompNet(CompNetConfig(**common), extractor)
     model.cad_meshes = {name: models[0] for name, models in meshes.items()}
     return model
 
 
-def make_optimizer(model: CompNet, recipe: Recipe) -> torch.optim.AdamW:
+def make_optimizer(model: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW with the recipe's rates, and weight decay for matrices alone."""
-    head = {id(p) for p in model.feature_extractor.head_parameters()}
+    head = {id(p) for p in model.head_parameters()}
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for parameter in model.parameters():
         rate = recipe.head_learning_rate if id(parameter) in head else recipe.learning_rate
@@ -337,7 +368,8 @@ def waiting_advice(entry: dict[str, Any], workers: int, tolerance: float = 0.05)
 def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, Any]:
     run.model.train()
     steps = len(loader)
-    totals = torch.zeros(3)
+    names = LOSSES[run.recipe.method]
+    totals = torch.zeros(len(names))
     waited, before = 0.0, time.perf_counter()
     for number, batch in enumerate(loader):
         waited += time.perf_counter() - before
@@ -346,22 +378,19 @@ def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, A
         advance(run.epoch, number + 1, steps, float(totals[0]) / (number + 1))
         before = time.perf_counter()
     # each process has seen its own share, in the features' statistics too
-    for layer in run.model.feature_extractor.modules():
+    for layer in run.model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d) and layer.training:
             run.team.average([layer.running_mean, layer.running_var])  # type: ignore[list-item]
     run.team.average([totals])
-    mean = (totals / steps).tolist()
     return {
-        "loss": mean[0],
-        "in_category_loss": mean[1],
-        "cross_category_loss": mean[2],
+        **dict(zip(names, (totals / steps).tolist(), strict=True)),
         "learning_rate": run.optimizer.param_groups[0]["lr"],
         "input_wait_seconds": waited,
     }
 
 
 def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
-    """One gradient step of the feature extractor (Eq. 5), then the update of the bank (Eq. 6 and the background ring).
+    """One gradient step, of a CompNet followed by the update of its bank (Eq. 6 and the background ring).
 
     Args:
         run: its model in training mode.
@@ -369,42 +398,62 @@ def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
         seed: of the sampled vertices and background cells.
 
     Returns:
-        The loss, its in-category and its cross-category part over this share, [3].
+        The loss and its parts over this share, as `LOSSES` names them.
     """
-    recipe, model, bank = run.recipe, run.model, run.model.bank
-    generator = torch.Generator().manual_seed(seed)
+    model = run.model
     batch = {name: value.to(model.device) for name, value in batch.items()}
     pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
+    if isinstance(model, CompNet):
+        return _contrastive_step(run, model, batch, pose, seed)
+    losses = model.loss(batch["image"], batch["category"], pose)
+    _descend(run, losses[0], torch.tensor(len(batch["category"]), device=model.device))
+    return losses.detach().cpu()
+
+
+def _descend(run: Run, loss: Tensor, count: Tensor) -> None:
+    """One step of the optimizer down the mean loss of all shares: this one's is the mean over `count` terms."""
+    run.gradients.clear()
+    (count * loss).backward()
+    run.gradients.average(run.team, count)
+    run.gradients.clip(5.0)
+    run.optimizer.step()
+
+
+def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: Pose, seed: int) -> Tensor:
+    recipe, bank = run.recipe, model.bank
+    generator = torch.Generator().manual_seed(seed)
     category, principal = batch["category"], batch["principal"]
     occluded = batch.get("occluded")
     feature_map = model(batch["image"])
     seen = model.observe(feature_map, category, pose, principal, occluded)
-    sampled = sample_vertices(bank.offsets, recipe.samples_per_category, generator, bank.contrasted(category))
     drawn = draw_queries(seen.valid, recipe.queries_per_image, generator)
     vertex, queried = seen.vertex.gather(1, drawn), seen.valid.gather(1, drawn)
-    loss = grouped_contrastive_loss(
-        seen.features.gather(1, drawn[..., None].expand(-1, -1, seen.features.shape[2])),
-        category,
-        vertex,
-        queried,
-        vertex_features=bank.vertex_features,
-        offsets=bank.offsets,
-        background_features=bank.background,
-        grouping_weights=bank.grouping_weights,
-        sampled=sampled,
-        kappa=recipe.kappa,
-        excluded=model.near_vertices(category, vertex, recipe.near_radius),
-        background_weight=recipe.background_weight,
-        in_weight=recipe.in_weight,
-        cross_weight=recipe.cross_weight,
-    )
+    features = seen.features.gather(1, drawn[..., None].expand(-1, -1, seen.features.shape[2]))
+    options: dict[str, Any] = {
+        "vertex_features": bank.vertex_features,
+        "offsets": bank.offsets,
+        "background_features": bank.background,
+        "kappa": recipe.kappa,
+        "excluded": model.near_vertices(category, vertex, recipe.near_radius),
+        "background_weight": recipe.background_weight,
+    }
+    if recipe.method == "novum":
+        losses = full_contrastive_loss(features, category, vertex, queried, **options)[None]
+    else:
+        loss = grouped_contrastive_loss(
+            features,
+            category,
+            vertex,
+            queried,
+            **options,
+            grouping_weights=bank.grouping_weights,
+            sampled=sample_vertices(bank.offsets, recipe.samples_per_category, generator, bank.contrasted(category)),
+            in_weight=recipe.in_weight,
+            cross_weight=recipe.cross_weight,
+        )
+        losses = torch.stack([loss.total, loss.in_category, loss.cross_category])
     # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them
-    count = queried.sum()
-    run.gradients.clear()
-    (count * loss.total).backward()
-    run.gradients.average(run.team, count)
-    run.gradients.clip(5.0)
-    run.optimizer.step()
+    _descend(run, losses[0], queried.sum())
     flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]
     flat, features = run.team.gather(flat, seen.features.detach()[seen.valid])
     bank.update_vertices(flat, features, recipe.momentum)
@@ -412,7 +461,7 @@ def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
         feature_map.detach(), category, pose, principal, recipe.background_per_image, generator, occluded
     )
     bank.update_background(*run.team.gather(background))
-    return torch.stack([loss.total, loss.in_category, loss.cross_category]).detach().cpu()
+    return losses.detach().cpu()
 
 
 def _calibrate(run: Run, held_out: ViewDataset) -> dict[str, Any]:
@@ -429,24 +478,24 @@ def _calibrate(run: Run, held_out: ViewDataset) -> dict[str, Any]:
     predicted = torch.cat([scores, hard_scores]).argmax(dim=1)
     confusion = confusion_matrix(predicted, torch.cat([true, hard_true]), count)
     entry: dict[str, Any] = {"calibration_accuracy": accuracy}
-    # the confusions of a model that still guesses say nothing about which categories are alike
-    if run.recipe.dynamic_weights and accuracy >= run.recipe.grouping_accuracy:
-        omega = grouping_weights(confusion, run.recipe.grouping_threshold, run.recipe.grouping_floor)
-        run.model.bank.set_grouping_weights(omega)
-    entry["contrasted_pairs"] = run.model.bank.contrasted_share(run.recipe.grouping_floor)
+    if run.recipe.method == "compnet" and isinstance(run.model, CompNet):
+        # the confusions of a model that still guesses say nothing about which categories are alike
+        if run.recipe.dynamic_weights and accuracy >= run.recipe.grouping_accuracy:
+            omega = grouping_weights(confusion, run.recipe.grouping_threshold, run.recipe.grouping_floor)
+            run.model.bank.set_grouping_weights(omega)
+        entry["contrasted_pairs"] = run.model.bank.contrasted_share(run.recipe.grouping_floor)
     entry["confusion"] = confusion.tolist()
     return entry
 
 
 @torch.no_grad()
 def _scores(run: Run, views: ViewDataset) -> tuple[Tensor, Tensor]:
-    """Scores of Eq. 7 [N, Y] and true categories [N]; the run's epoch chooses the draws of an augmentation."""
-    model, bank = run.model.eval(), run.model.bank
-    scores, true = [torch.zeros(0, bank.categories)], [torch.zeros(0, dtype=torch.int64)]
+    """Scores of the categories [N, Y] and true categories [N]; the run's epoch chooses the draws of an augmentation."""
+    model = run.model.eval()
+    scores, true = [torch.zeros(0, len(model.categories))], [torch.zeros(0, dtype=torch.int64)]
     sampler = EpochSampler(len(views), run.recipe.batch_size, views.seed, run.epoch, run.team)
     for batch in DataLoader(views, batch_sampler=sampler):
-        images = batch["image"].to(model.device)
-        scores.append(model.view_scores(images, model(images)).cpu())
+        scores.append(model.classify_views(batch["image"]).cpu())
         true.append(batch["category"])
     all_scores, all_true = run.team.gather(torch.cat(scores), torch.cat(true))
     return all_scores, all_true

@@ -107,7 +107,7 @@ def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple
     """Distance and principal point with which an object fills a box centred in the view.
 
     Args:
-        points: the object's surface [V, 3], CAD units.
+        points: the object's surface, CAD units, [V, 3], or [P, V, 3] where each view has another object.
         pose: [P], whose distances are replaced; camera: of the views, batch shape [P].
         side: longest side of the box in pixels.
 

@@ -88,11 +88,7 @@ class FeatureExtractor(nn.Module):
         Returns:
             Unit vectors, float32 [B, D, height / stride, width / stride].
         """
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must have shape [B, 3, height, width], got {list(images.shape)}")
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
-        images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        images = _normalised(images, self.mean, self.std)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
             features = self.features(images)
         return normalize(self.centre(features.float()), dim=1)
@@ -130,9 +126,7 @@ class ResNetExtractor(FeatureExtractor):
         """As `nn.Module.train`, but frozen statistics stay frozen."""
         super().train(mode)
         if self.config.freeze_statistics:
-            for module in self.backbone.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            _freeze_statistics(self.backbone)
         return self
 
 
@@ -168,6 +162,66 @@ class TransformerExtractor(FeatureExtractor):
         tokens = self.backbone(images, **options).last_hidden_state[:, 1:]
         projected = self.projection(tokens).transpose(1, 2).unflatten(2, (height, width))
         return nn.functional.pixel_shuffle(projected, self.config.upsampling)
+
+
+class ImageEncoder(nn.Module):
+    """The backbone of a feature extractor as classifiers use it: one vector per image.
+
+    A ResNet's last stage averaged over the image; a ViT's class token; DINOv2's class token beside the mean of its
+    patch tokens, which its authors classify with.
+
+    Attributes:
+        config: of the extractor.
+        size: C, length of the vectors.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        """Take over the extractor's backbone; what it adds on top is left out."""
+        super().__init__()
+        self.config, self.amp, self.backbone = extractor.config, extractor.amp, extractor.backbone
+        self.register_buffer("mean", extractor.mean, persistent=False)
+        self.register_buffer("std", extractor.std, persistent=False)
+        shape = self.backbone.config
+        sizes = {"resnet": lambda: shape.hidden_sizes[-1], "dinov2": lambda: 2 * shape.hidden_size}
+        self.size: int = sizes.get(self.config.family, lambda: shape.hidden_size)()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images, as `FeatureExtractor.forward` takes them, to float32 vectors [B, C]."""
+        images = _normalised(images, self.mean, self.std)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
+            if self.config.family == "resnet":
+                vectors = self.backbone(images).feature_maps[-1].mean(dim=(2, 3))
+            elif self.config.family == "dinov2":
+                tokens = self.backbone(images).last_hidden_state
+                vectors = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
+            else:
+                vectors = self.backbone(images, interpolate_pos_encoding=True).last_hidden_state[:, 0]
+        return vectors.float()
+
+    def train(self, mode: bool = True) -> ImageEncoder:
+        """As `nn.Module.train`, but frozen statistics stay frozen."""
+        super().train(mode)
+        if self.config.freeze_statistics:
+            _freeze_statistics(self.backbone)
+        return self
+
+
+def _normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """RGB [B, 3, height, width], uint8 or float in 0 .. 1, as a backbone takes it."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must have shape [B, 3, height, width], got {list(images.shape)}")
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _freeze_statistics(backbone: nn.Module) -> None:
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def bf16_is_fast() -> bool:

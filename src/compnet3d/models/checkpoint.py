@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -16,13 +16,28 @@ from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, recover_folder, write_folder, write_json
 from compnet3d.geometry.mesh import load_off, save_off
 
-if TYPE_CHECKING:
-    from compnet3d.models.compnet import CompNet
-
 FORMAT = 1
 
 
-def save_model(model: CompNet, folder: str | Path) -> None:
+class SavedModel(Protocol):
+    """A class of models that are kept as folders: torch modules with a configuration that `to_dict` writes.
+
+    Attributes:
+        kind: what config.json calls it; files that do not say hold a CompNet.
+    """
+
+    kind: ClassVar[str]
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> Self:
+        """With random tensors, from config.json."""
+        ...
+
+
+M = TypeVar("M", bound=SavedModel)
+
+
+def save_model(model: Any, folder: str | Path) -> None:
     """Save a model.
 
     Raises:
@@ -39,14 +54,11 @@ def save_model(model: CompNet, folder: str | Path) -> None:
     write_folder(folder, fill)
 
 
-def load_model(folder: str | Path) -> CompNet:
-    """Load a model for inference.
-
-    Args:
-        folder: a model's folder, or a run's folder that holds one as `model`.
+def find_model(folder: str | Path) -> Path:
+    """A model's folder, given that or a run's folder that holds one as `model`.
 
     Raises:
-        CompNetError: if something is missing, broken or foreign; the message names the file and the tensor.
+        CompNetError: if there is none.
     """
     folder = Path(folder)
     if not (folder / "model.safetensors").exists():
@@ -54,6 +66,35 @@ def load_model(folder: str | Path) -> CompNet:
         folder = inner if inner.exists() else recover_folder(folder)
     if not (folder / "model.safetensors").is_file():
         raise CompNetError(f"{folder}: no model there (model.safetensors is missing); give the folder that train wrote")
+    return folder
+
+
+def model_kind(path: Path) -> str:
+    """What kind of model a config.json or model.json is of.
+
+    Raises:
+        CompNetError: if it cannot be read.
+    """
+    values = read_json(path)
+    return str(values.get("kind", "compnet")) if isinstance(values, dict) else "compnet"
+
+
+def load_model(folder: str | Path, kind: type[M]) -> M:
+    """Load a model for inference.
+
+    Args:
+        folder: a model's folder, or a run's folder that holds one as `model`.
+        kind: its class.
+
+    Raises:
+        CompNetError: if something is missing, broken or foreign; the message names the file and the tensor.
+    """
+    folder = find_model(folder)
+    if model_kind(folder / "config.json") != kind.kind:
+        raise CompNetError(
+            f"{folder / 'config.json'}: holds a {model_kind(folder / 'config.json')} model, not a {kind.kind} one; "
+            "use compnet3d.load_predictor, which loads both"
+        )
     values = read_json(folder / "config.json")
     version = values.pop("format", None) if isinstance(values, dict) else None
     if version != FORMAT:
@@ -61,34 +102,33 @@ def load_model(folder: str | Path) -> CompNet:
             f"{folder / 'config.json'}: format is {version!r} but this version reads {FORMAT}; "
             "copy or train the model again, or use the version that wrote it"
         )
-    model = _build(values, folder / "config.json")
+    model: Any = _build(values, folder / "config.json", kind)
     load_tensors_into(model, folder / "model.safetensors")
     for path in sorted((folder / "meshes").glob("*.off")):
         model.cad_meshes[path.stem] = load_off(path)
-    return model.eval()
+    model.eval()
+    loaded: M = model
+    return loaded
 
 
-def model_from_config(path: Path) -> CompNet:
+def model_from_config(path: Path, kind: type[M]) -> M:
     """A model with random tensors, as a JSON file of its configuration says (without a format's number).
 
     Raises:
         CompNetError: naming the file, if it is missing or not a model's configuration.
     """
-    return _build(read_json(path), path)
+    return _build(read_json(path), path, kind)
 
 
-def _build(values: Any, path: Path) -> CompNet:
+def _build(values: Any, path: Path, kind: type[M]) -> M:
     from huggingface_hub.errors import StrictDataclassError
-
-    from compnet3d.models.compnet import CompNet, CompNetConfig
 
     # whatever the classes of the model and of its backbone raise on numbers, types and names that make no sense
     nonsense = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, ArithmeticError)
     try:
-        config = CompNetConfig.from_dict(values)
-        if not config.categories or len(config.categories) != len(config.bounds):
-            raise ValueError(f"{len(config.categories)} categories with {len(config.bounds)} boxes")
-        return CompNet(config)
+        if not values["categories"] or len(values["categories"]) != len(values["bounds"]):
+            raise ValueError(f"{len(values['categories'])} categories with {len(values['bounds'])} boxes")
+        return kind.from_config(values)
     except (*nonsense, StrictDataclassError, CompNetError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise CompNetError(f"{path}: not a model's configuration ({reason}); copy or train the model again") from None

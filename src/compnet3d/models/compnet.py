@@ -6,17 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, normalize, pad
 
-from compnet3d.data.images import as_rgb, load_image
-from compnet3d.data.transforms import Crop, InputSpec, crop_box
-from compnet3d.errors import CompNetError
+from compnet3d.data.transforms import Crop, InputSpec
 from compnet3d.geometry.camera import Camera, Pose, pose_grid
 from compnet3d.geometry.cuboid import CuboidMesh, CuboidStack, cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
@@ -30,11 +26,12 @@ from compnet3d.inference.pose import (
     fit_to_box,
     search_starts,
 )
-from compnet3d.inference.predictor import Prediction
+from compnet3d.inference.predictor import ImageLike, Prediction, predict_images
 from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
 from compnet3d.losses import near_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
 from compnet3d.models.bank import VertexFeatureBank, smooth_features
+from compnet3d.models.checkpoint import load_model, save_model
 from compnet3d.products import fast_products
 from compnet3d.rendering.cuboid import render_cuboids, visible_lattice_vertices
 from compnet3d.rendering.fragments import Fragments
@@ -43,7 +40,6 @@ from compnet3d.rendering.gaussian import render_gaussians
 # A step of the refinement costs about the same for a few cells as for these: 64 maps of the quickstart.
 REFINED_CELLS = 64 * 12 * 12
 RENDERERS = ("cuboid", "gaussian")
-ImageLike = str | Path | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -147,6 +143,8 @@ class CompNet(nn.Module):
         pruning: None matches every category exhaustively (Eq. 7); otherwise only the most likely ones.
     """
 
+    kind: ClassVar[str] = "compnet"
+
     def __init__(self, config: CompNetConfig, feature_extractor: FeatureExtractor | None = None) -> None:
         super().__init__()
         if config.renderer not in RENDERERS:
@@ -160,6 +158,11 @@ class CompNet(nn.Module):
         self._shapes = _Shapes.of(self.cuboids)
         self._tables: dict[tuple[int, str], StartTable] = {}
         self._codes: tuple[Tensor, int, Tensor] | None = None
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> CompNet:
+        """With random tensors, from config.json."""
+        return cls(CompNetConfig.from_dict(values))
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -327,6 +330,16 @@ class CompNet(nn.Module):
             foreground=estimate.foreground,
         )
 
+    @torch.no_grad()
+    def classify_views(self, images: Tensor) -> Tensor:
+        """S_y of views [B, 3, height, width], [B, Y]."""
+        images = images.to(self.device)
+        return self.view_scores(images, self(images))
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters that no pretraining provides."""
+        return self.feature_extractor.head_parameters()
+
     def view_scores(self, images: Tensor, feature_map: Tensor) -> Tensor:
         """S_y of views [B, 3, height, width] whose feature maps are at hand, with `mirrored_scores` of both sides."""
         scores = self.category_scores(feature_map)
@@ -359,36 +372,8 @@ class CompNet(nn.Module):
         batch_size: int = 32,
         unknown: bool = False,
     ) -> Prediction:
-        """Name the object in each image and estimate its pose.
-
-        Args:
-            images: one image or several: paths, PIL images or numpy arrays (any mode `as_rgb` takes).
-            boxes: the object's bounding box (x1, y1, x2, y2) in each image, in pixels; without them each image is
-                taken to be a crop of one object and is fitted into the network's input as a whole.
-            batch_size: images computed at a time.
-            unknown: pose of the category with the lowest reconstruction loss instead of the best-scoring one.
-
-        Returns:
-            One answer per image, its pose, focal length and principal point in pixels of that image.
-
-        Raises:
-            CompNetError: if an image cannot be read or a box is empty; the message names it.
-        """
-        if isinstance(images, str | Path) or not isinstance(images, Sequence):
-            images = [images]
-        pictures = [load_image(x) if isinstance(x, str | Path) else as_rgb(x) for x in images]
-        if boxes is not None and len(boxes) != len(pictures):
-            raise CompNetError(f"{len(boxes)} boxes were given for {len(pictures)} images; give one box for each image")
-        if not pictures:
-            raise CompNetError("there is no image to predict; give at least one")
-        crops = [crop_box(p, None if boxes is None else boxes[i], self.spec) for i, p in enumerate(pictures)]
-        views = torch.stack([torch.from_numpy(crop.image.copy()).permute(2, 0, 1) for crop in crops])
-        parts = [self.predict_views(part, unknown=unknown, crop="box") for part in views.split(batch_size)]
-        scale = torch.tensor([crop.scale for crop in crops], device=self.device)
-        matrix = torch.tensor(np.stack([crop.matrix for crop in crops]), dtype=torch.float32, device=self.device)
-        whole = Prediction.cat(parts)
-        principal = (matrix[:, :, :2] @ whole.principal[..., None])[..., 0] + matrix[:, :, 2]
-        return replace(whole, focal=whole.focal / scale, principal=principal)
+        """Name the object in each image and estimate its pose; see `predict_images`."""
+        return predict_images(self, images, boxes=boxes, batch_size=batch_size, unknown=unknown)
 
     @torch.no_grad()
     def estimate_poses(
@@ -497,16 +482,12 @@ class CompNet(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Save the model as a folder (see `compnet3d.models.checkpoint.save_model`)."""
-        from compnet3d.models.checkpoint import save_model
-
         save_model(self, folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> CompNet:
         """Load a model from a folder, ready for inference (see `compnet3d.models.checkpoint.load_model`)."""
-        from compnet3d.models.checkpoint import load_model
-
-        return load_model(folder)
+        return load_model(folder, cls)
 
     def _camera(self, principal: Tensor) -> Camera:
         focal = principal.new_tensor(self.spec.focal).expand(principal.shape[:-1])

@@ -1,0 +1,235 @@
+"""The dual-head baseline (section 4.2): a backbone, one vector per image, a classification head and a pose head.
+
+Two forms of the pose head: "regression", the paper's, has an output of size 3, the angles; "bins" is ImageNet3D's (Ma
+et al. 2024), which classifies each angle into 40 bins of the full circle and is the stronger of the two. Both are
+shared by all categories, so the pose needs no category and is there for unknown ones as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from compnet3d.data.transforms import Crop, InputSpec
+from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.geometry.cuboid import cuboid_mesh
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.inference.pose import fit_to_box
+from compnet3d.inference.predictor import ImageLike, Prediction, predict_images
+from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, ImageEncoder, build_extractor
+from compnet3d.models.checkpoint import load_model, save_model
+
+POSE_HEADS = ("bins", "regression")
+
+
+@dataclass(frozen=True)
+class DualHeadConfig:
+    """Everything that a dual-head model is, apart from its tensors.
+
+    Attributes:
+        categories: names, Y of them.
+        bounds: the box of each category, [Y][2][3], CAD units; for the distance after a box crop, and for drawing.
+        backbone: how the backbone is built.
+        spec: the network's input and its canonical camera.
+        pose_head: "bins" or "regression".
+        bins: of each angle, over the full circle.
+        mirrored_scores: the scores are the mean over a view and its mirror image.
+        temperature: factor on the scores for the calibrated confidence.
+    """
+
+    categories: tuple[str, ...]
+    bounds: tuple[tuple[tuple[float, ...], ...], ...]
+    backbone: BackboneConfig
+    spec: InputSpec
+    pose_head: str = "bins"
+    bins: int = 40
+    mirrored_scores: bool = False
+    temperature: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For config.json."""
+        return {"kind": DualHead.kind, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DualHeadConfig:
+        """From config.json."""
+        return cls(
+            **{
+                **{name: value for name, value in values.items() if name != "kind"},
+                "categories": tuple(values["categories"]),
+                "bounds": tuple(tuple(tuple(c) for c in b) for b in values["bounds"]),
+                "backbone": BackboneConfig.from_dict(values["backbone"]),
+                "spec": InputSpec(**values["spec"]),
+            }
+        )
+
+
+class DualHead(nn.Module):
+    """A classifier with a second head for the pose; a `Predictor`.
+
+    Attributes:
+        config: everything but the tensors.
+        encoder: images to vectors.
+        category_head, pose_head: linear layers on them.
+        cad_meshes: one CAD model for some categories, for drawing.
+    """
+
+    kind: ClassVar[str] = "dual-head"
+
+    def __init__(self, config: DualHeadConfig, extractor: FeatureExtractor | None = None) -> None:
+        super().__init__()
+        if config.pose_head not in POSE_HEADS:
+            raise ValueError(f"pose_head must be one of {POSE_HEADS}, got {config.pose_head!r}")
+        self.config = config
+        self.encoder = ImageEncoder(extractor or build_extractor(config.backbone))
+        self.category_head = nn.Linear(self.encoder.size, len(config.categories))
+        self.pose_head = nn.Linear(self.encoder.size, 3 * (config.bins if config.pose_head == "bins" else 1))
+        self.cad_meshes: dict[str, Mesh] = {}
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> DualHead:
+        """With random tensors, from config.json."""
+        return cls(DualHeadConfig.from_dict(values))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Category names."""
+        return self.config.categories
+
+    @property
+    def spec(self) -> InputSpec:
+        """The network's input."""
+        return self.config.spec
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.category_head.weight.device
+
+    def mesh(self, category: str) -> Mesh:
+        """A mesh to draw: the category's CAD model where one was saved, else its cuboid."""
+        if category in self.cad_meshes:
+            return self.cad_meshes[category]
+        return cuboid_mesh(torch.tensor(self.config.bounds[self.categories.index(category)]), 8).mesh
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters that no pretraining provides."""
+        return [*self.category_head.parameters(), *self.pose_head.parameters()]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, Y] and the pose head's output [B, 3 bins] or [B, 3] for views [B, 3, height, width]."""
+        vectors = self.encoder(images)
+        return self.category_head(vectors), self.pose_head(vectors)
+
+    def loss(self, images: Tensor, category: Tensor, pose: Pose) -> Tensor:
+        """The training loss: cross-entropy of the category plus the pose head's, [3]: total, category, pose.
+
+        The pose loss is the sum over the angles of the cross-entropy of the right bin, or of 1 - cos of the error.
+        """
+        logits, output = self(images)
+        angles = torch.stack([pose.azimuth, pose.elevation, pose.theta], dim=-1)
+        if self.config.pose_head == "bins":
+            target = (angles.remainder(2 * math.pi) * (self.config.bins / (2 * math.pi))).long()
+            # an angle a rounding below 2 pi belongs to the last bin
+            target = target.clamp_max(self.config.bins - 1)
+            of_pose = 3 * cross_entropy(output.unflatten(1, (3, -1)).flatten(0, 1), target.flatten())
+        else:
+            of_pose = (1 - (output - angles).cos()).sum(dim=1).mean()
+        of_category = cross_entropy(logits, category)
+        return torch.stack([of_category + of_pose, of_category, of_pose])
+
+    def angles(self, output: Tensor) -> Tensor:
+        """Azimuth, elevation and theta [B, 3] in radians, of the pose head's output.
+
+        With bins, the most likely one and its two neighbours are averaged by their probabilities: the centre alone
+        would be off by up to half a bin.
+        """
+        if self.config.pose_head == "regression":
+            return output
+        probability = output.unflatten(1, (3, -1)).softmax(dim=-1)
+        count = self.config.bins
+        best = probability.argmax(dim=-1, keepdim=True)
+        near = torch.cat([(best - 1) % count, best, (best + 1) % count], dim=-1)
+        weight = probability.gather(-1, near)
+        step = weight.new_tensor([-1.0, 0.0, 1.0])
+        offset = (weight * step).sum(dim=-1) / weight.sum(dim=-1)
+        return (best[..., 0] + 0.5 + offset) * (2 * math.pi / count)
+
+    @torch.no_grad()
+    def classify_views(self, images: Tensor) -> Tensor:
+        """Log-probabilities of the categories [B, Y]; with `mirrored_scores` the mean of both sides."""
+        return self._look(images)[0]
+
+    def _look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, output = self(images.to(self.device))
+        scores = logits.float().log_softmax(dim=-1)
+        if self.config.mirrored_scores:
+            scores = (scores + self(images.to(self.device).flip(-1))[0].float().log_softmax(dim=-1)) / 2
+        return scores, output.float()
+
+    @torch.no_grad()
+    def predict_views(
+        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"
+    ) -> Prediction:
+        """Name the objects in views and estimate their poses; see `Predictor.predict_views`.
+
+        The pose is the same whatever the category, so `category` and `unknown` change the names only.
+        """
+        scores, output = self._look(images)
+        confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
+        chosen = scores.argmax(dim=-1) if category is None else category.to(self.device)
+        azimuth, elevation, theta = self.angles(output).unbind(-1)
+        distance = torch.full_like(azimuth, self.spec.distance)
+        pose = Pose(azimuth=azimuth, elevation=elevation, theta=theta, distance=distance)
+        principal = pose.azimuth.new_tensor([self.spec.width / 2, self.spec.height / 2]).expand(len(chosen), 2)
+        if crop == "box":
+            pose, principal = self._fit(chosen, pose, principal)
+        return Prediction(
+            categories=self.categories,
+            category_index=chosen,
+            scores=scores,
+            confidence=confidence,
+            pose=pose.wrapped(),
+            focal=torch.full_like(distance, self.spec.focal),
+            principal=principal,
+        )
+
+    def _fit(self, chosen: Tensor, pose: Pose, principal: Tensor) -> tuple[Pose, Tensor]:
+        """Distance and principal point with which each category's box fills the crop."""
+        low, high = torch.tensor(self.config.bounds, device=self.device)[chosen].unbind(1)
+        corner = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], device=self.device)] * 3)
+        points = low[:, None] + corner * (high - low)[:, None]
+        focal = principal.new_tensor(self.spec.focal).expand(len(principal))
+        camera = Camera(focal=focal, principal=principal, height=self.spec.height, width=self.spec.width)
+        return fit_to_box(points, pose, camera, self.spec.box_fill * min(self.spec.height, self.spec.width))
+
+    def predict(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        boxes: Sequence[Sequence[float]] | None = None,
+        batch_size: int = 32,
+        unknown: bool = False,
+    ) -> Prediction:
+        """Name the object in each image and estimate its pose; see `predict_images`."""
+        return predict_images(self, images, boxes=boxes, batch_size=batch_size, unknown=unknown)
+
+    def calibrate(self, temperature: float) -> None:
+        """Set the temperature of the confidence."""
+        self.config = replace(self.config, temperature=temperature)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save the model as a folder (see `compnet3d.models.checkpoint.save_model`)."""
+        save_model(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> DualHead:
+        """Load a model from a folder, ready for inference (see `compnet3d.models.checkpoint.load_model`)."""
+        return load_model(folder, cls)
