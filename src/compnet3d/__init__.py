@@ -40,6 +40,16 @@ __all__ = [
     "__version__",
     "load_predictor",
 ]
+    "Camera",
+    "CompNet",
+    "CompNetError",
+    "Mesh",
+    "Pose",
+    "Prediction",
+    "Predictor",
+    "__version__",
+    "load_predictor",
+]
 
 
 def __getattr__(name: str) -> Any:
