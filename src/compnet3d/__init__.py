@@ -40,16 +40,6 @@ __all__ = [
     "__version__",
     "load_predictor",
 ]
-    "Camera",
-    "CompNet",
-    "CompNetError",
-    "Mesh",
-    "Pose",
-    "Prediction",
-    "Predictor",
-    "__version__",
-    "load_predictor",
-]
 
 
 def __getattr__(name: str) -> Any:
