@@ -25,6 +25,7 @@ from compnet3d.cli_options import (
     Flag,
     Folder,
     Level,
+    Names,
     at_least,
     choose_device,
     command_line,
@@ -99,6 +100,8 @@ class Train:
     """Seed of everything random."""
     epochs: Count = None
     """Epochs to train for; the recipe's number by default."""
+    without: Names = ()
+    """Categories to leave out, so that the model does not know them (see `compnet3d evaluate --unseen`)."""
     backbone_weights: Folder = None
     """Folder of the pretrained feature extractor; by default the recipe's is looked for, then its hub name."""
     from_scratch: Flag = False
@@ -126,6 +129,7 @@ class Train:
             self.data,
             self.out,
             seed=self.seed,
+            without=self.without,
             resume=self.resume,
             backbone_weights=self.backbone_weights,
             from_scratch=self.from_scratch,

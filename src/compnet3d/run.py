@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
+def check_folder(out: Path, recipe: Recipe, *, resume: bool, without: Sequence[str] = ()) -> None:
     """Check that a run may begin, or go on, in this folder.
 
     Raises:
@@ -64,9 +65,15 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
         raise CompNetError(f"{out}: has no checkpoint to resume from; train without --resume")
     if resume:
         check_settings(out / "config.json", recipe.to_dict())
+        earlier = read_json(out / "config.json").get("without", [])
+        if sorted(earlier) != sorted(without):
+            raise CompNetError(
+                f"{out / 'config.json'}: the run was started without {', '.join(earlier) or 'leaving a category out'}; "
+                "resume with the same categories"
+            )
 
 
-def write_config(run: Run, data: str | Path, **counts: int) -> None:
+def write_config(run: Run, data: str | Path, without: Sequence[str] = (), **counts: int) -> None:
     """Write what is needed to repeat the run to OUT/config.json."""
     write_json(
         run.out / "config.json",
@@ -74,6 +81,7 @@ def write_config(run: Run, data: str | Path, **counts: int) -> None:
             "recipe": run.recipe.to_dict(),
             "data": str(Path(data).resolve()),
             "seed": run.seed,
+            "without": list(without),
             "counts": counts,
             "backbone": run.model.config.backbone.to_dict(),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},

@@ -49,6 +49,7 @@ def train(
     out: str | Path,
     *,
     seed: int = 0,
+    without: Sequence[str] = (),
     resume: bool = False,
     backbone_weights: str | Path | None = None,
     from_scratch: bool = False,
@@ -67,6 +68,7 @@ def train(
         data: a data set in the ImageNet3D raw layout.
         out: the run's folder; must not hold another run unless `resume` is set.
         seed: of everything random.
+        without: categories to leave out, so that they are unknown to the model.
         resume: go on from OUT/checkpoint.
         backbone_weights: folder of the pretrained backbone; by default the recipe's is looked for.
         from_scratch: start from random weights although the recipe has a pretrained backbone.
@@ -83,15 +85,16 @@ def train(
         CompNetError: if the data, the folder or the checkpoint does not allow it.
     """
     out = Path(out)
-    dataset = ImageNet3D(data)
+    dataset = _open(data, without)
     samples = dataset.samples("train")
     check_trainable(dataset, samples)
-    check_folder(out, recipe, resume=resume)
+    check_folder(out, recipe, resume=resume, without=without)
     arguments: dict[str, Any] = {
         "recipe": recipe.to_dict(),
         "data": str(data),
         "out": str(out),
         "seed": seed,
+        "without": list(without),
         "resume": resume,
         "backbone_weights": None if backbone_weights is None else str(backbone_weights),
         "from_scratch": from_scratch,
@@ -134,6 +137,7 @@ def train_in_team(
     data: str,
     out: str,
     seed: int,
+    without: Sequence[str],
     resume: bool,
     backbone_weights: str | None,
     from_scratch: bool,
@@ -145,7 +149,7 @@ def train_in_team(
 ) -> TrainedModel:
     """What each process of `train` does; see there. `samples` is the train list, where it has been read already."""
     settings = Recipe.from_dict(recipe)
-    dataset = ImageNet3D(data)
+    dataset = _open(data, without)
     samples = dataset.samples("train") if samples is None else samples
     training, calibration = split_calibration(samples, settings.calibration_fraction, seed)
     torch.manual_seed(seed)
@@ -164,7 +168,7 @@ def train_in_team(
     if resume:
         load_checkpoint(run)
     elif team.leads:
-        write_config(run, data, samples=len(samples), calibration=len(calibration))
+        write_config(run, data, without, samples=len(samples), calibration=len(calibration))
     views = ViewDataset(
         training,
         dataset.categories,
@@ -183,6 +187,15 @@ def train_in_team(
     if run.epoch >= settings.epochs and team.leads:
         model.save_pretrained(run.out / "model")
     return model.eval()
+
+
+def _open(data: str | Path, without: Sequence[str]) -> ImageNet3D:
+    """The data set without some of its categories, which must be there."""
+    dataset = ImageNet3D(data)
+    if not without:
+        return dataset
+    ImageNet3D(data, categories=without)
+    return ImageNet3D(data, categories=[name for name in dataset.categories if name not in set(without)])
 
 
 def mirror_categories(dataset: ImageNet3D) -> frozenset[str]:

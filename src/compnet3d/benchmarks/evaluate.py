@@ -157,7 +157,7 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
         rotate=rotate,
         seed=seed,
     )
-    batches = _with_progress(view_loader(views, batch_size, workers), len(samples), enabled=progress)
+    batches = with_progress(view_loader(views, batch_size, workers), len(samples), enabled=progress)
     orders = symmetry_orders(predictor.categories, symmetry)
     start = time.perf_counter()
     outcome, model_seconds = measure(predictor, batches, orders, unknown=unknown, crop=crop)
@@ -201,7 +201,7 @@ def measure(
     rotations: list[Tensor] = []
 
     def look_again(images: Tensor, true: Tensor) -> Tensor:
-        return _rotmat(predictor.predict_views(images, category=true, crop=crop).pose)
+        return pose_rotmat(predictor.predict_views(images, category=true, crop=crop).pose)
 
     model_seconds = 0.0
     for batch in batches:
@@ -223,7 +223,7 @@ def measure(
     if rotations:
         wrong = outcome.predicted != outcome.true
         target = angles_to_rotmat(*outcome.true_pose[wrong, :3].unbind(-1))
-        plain, symmetric = _errors(torch.cat(rotations), target, orders[outcome.true[wrong]])
+        plain, symmetric = rotation_errors(torch.cat(rotations), target, orders[outcome.true[wrong]])
         outcome.plain.true_category[wrong], outcome.symmetric.true_category[wrong] = plain, symmetric
     return outcome, max(model_seconds, 1e-9)
 
@@ -231,11 +231,11 @@ def measure(
 def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Prediction | None, orders: Tensor) -> Outcome:
     """The rows of one batch; where the category is wrong, the pose for the true one is not known yet."""
     true = batch["category"].cpu().long()
-    rotmat = _rotmat(prediction.pose)
+    rotmat = pose_rotmat(prediction.pose)
     true_pose = torch.stack([batch[name].cpu().double() for name in ANGLES], dim=-1)
     target = angles_to_rotmat(*true_pose[:, :3].unbind(-1))
-    plain, symmetric = _errors(rotmat, target, orders[true])
-    unknown = (None, None) if lowest is None else _errors(_rotmat(lowest.pose), target, orders[true])
+    plain, symmetric = rotation_errors(rotmat, target, orders[true])
+    unknown = (None, None) if lowest is None else rotation_errors(pose_rotmat(lowest.pose), target, orders[true])
     return Outcome(
         index=batch["index"].cpu(),
         true=true,
@@ -251,12 +251,12 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
     )
 
 
-def _errors(rotmat: Tensor, target: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
+def rotation_errors(rotmat: Tensor, target: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
     """Plain and symmetric errors [N]; a wrongly named object is judged by the symmetry `orders` [N] it really has."""
     return rotmat_geodesic_distance(rotmat, target), symmetric_rotation_error(rotmat, target, orders)
 
 
-def _rotmat(pose: Pose) -> Tensor:
+def pose_rotmat(pose: Pose) -> Tensor:
     """Rotations [B, 3, 3] in double precision on the CPU, where they are compared."""
     return angles_to_rotmat(*(getattr(pose, name).detach().cpu().double() for name in ANGLES[:3]))
 
@@ -388,9 +388,10 @@ def _check(predictor: Predictor, samples: Sequence[Sample], batch_size: int, rot
         )
 
 
-def _with_progress(
+def with_progress(
     batches: Iterable[Mapping[str, Tensor]], total: int, *, enabled: bool
 ) -> Iterable[Mapping[str, Tensor]]:
+    """The batches, `total` images in all, with a progress bar on stderr if that is wanted."""
     if not enabled:
         yield from batches
         return

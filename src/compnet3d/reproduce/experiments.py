@@ -1,0 +1,324 @@
+"""Every table of the paper as a function of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.mesh import cuboid_bounds
+from compnet3d.recipes import Recipe, get_recipe
+from compnet3d.reproduce import paper
+from compnet3d.reproduce.study import CLEAN, Condition, Method, Spread, Study
+from compnet3d.reproduce.tables import Cell, Row, Table
+from compnet3d.tables import POSE_ROWS
+
+POSE_FORMS = ("true_category", "predicted_category", "joint")
+ELONGATION = 3.0  # longest side of the box over the next
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """The paper's experiments on one data set.
+
+    Attributes:
+        study: where the models and their evaluations are.
+        recipe: of the method; its baselines have the same name with a suffix.
+        paper_scale: whether the paper's own figures belong beside ours.
+        unseen: categories to leave out of the training for table 3; by default those of the paper that are there.
+        synthetic: a second data set, for the shift between data sets of table 2.
+        resnet: at the paper's scale, the method and its baselines with a ResNet-50 as well.
+    """
+
+    study: Study
+    recipe: Recipe
+    paper_scale: bool = False
+    unseen: tuple[str, ...] = ()
+    synthetic: Path | None = None
+    resnet: Recipe | None = None
+
+    def method(self, suffix: str = "", base: Recipe | None = None, **changes: Any) -> Method:
+        """A method of the study by its recipe's suffix: "", "novum", "heads" or "heads-regression"."""
+        base = base or self.recipe
+        labels = {
+            "": "3D-CompNets",
+            "novum": "NOVUM (full contrast)",
+            "heads": "dual head (40 bins)",
+            "heads-regression": "dual head (regression)",
+        }
+        if suffix and base.name not in RECIPES_WITH_BASELINES:
+            raise CompNetError(f"recipe {base.name!r} has no baselines; use one of {', '.join(RECIPES_WITH_BASELINES)}")
+        recipe = base if not suffix else _like(get_recipe(f"{base.name}-{suffix}"), base)
+        label = labels[suffix] + (f", {_backbone(base)}" if self.resnet is not None else "")
+        return Method(recipe.name, label, recipe.with_options(**changes) if changes else recipe)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The baselines, then the method."""
+        rows = []
+        if self.resnet is not None:
+            rows += [self.method(s, self.resnet) for s in ("heads-regression", "heads", "novum", "")]
+            return (*rows, *(self.method(s) for s in ("heads-regression", "heads", "")))
+        return tuple(self.method(s) for s in ("heads-regression", "heads", "novum", ""))
+
+    # -- tables ----------------------------------------------------------------------------------------------------
+
+    def table2(self) -> list[Table]:
+        """Classification and pose on the data set's own test images, and on another data set."""
+        columns = ["method", "classification", *(f"pi/6, {POSE_ROWS[form]}" for form in POSE_FORMS)]
+        columns += [f"pi/18, {POSE_ROWS['true_category']}", "images/s", "peak memory [MB]"]
+        conditions = [CLEAN]
+        if self.synthetic is not None:
+            conditions.append(Condition("synthetic", data=self.synthetic))
+        tables = []
+        for condition in conditions:
+            rows = []
+            for method in self.methods:
+                cells: list[Cell] = [self._spread(method, condition, classification)]
+                cells += [self._spread(method, condition, pose(form)) for form in POSE_FORMS]
+                cells.append(self._spread(method, condition, pose("true_category", "acc_pi18")))
+                rows.append(Row(method.label, (*cells, *self._cost(method, condition))))
+            if self.paper_scale:
+                place = 0 if condition is CLEAN else 1
+                empty: tuple[Cell, ...] = (None,) * (len(columns) - 2)
+                rows += [Row(f"{name} (paper)", (v[place] / 100, *empty)) for name, v in paper.TABLE2.items()]
+            where = "test images of the same data set" if condition is CLEAN else f"another data set, {condition.data}"
+            tables.append(Table("table2", f"{where}", tuple(columns), tuple(rows), self._notes(), condition.name))
+        return tables
+
+    def table3(self) -> list[Table]:
+        """Pose of categories that were not trained on, and which category lent its features."""
+        names = self._unseen_categories()
+        methods = [m for m in self.methods if "novum" not in m.name]
+        rows = []
+        for method in methods:
+            found = {seed: self.study.unseen(method, seed, names) for seed in self.study.seeds}
+            cells: list[Cell] = [_over(found, _unseen_pose(name)) for name in names]
+            cells.append(_over(found, lambda f: f["average"]))
+            cells.append(_over(found, lambda f: f["average_symmetry_aware"]))
+            rows.append(Row(method.label, tuple(cells)))
+        if self.paper_scale and tuple(names) == paper.UNSEEN:
+            for label, values in paper.TABLE3.items():
+                printed = tuple(value / 100 for value in values)
+                rows.append(Row(f"{label} (paper)", (*printed, sum(printed) / len(printed), None)))
+        columns = ("method", *names, "average", "average, symmetry-aware")
+        ours = methods[-1]
+        lent = {seed: self.study.unseen(ours, seed, names)["per_category"] for seed in self.study.seeds}
+        lenders = []
+        for name in names:
+            shares: dict[str, float] = {}
+            for categories in lent.values():
+                for lender, share in categories[name]["lenders"].items():
+                    shares[lender] = shares.get(lender, 0.0) + share / len(lent)
+            best = sorted(shares.items(), key=lambda item: -item[1])[:3]
+            lenders.append(Row(name, (", ".join(f"{lender} ({100 * share:.0f} %)" for lender, share in best),)))
+        notes = self._notes("Pose within pi/6 by the seen category with the lowest reconstruction loss.")
+        return [
+            Table("table3", "categories left out of the training, pi/6", columns, tuple(rows), notes, "pose"),
+            Table("table3", f"which category lends {ours.label} its features",
+                  ("category", "lenders"), tuple(lenders), (), "lenders"),
+        ]  # fmt: skip
+
+    def table4(self) -> list[Table]:
+        """Robustness: occlusion and corruption."""
+        occlusions, corruptions = self.study.occlusions, self.study.corruptions
+        conditions = (CLEAN, *occlusions, *corruptions)
+        columns = ("method", "clean", *(c.name for c in occlusions), "occluded, mean", *(c.name for c in corruptions),
+                   "corrupted, mean")  # fmt: skip
+        shown: list[tuple[str, str, Measure, Mapping[str, tuple[float, ...]]]] = [
+            ("classification", "classification", classification, paper.TABLE4_CLASSIFICATION)
+        ]
+        for form in POSE_FORMS:
+            numbers: Mapping[str, tuple[float, ...]] = paper.TABLE4_POSE if form == "predicted_category" else {}
+            shown.append((form, f"pose pi/6, {POSE_ROWS[form]}", pose(form), numbers))
+        shown.append(
+            ("symmetry_aware", "pose pi/6, symmetry-aware, true category given", pose("true_category", aware=True), {})
+        )
+        tables = []
+        for key, title, measure, published in shown:
+            rows = []
+            for method in self.methods:
+                spreads = [self._spread(method, condition, measure) for condition in conditions]
+                rows.append(Row(method.label, self._with_means(spreads, len(occlusions))))
+            if self.paper_scale:
+                for label, values in published.items():
+                    shares = [Spread((value / 100,)) for value in values]
+                    rows.append(Row(f"{label} (paper)", self._with_means(shares, len(occlusions))))
+            tables.append(Table("table4", title, columns, tuple(rows), (), key))
+        cost = [
+            Row(method.label, tuple(c for condition in (CLEAN, occlusions[0]) for c in self._cost(method, condition)))
+            for method in self.methods
+        ]
+        heads = ("method", "images/s", "peak memory [MB]", "images/s, L1", "peak memory, L1 [MB]")
+        tables.append(Table("table4", "speed and memory of the evaluations", heads, tuple(cost), self._notes(), "cost"))
+        return tables
+
+    def table5(self) -> list[Table]:
+        """The most confused pairs on the calibration split, as training saw them last."""
+        ours, seed = self.method(), self.study.seeds[0]
+        entries = [entry for entry in self.study.log(ours, seed) if "confusion" in entry]
+        confusion = torch.tensor(entries[-1]["confusion"], dtype=torch.float64)
+        share = confusion / confusion.sum(dim=1, keepdim=True).clamp_min(1)
+        names = self.study.dataset().categories
+        pairs = [(float(share[i, j]), i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
+        pairs = [pair for pair in sorted(pairs, key=lambda p: (-p[0], p[1], p[2])) if pair[0] > 0][:10]
+        rows = tuple(Row(names[i], (names[j], value)) for value, i, j in pairs)
+        title = f"most confused categories of the calibration split after epoch {entries[-1]['epoch']} (seed {seed})"
+        return [Table("table5", title, ("true category", "predicted", "share [%]"), rows, self._notes())]
+
+    def table6(self) -> list[Table]:
+        """Each part of the loss alone."""
+        variants = {
+            "in-category only": self._variant("in-category-only", cross_weight=0.0),
+            "cross-category only": self._variant("cross-category-only", in_weight=0.0),
+            "both": self.method(),
+        }
+        rows = []
+        for label, method in variants.items():
+            cells = [self._spread(method, CLEAN, classification)]
+            cells += [self._spread(method, CLEAN, pose(form)) for form in POSE_FORMS]
+            rows.append(Row(label, tuple(cells)))
+            if self.paper_scale:
+                named, posed = paper.TABLE6[label]
+                rows.append(Row(f"{label} (paper)", (named / 100, None, posed / 100, None)))
+        columns = ("loss", "classification", *(f"pi/6, {POSE_ROWS[form]}" for form in POSE_FORMS))
+        return [Table("table6", "the two parts of the loss", columns, tuple(rows), self._notes())]
+
+    def table7(self) -> list[Table]:
+        """All categories, and those that are not elongated."""
+        names = self.elongated()
+        ours, study = self.method(), self.study
+        groups = {"clean": (CLEAN,), "occluded": study.occlusions, "corrupted": study.corruptions}
+        kept = [name for name in study.dataset().categories if name not in names]
+        tables = []
+        for key, entry_of, published in (
+            ("classification", lambda e: e["accuracy"], paper.TABLE7_CLASSIFICATION),
+            ("pose", lambda e: e["pose"]["true_category"]["acc_pi6"], paper.TABLE7_POSE),
+        ):
+            rows = []
+            for label, categories in (("all", study.dataset().categories), ("without elongated", kept)):
+                measure = over_categories(categories, entry_of)
+                spreads = [[self._spread(ours, c, measure) for c in group] for group in groups.values()]
+                cells = [mean_of(some) for some in spreads]
+                rows.append(Row(label, tuple(cells)))
+                if self.paper_scale:
+                    rows.append(Row(f"{label} (paper)", tuple(value / 100 for value in published[label])))
+            title = "classification" if key == "classification" else "pose pi/6, true category given"
+            left_out = f"Elongated: {', '.join(names) or 'none'}."
+            tables.append(Table("table7", title, ("categories", *groups), tuple(rows), self._notes(left_out), key))
+        return tables
+
+    def elongated(self) -> list[str]:
+        """The paper's elongated categories that are there; where none is, those with a long box."""
+        dataset = self.study.dataset()
+        named = [name for name in dataset.categories if name in paper.ELONGATED]
+        if self.paper_scale:
+            return named
+        found = []
+        for name in dataset.categories:
+            low, high = cuboid_bounds(dataset.meshes(name))
+            sides = sorted((high - low).tolist())
+            if name in named or sides[2] >= ELONGATION * sides[1]:
+                found.append(name)
+        return found
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _variant(self, name: str, **changes: Any) -> Method:
+        recipe = self.recipe.with_options(**changes)
+        return Method(f"{recipe.name}-{name}", name, recipe)
+
+    def _unseen_categories(self) -> list[str]:
+        there = self.study.dataset().categories
+        names = list(self.unseen) or [name for name in paper.UNSEEN if name in there]
+        missing = [name for name in names if name not in there]
+        if missing or not names:
+            raise CompNetError(
+                f"{self.study.data}: has no category {missing[0]!r} to leave out"
+                if missing
+                else f"{self.study.data}: has none of the paper's unseen categories; name some with --unseen"
+            )
+        return names
+
+    def _spread(self, method: Method, condition: Condition, measure: Measure) -> Spread:
+        return self.study.spread(lambda seed: measure(self.study.figures(method, seed, condition)))
+
+    def _cost(self, method: Method, condition: Condition) -> tuple[str, str]:
+        """Median images per second and peak memory, as text."""
+        figures = [self.study.figures(method, seed, condition) for seed in self.study.seeds]
+        speed = sorted(f["images_per_second"] for f in figures)[len(figures) // 2]
+        memory = sorted(f["peak_memory_mb"] or 0.0 for f in figures)[len(figures) // 2]
+        return f"{speed:.1f}", f"{memory:.0f}"
+
+    @staticmethod
+    def _with_means(spreads: Sequence[Spread], occlusions: int) -> tuple[Cell, ...]:
+        """Clean, the occluded ones and their mean, the corrupted ones and theirs."""
+        clean, occluded, corrupted = spreads[0], spreads[1 : 1 + occlusions], spreads[1 + occlusions :]
+        return (clean, *occluded, mean_of(occluded), *corrupted, mean_of(corrupted))
+
+    def _notes(self, *more: str) -> tuple[str, ...]:
+        seeds = self.study.seeds
+        spread = f"Mean and standard deviation over {len(seeds)} trainings." if len(seeds) > 1 else "One training."
+        return (*more, f"{spread} Recipe {self.recipe.name}, data {self.study.data}, oracle crop.")
+
+
+Measure = Callable[[dict[str, Any]], float]
+RECIPES_WITH_BASELINES = ("quickstart", "eth80", "imagenet3d-resnet50", "imagenet3d-vitb14")
+
+
+def classification(figures: dict[str, Any]) -> float:
+    """Share of images named rightly."""
+    return float(figures["classification"]["accuracy"])
+
+
+def pose(form: str, accuracy: str = "acc_pi6", *, aware: bool = False) -> Measure:
+    """Share of images whose pose is within an angle, in one of the evaluator's forms."""
+
+    def measure(figures: dict[str, Any]) -> float:
+        block = figures["pose"]["symmetry_aware"] if aware else figures["pose"]
+        return float(block[form][accuracy])
+
+    return measure
+
+
+def mean_of(spreads: Sequence[Spread]) -> Spread:
+    """The mean over conditions, seed by seed."""
+    return Spread(tuple(sum(values) / len(values) for values in zip(*(s.values for s in spreads), strict=True)))
+
+
+def _over(found: dict[int, dict[str, Any]], measure: Callable[[dict[str, Any]], float | None]) -> Spread | None:
+    values = [measure(figures) for figures in found.values()]
+    return None if any(value is None for value in values) else Spread(tuple(v for v in values if v is not None))
+
+
+def _unseen_pose(name: str) -> Callable[[dict[str, Any]], float | None]:
+    return lambda figures: figures["per_category"][name]["pose"]["acc_pi6"]
+
+
+def over_categories(names: Iterable[str], entry_of: Callable[[dict[str, Any]], float | None]) -> Measure:
+    """A figure over the images of some categories, from those of each."""
+    wanted = set(names)
+
+    def measure(figures: dict[str, Any]) -> float:
+        hits, images = 0.0, 0
+        for name, entry in figures["per_category"].items():
+            value = entry_of(entry)
+            if name in wanted and value is not None:
+                hits += value * entry["images"]
+                images += entry["images"]
+        return hits / max(1, images)
+
+    return measure
+
+
+def _like(recipe: Recipe, base: Recipe) -> Recipe:
+    """A baseline's recipe with the base's number of epochs, where that was changed."""
+    return recipe.with_options(epochs=base.epochs, held_out_epochs=base.held_out_epochs)
+
+
+def _backbone(recipe: Recipe) -> str:
+    return {"imagenet3d-resnet50": "ResNet50", "imagenet3d-vitb14": "ViT-B/14"}.get(recipe.name, recipe.name)

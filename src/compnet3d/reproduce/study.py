@@ -1,0 +1,222 @@
+"""A study: several methods on one data set with several seeds, under several conditions; each done once and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from compnet3d.baselines import TrainedModel
+from compnet3d.benchmarks.evaluate import evaluate
+from compnet3d.benchmarks.unseen import evaluate_unseen
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.sample import Sample
+from compnet3d.errors import CompNetError
+from compnet3d.files import read_json, write_json
+from compnet3d.provenance import provenance
+from compnet3d.recipes import Recipe
+from compnet3d.report import read_log
+from compnet3d.training import train_or_load
+
+LEVELS = ("L1", "L2", "L3")
+# section 4.1: four kinds of weather and light, at level 4
+CORRUPTIONS, SEVERITY = ("brightness", "frost", "snow", "fog"), 4
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a table has a row for.
+
+    Attributes:
+        name: of its folder.
+        label: in the tables.
+        recipe: how it is trained.
+    """
+
+    name: str
+    label: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is done to the images, and on which data.
+
+    Attributes:
+        name: of its file.
+        options: of `evaluate`.
+        data: another data set than the study's, of which the categories that the model knows are taken.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    data: Path | None = None
+
+
+CLEAN = Condition("clean")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure measured with several seeds."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Its mean."""
+        return mean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """Its sample standard deviation; None for one seed."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where everything is, and how it is done.
+
+    OUT/models/METHOD/seed-N is a training run, OUT/figures/METHOD/seed-N/CONDITION.json an evaluation.
+
+    Attributes:
+        out: the study's folder.
+        data: a data set with the lists train and val.
+        seeds: of the trainings.
+        occluders, frost: see `evaluate`.
+        batch_size: in evaluations.
+        device, workers, progress: as in `train`.
+        command: what the user typed.
+    """
+
+    out: Path
+    data: Path
+    seeds: tuple[int, ...] = (0, 1, 2)
+    occluders: str | Path = "blobs"
+    frost: Path | None = None
+    batch_size: int = 64
+    device: str = "cpu"
+    workers: int | None = None
+    progress: bool = True
+    command: str = ""
+
+    @property
+    def occlusions(self) -> tuple[Condition, ...]:
+        """L1 to L3."""
+        return tuple(Condition(level, {"occlusion": level, "occluders": self.occluders}) for level in LEVELS)
+
+    @property
+    def corruptions(self) -> tuple[Condition, ...]:
+        """The paper's four, at severity 4."""
+        return tuple(
+            Condition(f"{name}-{SEVERITY}", {"corruption": name, "severity": SEVERITY, "frost": self.frost})
+            for name in CORRUPTIONS
+        )
+
+    def dataset(self) -> ImageNet3D:
+        """The data set."""
+        return ImageNet3D(self.data)
+
+    def run(self, method: Method, seed: int, without: Sequence[str] = ()) -> Path:
+        """The folder of a training run."""
+        name = f"{method.name}-without-{len(without)}" if without else method.name
+        return self.out / "models" / name / f"seed-{seed}"
+
+    def model(self, method: Method, seed: int, without: Sequence[str] = ()) -> TrainedModel:
+        """The trained model: trained now, gone on with, or loaded."""
+        options: dict[str, Any] = {
+            "seed": seed,
+            "workers": self.workers,
+            "progress": self.progress,
+            "device": self.device,
+        }
+        model = train_or_load(
+            method.recipe, self.data, self.run(method, seed, without), without=tuple(without), **options
+        )
+        known = set(self.dataset().categories) - set(without)
+        if set(model.categories) != known:
+            raise CompNetError(
+                f"{self.run(method, seed, without)}: was trained on other categories; delete it, or give --out "
+                "another folder"
+            )
+        return model
+
+    def log(self, method: Method, seed: int) -> list[dict[str, Any]]:
+        """One entry per epoch of a training, which is done first if need be."""
+        path = self.run(method, seed) / "log.jsonl"
+        if not (self.run(method, seed) / "model").is_dir():
+            self.model(method, seed)
+        return read_log(path)
+
+    def figures(self, method: Method, seed: int, condition: Condition = CLEAN) -> dict[str, Any]:
+        """What `evaluate` says of a trained model, from the file if that was done before."""
+
+        def measure() -> dict[str, Any]:
+            model = self.model(method, seed)
+            dataset = ImageNet3D(condition.data or self.data)
+            samples = dataset.samples("val")
+            if condition.data is not None:
+                samples = common_samples(samples, model.categories)
+            options = dict(condition.options)
+            if options.get("occluders") == "objects":
+                options["occluder_samples"] = self.dataset().samples("train")
+                figures: dict[str, Any] = evaluate(
+                    model,
+                    samples,
+                    batch_size=self.batch_size,
+                    symmetry=dataset.symmetry,
+                    progress=self.progress,
+                    **options,
+                )
+            return figures
+
+        return self._once(method.name, seed, condition.name, measure)
+
+    def unseen(self, method: Method, seed: int, names: Sequence[str]) -> dict[str, Any]:
+        """Poses of categories that the method was not trained on (section 5.3)."""
+
+        def measure() -> dict[str, Any]:
+            model = self.model(method, seed, names)
+            dataset = ImageNet3D(self.data, categories=names)
+            samples = dataset.samples("val")
+            return evaluate_unseen(
+                model, samples, batch_size=self.batch_size, symmetry=dataset.symmetry, progress=self.progress
+            )
+
+        return self._once(f"{method.name}-without-{len(names)}", seed, "unseen", measure)
+
+    def spread(self, measure: Callable[[int], float]) -> Spread:
+        """A figure over all seeds."""
+        return Spread(tuple(measure(seed) for seed in self.seeds))
+
+    def _once(self, name: str, seed: int, condition: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        path = self.out / "figures" / name / f"seed-{seed}" / f"{condition}.json"
+        if not path.is_file():
+            print(f"evaluating {name}, seed {seed}: {condition}", flush=True)
+            figures = measure()
+            # plain values only, so that what is measured now and what is read later are the same
+            write_json(path, json.loads(json.dumps(figures | provenance(self.command), default=str)))
+        result: dict[str, Any] = read_json(path)
+        return result
+
+
+def common_samples(samples: Sequence[Sample], categories: Sequence[str]) -> list[Sample]:
+    """Those samples whose category, by name, is among these.
+
+    Raises:
+        CompNetError: if there is none.
+    """
+    common = [sample for sample in samples if sample.category in set(categories)]
+    if not common:
+        raise CompNetError(
+            f"the data set has none of the model's {len(categories)} categories, such as {categories[0]}; categories "
+            "are matched by their folders' names"
+        )
+    return common
