@@ -43,9 +43,9 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
     flat = " ".join(out.replace("│", " ").split())
     classes = {"quickstart": cli.Quickstart, "train": cli.Train, "evaluate": cli.Evaluate, "predict": cli.Predict,
                "make": cli.DataMake, "render": cli.DataRender, "occlude": cli.DataOcclude,
-               "check": cli.DataCheck}  # fmt: skip
+               "import-pascal3d": cli.DataImportPascal3d, "check": cli.DataCheck}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in flat or name in ("model", "images", "out", "data")
+        assert f"--{name.replace('_', '-')}" in flat or name in ("model", "images", "out", "data", "root")
 
 
 def test_no_arguments_show_the_commands(capsys):
@@ -88,6 +88,10 @@ def test_options_reach_the_command():
         ("data occlude . OUT --level L1 --occluders nowhere", "nowhere: does not exist; give --occluders"),
         ("data occlude . OUT --level L1 --seed -1", "--seed must be at least 0, not -1"),
         ("evaluate . --data . --occlusion L1 --occluders nowhere", "nowhere: does not exist; give --occluders"),
+        ("data import-pascal3d nowhere OUT", "nowhere: does not exist; give ROOT"),
+        ("data import-pascal3d . OUT --occluded nowhere", "nowhere: does not exist; give --occluded"),
+        ("data import-pascal3d . OUT --level L1", "--occluded and --level go together"),
+        ("data import-pascal3d . OUT", "has no folder Image_sets"),
         ("data check nowhere", "nowhere: does not exist"),
         ("train --recipe quickstart --data nowhere --out R", "nowhere: does not exist; give --data"),
         ("train --recipe quickstart --data . --out R --backbone-weights no", "no: does not exist; give --backbone"),

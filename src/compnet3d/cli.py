@@ -460,13 +460,50 @@ class DataOcclude:
 
 
 @dataclass(frozen=True)
+class DataImportPascal3d:
+    """Convert PASCAL3D+ (release 1.1, ImageNet part), or a level of Occluded-PASCAL3D+, to the ImageNet3D layout."""
+
+    root: Annotated[Positional[Path], arg(metavar="ROOT")]
+    """The folder PASCAL3D+_release1.1."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    occluded: Folder = None
+    """The folder of Occluded-PASCAL3D+: convert its pictures, as the val split, instead of the clean ones."""
+    level: Level = None
+    """Which level of the occluded pictures."""
+    all_objects: Flag = False
+    """Take all objects of the image's category; only its first one by default."""
+
+    def run(self) -> None:
+        """Convert, and say what was left out."""
+        require_folder(self.root, "ROOT")
+        if self.occluded is not None:
+            require_folder(self.occluded, "--occluded")
+        if (self.occluded is None) != (self.level is None):
+            raise CompNetError("--occluded and --level go together: give both or neither")
+        from compnet3d.data.pascal3d import import_pascal3d
+
+        report = import_pascal3d(
+            self.root,
+            self.out,
+            occluded=self.occluded,
+            level=self.level,
+            all_objects=self.all_objects,
+            progress=True,
+        )
+        print(report)
+        print(f"the data set is in {self.out}")
+
+
+@dataclass(frozen=True)
 class Data:
-    """Make data sets, change one, or check one."""
+    """Make data sets, convert or change one, or check one."""
 
     command: (
         Annotated[DataMake, subcommand("make")]
         | Annotated[DataRender, subcommand("render")]
         | Annotated[DataOcclude, subcommand("occlude")]
+        | Annotated[DataImportPascal3d, subcommand("import-pascal3d")]
         | Annotated[DataCheck, subcommand("check")]
     )
 

@@ -14,11 +14,11 @@ from PIL import Image
 
 from compnet3d import cli
 from compnet3d.benchmarks.occluded_data import occlude_dataset
-from compnet3d.benchmarks.occlusion import RANGES, hidden_shares, occluder_samples
+from compnet3d.benchmarks.occlusion import RANGES, occluder_samples
 from compnet3d.benchmarks.views import EvaluationViews
 from compnet3d.data.check import check_dataset
 from compnet3d.data.imagenet3d import ImageNet3D, read_annotation, write_annotation
-from compnet3d.data.images import load_image, load_mask
+from compnet3d.data.images import hidden_shares, load_image, load_mask
 from compnet3d.data.transforms import InputSpec
 from compnet3d.errors import CompNetError
 

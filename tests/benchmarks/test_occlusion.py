@@ -21,7 +21,6 @@ from compnet3d.benchmarks.occlusion import (
     Protocol,
     cut_occluders,
     gather_occluders,
-    hidden_shares,
     load_occluders,
     make_blob,
     object_region,
@@ -30,6 +29,7 @@ from compnet3d.benchmarks.occlusion import (
     within_ranges,
 )
 from compnet3d.data.imagenet3d import ImageNet3D, annotation_dict, write_list, write_object
+from compnet3d.data.images import hidden_shares
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 

@@ -143,16 +143,6 @@ def within_ranges(hidden: tuple[float, float], level: Level, protocol: Protocol 
     return all(low - 1e-9 <= share <= high + 1e-9 for share, (low, high) in zip(hidden, ranges, strict=True))
 
 
-def hidden_shares(occluders: np.ndarray, object_mask: np.ndarray) -> tuple[float, float]:
-    """Shares of the object's and of all other pixels that bool [H, W] `occluders` hide; 0 where there are none."""
-    if occluders.shape != object_mask.shape:
-        raise ValueError(f"masks of shapes {occluders.shape} and {object_mask.shape} do not fit each other")
-    on_object, on_background = (
-        float(occluders[region].mean()) if region.any() else 0.0 for region in (object_mask, ~object_mask)
-    )
-    return on_object, on_background
-
-
 def object_region(sample: Sample, size: tuple[int, int]) -> np.ndarray:
     """Where the object is in its photograph, bool [H, W]: its mask, or its box where there is none or it is empty.
 

@@ -176,3 +176,13 @@ def load_mask(path: Path | str, *, size: tuple[int, int] | None = None) -> np.nd
     if size is not None and image.size != size:
         image = image.resize(size, Image.Resampling.NEAREST)
     return np.asarray(image) > 0
+
+
+def hidden_shares(occluders: np.ndarray, object_mask: np.ndarray) -> tuple[float, float]:
+    """Shares of the object's and of all other pixels that bool [H, W] `occluders` hide; 0 where there are none."""
+    if occluders.shape != object_mask.shape:
+        raise ValueError(f"masks of shapes {occluders.shape} and {object_mask.shape} do not fit each other")
+    on_object, on_background = (
+        float(occluders[region].mean()) if region.any() else 0.0 for region in (object_mask, ~object_mask)
+    )
+    return on_object, on_background
