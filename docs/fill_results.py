@@ -235,6 +235,7 @@ def command(figures: Figures) -> str:
         words += ["--rotate", f"{settings['rotate_deg']:g}"]
     if settings.get("occlusion"):
         words += ["--occlusion", settings["occlusion"], "--occluders", settings["occluders"]]
+        words += ["--occlusion-protocol", "paper"] if settings.get("occlusion_protocol") == "paper" else []
     if settings.get("seed"):
         words += ["--seed", str(settings["seed"])]
     return shlex.join(words)

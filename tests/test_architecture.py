@@ -51,6 +51,8 @@ TOP = (
     "predict",
     "quickstart",
     "ablation",
+    "reproduce",
+    "cli_reproduce",
     "provenance",
     "__init__",
     "__main__",

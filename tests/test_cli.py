@@ -20,7 +20,9 @@ from compnet3d.inference.predictor import Prediction
 from compnet3d.predict import predict_files
 from compnet3d.quickstart import claim_folder
 
-COMMANDS = [["quickstart"], ["train"], ["evaluate"], ["predict"]] + [["data", c] for c in ("make", "render", "check")]
+COMMANDS = [["quickstart"], ["train"], ["evaluate"], ["predict"]] + [
+    ["data", c] for c in ("make", "render", "occlude", "check")
+]
 FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
 
 
@@ -40,9 +42,10 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
     assert status == 0 and "None" not in out
     flat = " ".join(out.replace("│", " ").split())
     classes = {"quickstart": cli.Quickstart, "train": cli.Train, "evaluate": cli.Evaluate, "predict": cli.Predict,
-               "make": cli.DataMake, "render": cli.DataRender, "check": cli.DataCheck}  # fmt: skip
+               "make": cli.DataMake, "render": cli.DataRender, "occlude": cli.DataOcclude,
+               "import-pascal3d": cli.DataImportPascal3d, "check": cli.DataCheck}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in flat or name in ("model", "images", "out", "data")
+        assert f"--{name.replace('_', '-')}" in flat or name in ("model", "images", "out", "data", "root")
 
 
 def test_no_arguments_show_the_commands(capsys):
@@ -81,6 +84,14 @@ def test_options_reach_the_command():
         ("data make OUT --train -3", "--train must be at least 0, not -3"),
         ("data make OUT --workers 0", "--workers must be at least 1, not 0"),
         ("data render OUT --cad nowhere", "nowhere: does not exist; give --cad an existing folder"),
+        ("data occlude nowhere OUT --level L1", "nowhere: does not exist; give DIR"),
+        ("data occlude . OUT --level L1 --occluders nowhere", "nowhere: does not exist; give --occluders"),
+        ("data occlude . OUT --level L1 --seed -1", "--seed must be at least 0, not -1"),
+        ("evaluate . --data . --occlusion L1 --occluders nowhere", "nowhere: does not exist; give --occluders"),
+        ("data import-pascal3d nowhere OUT", "nowhere: does not exist; give ROOT"),
+        ("data import-pascal3d . OUT --occluded nowhere", "nowhere: does not exist; give --occluded"),
+        ("data import-pascal3d . OUT --level L1", "--occluded and --level go together"),
+        ("data import-pascal3d . OUT", "has no folder Image_sets"),
         ("data check nowhere", "nowhere: does not exist"),
         ("train --recipe quickstart --data nowhere --out R", "nowhere: does not exist; give --data"),
         ("train --recipe quickstart --data . --out R --backbone-weights no", "no: does not exist; give --backbone"),

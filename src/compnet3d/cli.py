@@ -26,11 +26,14 @@ from compnet3d.cli_options import (
     Folder,
     Level,
     Names,
+    Occluders,
+    Protocol,
     at_least,
     choose_device,
     command_line,
     model_folder,
     require_folder,
+    require_occluders,
     run_log,
 )
 from compnet3d.errors import CompNetError
@@ -155,8 +158,11 @@ class Evaluate:
     """Turn each image in the plane by an angle drawn evenly from -DEG to DEG degrees."""
     occlusion: Level = None
     """Paste occluders over the images: L1, L2 and L3 hide 20-40, 40-60 and 60-80 % of the object."""
-    occluders: Literal["blobs", "objects"] = "blobs"
-    """What occluders are: coloured blobs, or objects of other categories cut out by the data set's masks."""
+    occlusion_protocol: Protocol = "generator"
+    """Whose levels: those of Occluded-PASCAL3D+, or of the paper's text (5-15, 25-35 and 45-55 % of the object)."""
+    occluders: Occluders = "blobs"
+    """What occluders are: coloured blobs, objects of other categories cut out of the train list by their masks, or a
+    folder of cut-outs (PNG or WebP with transparency)."""
     matching: Literal["exhaustive", "pruned"] = "exhaustive"
     """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
     unknown: Flag = False
@@ -179,6 +185,8 @@ class Evaluate:
         at_least(1, batch_size=self.batch_size)
         at_least(0, workers=self.workers)
         require_folder(self.data, "--data")
+        if self.occlusion is not None:
+            require_occluders(self.occluders)
         from compnet3d.tables import print_evaluation
 
         evaluation = self._evaluate()
@@ -196,6 +204,7 @@ class Evaluate:
 
     def _evaluate(self) -> Evaluation:
         from compnet3d.benchmarks.evaluate import evaluate
+        from compnet3d.benchmarks.occlusion import occluder_samples
         from compnet3d.data.imagenet3d import ImageNet3D
         from compnet3d.provenance import provenance
         from compnet3d.report import Evaluation
@@ -205,6 +214,8 @@ class Evaluate:
         samples = dataset.samples(self.split)
         if dataset.report.total_skipped:
             print(f"{dataset.report}", file=sys.stderr)
+        cut = self.occlusion is not None and self.occluders == "objects"
+        lenders = occluder_samples(dataset, self.split) if cut else None
         figures, records = evaluate(
             model,
             samples,
@@ -212,7 +223,9 @@ class Evaluate:
             crop=self.crop,
             batch_size=self.batch_size,
             occlusion=self.occlusion,
+            occlusion_protocol=self.occlusion_protocol,
             occluders=self.occluders,
+            occluder_samples=lenders,
             rotate=self.rotate,
             seed=self.seed,
             symmetry=dataset.symmetry,
@@ -221,7 +234,7 @@ class Evaluate:
         )
         figures["settings"] |= {"model": str(self.model), "data": str(self.data), "split": self.split}
         figures["settings"] |= {"matching": self.matching, **provenance(command_line())}
-        return Evaluation(model, samples, figures, records)
+        return Evaluation(model, samples, figures, records, lenders)
 
 
 @dataclass(frozen=True)
@@ -405,12 +418,96 @@ class DataCheck:
 
 
 @dataclass(frozen=True)
+class DataOcclude:
+    """Write a data set with occluders on its photographs, and say how much of objects and background they hide."""
+
+    data: Annotated[Positional[Path], arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    level: Annotated[Literal["L1", "L2", "L3"], arg(metavar="L1|L2|L3")]
+    """How much is hidden: L1, L2 and L3 hide 20-40, 40-60 and 60-80 % of the object."""
+    occluders: Occluders = "blobs"
+    """What occluders are: coloured blobs, objects of other categories cut out of the train list by their masks, or a
+    folder of cut-outs (PNG or WebP with transparency)."""
+    protocol: Protocol = "generator"
+    """Whose levels: those of Occluded-PASCAL3D+, or of the paper's text (5-15, 25-35 and 45-55 % of the object)."""
+    seed: int = 0
+    """Seed of the occluders and their places."""
+    split: str = "val"
+    """Which of the data set's lists to occlude."""
+
+    def run(self) -> None:
+        """Write the data set."""
+        at_least(0, seed=self.seed)
+        require_folder(self.data, "DIR")
+        require_occluders(self.occluders)
+        from compnet3d.benchmarks.occluded_data import occlude_dataset
+        from compnet3d.tables import percent
+
+        summary = occlude_dataset(
+            self.data,
+            self.out,
+            self.level,
+            occluders=self.occluders,
+            protocol=self.protocol,
+            seed=self.seed,
+            split=self.split,
+            progress=True,
+        )
+        for what in ("object", "background"):
+            reached = summary[f"hidden_{what}"]
+            least, most = percent(reached["min"]), percent(reached["max"])
+            print(f"hidden of the {what}: {percent(reached['mean'])} % on average, {least} to {most} %")
+        print(f"{summary['images']} images, {summary['outside_range']} of them outside the level's ranges")
+        print(f"the data set is in {self.out}")
+
+
+@dataclass(frozen=True)
+class DataImportPascal3d:
+    """Convert PASCAL3D+ (release 1.1, ImageNet part), or a level of Occluded-PASCAL3D+, to the ImageNet3D layout."""
+
+    root: Annotated[Positional[Path], arg(metavar="ROOT")]
+    """The folder PASCAL3D+_release1.1."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    occluded: Folder = None
+    """The folder of Occluded-PASCAL3D+: convert its pictures, as the val split, instead of the clean ones."""
+    level: Level = None
+    """Which level of the occluded pictures."""
+    all_objects: Flag = False
+    """Take all objects of the image's category; only its first one by default."""
+
+    def run(self) -> None:
+        """Convert, and say what was left out."""
+        require_folder(self.root, "ROOT")
+        if self.occluded is not None:
+            require_folder(self.occluded, "--occluded")
+        if (self.occluded is None) != (self.level is None):
+            raise CompNetError("--occluded and --level go together: give both or neither")
+        from compnet3d.data.pascal3d import import_pascal3d
+
+        report = import_pascal3d(
+            self.root,
+            self.out,
+            occluded=self.occluded,
+            level=self.level,
+            all_objects=self.all_objects,
+            progress=True,
+        )
+        print(report)
+        print(f"the data set is in {self.out}")
+
+
+@dataclass(frozen=True)
 class Data:
-    """Make data sets, or check one."""
+    """Make data sets, convert or change one, or check one."""
 
     command: (
         Annotated[DataMake, subcommand("make")]
         | Annotated[DataRender, subcommand("render")]
+        | Annotated[DataOcclude, subcommand("occlude")]
+        | Annotated[DataImportPascal3d, subcommand("import-pascal3d")]
         | Annotated[DataCheck, subcommand("check")]
     )
 

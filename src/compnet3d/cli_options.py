@@ -19,6 +19,9 @@ Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint=""
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Level = Annotated[Literal["L1", "L2", "L3"] | None, arg(metavar="L1|L2|L3", help_behavior_hint="")]
 
+Occluders = Annotated[str, arg(metavar="blobs|objects|DIR")]
+Protocol = Annotated[Literal["generator", "paper"], arg(metavar="generator|paper")]
+
 
 def at_least(minimum: int, **options: int | None) -> None:
     """Check whole-number options; None stands for a default."""
@@ -33,6 +36,12 @@ def require_folder(path: Path, option: str) -> None:
         raise CompNetError(f"{path}: does not exist; give {option} an existing folder")
     if not path.is_dir():
         raise CompNetError(f"{path}: is not a folder; give {option} a folder")
+
+
+def require_occluders(occluders: str) -> None:
+    """Check that a folder of occluders exists before anything slow starts."""
+    if occluders not in ("blobs", "objects"):
+        require_folder(Path(occluders), "--occluders (blobs, objects or a folder)")
 
 
 def choose_device(name: str) -> str:

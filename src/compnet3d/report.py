@@ -33,12 +33,16 @@ _PICTURE_SIDE = 224
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model, the samples it was evaluated on, the figures, and one record per sample."""
+    """A model, the samples it was evaluated on, the figures, and one record per sample.
+
+    `occluder_samples` are those that the evaluation cut occluders out of, None if they are the samples themselves.
+    """
 
     predictor: Predictor
     samples: Sequence[Sample]
     figures: dict[str, Any]
     records: Sequence[Record]
+    occluder_samples: Sequence[Sample] | None = None
 
     def views(self) -> EvaluationViews:
         """The views that the figures were measured on."""
@@ -49,7 +53,9 @@ class Evaluation:
             self.predictor.spec,
             crop=settings["crop"],
             occlusion=settings["occlusion"],
+            occlusion_protocol=settings["occlusion_protocol"] or "generator",
             occluders=settings["occluders"] or "blobs",
+            occluder_samples=self.occluder_samples,
             rotate=settings["rotate_deg"],
             seed=settings["seed"],
         )
@@ -348,6 +354,8 @@ def _data_uri(png: bytes) -> str:
 
 def _name(evaluation: Evaluation) -> str:
     level = evaluation.figures["settings"]["occlusion"]
+    if not level and evaluation.figures["occlusion"]:
+        return "occluded"  # a data set that was written so
     return f"occluded {level}" if level else "clean"
 
 

@@ -33,6 +33,10 @@ def print_evaluation(figures: dict[str, Any], title: str = "") -> None:
                   f"of {figures['images']} images")  # fmt: skip
     console.print(_pose_table(figures["pose"]))
     console.print(_category_table(figures))
+    hidden = figures["occlusion"]
+    if hidden is not None:
+        console.print(f"occluders hide {percent(hidden['hidden_object'])} % of the object and "
+                      f"{percent(hidden['hidden_background'])} % of the background, on average")  # fmt: skip
     memory = figures["peak_memory_mb"]
     console.print(
         f"{figures['seconds']:.1f} s, {figures['images_per_second']:.1f} images/s "

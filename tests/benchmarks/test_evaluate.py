@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from compnet3d.benchmarks.evaluate import evaluate
-from compnet3d.benchmarks.views import EvaluationViews, object_mask
+from compnet3d.benchmarks.views import EvaluationViews
 from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import Symmetry
 from compnet3d.data.transforms import InputSpec
@@ -207,7 +207,8 @@ def test_figures_are_valid_json_with_the_documented_keys(samples):
     assert result["pose"]["unknown"]["acc_pi6"] == 1 and result["pose"]["unknown"]["category_accuracy"] == 1
     assert set(result["per_category"]) == set(CATEGORIES)
     assert result["per_category"]["car"]["images"] == 2 and result["per_category"]["car"]["accuracy"] == 1
-    expected = {"crop": "oracle", "occlusion": None, "occluders": None, "rotate_deg": 0.0, "seed": 0, "batch_size": 3}
+    expected = {"crop": "oracle", "occlusion": None, "occlusion_protocol": None, "occluders": None, "rotate_deg": 0.0,
+                "seed": 0, "batch_size": 3}  # fmt: skip
     assert result["settings"] == expected and result["occlusion"] is None
 
 
@@ -253,17 +254,37 @@ def test_occluders_hide_what_the_level_says_by_box_and_by_mask(samples, tmp_path
     mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
     mask[2:22, 8:14] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    box = np.zeros_like(mask)
-    box[4:20, 4:20] = 255
-    for chosen, region in ((samples, box), ([replace(s, mask=tmp_path / "mask.png") for s in samples], mask)):
+    for chosen in (samples, [replace(s, mask=tmp_path / "mask.png") for s in samples]):
+        views = EvaluationViews(chosen, CATEGORIES, SPEC, occlusion="L2")
         for i, sample in enumerate(chosen):
-            views = EvaluationViews(chosen, CATEGORIES, SPEC, occlusion="L2")
             item = views[i]
             assert 0.4 <= item["hidden_object"] <= 0.6 and 0.2 <= item["hidden_background"] <= 0.4
-            flat = (object_mask(views.view(i), sample) != (region > 0)).sum()
-            assert flat == 0
+            region = np.zeros((SIZE, SIZE), dtype=bool)
+            region[(slice(4, 20), slice(4, 20)) if sample.mask is None else (slice(2, 22), slice(8, 14))] = True
+            hidden = views.occlusion.apply(Image.open(sample.image), sample).mask
+            assert float(item["hidden_object"]) == pytest.approx(hidden[region].mean())
+            assert float(item["hidden_background"]) == pytest.approx(hidden[~region].mean())
+            # the view is the photograph, pixel by pixel
             changed = (item["image"] != round(GREY_STEP * i)).any(dim=0).numpy()
-            assert changed[region > 0].mean() <= float(item["hidden_object"]) + 1e-6
+            assert changed[hidden].mean() > 0.95
+
+
+def test_the_photograph_is_occluded_and_not_the_view(tmp_path):
+    """A small object in a large photograph: most occluders lie outside the view, the shares are the photograph's."""
+    Image.new("RGB", (240, 160)).save(tmp_path / "large.png")
+    sample = replace(
+        make_samples(tmp_path)[0], image=tmp_path / "large.png", width=240, height=160, bbox=(190, 100, 206, 116),
+        principal=(198.0, 108.0),
+    )  # fmt: skip
+    views = EvaluationViews([sample], CATEGORIES, SPEC, occlusion="L3", rotate=30.0)
+    item = views[0]
+    occluded = views.occlusion.apply(Image.open(sample.image), sample)
+    assert float(item["hidden_object"]) == pytest.approx(occluded.hidden_object)
+    assert float(item["hidden_background"]) == pytest.approx(occluded.hidden_background)
+    assert 0.6 <= occluded.hidden_object <= 0.8 and 0.4 <= occluded.hidden_background <= 0.6
+    Image.fromarray(np.asarray(occluded.image)).save(tmp_path / "written.png")
+    written = EvaluationViews([replace(sample, image=tmp_path / "written.png")], CATEGORIES, SPEC, rotate=30.0)
+    assert torch.equal(item["image"], written[0]["image"])
 
 
 def test_occluders_depend_on_the_seed_and_the_name_alone(samples):
@@ -277,33 +298,39 @@ def test_rotation_draws_are_the_same_with_and_without_occluders(samples):
     assert [clean.view(i).theta for i in range(8)] == [hidden.view(i).theta for i in range(8)]
 
 
-def test_a_turned_mask_turns_with_the_picture(tmp_path):
-    # the picture is white exactly where the mask is, so that the two must agree in any view
-    mask = np.zeros((60, 60), dtype=np.uint8)
-    mask[10:30, 20:50] = 255
-    Image.fromarray(mask).convert("RGB").save(tmp_path / "picture.png")
-    Image.fromarray(mask).save(tmp_path / "mask.png")
-    sample = replace(
-        make_samples(tmp_path)[0], image=tmp_path / "picture.png", mask=tmp_path / "mask.png", width=60, height=60,
-        principal=(30.0, 25.0), focal=110.0,
-    )  # fmt: skip
-    view = EvaluationViews([sample], CATEGORIES, SPEC, rotate=90.0, seed=4).view(0)
-    assert abs(view.rotation) > 0.1
-    assert (object_mask(view, sample) == (view.image[..., 0] > 127)).mean() > 0.95
+class Blind(FakePredictor):
+    """Answers by place, since occluders hide the grey."""
+
+    def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
+        numbers = torch.arange(len(images), dtype=torch.uint8) * GREY_STEP
+        return super().predict_views(numbers[:, None, None, None].expand_as(images), category=category)
 
 
 def test_evaluation_reports_how_much_was_hidden(samples):
-    class Blind(FakePredictor):
-        """Answers by place, since occluders hide the grey."""
-
-        def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
-            numbers = torch.arange(len(images), dtype=torch.uint8) * GREY_STEP
-            return super().predict_views(numbers[:, None, None, None].expand_as(images), category=category)
-
     result = run(Blind(samples), samples, occlusion="L3", batch_size=8)
     assert 0.6 <= result["occlusion"]["hidden_object"] <= 0.8
     assert 0.4 <= result["occlusion"]["hidden_background"] <= 0.6
     assert result["settings"]["occlusion"] == "L3" and result["settings"]["occluders"] == "blobs"
+    assert result["settings"]["occlusion_protocol"] == "generator"
+    paper = run(Blind(samples), samples, occlusion="L3", occlusion_protocol="paper", batch_size=8)
+    assert 0.45 <= paper["occlusion"]["hidden_object"] <= 0.55 and paper["settings"]["occlusion_protocol"] == "paper"
+
+
+def test_samples_that_are_occluded_already_tell_how_much(samples):
+    hidden = [replace(s, hidden=(0.25 + 0.01 * i, 0.5)) for i, s in enumerate(samples)]
+    result = run(FakePredictor(samples), hidden)
+    assert result["occlusion"] == pytest.approx({"hidden_object": 0.285, "hidden_background": 0.5})
+    mixed = run(FakePredictor(samples), [*hidden[:4], *samples[4:]])
+    assert mixed["occlusion"] is None, "a mean over some of the images would mislead"
+    with pytest.raises(CompNetError, match="occluded already"):
+        run(FakePredictor(samples), hidden, occlusion="L1")
+
+
+def test_occluders_that_are_not_there_are_named(samples, tmp_path):
+    with pytest.raises(CompNetError, match="no object can be cut out"):
+        run(FakePredictor(samples), samples, occlusion="L1", occluders="objects")
+    with pytest.raises(CompNetError, match="cutouts is not a folder"):
+        run(FakePredictor(samples), samples, occlusion="L1", occluders=tmp_path / "cutouts")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
@@ -112,7 +113,9 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
     crop: Literal["oracle", "box"] = "oracle",
     batch_size: int = 32,
     occlusion: Literal["L1", "L2", "L3"] | None = None,
-    occluders: Literal["blobs", "objects"] = "blobs",
+    occlusion_protocol: Literal["generator", "paper"] = "generator",
+    occluders: str | Path = "blobs",
+    occluder_samples: Sequence[Sample] | None = None,
     rotate: float = 0.0,
     seed: int = 0,
     symmetry: Mapping[str, Symmetry] | None = None,
@@ -128,9 +131,11 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
         return_records: also return one Record per image, in the order of `samples`.
         crop: how views are cut: "oracle" uses the annotated distance and principal point, "box" the bounding box.
         batch_size: images per forward pass.
-        occlusion: paste occluders over each view, at this level; None for clean images.
-        occluders: what is pasted: coloured blobs, or objects of other categories cut out of the samples by their masks
-            (harder for the classification, since the model may know the occluder).
+        occlusion: paste occluders over each photograph, at this level; None for images as they are.
+        occlusion_protocol: whose levels: of the generator of Occluded-PASCAL3D+, or of the paper's text.
+        occluders: what is pasted: coloured "blobs", "objects" of other categories cut out by their masks (harder for
+            the classification, since the model may know the occluder), or the cut-outs of a folder.
+        occluder_samples: where objects are cut out; `samples` by default, but those of a train list are better.
         rotate: turn each view in the plane by an angle drawn uniformly from -rotate to rotate degrees.
         seed: of the occluders and the rotations; an image's draw depends on the seed and its place alone.
         symmetry: the table of the data set's symmetric categories; None if it has none.
@@ -142,7 +147,8 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
         The figures, with None for a figure over no images; `settings` repeats the options.
 
     Raises:
-        CompNetError: there is nothing to evaluate, or a sample's category is foreign to the predictor.
+        CompNetError: there is nothing to evaluate, a sample's category is foreign to the predictor, or there is nothing
+            to occlude with.
     """
     from compnet3d.benchmarks.views import EvaluationViews, view_loader
 
@@ -153,7 +159,9 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
         predictor.spec,
         crop=crop,
         occlusion=occlusion,
+        occlusion_protocol=occlusion_protocol,
         occluders=occluders,
+        occluder_samples=occluder_samples,
         rotate=rotate,
         seed=seed,
     )
@@ -172,7 +180,8 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
         "settings": {
             "crop": crop,
             "occlusion": occlusion,
-            "occluders": None if occlusion is None else occluders,
+            "occlusion_protocol": None if occlusion is None else occlusion_protocol,
+            "occluders": None if occlusion is None else str(occluders),
             "rotate_deg": rotate,
             "seed": seed,
             "batch_size": batch_size,

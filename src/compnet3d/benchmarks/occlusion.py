@@ -1,8 +1,11 @@
-"""Partial occlusion: pasting other things over a view until stated shares of object and background are hidden.
+"""Partial occlusion: pasting other things over a photograph until stated shares of object and background are hidden.
 
 The levels are those of the Occluded-PASCAL3D+ generator: 20-40, 40-60 and 60-80 % of the object and 0-20, 20-40 and
 40-60 % of the background. The text of the paper (section 4.1) states others (around 10, 30 and 50 % of the object, 30,
-50 and 70 % of the background): `protocol="paper"`. Background means all of the view outside the object.
+50 and 70 % of the background): `protocol="paper"`. Background means all of the photograph outside the object.
+
+Occluders are pasted on the photograph, before any view is cut out of it, so that a view of a data set that was written
+with occluders and one that is occluded while it is evaluated show the same pixels.
 """
 
 from __future__ import annotations
@@ -10,12 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from compnet3d.data.images import load_image, load_mask
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.images import load_cutout, load_image, load_mask
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 
@@ -36,21 +42,130 @@ RANGES: dict[Protocol, dict[Level, tuple[Range, Range]]] = {
         "L3": ((0.45, 0.55), (0.65, 0.75)),
     },
 }
+_PURPOSE = 1  # keeps these random numbers apart from those of other changes to the same image (see views.py)
 _ATTEMPTS = 150
-_LARGEST_CUTOUT = 160  # pixels: occluders are kept small, they are scaled when pasted
+_TRIES_PER_OCCLUDER = 4
+# refusals after which cut-outs go around the object (as if behind it), or stay within it (which looks less natural)
+_PATIENCE = (4, 24)
+_CANDIDATES = 64
+_LARGEST_CUTOUT = 256  # pixels: occluders are kept small, they are scaled when pasted
+_OPAQUE = 128  # a pixel counts as hidden where at least half of what is seen is the occluder
+_BACKGROUND, _OBJECT = 0, 1
 
 
 @dataclass(frozen=True)
 class Occluder:
-    """Something to paste: uint8 pixels [h, w, 3], which of them belong to it, bool [h, w], and what it is."""
+    """Something to paste.
+
+    Attributes:
+        image: uint8 [h, w, 3].
+        alpha: how opaque each pixel is, uint8 [h, w], 0 (clear) to 255; some pixel has at least 128.
+        category: what it is, None if nobody knows.
+    """
 
     image: np.ndarray
-    mask: np.ndarray
+    alpha: np.ndarray
     category: str | None = None
 
+    @property
+    def solid(self) -> np.ndarray:
+        """The pixels that hide what is behind them, bool [h, w]."""
+        return self.alpha >= _OPAQUE
 
-def occlude_view(
-    image: np.ndarray,
+
+@dataclass(frozen=True)
+class Occluded:
+    """An occluded photograph and what was measured on it.
+
+    Attributes:
+        image: RGB.
+        mask: the pixels that occluders hide, bool [H, W].
+        hidden_object, hidden_background: shares of the object's and of all other pixels that are hidden, in [0, 1]; 0
+            where the photograph has no such pixels.
+    """
+
+    image: Image.Image
+    mask: np.ndarray
+    hidden_object: float
+    hidden_background: float
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """Which occlusion: the same one always hides the same pixels of a sample, whatever else is evaluated.
+
+    Attributes:
+        level: "L1", "L2" or "L3".
+        protocol: whose ranges, see the module's text.
+        seed: of all draws, >= 0.
+        occluders: cut-outs to draw from (`gather_occluders`); coloured blobs where there are none.
+    """
+
+    level: Level
+    protocol: Protocol = "generator"
+    seed: int = 0
+    occluders: tuple[Occluder, ...] = ()
+
+    def __post_init__(self) -> None:
+        level_ranges(self.level, self.protocol)
+        if self.seed < 0:
+            raise CompNetError(f"the seed must be at least 0, not {self.seed}")
+
+    def apply(self, photograph: Image.Image, sample: Sample) -> Occluded:
+        """The sample's photograph with occluders; the draws depend on the seed and the sample's key alone.
+
+        Raises:
+            CompNetError: if the mask cannot be read, or every occluder is of the sample's own category.
+        """
+        rng = np.random.default_rng([self.seed, _PURPOSE, *sample.key.encode()])
+        region = object_region(sample, photograph.size)
+        return occlude(
+            photograph, region, rng, self.level, self.occluders, category=sample.category, protocol=self.protocol
+        )
+
+
+def level_ranges(level: Level, protocol: Protocol = "generator") -> tuple[Range, Range]:
+    """The shares of the object and of the background that a level asks for.
+
+    Raises:
+        CompNetError: if the level or the protocol is unknown.
+    """
+    if protocol not in RANGES:
+        raise CompNetError(f"Unknown occlusion protocol {protocol!r}; choose generator or paper.")
+    if level not in RANGES[protocol]:
+        raise CompNetError(f"Unknown occlusion level {level!r}; choose L1, L2 or L3.")
+    return RANGES[protocol][level]
+
+
+def within_ranges(hidden: tuple[float, float], level: Level, protocol: Protocol = "generator") -> bool:
+    """Whether measured shares (object, background) lie in the ranges of a level, ends included (up to rounding)."""
+    ranges = level_ranges(level, protocol)
+    return all(low - 1e-9 <= share <= high + 1e-9 for share, (low, high) in zip(hidden, ranges, strict=True))
+
+
+def object_region(sample: Sample, size: tuple[int, int]) -> np.ndarray:
+    """Where the object is in its photograph, bool [H, W]: its mask, or its box where there is none or it is empty.
+
+    Args:
+        sample: the object.
+        size: (width, height) of the photograph, which may be a resized copy of the annotated one.
+
+    Raises:
+        CompNetError: if the mask cannot be read.
+    """
+    if sample.mask is not None:
+        mask = load_mask(sample.mask, size=size)
+        if mask.any():
+            return mask
+    width, height = size
+    x1, y1, x2, y2 = sample.bbox
+    u, v = np.arange(width) + 0.5, np.arange(height) + 0.5
+    columns, rows = u * sample.width / width, v * sample.height / height
+    return ((y1 <= rows) & (rows <= y2))[:, None] & ((x1 <= columns) & (columns <= x2))[None, :]
+
+
+def occlude(
+    image: Image.Image,
     object_mask: np.ndarray,
     rng: np.random.Generator,
     level: Level,
@@ -58,90 +173,129 @@ def occlude_view(
     *,
     category: str | None = None,
     protocol: Protocol = "generator",
-) -> tuple[np.ndarray, float, float]:
-    """Paste occluders over a view until the hidden shares of object and background lie in the level's ranges.
+) -> Occluded:
+    """Paste occluders over a picture until the hidden shares of object and background lie in the level's ranges.
 
     Args:
-        image: uint8 [H, W, 3]; it is not changed.
+        image: RGB; it is not changed.
         object_mask: bool [H, W], the object's pixels.
         rng: the source of all randomness.
         level: "L1", "L2" or "L3".
-        occluders: cut-outs to draw from (`cut_occluders`); coloured blobs where there are none.
-        category: of the object in the view; cut-outs of the same category are not used.
+        occluders: cut-outs to draw from (`gather_occluders`); coloured blobs where there are none.
+        category: of the object in the picture; cut-outs of the same category are not used.
         protocol: which ranges, see the module's text.
 
     Returns:
-        The occluded view, and the measured shares of hidden object and hidden background pixels. A share is 0 where
-        the view has no such pixels; objects of a few pixels may miss the range.
+        The occluded picture and the measured shares. Shares never exceed the ranges; objects of a few pixels, and
+        pictures without object or without background, may fall short of them.
 
     Raises:
-        CompNetError: if the level or the protocol is unknown.
+        CompNetError: if the level or the protocol is unknown, or every occluder is of the object's category.
     """
-    if protocol not in RANGES or level not in RANGES[protocol]:
-        raise CompNetError(f"Unknown occlusion {protocol!r} {level!r}; choose level L1, L2 or L3.")
-    if image.shape[:2] != object_mask.shape:
-        raise ValueError(f"a mask of shape {object_mask.shape} does not fit an image of shape {image.shape}")
+    object_range, background_range = level_ranges(level, protocol)
+    if (image.height, image.width) != object_mask.shape:
+        raise ValueError(f"a mask of shape {object_mask.shape} does not fit a {image.width} x {image.height} picture")
     usable = [o for o in occluders if category is None or o.category != category]
-    scene = _Scene(image.copy(), object_mask.astype(bool), np.zeros(object_mask.shape, dtype=bool))
-    object_range, background_range = RANGES[protocol][level]
-    _cover(scene, True, rng.uniform(*object_range), object_range, background_range[1], usable, rng)
-    _cover(scene, False, rng.uniform(*background_range), background_range, object_range[1], usable, rng)
-    return scene.image, scene.share(True), scene.share(False)
+    if occluders and not usable:
+        raise CompNetError(f"every occluder is of the category {category} itself; add occluders of another category")
+    scene = _Scene.of(image, object_mask.astype(bool))
+    _cover(scene, _OBJECT, (background_range, object_range), rng.uniform(*object_range), usable, rng)
+    # What is pasted on the background falls on the object too: to half of the way only, lest all shares end at the top.
+    object_range = (object_range[0], (scene.share(_OBJECT) + object_range[1]) / 2)
+    _cover(scene, _BACKGROUND, (background_range, object_range), rng.uniform(*background_range), usable, rng)
+    return Occluded(scene.image, scene.hidden, scene.share(_OBJECT), scene.share(_BACKGROUND))
 
 
 @dataclass
 class _Scene:
-    image: np.ndarray
-    object_mask: np.ndarray
+    """The picture so far, with counts that each paste updates, so that large pictures cost no more than the paste.
+
+    `totals` and `hidden_counts` are numbers of pixels, (background, object). `window` holds the object, as
+    (top, left, bottom, right).
+    """
+
+    image: Image.Image
+    on_object: np.ndarray
     hidden: np.ndarray
+    totals: tuple[int, int]
+    hidden_counts: tuple[int, int]
+    window: tuple[int, int, int, int]
 
-    def region(self, on_object: bool) -> np.ndarray:
-        return self.object_mask if on_object else ~self.object_mask
+    @classmethod
+    def of(cls, image: Image.Image, on_object: np.ndarray) -> _Scene:
+        count = int(np.count_nonzero(on_object))
+        return cls(
+            image=image.copy(),
+            on_object=on_object,
+            hidden=np.zeros(on_object.shape, dtype=bool),
+            totals=(on_object.size - count, count),
+            hidden_counts=(0, 0),
+            window=_bounds(on_object) or (0, 0, *on_object.shape),
+        )
 
-    def share(self, on_object: bool, hidden: np.ndarray | None = None) -> float:
-        region = self.region(on_object)
-        total = int(region.sum())
-        return int((region & (self.hidden if hidden is None else hidden)).sum()) / total if total else 0.0
+    def share(self, region: int) -> float:
+        return self.hidden_counts[region] / self.totals[region] if self.totals[region] else 0.0
+
+    def free_pixel(self, region: int, rng: np.random.Generator) -> tuple[int, int]:
+        """A random pixel (row, column) of the region that nothing hides yet; there must be one."""
+        top, left, bottom, right = self.window if region == _OBJECT else (0, 0, *self.hidden.shape)
+        rows, columns = rng.integers(top, bottom, _CANDIDATES), rng.integers(left, right, _CANDIDATES)
+        free = (self.on_object[rows, columns] == bool(region)) & ~self.hidden[rows, columns]
+        if free.any():
+            found = int(free.argmax())
+            return int(rows[found]), int(columns[found])
+        # hardly anything of it is left: look everywhere
+        places = np.flatnonzero((self.on_object == bool(region)) & ~self.hidden)
+        row, column = divmod(int(places[rng.integers(len(places))]), self.hidden.shape[1])
+        return row, column
+
+    def counts_with(self, fresh: np.ndarray, place: _Placement) -> tuple[int, int]:
+        """`hidden_counts` after hiding pixels that are not hidden yet, bool of the size of `place.target`."""
+        on_object = int(np.count_nonzero(fresh & self.on_object[place.target]))
+        on_background = int(np.count_nonzero(fresh)) - on_object
+        return self.hidden_counts[_BACKGROUND] + on_background, self.hidden_counts[_OBJECT] + on_object
 
 
 def _cover(
     scene: _Scene,
-    on_object: bool,
+    region: int,
+    limits: tuple[Range, Range],
     target: float,
-    allowed: Range,
-    other_limit: float,
     occluders: Sequence[Occluder],
     rng: np.random.Generator,
 ) -> None:
-    """Hide the object or the background up to `target`, within `allowed`, sparing the other beyond its limit."""
-    total = int(scene.region(on_object).sum())
-    shrink = 1.0
-    for attempt in range(_ATTEMPTS if total else 0):
-        share = scene.share(on_object)
-        if share >= max(allowed[0], target - 0.02):
+    """Hide the object or the background up to `target`, without hiding more of either than `limits` allow."""
+    total, low = scene.totals[region], limits[region][0]
+    most = tuple(limit[1] * count for limit, count in zip(limits, scene.totals, strict=True))
+    occluder, mirror, refused, shrink = None, False, 0, 1.0
+    for _ in range(_ATTEMPTS if total else 0):
+        share = scene.share(region)
+        if share >= max(low, target - 0.02) or scene.hidden_counts[region] + 1 > most[region]:
             return
+        if occluder is None or refused % _TRIES_PER_OCCLUDER == 0:
+            occluder, mirror = _pick(occluders, rng), rng.random() < 0.5
         area = max(1.0, (target - share) * total * rng.uniform(0.4, 1.3) * shrink)
-        free = np.flatnonzero((scene.region(on_object) & ~scene.hidden).reshape(-1))
-        row, column = divmod(int(free[rng.integers(len(free))]), scene.hidden.shape[1])
-        pixels, mask = _scaled(_pick(occluders, rng), area, rng)
-        place = _Placement.centred(mask.shape, (row, column), scene.hidden.shape)
-        if attempt >= _ATTEMPTS // 3:
-            # No room without touching the other: from now on cut-outs pass behind it.
-            mask = mask.copy()
-            mask[place.source] &= scene.region(on_object)[place.target]
-        hidden = scene.hidden.copy()
-        hidden[place.target] |= mask[place.source]
+        layer = _Layer.scaled(occluder, area, mirror, 2 * max(scene.hidden.shape))
+        place = _Placement.centred(layer.alpha.shape, scene.free_pixel(region, rng), scene.hidden.shape)
+        alpha = layer.alpha[place.source]
+        if refused >= _PATIENCE[region]:
+            # No room without touching the other.
+            alpha = alpha * (scene.on_object[place.target] == bool(region))
+        fresh = (alpha >= _OPAQUE) & ~scene.hidden[place.target]
+        counts = scene.counts_with(fresh, place)
         # A cut-out that hides too much, of the one or of the other, is tried again smaller and elsewhere.
-        if scene.share(on_object, hidden) > allowed[1] or scene.share(not on_object, hidden) > other_limit:
-            shrink = max(0.7 * shrink, 1.0 / total)
+        if counts[_BACKGROUND] > most[_BACKGROUND] or counts[_OBJECT] > most[_OBJECT]:
+            refused, shrink = refused + 1, max(0.7 * shrink, 1.0 / total)
             continue
-        scene.hidden = hidden
-        np.copyto(scene.image[place.target], pixels[place.source], where=mask[place.source][..., None])
+        scene.hidden[place.target] |= fresh
+        scene.hidden_counts = counts
+        layer.paste(scene.image, place, alpha)
+        occluder, refused, shrink = None, refused // 2, min(1.0, 2.0 * shrink)
 
 
 @dataclass(frozen=True)
 class _Placement:
-    """Which part of a cut-out lands where in the view."""
+    """Which part of a cut-out lands where in the picture."""
 
     source: tuple[slice, slice]
     target: tuple[slice, slice]
@@ -157,23 +311,81 @@ class _Placement:
         return cls((source[0], source[1]), (target[0], target[1]))
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """A cut-out at the size in which it is pasted: its alpha, uint8 [h, w]; its colours only when they are needed."""
+
+    occluder: Occluder
+    alpha: np.ndarray
+    mirror: bool
+
+    @classmethod
+    def scaled(cls, occluder: Occluder, area: float, mirror: bool, longest: int) -> _Layer:
+        """Scaled to hide about `area` pixels, but to no side longer than `longest` pixels."""
+        height, width = occluder.alpha.shape
+        scale = math.sqrt(area / max(1, int(np.count_nonzero(occluder.solid))))
+        scale = min(scale, longest / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        alpha = _flipped(Image.fromarray(occluder.alpha).resize(size, Image.Resampling.BILINEAR), mirror)
+        pixels = np.asarray(alpha)
+        if pixels.max() < _OPAQUE:  # a thin thing may vanish when it shrinks
+            pixels = np.full_like(pixels, 255)
+        return cls(occluder, pixels, mirror)
+
+    def paste(self, image: Image.Image, place: _Placement, alpha: np.ndarray) -> None:
+        """Blend the part `place.source` into the image, with `alpha` of that part's size."""
+        size = (self.alpha.shape[1], self.alpha.shape[0])
+        # Pillow weighs colours by alpha when it scales RGBA: nothing of what was around the cut-out leaks in.
+        cutout = Image.fromarray(np.dstack([self.occluder.image, self.occluder.alpha]))
+        colours = _flipped(cutout.resize(size, Image.Resampling.BILINEAR), self.mirror).convert("RGB")
+        (rows, columns), (top, left) = place.source, (place.target[0].start, place.target[1].start)
+        part = colours.crop((columns.start, rows.start, columns.stop, rows.stop))
+        image.paste(part, (left, top), Image.fromarray(np.ascontiguousarray(alpha)))
+
+
+def _flipped(image: Image.Image, mirror: bool) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else image
+
+
 def _pick(occluders: Sequence[Occluder], rng: np.random.Generator) -> Occluder:
     return occluders[int(rng.integers(len(occluders)))] if occluders else make_blob(rng)
 
 
-def _scaled(occluder: Occluder, area: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The cut-out scaled to about `area` object pixels, mirrored half of the time."""
-    scale = math.sqrt(area / max(1, int(occluder.mask.sum())))
-    height, width = occluder.mask.shape
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    pixels = np.asarray(Image.fromarray(occluder.image).resize(size, Image.Resampling.BILINEAR))
-    layer = Image.fromarray(occluder.mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
-    mask = np.asarray(layer) > 127
-    if not mask.any():
-        mask = np.ones_like(mask)
-    if rng.random() < 0.5:
-        pixels, mask = pixels[:, ::-1], mask[:, ::-1]
-    return pixels, mask
+def gather_occluders(
+    occluders: str | Path, samples: Sequence[Sample], count: int = 64, seed: int = 0
+) -> tuple[Occluder, ...]:
+    """What "blobs", "objects" or a folder of cut-outs stands for.
+
+    Args:
+        occluders: "blobs" (nothing is gathered: each is drawn when it is pasted), "objects" (cut out of `samples` by
+            their masks), or a folder of pictures with transparency.
+        samples: where objects are cut out (`occluder_samples`).
+        count: how many cut-outs at most.
+        seed: of the choice.
+
+    Raises:
+        CompNetError: if no sample has a mask, or as `load_occluders`.
+    """
+    if occluders == "blobs":
+        return ()
+    if occluders != "objects":
+        return tuple(load_occluders(occluders, count, seed))
+    found = cut_occluders(samples, count, seed)
+    if not found:
+        raise CompNetError(
+            "no object can be cut out as an occluder: the data set has no masks/CATEGORY/NAME.png; "
+            "use blobs, or a folder of RGBA cut-outs"
+        )
+    return tuple(found)
+
+
+def occluder_samples(dataset: ImageNet3D, split: str) -> list[Sample]:
+    """The objects that may be cut out as occluders for a split: the train list, so that no test object is pasted.
+
+    A data set without training images lends the objects of the split itself.
+    """
+    trained = any(dataset.names(category, "train") for category in dataset.categories)
+    return dataset.samples("train" if trained else split)
 
 
 def cut_occluders(samples: Sequence[Sample], count: int = 64, seed: int = 0) -> list[Occluder]:
@@ -208,30 +420,85 @@ def _cut(sample: Sample) -> Occluder | None:
     assert sample.mask is not None
     image = load_image(sample.image, size=(sample.width, sample.height))
     mask = load_mask(sample.mask, size=image.size)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
+    return _trimmed(np.dstack([np.asarray(image), mask.astype(np.uint8) * 255]), sample.category)
+
+
+def load_occluders(folder: str | Path, count: int = 64, seed: int = 0) -> list[Occluder]:
+    """Occluders from a folder of pictures with transparency (.png, .webp), folders in it included.
+
+    A picture's category is the name of the folder that holds it; directly in `folder` it has none, and is pasted on
+    objects of every category.
+
+    Args:
+        folder: where the pictures are; other files are passed over.
+        count: how many at most; if there are more, `seed` chooses.
+        seed: of the choice.
+
+    Raises:
+        CompNetError: if there is no such folder or no picture in it; naming the file, if a picture cannot be read, has
+            no transparency, or is nowhere opaque.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CompNetError(f"{folder} is not a folder; give one of RGBA cut-outs (.png, .webp), or blobs or objects")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".webp") and p.is_file())
+    if not paths:
+        raise CompNetError(f"{folder} holds no occluder; put cut-outs with transparency (.png, .webp) there")
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(paths))[:count])
+    return [_load_occluder(paths[i], None if paths[i].parent == folder else paths[i].parent.name) for i in chosen]
+
+
+def _load_occluder(path: Path, category: str | None) -> Occluder:
+    occluder = _trimmed(load_cutout(path), category)
+    if occluder is None:
+        raise CompNetError(f"{path} is transparent: no pixel is at least half opaque; remove it from the occluders")
+    return occluder
+
+
+def _trimmed(pixels: np.ndarray, category: str | None) -> Occluder | None:
+    """The part of an RGBA picture, uint8 [H, W, 4], that is not clear, shrunk if it is large; None if nothing is."""
+    window = _bounds(pixels[..., 3] >= _OPAQUE)
+    if window is None:
         return None
-    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-    cutout, layer = image.crop(box), Image.fromarray(mask.astype(np.uint8) * 255).crop(box)
+    top, left, bottom, right = window
+    cutout = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
     shrink = _LARGEST_CUTOUT / max(cutout.size)
     if shrink < 1.0:
         size = (max(1, round(cutout.width * shrink)), max(1, round(cutout.height * shrink)))
-        cutout, layer = cutout.resize(size, Image.Resampling.BOX), layer.resize(size, Image.Resampling.BOX)
-    return Occluder(np.asarray(cutout), np.asarray(layer) > 127, sample.category)
+        cutout = cutout.resize(size, Image.Resampling.BOX)
+    kept = np.asarray(cutout)
+    if kept[..., 3].max() < _OPAQUE:  # thin lines fade when they shrink
+        kept = np.dstack([kept[..., :3], np.where(kept[..., 3] > 0, 255, 0).astype(np.uint8)])
+    return Occluder(kept[..., :3], kept[..., 3], category)
+
+
+def _bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """The box (top, left, bottom, right) of the pixels that are True, None if none is."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else None
 
 
 def make_blob(rng: np.random.Generator, size: int = 96) -> Occluder:
-    """A blob with a wavy outline and a two-coloured pattern, for data sets without masks."""
-    y, x = (np.mgrid[0:size, 0:size] + 0.5) / size * 2.0 - 1.0
-    angle, radius = np.arctan2(y, x), np.hypot(x, y)
+    """A blob with a wavy, slightly soft outline and a two-coloured pattern, for data sets without masks."""
+    x, y, angle, radius = _blob_grid(size)
     outline = np.full_like(angle, 0.75)
     for wave in (2, 3, 5):
-        outline += rng.uniform(0.0, 0.25) / wave * np.cos(wave * angle + rng.uniform(0.0, 2.0 * math.pi))
+        outline += rng.uniform(0.0, 0.25) / wave * np.cos(wave * angle + np.float32(rng.uniform(0.0, 2.0 * math.pi)))
     turn, pitch = rng.uniform(0.0, math.pi), rng.uniform(2.0, 9.0)
     along, across = x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
     wiggle = rng.uniform(0.0, 2.0) * np.sin(rng.uniform(1.0, 5.0) * across + rng.uniform(0.0, 6.0))
     pattern = 0.5 + 0.5 * np.sin(pitch * along + wiggle)
-    first, second = rng.integers(0, 256, (2, 3))
-    pixels = pattern[..., None] * first + (1.0 - pattern[..., None]) * second
-    pixels = pixels * (1.0 - 0.3 * radius[..., None].clip(0.0, 1.0)) + rng.normal(0.0, 6.0, (size, size, 1))
-    return Occluder(np.clip(pixels, 0, 255).astype(np.uint8), radius < outline)
+    first, second = rng.integers(0, 256, (2, 3)).astype(np.float32)
+    shade = 1.0 - 0.3 * radius.clip(0.0, 1.0)
+    noise = 6.0 * rng.standard_normal((size, size), dtype=np.float32)
+    pixels = (pattern * shade)[..., None] * (first - second) + shade[..., None] * second + noise[..., None]
+    inside = (outline - radius) * size / 2  # distance from the outline in pixels, roughly
+    alpha = np.rint(255.0 * (inside + 0.5).clip(0.0, 1.0))
+    return Occluder(pixels.clip(0.0, 255.0).astype(np.uint8), alpha.astype(np.uint8))
+
+
+@lru_cache(maxsize=4)
+def _blob_grid(size: int) -> tuple[np.ndarray, ...]:
+    """x, y, angle and radius of the pixels of a square from -1 to 1, float32 [size, size] each; not to be changed."""
+    y, x = ((np.mgrid[0:size, 0:size] + 0.5) / size * 2.0 - 1.0).astype(np.float32)
+    return x, y, np.arctan2(y, x), np.hypot(x, y)

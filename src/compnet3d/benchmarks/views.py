@@ -1,37 +1,36 @@
-"""The views that an evaluation looks at: cut out, turned in the plane and occluded, always the same for one seed."""
+"""The views that an evaluation looks at: occluded, cut out and turned in the plane, always the same for one seed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from compnet3d.benchmarks.occlusion import Level, Occluder, cut_occluders, occlude_view
-from compnet3d.data.images import load_mask
+from compnet3d.benchmarks.occlusion import Level, Occlusion, Protocol, gather_occluders
 from compnet3d.data.loader import ViewDataset
 from compnet3d.data.sample import Sample
-from compnet3d.data.transforms import Crop, InputSpec, View, make_view, warp_image
+from compnet3d.data.transforms import Crop, InputSpec, View, make_view
+from compnet3d.errors import CompNetError
 
-Occluders = Literal["blobs", "objects"]
-# Rotations and occluders must not share random numbers, so that asking for one does not change the other.
-_ROTATION, _OCCLUSION = 0, 1
+# Rotations and occluders must not share random numbers, so that asking for one does not change the other; occlusion.py
+# has 1.
+_ROTATION = 0
 
 
 class EvaluationViews(ViewDataset):
     """One view per sample, without augmentation, optionally turned and occluded.
 
     The angle and the occluders of an image depend on the seed and on the image's name alone, so that they stay the
-    same when the list gets longer or shorter (cut-out objects come from the list itself, so they do change with it).
+    same when the list gets longer or shorter. Occluders are pasted on the photograph, before the view is cut out.
 
-    An item is that of `ViewDataset` and, of occluded views, `hidden_object` and `hidden_background`: the shares of
-    object and background pixels that the occluders hide, float32 [].
+    An item is that of `ViewDataset` and, of occluded views, `hidden_object` and `hidden_background`: the shares of the
+    photograph's object and background pixels that the occluders hide, float32 []. Samples of a data set that is
+    occluded already tell theirs.
     """
 
     def __init__(
@@ -42,7 +41,9 @@ class EvaluationViews(ViewDataset):
         *,
         crop: Crop = "oracle",
         occlusion: Level | None = None,
-        occluders: Occluders = "blobs",
+        occlusion_protocol: Protocol = "generator",
+        occluders: str | Path = "blobs",
+        occluder_samples: Sequence[Sample] | None = None,
         rotate: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -51,35 +52,41 @@ class EvaluationViews(ViewDataset):
         Args:
             samples, categories, spec, crop: as for `ViewDataset`.
             occlusion: level of the occlusion; None for clean views.
-            occluders: paste coloured blobs, or objects of other categories cut out by the samples' masks.
+            occlusion_protocol: whose levels, "generator" or "paper" (see `occlusion.RANGES`).
+            occluders: paste coloured "blobs", "objects" of other categories, or the cut-outs of this folder.
+            occluder_samples: where objects are cut out by their masks; `samples` by default.
             rotate: the largest angle of the uniform draw, in degrees.
             seed: of the draws.
+
+        Raises:
+            CompNetError: if there are no such occluders, or the samples are occluded already.
         """
         super().__init__(samples, categories, spec, crop, seed=seed)
-        self.occlusion, self.rotate = occlusion, rotate
-        self._cutouts: list[Occluder] = []
-        self._hidden = [0.0, 0.0]
-        if occlusion is not None and occluders == "objects":
-            self._cutouts = cut_occluders(self.samples, seed=seed)
+        self.rotate, self.occlusion = rotate, None
+        self._hidden: tuple[float, float] | None = None
+        if occlusion is not None:
+            _check_not_occluded(self.samples)
+            source = self.samples if occluder_samples is None else occluder_samples
+            cutouts = gather_occluders(occluders, source, seed=seed)
+            self.occlusion = Occlusion(occlusion, occlusion_protocol, seed, cutouts)
+        # a batch holds the shares of all of its images or none
+        self._tells_hidden = self.occlusion is not None or all(s.hidden is not None for s in self.samples)
 
     def view(self, index: int, epoch: int = 0) -> View:
         """The view of one sample; `epoch` changes nothing."""
         sample = self.samples[index]
         turn = math.radians(self.rotate) * self._generator(sample, _ROTATION).uniform(-1, 1)
-        view = make_view(self._photograph(sample), sample, self.spec, crop=self.crop, rotation=turn)
-        if self.occlusion is None:
-            return view
-        rng = self._generator(sample, _OCCLUSION)
-        mask = object_mask(view, sample)
-        image, *self._hidden = occlude_view(
-            view.image, mask, rng, self.occlusion, self._cutouts, category=sample.category
-        )
-        return replace(view, image=image)
+        photograph = self._photograph(sample)
+        self._hidden = sample.hidden
+        if self.occlusion is not None:
+            occluded = self.occlusion.apply(photograph, sample)
+            photograph, self._hidden = occluded.image, (occluded.hidden_object, occluded.hidden_background)
+        return make_view(photograph, sample, self.spec, crop=self.crop, rotation=turn)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
         item = super().__getitem__(key)
-        if self.occlusion is not None:
-            # `view` has just measured them for this item
+        if self._tells_hidden:
+            # `view` has just measured or read them for this item
             item["hidden_object"], item["hidden_background"] = torch.tensor(self._hidden, dtype=torch.float32)
         return item
 
@@ -87,19 +94,10 @@ class EvaluationViews(ViewDataset):
         return np.random.default_rng([self.seed, purpose, *sample.key.encode()])
 
 
-def object_mask(view: View, sample: Sample) -> np.ndarray:
-    """Where the object is in a view, bool [H, W]: its mask warped like the photograph, or its box without a mask."""
-    if sample.mask is not None:
-        source = load_mask(sample.mask, size=view.source_size)
-    else:
-        x1, y1, x2, y2 = sample.bbox
-        width, height = view.source_size
-        u, v = np.arange(width) + 0.5, np.arange(height) + 0.5
-        columns, rows = u * sample.width / width, v * sample.height / height
-        source = ((y1 <= rows) & (rows <= y2))[:, None] & ((x1 <= columns) & (columns <= x2))[None, :]
-    size = (view.image.shape[1], view.image.shape[0])
-    layer = Image.fromarray(source.astype(np.uint8) * 255)
-    return warp_image(layer, view.matrix, size, view.scale, resample=Image.Resampling.NEAREST) > 0
+def _check_not_occluded(samples: Sequence[Sample]) -> None:
+    occluded = next((sample for sample in samples if sample.hidden is not None), None)
+    if occluded is not None:
+        raise CompNetError(f"{occluded.image}: is occluded already; evaluate it without occlusion, or its original")
 
 
 def view_loader(views: EvaluationViews, batch_size: int, workers: int = 0) -> Iterator[dict[str, Tensor]]:

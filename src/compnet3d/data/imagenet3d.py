@@ -5,6 +5,7 @@
 - ROOT/lists/{category}_imagenet_{train,val}.txt: names without extension, one per line
 - ROOT/CAD/{category}/{idx:02d}.off: 1-based, named by cad_index
 - ROOT/masks/{category}/{name}.png and ROOT/symmetry.json: optional
+- ROOT/occluder_masks/{category}/{name}.png and ROOT/occlusion.json: of data sets that were occluded on purpose
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from compnet3d.geometry.mesh import Mesh, load_off
 IMAGE_SUFFIXES = (".JPEG", ".jpg", ".jpeg", ".png", ".JPG", ".PNG")
 _LIST_NAME = re.compile(r"(?P<category>.+)_imagenet_(?P<split>[A-Za-z0-9-]+)\.txt")
 _NUMBERS = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py", "height", "width")
+HIDDEN_KEYS = ("hidden_object", "hidden_background")
 _REQUIRED = (*_NUMBERS, "bbox", "cad_index", "object_status")
 _TWO_PI = 2.0 * math.pi
 
@@ -335,7 +337,15 @@ def parse_object(
         mask=mask,
         instance=parse_instance(name),
         object_index=object_index,
+        hidden=_parse_hidden(entry),
     )
+
+
+def _parse_hidden(entry: dict[str, Any]) -> tuple[float, float] | None:
+    if not all(key in entry for key in HIDDEN_KEYS):
+        return None
+    on_object, on_background = (_number(entry[key], key) for key in HIDDEN_KEYS)
+    return on_object, on_background
 
 
 def _plain(label: str) -> str:
@@ -415,7 +425,8 @@ def write_annotation(path: Path | str, objects: Sequence[dict[str, Any]]) -> Non
     path = Path(path)
     cells = np.empty(len(objects), dtype=object)
     for i, entry in enumerate(objects):
-        cells[i] = {sys.intern(k): sys.intern(v) if isinstance(v, str) else v for k, v in entry.items()}
+        # str() because numpy's strings, which annotations of others may hold, cannot be interned
+        cells[i] = {sys.intern(str(k)): sys.intern(str(v)) if isinstance(v, str) else v for k, v in entry.items()}
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(cells))
     pickle.dump(cells, stream, protocol=4)

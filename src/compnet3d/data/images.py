@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,25 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
     Raises:
         CompNetError: naming the file, if it is missing, no image, cut short, or larger than 500 megapixels.
     """
-    path = Path(path)
+    with _decoded(Path(path)) as image:
+        return _upright(as_rgb(image), image.getexif().get(_ORIENTATION_TAG, 1), size)
+
+
+def load_cutout(path: Path | str) -> np.ndarray:
+    """Read a picture with transparency, uint8 [H, W, 4] with alpha last (0 clear, 255 opaque), upright.
+
+    Raises:
+        CompNetError: as `load_image`, or if the picture has no transparency.
+    """
+    with _decoded(Path(path)) as image:
+        if "A" not in image.mode and "a" not in image.mode and "transparency" not in image.info:
+            raise CompNetError(f"{path} has no transparency; cut the thing out and save it as PNG or WebP with alpha.")
+        return np.asarray(_upright(image.convert("RGBA"), image.getexif().get(_ORIENTATION_TAG, 1), None))
+
+
+@contextmanager
+def _decoded(path: Path) -> Iterator[Image.Image]:
+    """The decoded image; whatever Pillow raises in here becomes a sentence that names the file."""
     try:
         with _open_unchecked(path) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -40,7 +60,7 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
                     f"{MAX_PIXELS // 10**6} megapixels; shrink it first."
                 )
             image.load()
-            return _upright(as_rgb(image), image.getexif().get(_ORIENTATION_TAG, 1), size)
+            yield image
     except FileNotFoundError as error:
         raise CompNetError(f"{path} does not exist; check the path or remove it from its list.") from error
     except IsADirectoryError as error:
@@ -156,3 +176,13 @@ def load_mask(path: Path | str, *, size: tuple[int, int] | None = None) -> np.nd
     if size is not None and image.size != size:
         image = image.resize(size, Image.Resampling.NEAREST)
     return np.asarray(image) > 0
+
+
+def hidden_shares(occluders: np.ndarray, object_mask: np.ndarray) -> tuple[float, float]:
+    """Shares of the object's and of all other pixels that bool [H, W] `occluders` hide; 0 where there are none."""
+    if occluders.shape != object_mask.shape:
+        raise ValueError(f"masks of shapes {occluders.shape} and {object_mask.shape} do not fit each other")
+    on_object, on_background = (
+        float(occluders[region].mean()) if region.any() else 0.0 for region in (object_mask, ~object_mask)
+    )
+    return on_object, on_background

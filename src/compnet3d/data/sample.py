@@ -43,6 +43,8 @@ class Sample:
     Angles are radians: azimuth and theta in [0, 2 pi), elevation in (-pi, pi]. `distance` is in CAD units, `focal`
     (viewport * focal) and all coordinates in pixels of the image, column first, with the origin at the top-left
     corner of the top-left pixel. `bbox` is (x1, y1, x2, y2); `width` and `height` are those the annotation states.
+    `hidden` is told by data sets that were occluded on purpose: the shares of the object's and of the other pixels
+    that occluders hide.
     """
 
     image: Path
@@ -61,6 +63,7 @@ class Sample:
     mask: Path | None = None
     instance: str | None = None
     object_index: int = 0
+    hidden: tuple[float, float] | None = None
 
     @property
     def key(self) -> str:

@@ -1,0 +1,377 @@
+"""PASCAL3D+ (release 1.1) and Occluded-PASCAL3D+ converted to our layout, so that one reader serves all.
+
+- ROOT/Image_sets/{category}_imagenet_{train,val}.txt: names, one per line
+- ROOT/Images/{category}_imagenet/{name}.JPEG and ROOT/Annotations/{category}_imagenet/{name}.mat
+- ROOT/CAD/{category}/{NN}.off
+- OCCLUDED/{images,annotations,lists}/{category}FGL{i}_BGL{i}: pictures, .npz files and a list of level i
+
+Only the ImageNet part is read: it is the one that neural-mesh papers use. Angles there are degrees. Pixel coordinates
+are taken as they are, as other readers do: MATLAB's, which are at most a pixel off ours.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import struct
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from compnet3d.data.imagenet3d import (
+    IMAGE_SUFFIXES,
+    ReadReport,
+    SkipObject,
+    annotation_dict,
+    parse_object,
+    read_list,
+    write_annotation,
+    write_list,
+)
+from compnet3d.data.images import hidden_shares, load_image
+from compnet3d.data.unpickle import load_npz_objects
+from compnet3d.errors import CompNetError
+from compnet3d.files import write_folder
+
+Level = Literal["L1", "L2", "L3"]
+COARSE_ONLY = "distance = 0: a coarse label only"
+_LIST = re.compile(r"(?P<category>.+)_imagenet_(?P<split>train|val)\.txt")
+_OCCLUDED_LIST = re.compile(r"(?P<category>.+)FGL(?P<front>\d)_BGL(?P<back>\d)(\.txt)?")
+_VIEWPOINT = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py")
+_FLAGS = ("occluded", "truncated", "difficult")
+_BROKEN_MAT = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    OSError,
+    OverflowError,
+    MemoryError,
+    NotImplementedError,  # a .mat file of version 7.3
+    UnicodeError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One image to convert: where its picture and its record are, and for occluded ones the file of masks."""
+
+    category: str
+    name: str
+    split: str
+    image: Path
+    record: Path
+    masks: Path | None = None
+
+
+def import_pascal3d(
+    root: str | Path,
+    out: str | Path,
+    *,
+    occluded: str | Path | None = None,
+    level: Level | None = None,
+    all_objects: bool = False,
+    progress: bool = False,
+) -> ReadReport:
+    """Write PASCAL3D+ or a level of Occluded-PASCAL3D+ in our layout.
+
+    Args:
+        root: the folder PASCAL3D+_release1.1.
+        out: the folder to write; it must not exist or be empty. It appears only when everything is written.
+        occluded: the folder of Occluded-PASCAL3D+; its pictures then make up the val split, and there is no other.
+        level: of the occluded pictures.
+        all_objects: take every object of the category, not only each image's first.
+        progress: draw a progress bar on stderr.
+
+    Returns:
+        What was kept and what was left out, by reason.
+
+    Raises:
+        CompNetError: if a folder is not what it should be, nothing usable is in it, or `out` is not empty or cannot be
+            written.
+    """
+    root, out = Path(root), Path(out)
+    if (occluded is None) != (level is None):
+        raise CompNetError("occluded pictures need both their folder and a level (L1, L2 or L3)")
+    if occluded is not None and all_objects:
+        raise CompNetError("occluders hide each image's first object: all objects cannot be taken from occluded images")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CompNetError(f"{out} exists and is not an empty folder; choose another output folder or remove it first.")
+    if occluded is None or level is None:
+        pictures = _find_pictures(root)
+    else:
+        pictures = _find_occluded(root, Path(occluded), level)
+    report = ReadReport()
+
+    def fill(folder: Path) -> None:
+        names: dict[tuple[str, str], list[str]] = {}
+        for picture in _tracked(pictures, progress):
+            if _convert(picture, folder, level, all_objects, report):
+                names.setdefault((picture.category, picture.split), []).append(picture.name)
+        if not names:
+            raise CompNetError(f"{root} has no usable object: {report}.")
+        for (category, split), members in names.items():
+            write_list(folder, category, split, members)
+        for category in sorted({category for category, _ in names}):
+            _copy_models(root, folder, category)
+
+    write_folder(out, fill)
+    return report
+
+
+def _tracked(pictures: Sequence[_Picture], progress: bool) -> Iterable[_Picture]:
+    if not progress:
+        return pictures
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(pictures, description="converting", console=Console(file=sys.stderr), transient=True)
+
+
+def _find_pictures(root: Path) -> list[_Picture]:
+    found = [
+        picture
+        for path in _listing(root, "Image_sets")
+        if (match := _LIST.fullmatch(path.name))
+        for picture in _listed(root, match["category"], match["split"], path)
+    ]
+    if not found:
+        raise CompNetError(
+            f"{root / 'Image_sets'} names no image in CATEGORY_imagenet_train.txt or _val.txt; "
+            "give the folder PASCAL3D+_release1.1"
+        )
+    return found
+
+
+def _listed(root: Path, category: str, split: str, path: Path) -> Iterator[_Picture]:
+    folder = f"{category}_imagenet"
+    for name in _names(path):
+        image = _picture_file(root / "Images" / folder, name)
+        yield _Picture(category, name, split, image, root / "Annotations" / folder / f"{name}.mat")
+
+
+def _find_occluded(root: Path, occluded: Path, level: Level) -> list[_Picture]:
+    number, found = level[1:], []
+    for path in _listing(occluded, "lists"):
+        match = _OCCLUDED_LIST.fullmatch(path.name)
+        if match is None or match["front"] != number or match["back"] != number:
+            continue
+        category, folder = match["category"], f"{match['category']}FGL{number}_BGL{number}"
+        for name in _names(path):
+            image = _picture_file(occluded / "images" / folder, name)
+            record = root / "Annotations" / f"{category}_imagenet" / f"{name}.mat"
+            masks = occluded / "annotations" / folder / f"{name}.npz"
+            found.append(_Picture(category, name, "val", image, record, masks))
+    if not found:
+        raise CompNetError(f"{occluded / 'lists'} has no list CATEGORYFGL{number}_BGL{number}.txt that names an image")
+    return found
+
+
+def _listing(root: Path, name: str) -> list[Path]:
+    if not (root / name).is_dir():
+        raise CompNetError(f"{root} has no folder {name}; give the root of the unpacked data set")
+    return sorted(path for path in (root / name).iterdir() if path.is_file())
+
+
+def _names(path: Path) -> list[str]:
+    """Names of a list, without the extension that the occluded set's have; paths are no names."""
+    names = [next((n.removesuffix(s) for s in IMAGE_SUFFIXES if n.endswith(s)), n) for n in read_list(path)]
+    odd = next((name for name in names if "/" in name or "\\" in name or name.startswith(".")), None)
+    if odd is not None:
+        raise CompNetError(f"{path}: {odd!r} is not an image name; restore the list")
+    return list(dict.fromkeys(names))
+
+
+def _picture_file(folder: Path, name: str) -> Path:
+    paths = (folder / (name + suffix) for suffix in IMAGE_SUFFIXES)
+    return next((path for path in paths if path.is_file()), folder / f"{name}.JPEG")
+
+
+def _copy_models(root: Path, out: Path, category: str) -> None:
+    paths = sorted((root / "CAD" / category).glob("*.off"))
+    if not paths:
+        raise CompNetError(f"{root / 'CAD' / category} has no CAD model; unpack the whole release")
+    for path in paths:
+        _copy(path, out / "CAD" / category / path.name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _convert(picture: _Picture, out: Path, level: Level | None, all_objects: bool, report: ReadReport) -> bool:
+    """Write one image with the objects that can be used; whether there is one."""
+    if not picture.image.is_file():
+        report.skip("missing image", picture.image)
+        return False
+    try:
+        record = read_record(picture.record)
+    except CompNetError:
+        report.skip("unreadable annotation", picture.record)
+        return False
+    entries = _entries(record, picture, all_objects, report)
+    if entries and picture.masks is not None:
+        try:
+            keys = _write_masks(picture, out)
+        except CompNetError:
+            report.skip("unreadable masks", picture.masks)
+            return False
+        entries = [entry | {"occlusion_level": level, "occlusion_protocol": "generator"} | keys for entry in entries]
+    if not entries:
+        return False
+    _copy(picture.image, out / "images" / picture.category / (picture.name + picture.image.suffix))
+    annotation = out / "annotations" / picture.category / f"{picture.name}.npz"
+    annotation.parent.mkdir(parents=True, exist_ok=True)
+    write_annotation(annotation, entries)
+    report.kept += len(entries)
+    return True
+
+
+def _entries(record: dict[str, Any], picture: _Picture, all_objects: bool, report: ReadReport) -> list[dict[str, Any]]:
+    own = [entry for entry in record["objects"] if str(entry.get("class")) == picture.category]
+    if not own:
+        report.skip("no object of the category", picture.record)
+    if not all_objects:
+        for _ in own[1:]:
+            report.skip("not the image's first object", picture.record)
+        own = own[:1]
+    entries = []
+    for entry in own:
+        try:
+            made = pascal3d_annotation(entry, picture.category, _image_size(record, picture.image))
+            # what our reader would leave out is left out here, with its reason
+            parse_object(made, image=picture.image, category=picture.category, name=picture.name)
+            entries.append(made)
+        except SkipObject as reason:
+            report.skip(str(reason), picture.record)
+    return entries
+
+
+def read_record(path: Path | str) -> dict[str, Any]:
+    """The `record` of a PASCAL3D+ annotation as plain dicts and arrays; `objects` is always a list of dicts.
+
+    Raises:
+        CompNetError: naming the file, if it is missing, broken, or holds no such record.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        record = loadmat(str(path), simplify_cells=True, variable_names=["record"])["record"]
+        objects = record["objects"]
+    except (*_BROKEN_MAT, MatReadError) as error:
+        reason = str(error).strip() or type(error).__name__
+        raise CompNetError(f"{path} is not a readable PASCAL3D+ annotation ({reason}); restore it") from error
+    objects = [objects] if isinstance(objects, dict) else list(objects)
+    if not all(isinstance(entry, dict) for entry in objects):
+        raise CompNetError(f"{path}: record.objects is not a struct; restore the file")
+    return {**record, "objects": objects}
+
+
+def _image_size(record: dict[str, Any], image: Path) -> tuple[int, int]:
+    """(width, height) as annotated (`imgsize` also tells the number of channels), else that of the picture."""
+    size = np.ravel(record.get("imgsize", ()))
+    if len(size) >= 2 and min(size[:2]) >= 1:
+        return int(size[0]), int(size[1])
+    try:
+        return load_image(image).size
+    except CompNetError:
+        raise SkipObject("unknown image size") from None
+
+
+def pascal3d_annotation(entry: dict[str, Any], category: str, size: tuple[int, int]) -> dict[str, Any]:
+    """One object of a record as our annotation: radians instead of degrees, the rest as it is.
+
+    Args:
+        entry: an element of `record["objects"]`.
+        category: of the object.
+        size: (width, height) of the image.
+
+    Raises:
+        SkipObject: if the object has no viewpoint or a coarse one only, or a number is missing or not finite.
+    """
+    viewpoint = entry.get("viewpoint")
+    if not isinstance(viewpoint, dict):
+        raise SkipObject("no viewpoint")
+    if "distance" in viewpoint and np.size(viewpoint["distance"]) and not np.any(viewpoint["distance"]):
+        raise SkipObject(COARSE_ONLY)
+    view = {key: _number(viewpoint, key) for key in _VIEWPOINT}
+    if view["viewport"] < 1:
+        raise SkipObject("viewport < 1")
+    box = np.ravel(entry.get("bbox", ()))
+    if len(box) != 4 or box.dtype.kind not in "buif":
+        raise SkipObject("missing key bbox")
+    flags = {name: int(_number(entry, name)) if np.size(entry.get(name, ())) else 0 for name in _FLAGS}
+    partial = flags["occluded"] or flags["truncated"]
+    made = annotation_dict(
+        category=category,
+        azimuth=math.radians(view["azimuth"]),
+        elevation=math.radians(view["elevation"]),
+        theta=math.radians(view["theta"]),
+        distance=view["distance"],
+        focal=view["focal"] * view["viewport"],
+        principal=(view["px"], view["py"]),
+        bbox=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+        width=size[0],
+        height=size[1],
+        cad_index=int(_number(entry, "cad_index")),
+        status="status_partially" if partial else "status_good",
+        viewport=int(view["viewport"]),
+    )
+    return made | flags
+
+
+def _number(values: dict[str, Any], key: str) -> float:
+    value = np.ravel(values.get(key, ()))
+    if len(value) != 1 or value.dtype.kind not in "buif":
+        raise SkipObject(f"missing key {key}")
+    if not math.isfinite(value[0]):
+        raise SkipObject(f"{key} is not finite")
+    return float(value[0])
+
+
+def _write_masks(picture: _Picture, out: Path) -> dict[str, float]:
+    """Write the masks of an occluded picture and return the shares that they tell; nothing where there is no mask.
+
+    Raises:
+        CompNetError: if the file or its occluder mask cannot be read.
+    """
+    assert picture.masks is not None
+    occluders = _mask(load_npz_objects(picture.masks, "occluder_mask"))
+    if occluders is None:
+        raise CompNetError(f"{picture.masks}: occluder_mask is not a picture")
+    _save_mask(occluders, out / "occluder_masks" / picture.category / f"{picture.name}.png")
+    try:
+        own = _mask(load_npz_objects(picture.masks, "mask"))
+    except CompNetError:  # some releases hold None there
+        own = None
+    if own is None or own.shape != occluders.shape:
+        return {}
+    _save_mask(own, out / "masks" / picture.category / f"{picture.name}.png")
+    on_object, on_background = hidden_shares(occluders, own)
+    return {"hidden_object": on_object, "hidden_background": on_background}
+
+
+def _mask(value: Any) -> np.ndarray | None:
+    """A mask of any kind (bool, 0 and 1, 0 to 255 with soft edges) as bool [H, W]; None if it is none."""
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.size or value.dtype.kind not in "buif":
+        return None
+    return np.asarray(value > (127 if value.max() > 1 else 0))
+
+
+def _save_mask(mask: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path)
