@@ -14,11 +14,11 @@ from PIL import Image
 
 from compnet3d import __version__, cli
 from compnet3d.errors import CompNetError
+from compnet3d.files import claim_folder
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.predictor import Prediction
 from compnet3d.predict import predict_files
-from compnet3d.quickstart import claim_folder
 
 COMMANDS = [["quickstart"], ["train"], ["evaluate"], ["predict"]] + [
     ["data", c] for c in ("make", "render", "occlude", "check")
@@ -216,12 +216,12 @@ def test_a_box_outside_the_image_is_named(images):
         predict_files(FakeModel(), images[:1], box=(100, 0, 120, 10))
 
 
-def test_a_quickstart_folder_is_claimed_once(tmp_path):
-    claim_folder(tmp_path / "new", {"seed": 0})
-    claim_folder(tmp_path / "new", {"seed": 0})
-    with pytest.raises(CompNetError, match="other settings"):
-        claim_folder(tmp_path / "new", {"seed": 1})
+def test_a_folder_is_claimed_once(tmp_path):
+    claim_folder(tmp_path / "new" / "quickstart.json", {"seed": 0, "list": (1, 2)}, "a quickstart")
+    claim_folder(tmp_path / "new" / "quickstart.json", {"seed": 0, "list": [1, 2]}, "a quickstart")
+    with pytest.raises(CompNetError, match=r"a quickstart with other settings \(seed\)"):
+        claim_folder(tmp_path / "new" / "quickstart.json", {"seed": 1, "list": [1, 2]}, "a quickstart")
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "thesis.tex").touch()
     with pytest.raises(CompNetError, match="holds something else"):
-        claim_folder(tmp_path / "used", {"seed": 0})
+        claim_folder(tmp_path / "used" / "quickstart.json", {"seed": 0}, "a quickstart")

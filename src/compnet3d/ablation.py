@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compnet3d.errors import CompNetError
-from compnet3d.files import read_json, write_json, write_text
+from compnet3d.files import claim_folder, read_json, write_json, write_text
 from compnet3d.provenance import provenance
 from compnet3d.tables import percent
 
@@ -90,7 +90,8 @@ def run_ablation(
     if unknown:
         raise CompNetError(f"variant {unknown[0]!r} is unknown; use one of {', '.join(NAMES)}")
     _require_split(ImageNet3D(data))
-    claim_study(out, {"recipe": recipe.to_dict(), "data": str(data.resolve()), "seed": seed})
+    settings = {"recipe": recipe.to_dict(), "data": str(data.resolve()), "seed": seed}
+    claim_folder(out / "settings.json", settings, "an ablation")
     chosen = [variant for variant in VARIANTS if not only or variant.name in only]
     study: dict[str, Any] = {}
     for number, variant in enumerate(chosen, start=1):
@@ -105,20 +106,6 @@ def run_ablation(
         write_json(out / "ablation.json", study)
         write_text(out / "ablation.md", markdown(study))
     return study
-
-
-def claim_study(out: Path, settings: dict[str, Any]) -> None:
-    """Note the settings in the folder, or check that they are those of the study that it holds."""
-    path = out / "settings.json"
-    if path.exists():
-        if read_json(path) != json.loads(json.dumps(settings)):
-            raise CompNetError(
-                f"{out}: holds an ablation with another recipe, data set or seed; give --out another folder"
-            )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CompNetError(f"{out}: holds something else; give --out a new folder")
-    else:
-        write_json(path, settings)
 
 
 def collect(out: Path, recipe: Recipe, data: Path, *, seed: int, command: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from compnet3d.cli_options import (
     require_occluders,
     run_log,
 )
+from compnet3d.cli_reproduce import Report, Reproduce
 from compnet3d.errors import CompNetError
 
 if TYPE_CHECKING:
@@ -522,6 +523,8 @@ Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Predict, subcommand("predict")]
     | Annotated[Ablation, subcommand("ablation")]
+    | Annotated[Reproduce, subcommand("reproduce")]
+    | Annotated[Report, subcommand("report")]
     | Annotated[Data, subcommand("data")]
     | Annotated[Bench, subcommand("bench")]
 )
@@ -551,7 +554,9 @@ def main(arguments: list[str] | None = None) -> None:
         fail(sentence(error))
 
 
-def parse(arguments: list[str]) -> Quickstart | Train | Evaluate | Predict | Ablation | Data | Bench:
+def parse(
+    arguments: list[str],
+) -> Quickstart | Train | Evaluate | Predict | Ablation | Reproduce | Report | Data | Bench:
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     return tyro.cli(Command, prog="compnet3d", description=DESCRIPTION, args=arguments, config=options)

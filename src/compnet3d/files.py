@@ -96,6 +96,32 @@ def read_json(path: str | Path) -> Any:
         raise CompNetError(f"{path}: is not valid JSON ({error}); restore it or make it again") from None
 
 
+def claim_folder(path: Path, settings: Any, what: str) -> None:
+    """Note in a folder what it is for, or check that what it holds is for the same.
+
+    Args:
+        path: the JSON file, in that folder.
+        settings: what must be the same.
+        what: it is, such as "an ablation".
+
+    Raises:
+        CompNetError: if the folder holds one with other settings, or something else.
+    """
+    out, plain = path.parent, json.loads(json.dumps(settings))
+    if path.exists():
+        earlier = read_json(path)
+        if earlier != plain:
+            different = [key for key in plain if earlier.get(key) != plain[key]] if isinstance(earlier, dict) else []
+            raise CompNetError(
+                f"{out}: holds {what} with other settings ({', '.join(different) or 'not its own'}); give --out "
+                "another folder or delete it"
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CompNetError(f"{out}: holds something else; give --out a new folder")
+    else:
+        write_json(path, plain)
+
+
 def _old_name(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compnet3d.errors import CompNetError
-from compnet3d.files import read_json, write_json
+from compnet3d.files import claim_folder, write_json
 
 OCCLUSION = "L1"
 STEPS = 5
@@ -51,7 +50,7 @@ def run_quickstart(
         "epochs": epochs,
     }
     start = time.perf_counter()
-    claim_folder(out, settings)
+    claim_folder(out / "quickstart.json", settings, "a quickstart")
     with _step(1, f"making {categories} categories of objects, {train_images} + {val_images} images each"):
         _make_data(out / "data", settings, workers)
     with _step(2, "training a 3D compositional model of every category"):
@@ -89,18 +88,6 @@ def run_quickstart(
         )
     print(f"done in {(time.perf_counter() - start) / 60:.1f} minutes: open {out / 'report.html'}")
     return metrics
-
-
-def claim_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Note the settings in the folder, or check that they are those of the quickstart that it holds."""
-    path = out / "quickstart.json"
-    if path.exists():
-        if read_json(path) != settings:
-            raise CompNetError(f"{out}: holds a quickstart with other settings; give --out another folder or delete it")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CompNetError(f"{out}: holds something else; give --out a new folder")
-    else:
-        write_json(path, settings)
 
 
 def _make_data(folder: Path, settings: dict[str, Any], workers: int | None) -> None:

@@ -7,6 +7,7 @@ crude occlusion) work on the finished pixels and leave the pose alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,8 @@ class Augmentation:
         erasing: probability of covering parts of the view.
         erasing_count: largest number of patches.
         erasing_area: (least, most) area of one patch as a fraction of the view's.
+        pasting: probability that a covering patch shows another training view, and not noise, one colour or another
+            part of the same view.
     """
 
     rotation: float = 0.0
@@ -68,9 +71,10 @@ class Augmentation:
     erasing: float = 0.0
     erasing_count: int = 3
     erasing_area: tuple[float, float] = (0.02, 0.15)
+    pasting: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("mirror", "reflect", "tone", "grey", "blur", "noise_probability", "erasing"):
+        for name in ("mirror", "reflect", "tone", "grey", "blur", "noise_probability", "erasing", "pasting"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"Augmentation.{name} is a probability, not {getattr(self, name)}")
         for name in ("scale", "erasing_area"):
@@ -92,9 +96,16 @@ class Augmentation:
 
 
 def augment_pixels(
-    pixels: np.ndarray, augmentation: Augmentation, rng: np.random.Generator
+    pixels: np.ndarray,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    other: Callable[[np.random.Generator], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tones, other colours, blur, noise and erasing, in this order; uint8 [H, W, 3], not changed in place.
+
+    Args:
+        pixels: of the view; augmentation: the settings; rng: the source of all randomness.
+        other: draws the pixels of another view of this size, for `pasting`.
 
     Returns:
         The pixels, and which of them the erasing covered, bool [H, W].
@@ -111,7 +122,10 @@ def augment_pixels(
     if augmentation.noise > 0 and rng.random() < augmentation.noise_probability:
         pixels = _add_noise(pixels, rng.uniform(0.0, augmentation.noise), rng)
     if rng.random() < augmentation.erasing:
-        pixels, covered = erase_patches(pixels, augmentation.erasing_count, augmentation.erasing_area, rng)
+        source = None
+        if augmentation.pasting > 0 and other is not None and rng.random() < augmentation.pasting:
+            source = other(rng)
+        pixels, covered = erase_patches(pixels, augmentation.erasing_count, augmentation.erasing_area, rng, source)
     return pixels, covered
 
 
@@ -160,15 +174,20 @@ def _add_noise(pixels: np.ndarray, deviation: float, rng: np.random.Generator) -
 
 
 def erase_patches(
-    pixels: np.ndarray, most: int, area: tuple[float, float], rng: np.random.Generator
+    pixels: np.ndarray,
+    most: int,
+    area: tuple[float, float],
+    rng: np.random.Generator,
+    source: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cover 1 to `most` random rectangles or ellipses with noise, one colour, or another part of the view.
+    """Cover 1 to `most` random rectangles or ellipses with noise, one colour, or a part of the view or of another.
 
     Args:
         pixels: uint8 [H, W, 3].
         most: largest number of patches.
         area: least and most area of one patch, as a fraction of the view's.
         rng: the source of all randomness.
+        source: another view, uint8 [H, W, 3], whose parts are then pasted.
 
     Returns:
         The pixels, and which of them are covered, bool [H, W].
@@ -181,7 +200,7 @@ def erase_patches(
         h = min(height, max(1, round(math.sqrt(share * height * width * aspect))))
         w = min(width, max(1, round(math.sqrt(share * height * width / aspect))))
         top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
-        content = _patch_content(pixels, h, w, rng)
+        content = _patch_content(pixels, h, w, rng) if source is None else _part(source, h, w, rng)
         target = pixels[top : top + h, left : left + w]
         if rng.random() < 0.5:
             target[...] = content
@@ -200,6 +219,10 @@ def _patch_content(pixels: np.ndarray, h: int, w: int, rng: np.random.Generator)
         return rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
     if kind == 1:
         return np.broadcast_to(rng.integers(0, 256, 3, dtype=np.uint8), (h, w, 3))
+    return _part(pixels, h, w, rng)
+
+
+def _part(pixels: np.ndarray, h: int, w: int, rng: np.random.Generator) -> np.ndarray:
     top = int(rng.integers(0, pixels.shape[0] - h + 1))
     left = int(rng.integers(0, pixels.shape[1] - w + 1))
     return pixels[top : top + h, left : left + w].copy()

@@ -106,7 +106,13 @@ class ViewDataset(Dataset[dict[str, torch.Tensor]]):
             augmentation=self.augmentation,
             rng=rng,
             mirror_allowed=sample.category in self.mirror_categories,
+            other=self._draw_view,
         )
+
+    def _draw_view(self, rng: np.random.Generator) -> np.ndarray:
+        """The pixels of any sample's plain view."""
+        sample = self.samples[int(rng.integers(len(self.samples)))]
+        return make_view(self._photograph(sample), sample, self.spec, crop=self.crop).image
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)

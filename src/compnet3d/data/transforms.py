@@ -10,7 +10,7 @@ d' = spec.focal d / (s f), which looks the same up to perspective (exactly so wh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -135,6 +135,7 @@ def make_view(
     rng: np.random.Generator | None = None,
     mirror_allowed: bool = False,
     rotation: float = 0.0,
+    other: Callable[[np.random.Generator], np.ndarray] | None = None,
 ) -> View:
     """Cut a view of one object out of its photograph.
 
@@ -151,6 +152,7 @@ def make_view(
         rng: required with `augmentation`.
         mirror_allowed: whether the augmentation may mirror (mirror-symmetric categories only).
         rotation: turn the content counter-clockwise by this many radians, beside the augmentation's own.
+        other: draws another view's pixels, for the augmentation's `pasting`.
 
     Raises:
         CompNetError: if the photograph's proportions are not the annotated ones.
@@ -167,7 +169,7 @@ def make_view(
     pixels = warp_image(image, matrix, (spec.width, spec.height), scale, spec.fill, border=border)
     covered = np.zeros(pixels.shape[:2], dtype=bool)
     if augmentation is not None and rng is not None:
-        pixels, covered = augment_pixels(pixels, augmentation, rng)
+        pixels, covered = augment_pixels(pixels, augmentation, rng, other)
     turn = draw.rotation + rotation
     azimuth, theta = (-sample.azimuth, -sample.theta) if draw.mirror else (sample.azimuth, sample.theta)
     u, v = transform_points(forward, np.array(sample.principal))

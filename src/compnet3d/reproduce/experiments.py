@@ -78,21 +78,21 @@ class Experiments:
         for condition in conditions:
             rows = []
             for method in self.methods:
-                cells: list[Cell] = [self._spread(method, condition, classification)]
-                cells += [self._spread(method, condition, pose(form)) for form in POSE_FORMS]
-                cells.append(self._spread(method, condition, pose("true_category", "acc_pi18")))
+                cells: list[Cell] = [self.spread(method, condition, classification)]
+                cells += [self.spread(method, condition, pose(form)) for form in POSE_FORMS]
+                cells.append(self.spread(method, condition, pose("true_category", "acc_pi18")))
                 rows.append(Row(method.label, (*cells, *self._cost(method, condition))))
             if self.paper_scale:
                 place = 0 if condition is CLEAN else 1
                 empty: tuple[Cell, ...] = (None,) * (len(columns) - 2)
                 rows += [Row(f"{name} (paper)", (v[place] / 100, *empty)) for name, v in paper.TABLE2.items()]
             where = "test images of the same data set" if condition is CLEAN else f"another data set, {condition.data}"
-            tables.append(Table("table2", f"{where}", tuple(columns), tuple(rows), self._notes(), condition.name))
+            tables.append(Table("table2", f"{where}", tuple(columns), tuple(rows), self.notes(), condition.name))
         return tables
 
     def table3(self) -> list[Table]:
         """Pose of categories that were not trained on, and which category lent its features."""
-        names = self._unseen_categories()
+        names = self.unseen_categories()
         methods = [m for m in self.methods if "novum" not in m.name]
         rows = []
         for method in methods:
@@ -116,7 +116,7 @@ class Experiments:
                     shares[lender] = shares.get(lender, 0.0) + share / len(lent)
             best = sorted(shares.items(), key=lambda item: -item[1])[:3]
             lenders.append(Row(name, (", ".join(f"{lender} ({100 * share:.0f} %)" for lender, share in best),)))
-        notes = self._notes("Pose within pi/6 by the seen category with the lowest reconstruction loss.")
+        notes = self.notes("Pose within pi/6 by the seen category with the lowest reconstruction loss.")
         return [
             Table("table3", "categories left out of the training, pi/6", columns, tuple(rows), notes, "pose"),
             Table("table3", f"which category lends {ours.label} its features",
@@ -142,7 +142,7 @@ class Experiments:
         for key, title, measure, published in shown:
             rows = []
             for method in self.methods:
-                spreads = [self._spread(method, condition, measure) for condition in conditions]
+                spreads = [self.spread(method, condition, measure) for condition in conditions]
                 rows.append(Row(method.label, self._with_means(spreads, len(occlusions))))
             if self.paper_scale:
                 for label, values in published.items():
@@ -154,7 +154,7 @@ class Experiments:
             for method in self.methods
         ]
         heads = ("method", "images/s", "peak memory [MB]", "images/s, L1", "peak memory, L1 [MB]")
-        tables.append(Table("table4", "speed and memory of the evaluations", heads, tuple(cost), self._notes(), "cost"))
+        tables.append(Table("table4", "speed and memory of the evaluations", heads, tuple(cost), self.notes(), "cost"))
         return tables
 
     def table5(self) -> list[Table]:
@@ -168,7 +168,7 @@ class Experiments:
         pairs = [pair for pair in sorted(pairs, key=lambda p: (-p[0], p[1], p[2])) if pair[0] > 0][:10]
         rows = tuple(Row(names[i], (names[j], value)) for value, i, j in pairs)
         title = f"most confused categories of the calibration split after epoch {entries[-1]['epoch']} (seed {seed})"
-        return [Table("table5", title, ("true category", "predicted", "share [%]"), rows, self._notes())]
+        return [Table("table5", title, ("true category", "predicted", "share [%]"), rows, self.notes())]
 
     def table6(self) -> list[Table]:
         """Each part of the loss alone."""
@@ -179,14 +179,14 @@ class Experiments:
         }
         rows = []
         for label, method in variants.items():
-            cells = [self._spread(method, CLEAN, classification)]
-            cells += [self._spread(method, CLEAN, pose(form)) for form in POSE_FORMS]
+            cells = [self.spread(method, CLEAN, classification)]
+            cells += [self.spread(method, CLEAN, pose(form)) for form in POSE_FORMS]
             rows.append(Row(label, tuple(cells)))
             if self.paper_scale:
                 named, posed = paper.TABLE6[label]
                 rows.append(Row(f"{label} (paper)", (named / 100, None, posed / 100, None)))
         columns = ("loss", "classification", *(f"pi/6, {POSE_ROWS[form]}" for form in POSE_FORMS))
-        return [Table("table6", "the two parts of the loss", columns, tuple(rows), self._notes())]
+        return [Table("table6", "the two parts of the loss", columns, tuple(rows), self.notes())]
 
     def table7(self) -> list[Table]:
         """All categories, and those that are not elongated."""
@@ -202,14 +202,14 @@ class Experiments:
             rows = []
             for label, categories in (("all", study.dataset().categories), ("without elongated", kept)):
                 measure = over_categories(categories, entry_of)
-                spreads = [[self._spread(ours, c, measure) for c in group] for group in groups.values()]
+                spreads = [[self.spread(ours, c, measure) for c in group] for group in groups.values()]
                 cells = [mean_of(some) for some in spreads]
                 rows.append(Row(label, tuple(cells)))
                 if self.paper_scale:
                     rows.append(Row(f"{label} (paper)", tuple(value / 100 for value in published[label])))
             title = "classification" if key == "classification" else "pose pi/6, true category given"
             left_out = f"Elongated: {', '.join(names) or 'none'}."
-            tables.append(Table("table7", title, ("categories", *groups), tuple(rows), self._notes(left_out), key))
+            tables.append(Table("table7", title, ("categories", *groups), tuple(rows), self.notes(left_out), key))
         return tables
 
     def elongated(self) -> list[str]:
@@ -232,7 +232,12 @@ class Experiments:
         recipe = self.recipe.with_options(**changes)
         return Method(f"{recipe.name}-{name}", name, recipe)
 
-    def _unseen_categories(self) -> list[str]:
+    def unseen_categories(self) -> list[str]:
+        """The categories that are left out of the training for table 3.
+
+        Raises:
+            CompNetError: if one is not there, or none is named and none of the paper's is there.
+        """
         there = self.study.dataset().categories
         names = list(self.unseen) or [name for name in paper.UNSEEN if name in there]
         missing = [name for name in names if name not in there]
@@ -244,7 +249,8 @@ class Experiments:
             )
         return names
 
-    def _spread(self, method: Method, condition: Condition, measure: Measure) -> Spread:
+    def spread(self, method: Method, condition: Condition, measure: Measure) -> Spread:
+        """A figure of a method under a condition, over all seeds."""
         return self.study.spread(lambda seed: measure(self.study.figures(method, seed, condition)))
 
     def _cost(self, method: Method, condition: Condition) -> tuple[str, str]:
@@ -260,7 +266,8 @@ class Experiments:
         clean, occluded, corrupted = spreads[0], spreads[1 : 1 + occlusions], spreads[1 + occlusions :]
         return (clean, *occluded, mean_of(occluded), *corrupted, mean_of(corrupted))
 
-    def _notes(self, *more: str) -> tuple[str, ...]:
+    def notes(self, *more: str) -> tuple[str, ...]:
+        """What stands below a table: how often it was trained, with what."""
         seeds = self.study.seeds
         spread = f"Mean and standard deviation over {len(seeds)} trainings." if len(seeds) > 1 else "One training."
         return (*more, f"{spread} Recipe {self.recipe.name}, data {self.study.data}, oracle crop.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,6 +150,25 @@ def novum_step(problem: LossProblem) -> Tensor:
     seen = visible.flatten() > 0
     bank.update_vertices(target.flatten()[seen], queries.detach().flatten(0, 1)[seen], MOMENTUM)
     return total.detach()
+
+
+def count_operations(task: Callable[[], object]) -> int:
+    """Floating-point operations of a task's matrix products, two for each multiply-add, as PyTorch's profiler sees."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
+        task()
+    total = 0
+    for event in seen.key_averages(group_by_input_shape=True):
+        shapes = [shape for shape in event.input_shapes if shape]
+        if event.key in ("aten::mm", "aten::bmm"):
+            left, right = shapes[:2]
+        elif event.key in ("aten::addmm", "aten::addmm_"):
+            left, right = shapes[1:3]
+        else:
+            continue
+        total += 2 * event.count * math.prod(left) * right[-1]
+    return total
 
 
 def sparse_weights(categories: int, pairs: float, seed: int = 0) -> Tensor:

@@ -1,0 +1,111 @@
+"""`compnet3d reproduce` and `compnet3d report`: the paper's experiments, and one page of what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from compnet3d.cli_options import (
+    Count,
+    Device,
+    Folder,
+    Names,
+    Occluders,
+    at_least,
+    choose_device,
+    command_line,
+    require_folder,
+)
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Run the paper's experiments: train what is missing, evaluate, write tables and figures; goes on where it stopped."""
+
+    what: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")]
+    """table1 to table7, figure1, 2, 4, 5, 8, 10, or all."""
+    data: Annotated[Path, arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout, with the lists train and val."""
+    scale: Literal["paper", "small"] = "small"
+    """paper: the paper's networks, one seed, its figures beside ours. small: a recipe for two cores, three seeds."""
+    out: Annotated[Path, arg(metavar="OUT")] = Path("runs/reproduce")
+    """The study's folder: models, evaluations, tables, figures."""
+    recipe: Annotated[str, arg(metavar="NAME")] = ""
+    """What is trained; quickstart at small scale, imagenet3d-vitb14 (with imagenet3d-resnet50) at the paper's."""
+    epochs: Count = None
+    """Epochs to train for; the recipe's number by default."""
+    seeds: Count = None
+    """Trainings of each method; 3 at small scale, 1 at the paper's."""
+    unseen: Names = ()
+    """Categories to leave out for table 3 and figure 5; by default those of the paper's ten that are there."""
+    synthetic: Folder = None
+    """A second data set for table 2: the categories that both have, by name, are evaluated."""
+    occluders: Occluders = "things"
+    """What covers objects: things (rendered, of categories that the data does not have), blobs, objects or a FOLDER."""
+    frost: Folder = None
+    """Folder of textures for the frost corruption; procedural ice without one."""
+    batch_size: Annotated[int, arg(metavar="N")] = 64
+    """Images that go through a model together in evaluations."""
+    workers: Count = None
+    """Processes that prepare images for each that trains."""
+    device: Device = "auto"
+    """Where to train and evaluate; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        """Run the experiments."""
+        at_least(1, epochs=self.epochs, seeds=self.seeds, batch_size=self.batch_size)
+        at_least(0, workers=self.workers)
+        require_folder(self.data, "--data")
+        for option, folder in (("--synthetic", self.synthetic), ("--frost", self.frost)):
+            if folder is not None:
+                require_folder(folder, option)
+        from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.recipes import get_recipe
+        from compnet3d.reproduce.experiments import Experiments
+        from compnet3d.reproduce.run import make_occluders, reproduce
+        from compnet3d.reproduce.study import Study
+
+        paper_scale = self.scale == "paper"
+        recipe = get_recipe(self.recipe or ("imagenet3d-vitb14" if paper_scale else "quickstart"))
+        if self.epochs is not None:
+            recipe = recipe.with_options(epochs=self.epochs)
+        occluders: str | Path = self.occluders
+        if occluders == "things":
+            folder = self.out.with_name(f"{self.out.name}-occluders")
+            occluders = make_occluders(folder, ImageNet3D(self.data).categories)
+        study = Study(
+            out=self.out,
+            data=self.data,
+            seeds=tuple(range(self.seeds or (1 if paper_scale else 3))),
+            occluders=occluders,
+            frost=self.frost,
+            batch_size=self.batch_size,
+            device=choose_device(self.device),
+            workers=self.workers,
+            command=command_line(),
+        )
+        resnet = get_recipe("imagenet3d-resnet50") if paper_scale and not self.recipe else None
+        reproduce(Experiments(study, recipe, paper_scale, self.unseen, self.synthetic, resnet), self.what)
+        print(f"tables and figures are in {self.out}; `compnet3d report {self.out}` joins them into one page")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Join all tables and figures of a study into one HTML page."""
+
+    study: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder that `compnet3d reproduce` wrote."""
+    html: Folder = None
+    """The page; OUT/report.html by default."""
+
+    def run(self) -> None:
+        """Write the page."""
+        require_folder(self.study, "OUT")
+        from compnet3d.reproduce.run import write_page
+
+        path = self.html or self.study / "report.html"
+        write_page(self.study, path)
+        print(f"wrote {path}")

@@ -1,0 +1,70 @@
+"""Table 1: what the loss costs at the paper's sizes, counted, timed and weighed, and figure 2."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compnet3d.reproduce import paper
+from compnet3d.reproduce.experiments import Experiments, classification
+from compnet3d.reproduce.study import CLEAN
+from compnet3d.reproduce.tables import Cell, Row, Table
+from compnet3d.speed.loss import LossProblem, count_operations, grouped_step, novum_step
+from compnet3d.speed.timing import peak_mb, time_in_turn
+
+CATEGORIES, IMAGES = 188, 4
+VERTICES = (500, 1120)
+SAMPLES: tuple[int | None, ...] = (None, 64, 32)
+
+
+def table1(experiments: Experiments) -> list[Table]:
+    """Operations, time and memory of a loss step with full contrast and with N = 64 and 32, for K = 500 and 1120."""
+    tables = []
+    for count in VERTICES:
+        problem = LossProblem.random(CATEGORIES, vertex_count=count, images=IMAGES, visible=count // 2)
+        problems = {samples: replace(problem, samples_per_category=samples) for samples in SAMPLES}
+        tasks = {_label(n): (lambda p=p: grouped_step(p)) for n, p in problems.items()}
+        if count == VERTICES[0]:
+            tasks["NOVUM as it is usually written"] = lambda p=problem: novum_step(p)
+        seconds = time_in_turn(tasks, rounds=5)
+        most = count_operations(tasks[_label(None)])
+        rows = []
+        for label, task in tasks.items():
+            operations = count_operations(task)
+            change = operations / most - 1
+            cells: list[Cell] = [
+                f"{operations / 1e9:.2f}",
+                f"{100 * change:+.0f} %" if change else "",
+                f"{1000 * seconds[label]:.0f}",
+                f"{peak_mb(task) or 0.0:.0f}",
+            ]
+            rows.append(Row(label, tuple(cells)))
+        columns = ("contrast", "GFLOP of a step", "against full", "ms", "peak memory [MB]")
+        title = (
+            f"loss step at Y = {CATEGORIES}, K = {count}, D = 128, N_b = 2560, {IMAGES} images of {count // 2} vertices"
+        )
+        notes = (
+            "Value and gradient; operations of all matrix products as PyTorch's profiler counts them. The paper counts "
+            "the logits of one image alone, with K = 1120.",
+        )
+        tables.append(Table("table1", title, columns, tuple(rows), notes, f"K{count}"))
+    return [*tables, _accuracies(experiments)]
+
+
+def _label(samples: int | None) -> str:
+    return "full, exact" if samples is None else f"N = {samples}"
+
+
+def _accuracies(experiments: Experiments) -> Table:
+    """The trained methods: accuracy and minutes of training."""
+    rows = []
+    for method in (experiments.method("novum"), experiments.method()):
+        accuracy = experiments.spread(method, CLEAN, classification)
+        minutes = [sum(e["seconds"] for e in experiments.study.log(method, s)) / 60 for s in experiments.study.seeds]
+        contrast = "full" if method.recipe.method == "novum" else str(method.recipe.samples_per_category)
+        rows.append(Row(method.label, (contrast, accuracy, f"{sorted(minutes)[len(minutes) // 2]:.1f}")))
+    if experiments.paper_scale:
+        for samples, (_, hours, named) in paper.TABLE1.items():
+            rows.append(Row(f"{'NOVUM' if samples == 'full' else '3D-CompNets'} (paper)",
+                            (samples, named / 100, f"{60 * hours:.0f}")))  # fmt: skip
+    columns = ("method", "N", "classification", "minutes of training")
+    return Table("table1", "the trained methods", columns, tuple(rows), experiments.notes(), "trained")

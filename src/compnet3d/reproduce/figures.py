@@ -1,0 +1,254 @@
+"""The paper's figures from a study: plots and pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from compnet3d import viz
+from compnet3d.benchmarks.evaluate import ANGLES
+from compnet3d.benchmarks.views import EvaluationViews
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.sample import Sample
+from compnet3d.geometry.camera import Camera
+from compnet3d.grouping import grouping_weights
+from compnet3d.inference.predictor import Prediction
+from compnet3d.reproduce.experiments import Experiments
+from compnet3d.reproduce.study import CLEAN, Condition
+from compnet3d.reproduce.tables import Spread, Table
+
+SIDE = 200
+_LINE = 15
+
+
+def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]]) -> viz.Plot:
+    """Figure 1: one polygon for each method, one axis for each figure (shares of 1, shown in percent)."""
+
+    def plot(theme: viz.Theme) -> Any:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+        axes: Any = figure.add_subplot(projection="polar")
+        angles = [2 * math.pi * i / len(axes_names) for i in range(len(axes_names))]
+        colours = (theme.muted, theme.text, theme.second, theme.accent)
+        for (label, values), colour in zip(series.items(), colours, strict=False):
+            closed = [100 * v for v in [*values, values[0]]]
+            axes.plot([*angles, angles[0]], closed, color=colour, label=label, linewidth=1.8)
+            axes.fill([*angles, angles[0]], closed, color=colour, alpha=0.08)
+        axes.set_xticks(angles, axes_names)
+        axes.set_ylim(0, 100)
+        axes.set_theta_offset(math.pi / 2)
+        axes.set_theta_direction(-1)
+        axes.tick_params(axis="x", pad=12)
+        axes.legend(loc="upper right", bbox_to_anchor=(1.35, 1.1))
+        return figure
+
+    return plot
+
+
+def plot_weights(history: Sequence[tuple[int, np.ndarray]], names: Sequence[str]) -> viz.Plot:
+    """Figure 4: omega after some epochs, rows = true category; the diagonal is left out."""
+
+    def plot(theme: viz.Theme) -> Any:
+        from matplotlib.colors import LinearSegmentedColormap
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(3.3 * len(history) + 0.8, 3.9), layout="constrained")
+        ramp = LinearSegmentedColormap.from_list("ramp", theme.ramp)
+        panels = np.atleast_1d(figure.subplots(1, len(history), sharey=True))
+        for axes, (epoch, omega) in zip(panels, history, strict=True):
+            shown = omega.copy()
+            np.fill_diagonal(shown, 0.0)
+            contrasted = (shown > 0).sum() / max(1, shown.size - len(shown))
+            image = axes.imshow(shown, cmap=ramp, vmin=0, vmax=max(0.2, max(o.max() for o in _off(history))))
+            axes.set_title(f"epoch {epoch}: {100 * contrasted:.0f} % of the pairs")
+            axes.tick_params(length=0)
+            if len(names) <= 40:
+                axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5.5)
+                axes.set_yticks(range(len(names)), names, fontsize=5.5)
+            axes.set_xlabel("contrasted with")
+        figure.colorbar(image, ax=list(panels), shrink=0.7, label="omega")
+        return figure
+
+    return plot
+
+
+def _off(history: Sequence[tuple[int, np.ndarray]]) -> list[np.ndarray]:
+    return [omega * (1 - np.eye(len(omega))) for _, omega in history]
+
+
+def figure1(experiments: Experiments) -> bytes:
+    """Accuracy of every method, clean, occluded and corrupted, classification and pose (from table 4)."""
+    tables = {table.key: table for table in experiments.table4()}
+    columns = ("clean", "occluded, mean", "corrupted, mean")
+    names = [f"{kind}\n{column.partition(',')[0]}" for kind in ("category", "pose") for column in columns]
+    series = {}
+    for row, posed in zip(tables["classification"].rows, tables["predicted_category"].rows, strict=True):
+        series[row.label] = [
+            _share(table, line, column)
+            for table, line in ((tables["classification"], row), (tables["predicted_category"], posed))
+            for column in columns
+        ]
+    chosen = {label: values for label, values in series.items() if "regression" not in label and "(paper)" not in label}
+    return viz.render_plot(plot_radar(names, chosen), viz.LIGHT)
+
+
+def _share(table: Table, row: Any, column: str) -> float:
+    cell = row.cells[table.columns.index(column) - 1]
+    return cell.mean if isinstance(cell, Spread) else float(cell)
+
+
+def figure4(experiments: Experiments) -> bytes:
+    """How omega becomes sparse: the weights that the calibration confusions of the first seed give."""
+    ours, study = experiments.method(), experiments.study
+    told = [entry for entry in study.log(ours, study.seeds[0]) if "confusion" in entry]
+    chosen = [told[i] for i in sorted({0, len(told) // 2, len(told) - 1})]
+    history = [
+        (entry["epoch"], grouping_weights(torch.tensor(entry["confusion"]), ours.recipe.grouping_threshold).numpy())
+        for entry in chosen
+    ]
+    return viz.render_plot(plot_weights(history, study.dataset().categories), viz.LIGHT)
+
+
+def figure5(experiments: Experiments) -> bytes:
+    """Unseen categories: the image, the activation of the category that lends its features, the pose found with it."""
+    study, names = experiments.study, experiments.unseen_categories()
+    model = study.model(experiments.method(), study.seeds[0], names)
+    dataset = ImageNet3D(study.data, categories=names)
+    first = _first_of_each(dataset.samples("val"), names)
+    rows = []
+    for sample, image, prediction in _predicted(model, first, CLEAN, unknown=True):
+        tiles = [_captioned(viz.enlarge(image, min_side=SIDE), sample.category)]
+        activation_of = getattr(model, "feature_activation", None)
+        if activation_of is not None:
+            activation = activation_of(_batch(image), prediction.category_index)[0].float().cpu()
+            tiles.append(_captioned(viz.draw_activation(image, activation, min_side=SIDE), "activation"))
+        overlay = _overlay(model, image, prediction)
+        tiles.append(_captioned(overlay, f"as a {prediction.category(0)}, {_error(prediction, sample):.0f} deg off"))
+        rows.append(viz.side_by_side(tiles))
+    return viz.encode_png(_stacked(rows))
+
+
+def figure8(experiments: Experiments) -> bytes:
+    """Examples of the pairs of categories that are confused most on the test images."""
+    study, ours = experiments.study, experiments.method()
+    confusion = study.figures(ours, study.seeds[0])["confusion"]
+    matrix = torch.tensor(confusion["matrix"], dtype=torch.float64)
+    share = matrix / matrix.sum(dim=1, keepdim=True).clamp_min(1)
+    share.fill_diagonal_(0)
+    model = study.model(ours, study.seeds[0])
+    samples = study.dataset().samples("val")
+    rows = []
+    for flat in share.flatten().argsort(descending=True, stable=True)[:3].tolist():
+        true, predicted = divmod(flat, len(share))
+        if share[true, predicted] == 0:
+            continue
+        names = confusion["categories"]
+        of_true = [s for s in samples if s.category == names[true]]
+        wrong = [x for x in _predicted(model, of_true, CLEAN) if x[2].category(0) == names[predicted]]
+        other = _first_of_each([s for s in samples if s.category == names[predicted]], [names[predicted]])
+        tiles = [_captioned(viz.enlarge(image, min_side=SIDE), f"a {names[true]}") for _, image, _ in wrong[:3]]
+        seen = [image for _, image, _ in _predicted(model, other, CLEAN)]
+        tiles += [_captioned(viz.enlarge(image, min_side=SIDE), f"a true {names[predicted]}") for image in seen]
+        text = f"{100 * float(share[true, predicted]):.0f} % of {names[true]} are named {names[predicted]}"
+        rows.append(_captioned(viz.side_by_side(tiles), text))
+    return viz.encode_png(_stacked(rows)) if rows else viz.encode_png(np.full((40, 320, 3), 255, dtype=np.uint8))
+
+
+def figure10(experiments: Experiments) -> bytes:
+    """One image under every condition: what the method says, and the model at the pose that it finds."""
+    study = experiments.study
+    model = study.model(experiments.method(), study.seeds[0])
+    samples = study.dataset().samples("val")
+    chosen = _first_of_each(samples, study.dataset().categories)[:: max(1, len(study.dataset().categories) // 4)][:4]
+    conditions = (CLEAN, *study.occlusions, *study.corruptions)
+    columns = []
+    for condition in conditions:
+        tiles = []
+        for sample, image, prediction in _predicted(model, chosen, condition):
+            picture = viz.side_by_side([viz.enlarge(image, min_side=120), _overlay(model, image, prediction, 120)])
+            right = prediction.category(0) == sample.category
+            text = f"{prediction.category(0)}{'' if right else ' (wrong)'}, {_error(prediction, sample):.0f} deg"
+            tiles.append(_captioned(picture, text))
+        columns.append(_captioned(_stacked(tiles), condition.name))
+    half = (len(columns) + 1) // 2
+    return viz.encode_png(_stacked([viz.side_by_side(columns[:half]), viz.side_by_side(columns[half:])]))
+
+
+def _first_of_each(samples: Sequence[Sample], names: Sequence[str]) -> list[Sample]:
+    found: dict[str, Sample] = {}
+    for sample in samples:
+        found.setdefault(sample.category, sample)
+    return [found[name] for name in names if name in found]
+
+
+def _predicted(
+    model: Any, samples: Sequence[Sample], condition: Condition, *, unknown: bool = False
+) -> list[tuple[Sample, np.ndarray, Prediction]]:
+    """Each sample with its view and what the model says of it."""
+    categories = list(dict.fromkeys([*model.categories, *(s.category for s in samples)]))
+    views = EvaluationViews(samples, categories, model.spec, **view_options(condition))
+    found = []
+    for i, sample in enumerate(samples):
+        image = views.view(i).image
+        found.append((sample, image, model.predict_views(_batch(image), unknown=unknown)))
+    return found
+
+
+def view_options(condition: Condition) -> dict[str, Any]:
+    """What `EvaluationViews` takes for a condition."""
+    options = dict(condition.options)
+    frost = options.pop("frost", None)
+    if frost is not None:
+        from compnet3d.benchmarks.corruption import load_textures
+
+        options["textures"] = load_textures(frost)
+    return options
+
+
+def _batch(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+
+
+def _error(prediction: Prediction, sample: Sample) -> float:
+    """Degrees between the predicted and the annotated rotation."""
+    from compnet3d.geometry.rotations import angles_to_rotmat, rotmat_geodesic_distance
+
+    angles = [torch.tensor([getattr(sample, name)], dtype=torch.float64) for name in ANGLES[:3]]
+    found = [getattr(prediction.pose, name).double().cpu() for name in ANGLES[:3]]
+    return math.degrees(float(rotmat_geodesic_distance(angles_to_rotmat(*angles), angles_to_rotmat(*found))[0]))
+
+
+def _overlay(model: Any, image: np.ndarray, prediction: Prediction, side: int = SIDE) -> np.ndarray:
+    camera = Camera(
+        focal=prediction.focal[0].cpu(),
+        principal=prediction.principal[0].cpu(),
+        height=model.spec.height,
+        width=model.spec.width,
+    )
+    mesh = model.mesh(prediction.category(0))
+    return viz.draw_overlay(image, mesh, prediction.pose[0].to("cpu"), camera, min_side=side)
+
+
+def _captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    """The picture with a line of text above it."""
+    canvas = Image.new("RGB", (picture.shape[1], picture.shape[0] + _LINE), "white")
+    ImageDraw.Draw(canvas).text((2, 1), text, fill="black")
+    canvas.paste(Image.fromarray(picture), (0, _LINE))
+    return np.asarray(canvas)
+
+
+def _stacked(rows: Sequence[np.ndarray], gap: int = 4) -> np.ndarray:
+    """Pictures of any width, one below the other on white."""
+    width = max(row.shape[1] for row in rows)
+    canvas = np.full((sum(row.shape[0] + gap for row in rows) - gap, width, 3), 255, dtype=np.uint8)
+    top = 0
+    for row in rows:
+        canvas[top : top + row.shape[0], : row.shape[1]] = row
+        top += row.shape[0] + gap
+    return canvas

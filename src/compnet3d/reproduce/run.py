@@ -1,0 +1,189 @@
+"""Running experiments and writing what comes out: Markdown, JSON and pictures, and one HTML page of all of them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from compnet3d.benchmarks.occlusion import cut_occluders
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.procedural import make_dataset
+from compnet3d.errors import CompNetError
+from compnet3d.files import claim_folder, read_json, write_bytes, write_folder, write_json, write_text
+from compnet3d.provenance import provenance
+from compnet3d.report_style import page
+from compnet3d.reproduce import figures
+from compnet3d.reproduce.efficiency import table1
+from compnet3d.reproduce.experiments import Experiments
+from compnet3d.reproduce.tables import Table
+from compnet3d.speed.scale import bench_scale, draw_scale
+
+TABLES: dict[str, Callable[[Experiments], list[Table]]] = {
+    "table1": table1,
+    "table2": Experiments.table2,
+    "table3": Experiments.table3,
+    "table4": Experiments.table4,
+    "table5": Experiments.table5,
+    "table6": Experiments.table6,
+    "table7": Experiments.table7,
+}
+
+
+def _figure2(experiments: Experiments) -> bytes:
+    """Figure 2: the loss step over the number of categories (`compnet3d bench scale`)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scale.png"
+        draw_scale(bench_scale(rounds=5), path)
+        return path.read_bytes()
+
+
+FIGURES: dict[str, Callable[[Experiments], bytes]] = {
+    "figure1": figures.figure1,
+    "figure2": _figure2,
+    "figure4": figures.figure4,
+    "figure5": figures.figure5,
+    "figure8": figures.figure8,
+    "figure10": figures.figure10,
+}
+CAPTIONS = {
+    "figure1": "Figure 1: accuracy of category and pose (pi/6, predicted category), clean, occluded and corrupted.",
+    "figure2": "Figure 2: time of a loss step over the number of categories.",
+    "figure4": "Figure 4: the grouping weights omega during training.",
+    "figure5": "Figure 5: categories that the model was not trained on.",
+    "figure8": "Figure 8: the categories that are confused most.",
+    "figure10": "Figure 10: images under occlusion and corruption, with the model at the estimated pose.",
+}
+NAMES = (*TABLES, *FIGURES)
+
+
+def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
+    """Run experiments in turn and write OUT/NAME.md and .json of tables, OUT/NAME.png of figures.
+
+    What is trained and evaluated already is taken as it is, so a run that was stopped goes on where it was.
+
+    Args:
+        experiments: the data, the methods and the folder.
+        names: which of `NAMES`; "all" for all.
+
+    Raises:
+        CompNetError: if a name is unknown, or what training, evaluation and the data say.
+    """
+    wanted = NAMES if "all" in names else tuple(names)
+    unknown = [name for name in wanted if name not in NAMES]
+    if unknown:
+        raise CompNetError(f"experiment {unknown[0]!r} is unknown; use all or some of {', '.join(NAMES)}")
+    study = experiments.study
+    claim(experiments)
+    for number, name in enumerate(wanted, start=1):
+        print(f"[{number}/{len(wanted)}] {name}", flush=True)
+        start = time.perf_counter()
+        if name in TABLES:
+            tables = TABLES[name](experiments)
+            write_tables(study.out, name, tables, study.command)
+            print("\n".join(table.markdown() for table in tables), flush=True)
+        else:
+            write_bytes(study.out / f"{name}.png", _on_white(FIGURES[name](experiments)))
+            print(f"wrote {study.out / name}.png", flush=True)
+        print(f"[{number}/{len(wanted)}] took {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def claim(experiments: Experiments) -> None:
+    """Note in the study's folder what it is of, or check that it is of the same."""
+    study = experiments.study
+    settings = {
+        "recipe": experiments.recipe.to_dict(),
+        "data": str(study.data.resolve()),
+        "occluders": str(study.occluders),
+        "frost": None if study.frost is None else str(study.frost),
+        "unseen": list(experiments.unseen),
+        "synthetic": None if experiments.synthetic is None else str(experiments.synthetic),
+    }
+    claim_folder(study.out / "study.json", settings, "a study")
+
+
+def write_tables(out: Path, name: str, tables: Sequence[Table], command: str) -> None:
+    """OUT/NAME.json and OUT/NAME.md."""
+    origin = provenance(command)
+    write_json(out / f"{name}.json", {"tables": [table.to_dict() for table in tables], **origin})
+    made = f"Made by `{origin['command']}` on {origin['machine']}, {origin['date']}."
+    write_text(out / f"{name}.md", "\n".join([*(table.markdown() for table in tables), made]) + "\n")
+
+
+def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64) -> Path:
+    """Cut-outs of rendered objects that are in none of the categories: RGBA pictures in FOLDER/CATEGORY/.
+
+    The paper's occluders are "out-of-interest objects": things that the model does not know.
+
+    Args:
+        folder: made unless it is there.
+        exclude: categories of the data set.
+        count: how many.
+    """
+    if folder.is_dir():
+        return folder
+    print(f"drawing occluders: {folder}", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary) / "data"
+        make_dataset(root, categories=100, train=2, val=0, size=192, seed=5)
+        samples = [s for s in ImageNet3D(root).samples("train") if s.category not in set(exclude)]
+        cutouts = cut_occluders(samples, count)
+
+        def fill(target: Path) -> None:
+            for number, occluder in enumerate(cutouts):
+                pixels = np.dstack([occluder.image, occluder.alpha])
+                path = target / str(occluder.category) / f"{number:03d}.png"
+                path.parent.mkdir(exist_ok=True)
+                Image.fromarray(pixels).save(path)
+
+        write_folder(folder, fill)
+    return folder
+
+
+def write_page(out: Path, path: Path) -> None:
+    """One HTML page of all tables and figures that a study's folder holds.
+
+    Raises:
+        CompNetError: if it holds none.
+    """
+    sections = []
+    for name in NAMES:
+        if (out / f"{name}.json").is_file():
+            values = read_json(out / f"{name}.json")
+            body = "".join(Table.from_dict(table).html() for table in values["tables"])
+            made = html.escape(f"{values['command']}; {values['machine']}; {values['date']}")
+            heading = f"Table {name.removeprefix('table')}"
+            sections.append(f"<section><h2>{heading}</h2>{body}<p><code>{made}</code></p></section>")
+        elif (out / f"{name}.png").is_file():
+            uri = base64.b64encode((out / f"{name}.png").read_bytes()).decode("ascii")
+            image = f'<img src="data:image/png;base64,{uri}" alt="{html.escape(CAPTIONS[name])}">'
+            heading = f"Figure {name.removeprefix('figure')}"
+            sections.append(
+                f"<section><h2>{heading}</h2><figure>{image}"
+                f"<figcaption>{html.escape(CAPTIONS[name])}</figcaption></figure></section>"
+            )
+    if not sections:
+        raise CompNetError(f"{out}: holds no table and no figure; run `compnet3d reproduce` with --out {out} first")
+    write_text(path, page(f"The paper's experiments: {_title(out)}", "\n".join(sections)))
+
+
+def _title(out: Path) -> str:
+    settings: dict[str, Any] = read_json(out / "study.json") if (out / "study.json").is_file() else {}
+    return f"{settings['recipe']['name']} on {Path(settings['data']).name}" if settings else out.name
+
+
+def _on_white(png: bytes) -> bytes:
+    """A picture without transparency, so that it can be read on dark pages as well."""
+    picture = Image.open(io.BytesIO(png)).convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    buffer = io.BytesIO()
+    Image.alpha_composite(white, picture).convert("RGB").save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
