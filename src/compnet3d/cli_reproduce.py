@@ -23,7 +23,7 @@ from compnet3d.cli_options import (
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run the paper's experiments: train and evaluate what is missing, write tables and figures; stopped, it goes on."""
+    """Run the paper's experiments: train and evaluate what is missing, write tables and figures. It can be stopped."""
 
     what: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")]
     """table1 to table7, figure1, 2, 4, 5, 8, 10, or all."""

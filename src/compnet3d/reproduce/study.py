@@ -167,14 +167,14 @@ class Study:
             options = dict(condition.options)
             if options.get("occluders") == "objects":
                 options["occluder_samples"] = self.dataset().samples("train")
-                figures: dict[str, Any] = evaluate(
-                    model,
-                    samples,
-                    batch_size=self.batch_size,
-                    symmetry=dataset.symmetry,
-                    progress=self.progress,
-                    **options,
-                )
+            figures: dict[str, Any] = evaluate(
+                model,
+                samples,
+                batch_size=self.batch_size,
+                symmetry=dataset.symmetry,
+                progress=self.progress,
+                **options,
+            )
             return figures
 
         return self._once(method.name, seed, condition.name, measure)
