@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,18 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_data(tmp_path_factory.mktemp("tiny") / "data")
 
 
+@pytest.fixture(scope="session")
+def tiny_maker() -> Callable[..., Path]:
+    """`make_tiny_data`, for data sets of other categories."""
+    return make_tiny_data
+
+
 def make_tiny_data(root: Path, categories: tuple[str, ...] = ("brick", "tower"), images: int = 8) -> Path:
     """Write the data set: `images` per category and split, two views of each instance."""
     extents = {"brick": [0.9, 0.4, 0.3], "tower": [0.3, 0.4, 0.9]}
     rng = np.random.default_rng(0)
     for name in categories:
-        cuboid = cuboid_mesh(torch.tensor(extents[name]), 8)
+        cuboid = cuboid_mesh(torch.tensor(extents.get(name, [0.7, 0.6, 0.2])), 8)
         (root / "CAD" / name).mkdir(parents=True)
         save_off(root / "CAD" / name / "01.off", cuboid.mesh)
         for folder in ("images", "annotations"):

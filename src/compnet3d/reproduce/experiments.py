@@ -11,7 +11,7 @@ import torch
 
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import cuboid_bounds
-from compnet3d.recipes import Recipe, get_recipe
+from compnet3d.recipes import Recipe, baselines_of
 from compnet3d.reproduce import paper
 from compnet3d.reproduce.study import CLEAN, Condition, Method, Spread, Study
 from compnet3d.reproduce.tables import Cell, Row, Table
@@ -50,9 +50,10 @@ class Experiments:
             "heads": "dual head (40 bins)",
             "heads-regression": "dual head (regression)",
         }
-        if suffix and base.name not in RECIPES_WITH_BASELINES:
-            raise CompNetError(f"recipe {base.name!r} has no baselines; use one of {', '.join(RECIPES_WITH_BASELINES)}")
-        recipe = base if not suffix else _like(get_recipe(f"{base.name}-{suffix}"), base)
+        if suffix:
+            recipe = next(r for r in baselines_of(base) if r.name == f"{base.name}-{suffix}")
+        else:
+            recipe = base
         label = labels[suffix] + (f", {_backbone(base)}" if self.resnet is not None else "")
         return Method(recipe.name, label, recipe.with_options(**changes) if changes else recipe)
 
@@ -274,7 +275,6 @@ class Experiments:
 
 
 Measure = Callable[[dict[str, Any]], float]
-RECIPES_WITH_BASELINES = ("quickstart", "eth80", "imagenet3d-resnet50", "imagenet3d-vitb14")
 
 
 def classification(figures: dict[str, Any]) -> float:
@@ -320,11 +320,6 @@ def over_categories(names: Iterable[str], entry_of: Callable[[dict[str, Any]], f
         return hits / max(1, images)
 
     return measure
-
-
-def _like(recipe: Recipe, base: Recipe) -> Recipe:
-    """A baseline's recipe with the base's number of epochs, where that was changed."""
-    return recipe.with_options(epochs=base.epochs, held_out_epochs=base.held_out_epochs)
 
 
 def _backbone(recipe: Recipe) -> str:

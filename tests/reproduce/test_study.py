@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from compnet3d.benchmarks.unseen import evaluate_unseen
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.transforms import InputSpec
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.camera import Pose
+from compnet3d.inference.pose import PoseSettings
+from compnet3d.inference.predictor import Prediction
+from compnet3d.recipes import Recipe
+from compnet3d.reproduce import run as run_module
+from compnet3d.reproduce.experiments import Experiments
+from compnet3d.reproduce.run import make_occluders, reproduce, write_page
+from compnet3d.reproduce.study import CLEAN, Condition, Study, common_samples
+
+TINY = Recipe(
+    name="tiny",
+    description="for tests",
+    height=48,
+    width=48,
+    architecture={"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
+    dimension=16,
+    vertex_count=40,
+    background_size=32,
+    epochs=1,
+    batch_size=8,
+    learning_rate=3e-3,
+    head_learning_rate=3e-3,
+    calibration_fraction=0.25,
+    pose=PoseSettings(steps=1, starts=1),
+)
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory: pytest.TempPathFactory, tiny_maker: Callable[..., Path]) -> Experiments:
+    root = tmp_path_factory.mktemp("study")
+    data = tiny_maker(root / "data", ("brick", "tower", "slab"))
+    study = Study(root / "out", data, seeds=(0, 1), workers=0, progress=False, command="compnet3d reproduce")
+    return Experiments(study, TINY, unseen=("slab",))
+
+
+def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> None:
+    out = experiments.study.out
+    names = ["table2", "table3", "table4", "table5", "table6", "table7", "figure1", "figure4", "figure5", "figure8"]
+    reproduce(experiments, [*names, "figure10"])
+    for name in names:
+        assert (out / f"{name}.png").is_file() if name.startswith("figure") else (out / f"{name}.md").is_file()
+    cells = json.loads((out / "table2.json").read_text())["tables"][0]["rows"][-1]["cells"]["classification"]
+    by_hand = [
+        json.loads((out / "figures" / "tiny" / f"seed-{seed}" / "clean.json").read_text())["classification"]["accuracy"]
+        for seed in (0, 1)
+    ]
+    assert cells["values"] == pytest.approx(by_hand) and cells["mean"] == pytest.approx(sum(by_hand) / 2)
+    lenders = json.loads((out / "table3.json").read_text())["tables"][1]["rows"]
+    assert [row["label"] for row in lenders] == ["slab"]
+    write_page(out, out / "report.html")
+    page = (out / "report.html").read_text()
+    assert page.count("<h2>Table") == 6 and page.count("<h2>Figure") == 5
+
+
+def test_what_is_done_is_not_done_again(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = experiments.method()
+    first = experiments.study.figures(ours, 0)
+    for name in ("evaluate", "train_or_load"):
+        monkeypatch.setattr(f"compnet3d.reproduce.study.{name}", lambda *_, **__: pytest.fail("done again"))
+    assert experiments.study.figures(ours, 0) == first
+
+
+def test_another_study_in_the_same_folder_is_refused(experiments: Experiments) -> None:
+    other = Experiments(experiments.study, TINY.with_options(epochs=2), unseen=("slab",))
+    with pytest.raises(CompNetError, match=r"a study with other settings \(recipe\)"):
+        reproduce(other, ["table5"])
+
+
+def test_unknown_names_are_told(experiments: Experiments) -> None:
+    with pytest.raises(CompNetError, match="experiment 'table8' is unknown"):
+        reproduce(experiments, ["table8"])
+    with pytest.raises(CompNetError, match="no category 'unicorn'"):
+        Experiments(experiments.study, TINY, unseen=("unicorn",)).unseen_categories()
+    with pytest.raises(CompNetError, match="none of the paper's unseen categories"):
+        Experiments(experiments.study, TINY).unseen_categories()
+
+
+def test_a_page_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompNetError, match="holds no table and no figure"):
+        write_page(tmp_path, tmp_path / "report.html")
+
+
+def test_categories_of_two_data_sets_are_matched_by_name(
+    experiments: Experiments, tmp_path: Path, tiny_maker: Callable[..., Path]
+) -> None:
+    data = tiny_maker(tmp_path / "other", ("brick", "cone"))
+    condition = Condition("synthetic", data=data)
+    figures = experiments.study.figures(experiments.method(), 0, condition)
+    assert list(figures["per_category"]) == ["brick"]
+    assert figures["images"] == len(ImageNet3D(data, categories=["brick"]).samples("val"))
+    with pytest.raises(CompNetError, match="none of the model's 1 categories"):
+        common_samples(ImageNet3D(data).samples("val"), ["sphere"])
+
+
+def test_the_paper_beside_ours(experiments: Experiments) -> None:
+    beside = Experiments(experiments.study, TINY, paper_scale=True)
+    table = beside.table2()[0]
+    printed = {row.label: row.cells[0] for row in table.rows if "(paper)" in row.label}
+    assert printed["DINOv2 (paper)"] == pytest.approx(0.924)
+
+
+def test_occluders_are_of_other_categories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = run_module.make_dataset
+
+    def few(root: Path, **options: int) -> object:
+        return small(root, **{**options, "categories": 4, "size": 32, "train": 1}, workers=1)
+
+    monkeypatch.setattr(run_module, "make_dataset", few)
+    folder = make_occluders(tmp_path / "things", ["car"])
+    names = {path.name for path in folder.iterdir()}
+    assert names and "car" not in names
+    stamp = folder.stat().st_mtime_ns
+    assert make_occluders(folder, []) == folder and folder.stat().st_mtime_ns == stamp
+
+
+class Oracle:
+    """Knows the azimuth up to a constant error, and names each image by its mean brightness."""
+
+    categories = ("dark", "light")
+    spec = InputSpec(height=48, width=48, focal=80.0, distance=3.0, box_fill=0.7)
+
+    def __init__(self, poses: dict[int, tuple[float, float, float]]) -> None:
+        self.poses, self.next = poses, 0
+
+    def predict_views(
+        self, images: torch.Tensor, *, category: object = None, unknown: bool = False, crop: str = "oracle"
+    ) -> Prediction:
+        assert unknown and category is None
+        angles = torch.tensor([self.poses[self.next + i] for i in range(len(images))])
+        first, self.next = self.next, self.next + len(images)
+        lender = torch.arange(first, self.next) % 3 // 2
+        return Prediction(
+            categories=self.categories,
+            category_index=lender,
+            scores=torch.zeros(len(images), 2),
+            confidence=torch.ones(len(images)),
+            pose=Pose.of(*angles.unbind(1)),
+            focal=torch.ones(len(images)),
+            principal=torch.zeros(len(images), 2),
+        )
+
+
+def test_unseen_categories_by_hand(tiny_data: Path) -> None:
+    samples = ImageNet3D(tiny_data).samples("val")
+    off = [0.0, 0.4, 0.7]  # radians of azimuth: right, right within pi/6, wrong
+    poses = {i: (s.azimuth + off[i % 3], s.elevation, s.theta) for i, s in enumerate(samples)}
+    level = [s for s in samples if abs(s.elevation) < 10]
+    assert len(level) == len(samples)
+    figures = evaluate_unseen(Oracle(poses), samples, batch_size=3, progress=False)
+    for name in ("brick", "tower"):
+        own = [i for i, s in enumerate(samples) if s.category == name]
+        entry = figures["per_category"][name]
+        # a turn about the vertical axis is a rotation by that very angle
+        assert entry["pose"]["acc_pi6"] == pytest.approx(sum(off[i % 3] < torch.pi / 6 for i in own) / len(own))
+        assert entry["pose"]["acc_pi18"] == pytest.approx(sum(off[i % 3] < torch.pi / 18 for i in own) / len(own))
+        dark = sum(i % 3 < 2 for i in own) / len(own)
+        assert entry["lenders"] == pytest.approx({"dark": dark, "light": 1 - dark})
+        assert list(entry["lenders"])[0] == "dark"
+    both = [figures["per_category"][name]["pose"]["acc_pi6"] for name in ("brick", "tower")]
+    assert figures["average"] == pytest.approx(sum(both) / 2) and figures["images"] == len(samples)
+
+
+def test_known_categories_are_not_unseen(tiny_data: Path) -> None:
+    class Knows(Oracle):
+        categories = ("brick", "light")
+
+    with pytest.raises(CompNetError, match="was trained on brick"):
+        evaluate_unseen(Knows({}), ImageNet3D(tiny_data).samples("val"), progress=False)
+    with pytest.raises(CompNetError, match="nothing to evaluate"):
+        evaluate_unseen(Oracle({}), [], progress=False)
+
+
+def test_a_model_knows_nothing_of_what_was_left_out(experiments: Experiments) -> None:
+    from compnet3d.training import train
+
+    study = experiments.study
+    model = study.model(experiments.method(), 0, ["slab"])
+    assert model.categories == ("brick", "tower")
+    folder = study.run(experiments.method(), 0, ["slab"])
+    assert json.loads((folder / "config.json").read_text())["without"] == ["slab"]
+    with pytest.raises(CompNetError, match=r"started without slab"):
+        train(TINY, study.data, folder, resume=True, progress=False)
+    with pytest.raises(CompNetError, match="unicorn"):
+        train(TINY, study.data, folder.parent / "new", without=["unicorn"], progress=False)
+    assert CLEAN.options == {}
