@@ -19,16 +19,19 @@ from compnet3d import __version__
 from compnet3d.cli_bench import Bench
 from compnet3d.cli_options import (
     Box,
+    Corruption,
     Count,
     Device,
     File,
     Flag,
     Folder,
     Level,
+    Severity,
     at_least,
     choose_device,
     command_line,
     model_folder,
+    require_corruption,
     require_folder,
     run_log,
 )
@@ -153,12 +156,18 @@ class Evaluate:
     """Paste occluders over the images: L1, L2 and L3 hide 20-40, 40-60 and 60-80 % of the object."""
     occluders: Literal["blobs", "objects"] = "blobs"
     """What occluders are: coloured blobs, or objects of other categories cut out by the data set's masks."""
+    corruption: Corruption = None
+    """Corrupt the photographs in one of the 19 ways of ImageNet-C, such as fog or motion_blur."""
+    severity: Severity = 4
+    """How strongly they are corrupted."""
+    frost: Folder = None
+    """Pictures of ice for the corruption frost; drawn ice without."""
     matching: Literal["exhaustive", "pruned"] = "exhaustive"
     """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
     unknown: Flag = False
     """Also estimate the pose without a category, from the one that reconstructs the image best (slow)."""
     seed: int = 0
-    """Seed of the occluders and the angles."""
+    """Seed of the occluders, the angles and the corruption."""
     batch_size: Annotated[int, arg(metavar="N")] = 32
     """Images that go through the model together."""
     workers: Annotated[int, arg(metavar="N")] = 0
@@ -175,6 +184,7 @@ class Evaluate:
         at_least(1, batch_size=self.batch_size)
         at_least(0, workers=self.workers)
         require_folder(self.data, "--data")
+        require_corruption(self.corruption, self.severity, self.frost)
         from compnet3d.tables import print_evaluation
 
         evaluation = self._evaluate()
@@ -214,6 +224,9 @@ class Evaluate:
             symmetry=dataset.symmetry,
             unknown=self.unknown,
             workers=self.workers,
+            corruption=self.corruption,
+            severity=self.severity,
+            frost=self.frost,
         )
         figures["settings"] |= {"model": str(self.model), "data": str(self.data), "split": self.split}
         figures["settings"] |= {"matching": self.matching, **provenance(command_line())}
@@ -401,13 +414,53 @@ class DataCheck:
 
 
 @dataclass(frozen=True)
+class DataCorrupt:
+    """Write a copy of a data set with the photographs of one split corrupted in one of the 19 ways of ImageNet-C."""
+
+    data: Annotated[Positional[Path], arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    corruption: Annotated[str, arg(metavar="NAME")]
+    """Which corruption, such as fog or motion_blur."""
+    severity: Severity = 4
+    """How strong it is."""
+    frost: Folder = None
+    """Pictures of ice for the corruption frost; drawn ice without."""
+    seed: int = 0
+    """Seed of everything random; the pictures are those that evaluate would see with it."""
+    split: str = "val"
+    """Which of the data set's lists to take."""
+
+    def run(self) -> None:
+        """Write the data set."""
+        at_least(0, seed=self.seed)
+        require_folder(self.data, "DIR")
+        require_corruption(self.corruption, self.severity, self.frost)
+        from compnet3d.benchmarks.corrupted import corrupt_dataset
+
+        count = corrupt_dataset(
+            self.data,
+            self.out,
+            self.corruption,
+            self.severity,
+            frost=self.frost,
+            seed=self.seed,
+            split=self.split,
+            progress=True,
+        )
+        print(f"the data set is in {self.out} ({count} images)")
+
+
+@dataclass(frozen=True)
 class Data:
-    """Make data sets, or check one."""
+    """Make data sets, change one, or check one."""
 
     command: (
         Annotated[DataMake, subcommand("make")]
         | Annotated[DataRender, subcommand("render")]
         | Annotated[DataCheck, subcommand("check")]
+        | Annotated[DataCorrupt, subcommand("corrupt")]
     )
 
     def run(self) -> None:

@@ -17,6 +17,8 @@ Folder = Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Level = Annotated[Literal["L1", "L2", "L3"] | None, arg(metavar="L1|L2|L3", help_behavior_hint="")]
+Corruption = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+Severity = Annotated[int, arg(metavar="1..5")]
 
 
 def at_least(minimum: int, **options: int | None) -> None:
@@ -32,6 +34,16 @@ def require_folder(path: Path, option: str) -> None:
         raise CompNetError(f"{path}: does not exist; give {option} an existing folder")
     if not path.is_dir():
         raise CompNetError(f"{path}: is not a folder; give {option} a folder")
+
+
+def require_corruption(name: str | None, severity: int, frost: Path | None) -> None:
+    """Check what is to be corrupted before anything slow starts."""
+    from compnet3d.benchmarks.corruption import check_corruption
+
+    if name is not None:
+        check_corruption(name, severity)
+    if frost is not None:
+        require_folder(frost, "--frost")
 
 
 def choose_device(name: str) -> str:

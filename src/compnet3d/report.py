@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from compnet3d import viz
+from compnet3d.benchmarks.corruption import load_textures
 from compnet3d.benchmarks.evaluate import Record
 from compnet3d.benchmarks.views import EvaluationViews
 from compnet3d.data.sample import Sample
@@ -52,6 +53,9 @@ class Evaluation:
             occluders=settings["occluders"] or "blobs",
             rotate=settings["rotate_deg"],
             seed=settings["seed"],
+            corruption=settings.get("corruption"),
+            severity=settings.get("severity") or 4,
+            textures=load_textures(settings["frost"]) if settings.get("frost") else (),
         )
 
 

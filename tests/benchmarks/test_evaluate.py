@@ -208,6 +208,7 @@ def test_figures_are_valid_json_with_the_documented_keys(samples):
     assert set(result["per_category"]) == set(CATEGORIES)
     assert result["per_category"]["car"]["images"] == 2 and result["per_category"]["car"]["accuracy"] == 1
     expected = {"crop": "oracle", "occlusion": None, "occluders": None, "rotate_deg": 0.0, "seed": 0, "batch_size": 3}
+    expected |= {"corruption": None, "severity": None, "frost": None}
     assert result["settings"] == expected and result["occlusion"] is None
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from compnet3d.benchmarks.corruption import check_corruption, corrupt
 from compnet3d.benchmarks.occlusion import Level, Occluder, cut_occluders, occlude_view
 from compnet3d.data.images import load_mask
 from compnet3d.data.loader import ViewDataset
@@ -20,12 +21,13 @@ from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import Crop, InputSpec, View, make_view, warp_image
 
 Occluders = Literal["blobs", "objects"]
-# Rotations and occluders must not share random numbers, so that asking for one does not change the other.
+# Rotations, occluders and corruptions must not share random numbers, so that asking for one changes no other.
 _ROTATION, _OCCLUSION = 0, 1
+_CORRUPTION = 2
 
 
 class EvaluationViews(ViewDataset):
-    """One view per sample, without augmentation, optionally turned and occluded.
+    """One view per sample, without augmentation, optionally of a corrupted photograph, turned and occluded.
 
     The angle and the occluders of an image depend on the seed and on the image's name alone, so that they stay the
     same when the list gets longer or shorter (cut-out objects come from the list itself, so they do change with it).
@@ -45,6 +47,9 @@ class EvaluationViews(ViewDataset):
         occluders: Occluders = "blobs",
         rotate: float = 0.0,
         seed: int = 0,
+        corruption: str | None = None,
+        severity: int = 4,
+        textures: Sequence[np.ndarray] = (),
     ) -> None:
         """Prepare the views.
 
@@ -54,9 +59,18 @@ class EvaluationViews(ViewDataset):
             occluders: paste coloured blobs, or objects of other categories cut out by the samples' masks.
             rotate: the largest angle of the uniform draw, in degrees.
             seed: of the draws.
+            corruption: of the photographs, before the views are cut out; one of `CORRUPTIONS`, or None.
+            severity: of the corruption, 1 to 5.
+            textures: pictures of ice for the corruption "frost" (see `corrupt`).
+
+        Raises:
+            CompNetError: if there is no such corruption or severity.
         """
+        if corruption is not None:
+            check_corruption(corruption, severity)
         super().__init__(samples, categories, spec, crop, seed=seed)
         self.occlusion, self.rotate = occlusion, rotate
+        self.corruption, self.severity, self.textures = corruption, severity, tuple(textures)
         self._cutouts: list[Occluder] = []
         self._hidden = [0.0, 0.0]
         if occlusion is not None and occluders == "objects":
@@ -66,7 +80,9 @@ class EvaluationViews(ViewDataset):
         """The view of one sample; `epoch` changes nothing."""
         sample = self.samples[index]
         turn = math.radians(self.rotate) * self._generator(sample, _ROTATION).uniform(-1, 1)
-        view = make_view(self._photograph(sample), sample, self.spec, crop=self.crop, rotation=turn)
+        view = make_view(
+            self._corrupted(self._photograph(sample), sample), sample, self.spec, crop=self.crop, rotation=turn
+        )
         if self.occlusion is None:
             return view
         rng = self._generator(sample, _OCCLUSION)
@@ -83,8 +99,26 @@ class EvaluationViews(ViewDataset):
             item["hidden_object"], item["hidden_background"] = torch.tensor(self._hidden, dtype=torch.float32)
         return item
 
+    def _corrupted(self, photograph: Image.Image, sample: Sample) -> Image.Image:
+        """The photograph, corrupted if that was asked for."""
+        if self.corruption is None:
+            return photograph
+        rng = corruption_generator(sample, self.seed)
+        pixels = corrupt(np.asarray(photograph), self.corruption, self.severity, rng, textures=self.textures)
+        return Image.fromarray(pixels)
+
     def _generator(self, sample: Sample, purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, purpose, *sample.key.encode()])
+        return sample_generator(sample, self.seed, purpose)
+
+
+def sample_generator(sample: Sample, seed: int, purpose: int) -> np.random.Generator:
+    """Random numbers that depend on the seed, the purpose and the sample's key alone."""
+    return np.random.default_rng([seed, purpose, *sample.key.encode()])
+
+
+def corruption_generator(sample: Sample, seed: int) -> np.random.Generator:
+    """The random numbers that a sample's photograph is corrupted with."""
+    return sample_generator(sample, seed, _CORRUPTION)
 
 
 def object_mask(view: View, sample: Sample) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from compnet3d.benchmarks.corruption import blur, colour, noise, weather
-from compnet3d.benchmarks.corruption.spatter import spatter
+from compnet3d.benchmarks.corruption.liquid import spatter
 from compnet3d.data.images import load_image
 from compnet3d.errors import CompNetError
 
@@ -88,6 +88,7 @@ def corrupt(
         ValueError: if the image or a texture has another shape or type.
     """
     check_corruption(name, severity)
+    severity = int(severity)
     for pixels in (image, *textures):
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
             raise ValueError(f"an image must be uint8 [H, W, 3], not {pixels.dtype} {list(pixels.shape)}")

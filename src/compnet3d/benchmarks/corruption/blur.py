@@ -23,12 +23,7 @@ def gaussian_blur(image: np.ndarray, severity: int) -> np.ndarray:
 
 def defocus_blur(image: np.ndarray, severity: int) -> np.ndarray:
     """Blur with a disk, as a lens out of focus does, the image mirrored at its border; float in grey levels."""
-    from scipy.signal import oaconvolve
-
-    kernel = disk(*DEFOCUS[severity - 1])
-    reach = len(kernel) // 2
-    padded = np.pad(image / 255.0, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    return 255.0 * oaconvolve(padded, kernel[..., None], mode="valid", axes=(0, 1))
+    return 255.0 * _convolve(image / 255.0, disk(*DEFOCUS[severity - 1]))
 
 
 def disk(radius: int, softness: float) -> np.ndarray:
@@ -37,19 +32,29 @@ def disk(radius: int, softness: float) -> np.ndarray:
     The grid reaches 8 pixels from the centre, or as far as a larger radius. The edge is blurred by a Gaussian of
     standard deviation `softness` on 3 x 3 pixels (5 x 5 for the larger disks).
     """
-    reach, taps = (8, 1) if radius <= 8 else (radius, 2)
-    axis = np.arange(-reach, reach + 1)
-    inside = (axis[:, None] ** 2 + axis**2 <= radius**2).astype(np.float32)
-    weights = np.exp(-0.5 * (np.arange(-taps, taps + 1) / softness) ** 2)
-    return _convolve_mirrored(inside / inside.sum(), weights / weights.sum())
-
-
-def _convolve_mirrored(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
     from scipy.ndimage import correlate1d
 
+    reach, taps = (8, 1) if radius <= 8 else (radius, 2)
+    offset = np.arange(-reach, reach + 1)
+    inside = (offset[:, None] ** 2 + offset**2 <= radius**2).astype(np.float32)
+    weights: np.ndarray = np.exp(-0.5 * (np.arange(-taps, taps + 1) / softness) ** 2)
+    kernel: np.ndarray = inside / inside.sum()
     for axis in (0, 1):
-        image = correlate1d(image, weights, axis, mode="mirror")
-    return image
+        kernel = correlate1d(kernel, weights / weights.sum(), axis, mode="mirror")
+    return kernel.astype(np.float64)
+
+
+def _convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolve float64 [H, W, C] with a large kernel by Fourier transforms, the image mirrored at its border."""
+    from scipy.fft import irfft2, next_fast_len, rfft2
+
+    height, width = image.shape[:2]
+    reach = len(kernel) // 2
+    padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    size = [next_fast_len(extent, real=True) for extent in padded.shape[:2]]
+    spectrum = rfft2(padded, size, axes=(0, 1)) * rfft2(kernel, size)[..., None]
+    # what wraps around lands in the first 2 reach rows and columns, which are left out
+    return irfft2(spectrum, size, axes=(0, 1))[2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width]
 
 
 def glass_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:

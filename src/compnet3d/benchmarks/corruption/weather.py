@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from compnet3d.benchmarks.corruption.cloud import cloud_over
 from compnet3d.benchmarks.corruption.filters import enlarge_middle, motion_blur, resize_bicubic
 from compnet3d.benchmarks.corruption.ice import make_ice
 
@@ -29,41 +30,10 @@ def fog(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarra
     """Add a cloud to uint8 [H, W, 3] and scale back to the image's brightest value; float in grey levels."""
     thickness, decay = FOG[severity - 1]
     height, width = image.shape[:2]
-    # the smallest power of two that covers the image; never below 4, as in the published code
-    size = max(4, 1 << (max(height, width) - 1).bit_length())
-    cloud = make_cloud(size, decay, rng)[:height, :width, None]
+    cloud = cloud_over(height, width, decay, rng)[..., None]
     pixels = image / 255.0
     brightest = float(pixels.max())
     return 255.0 * ((pixels + thickness * cloud) * (brightest / (brightest + thickness)))
-
-
-def make_cloud(size: int, decay: float, rng: np.random.Generator) -> np.ndarray:
-    """A plasma fractal by the diamond-square method on a torus, float64 [size, size], stretched to 0..1.
-
-    Starting from one point, each level doubles the resolution: the middle of every square, then of every edge, is the
-    mean of its four neighbours and a random offset. Offsets are uniform in +- amplitude ** 2, where the amplitude
-    starts at 100 and is divided by `decay` from level to level.
-
-    Args:
-        size: a power of two, at least 2.
-        decay: above 1; the larger, the smoother the cloud.
-        rng: the source of all randomness.
-    """
-    heights = np.zeros((1, 1))
-    amplitude = 100.0
-    while len(heights) < size:
-        shape = heights.shape
-        pairs = heights + np.roll(heights, -1, axis=0)
-        squares = (pairs + np.roll(pairs, -1, axis=1)) / 4.0 + amplitude * rng.uniform(-amplitude, amplitude, shape)
-        level = heights + np.roll(heights, -1, axis=1), squares + np.roll(squares, 1, axis=0)
-        upright = heights + np.roll(heights, -1, axis=0), squares + np.roll(squares, 1, axis=1)
-        finer = np.empty((2 * shape[0], 2 * shape[1]))
-        finer[0::2, 0::2], finer[1::2, 1::2] = heights, squares
-        finer[0::2, 1::2] = sum(level) / 4.0 + amplitude * rng.uniform(-amplitude, amplitude, shape)
-        finer[1::2, 0::2] = sum(upright) / 4.0 + amplitude * rng.uniform(-amplitude, amplitude, shape)
-        heights, amplitude = finer, amplitude / decay
-    heights -= heights.min()
-    return heights / heights.max()
 
 
 def frost(
