@@ -106,8 +106,10 @@ def zoom_blur(image: np.ndarray, severity: int) -> np.ndarray:
     pixels = (image / 255.0).astype(np.float32)
     factors = zoom_factors(severity)
     total = np.zeros_like(pixels)
+    height, width = image.shape[:2]
     for factor in factors:
-        total += enlarge_middle(pixels, factor)
+        # what is too much is cut off at the bottom and on the right, as in the published code
+        total += enlarge_middle(pixels, factor)[:height, :width]
     return 255.0 * ((pixels + total) / np.float32(len(factors) + 1))
 
 

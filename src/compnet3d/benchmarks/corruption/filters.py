@@ -19,15 +19,12 @@ def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def enlarge_middle(image: np.ndarray, factor: float) -> np.ndarray:
-    """The middle 1/factor of an image, enlarged linearly to at least the image's own size, and cut to it.
+    """The middle 1/factor of an image, enlarged linearly to the image's own size or a few pixels more.
 
-    The first pixel stays on the first and the last on the last; what is too much is cut off at the bottom and on the
-    right, as in the published corruptions.
+    The first pixel stays on the first and the last on the last.
     """
-    height, width = image.shape[:2]
-    rows, columns = _middle(height, factor), _middle(width, factor)
-    clip = image[rows, columns]
-    return _stretch(_stretch(clip, factor, 0)[:height], factor, 1)[:, :width]
+    rows, columns = (_middle(extent, factor) for extent in image.shape[:2])
+    return _stretch(_stretch(image[rows, columns], factor, 0), factor, 1)
 
 
 def _middle(extent: int, factor: float) -> slice:

@@ -66,6 +66,7 @@ def snow(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarr
     mean, deviation, size, least, radius, sigma, kept = SNOW[severity - 1]
     flakes = enlarge_middle(rng.normal(mean, deviation, size=image.shape[:2]), size)
     flakes = np.clip(np.where(flakes < least, 0.0, flakes), 0.0, 1.0)
-    flakes = np.rint(255.0 * motion_blur(flakes, radius, sigma, rng.uniform(-135.0, -45.0)))[..., None]
+    flakes = np.rint(255.0 * motion_blur(flakes, radius, sigma, rng.uniform(-135.0, -45.0)))
+    flakes = flakes[: image.shape[0], : image.shape[1], None]
     pale = np.maximum(image, 1.5 * (image @ LUMA)[..., None] + 127.5)
     return kept * image + (1.0 - kept) * pale + flakes + flakes[::-1, ::-1]
