@@ -21,7 +21,7 @@ from compnet3d.inference.predictor import Prediction
 from compnet3d.predict import predict_files
 
 COMMANDS = [["quickstart"], ["train"], ["evaluate"], ["predict"]] + [
-    ["data", c] for c in ("make", "render", "occlude", "check")
+    ["data", c] for c in ("make", "render", "occlude", "corrupt", "check")
 ]
 FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
 
@@ -42,7 +42,7 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
     assert status == 0 and "None" not in out
     flat = " ".join(out.replace("│", " ").split())
     classes = {"quickstart": cli.Quickstart, "train": cli.Train, "evaluate": cli.Evaluate, "predict": cli.Predict,
-               "make": cli.DataMake, "render": cli.DataRender, "occlude": cli.DataOcclude,
+               "make": cli.DataMake, "render": cli.DataRender, "occlude": cli.DataOcclude, "corrupt": cli.DataCorrupt,
                "import-pascal3d": cli.DataImportPascal3d, "check": cli.DataCheck}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in flat or name in ("model", "images", "out", "data", "root")
@@ -99,6 +99,14 @@ def test_options_reach_the_command():
         ("evaluate nowhere --data .", "nowhere: does not exist; give MODEL"),
         ("evaluate . --data nowhere", "nowhere: does not exist; give --data"),
         ("evaluate . --data . --batch-size 0", "--batch-size must be at least 1"),
+        (
+            "evaluate . --data . --corruption rust",
+            "Unknown corruption 'rust'; choose one of gaussian_noise, shot_noise",
+        ),
+        ("evaluate . --data . --corruption fog --severity 6", "Unknown severity 6; choose 1, 2, 3, 4 or 5"),
+        ("evaluate . --data . --corruption frost --frost nowhere", "nowhere: does not exist; give --frost"),
+        ("data corrupt . OUT --corruption rust", "Unknown corruption 'rust'"),
+        ("data corrupt nowhere OUT --corruption fog", "nowhere: does not exist"),
         ("predict nowhere a.jpg", "nowhere: does not exist; give MODEL"),
         ("predict .", "no image given"),
         ("predict . a.jpg --box 5 5 5 9", "--box needs X1 Y1 X2 Y2"),

@@ -260,6 +260,7 @@ def test_all_processes_learn_the_same(tiny_data: Path, tmp_path: Path, monkeypat
         "data": str(tiny_data),
         "out": str(tmp_path / "run"),
         "seed": 0,
+        "without": [],
         "resume": False,
         "backbone_weights": None,
         "from_scratch": False,

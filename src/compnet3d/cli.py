@@ -19,6 +19,7 @@ from compnet3d import __version__
 from compnet3d.cli_bench import Bench
 from compnet3d.cli_options import (
     Box,
+    Corruption,
     Count,
     Device,
     File,
@@ -28,10 +29,12 @@ from compnet3d.cli_options import (
     Names,
     Occluders,
     Protocol,
+    Severity,
     at_least,
     choose_device,
     command_line,
     model_folder,
+    require_corruption,
     require_folder,
     require_occluders,
     run_log,
@@ -164,12 +167,18 @@ class Evaluate:
     occluders: Occluders = "blobs"
     """What occluders are: coloured blobs, objects of other categories cut out of the train list by their masks, or a
     folder of cut-outs (PNG or WebP with transparency)."""
+    corruption: Corruption = None
+    """Corrupt the photographs in one of the 19 ways of ImageNet-C, such as fog or motion_blur."""
+    severity: Severity = 4
+    """How strongly they are corrupted."""
+    frost: Folder = None
+    """Pictures of ice for the corruption frost; drawn ice without."""
     matching: Literal["exhaustive", "pruned"] = "exhaustive"
     """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
     unknown: Flag = False
     """Also estimate the pose without a category, from the one that reconstructs the image best (slow)."""
     seed: int = 0
-    """Seed of the occluders and the angles."""
+    """Seed of the occluders, the angles and the corruption."""
     batch_size: Annotated[int, arg(metavar="N")] = 32
     """Images that go through the model together."""
     workers: Annotated[int, arg(metavar="N")] = 0
@@ -188,6 +197,7 @@ class Evaluate:
         require_folder(self.data, "--data")
         if self.occlusion is not None:
             require_occluders(self.occluders)
+        require_corruption(self.corruption, self.severity, self.frost)
         from compnet3d.tables import print_evaluation
 
         evaluation = self._evaluate()
@@ -232,6 +242,9 @@ class Evaluate:
             symmetry=dataset.symmetry,
             unknown=self.unknown,
             workers=self.workers,
+            corruption=self.corruption,
+            severity=self.severity,
+            frost=self.frost,
         )
         figures["settings"] |= {"model": str(self.model), "data": str(self.data), "split": self.split}
         figures["settings"] |= {"matching": self.matching, **provenance(command_line())}
@@ -465,6 +478,45 @@ class DataOcclude:
 
 
 @dataclass(frozen=True)
+class DataCorrupt:
+    """Write a copy of a data set with the photographs of one split corrupted in one of the 19 ways of ImageNet-C."""
+
+    data: Annotated[Positional[Path], arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    corruption: Annotated[str, arg(metavar="NAME")]
+    """Which corruption, such as fog or motion_blur."""
+    severity: Severity = 4
+    """How strong it is."""
+    frost: Folder = None
+    """Pictures of ice for the corruption frost; drawn ice without."""
+    seed: int = 0
+    """Seed of everything random; the pictures are those that evaluate would see with it."""
+    split: str = "val"
+    """Which of the data set's lists to take."""
+
+    def run(self) -> None:
+        """Write the data set."""
+        at_least(0, seed=self.seed)
+        require_folder(self.data, "DIR")
+        require_corruption(self.corruption, self.severity, self.frost)
+        from compnet3d.benchmarks.corrupted import corrupt_dataset
+
+        count = corrupt_dataset(
+            self.data,
+            self.out,
+            self.corruption,
+            self.severity,
+            frost=self.frost,
+            seed=self.seed,
+            split=self.split,
+            progress=True,
+        )
+        print(f"the data set is in {self.out} ({count} images)")
+
+
+@dataclass(frozen=True)
 class DataImportPascal3d:
     """Convert PASCAL3D+ (release 1.1, ImageNet part), or a level of Occluded-PASCAL3D+, to the ImageNet3D layout."""
 
@@ -508,6 +560,7 @@ class Data:
         Annotated[DataMake, subcommand("make")]
         | Annotated[DataRender, subcommand("render")]
         | Annotated[DataOcclude, subcommand("occlude")]
+        | Annotated[DataCorrupt, subcommand("corrupt")]
         | Annotated[DataImportPascal3d, subcommand("import-pascal3d")]
         | Annotated[DataCheck, subcommand("check")]
     )

@@ -18,6 +18,8 @@ Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Level = Annotated[Literal["L1", "L2", "L3"] | None, arg(metavar="L1|L2|L3", help_behavior_hint="")]
+Corruption = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+Severity = Annotated[int, arg(metavar="1..5")]
 
 Occluders = Annotated[str, arg(metavar="blobs|objects|DIR")]
 Protocol = Annotated[Literal["generator", "paper"], arg(metavar="generator|paper")]
@@ -42,6 +44,16 @@ def require_occluders(occluders: str) -> None:
     """Check that a folder of occluders exists before anything slow starts."""
     if occluders not in ("blobs", "objects"):
         require_folder(Path(occluders), "--occluders (blobs, objects or a folder)")
+
+
+def require_corruption(name: str | None, severity: int, frost: Path | None) -> None:
+    """Check what is to be corrupted before anything slow starts."""
+    from compnet3d.benchmarks.corruption import check_corruption
+
+    if name is not None:
+        check_corruption(name, severity)
+    if frost is not None:
+        require_folder(frost, "--frost")
 
 
 def choose_device(name: str) -> str:

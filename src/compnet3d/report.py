@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from compnet3d import viz
+from compnet3d.benchmarks.corruption import load_textures
 from compnet3d.benchmarks.evaluate import Record
 from compnet3d.benchmarks.views import EvaluationViews
 from compnet3d.data.sample import Sample
@@ -58,6 +59,9 @@ class Evaluation:
             occluder_samples=self.occluder_samples,
             rotate=settings["rotate_deg"],
             seed=settings["seed"],
+            corruption=settings.get("corruption"),
+            severity=settings.get("severity") or 4,
+            textures=load_textures(settings["frost"]) if settings.get("frost") else (),
         )
 
 

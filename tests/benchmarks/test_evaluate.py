@@ -209,6 +209,7 @@ def test_figures_are_valid_json_with_the_documented_keys(samples):
     assert result["per_category"]["car"]["images"] == 2 and result["per_category"]["car"]["accuracy"] == 1
     expected = {"crop": "oracle", "occlusion": None, "occlusion_protocol": None, "occluders": None, "rotate_deg": 0.0,
                 "seed": 0, "batch_size": 3}  # fmt: skip
+    expected |= {"corruption": None, "severity": None, "frost": None}
     assert result["settings"] == expected and result["occlusion"] is None
 
 
@@ -333,9 +334,34 @@ def test_occluders_that_are_not_there_are_named(samples, tmp_path):
         run(FakePredictor(samples), samples, occlusion="L1", occluders=tmp_path / "cutouts")
 
 
+def test_evaluation_sees_corrupted_photographs_and_says_so(samples, tmp_path):
+    class Recorder(FakePredictor):
+        """Keeps what it was shown, and answers by place."""
+
+        def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
+            seen.append(images)
+            numbers = torch.arange(len(images), dtype=torch.uint8) * GREY_STEP
+            return super().predict_views(numbers[:, None, None, None].expand_as(images), category=category)
+
+    seen: list[torch.Tensor] = []
+    (tmp_path / "ice").mkdir()
+    Image.new("RGB", (40, 40), (100, 100, 100)).save(tmp_path / "ice" / "1.png")
+    options = {"corruption": "frost", "severity": 1, "frost": tmp_path / "ice", "batch_size": 8}
+    settings = run(Recorder(samples), samples, **options)["settings"]
+    assert settings["corruption"] == "frost" and settings["severity"] == 1
+    assert settings["frost"] == str(tmp_path / "ice")
+    # the weights of the first severity: all of the image and 0.4 of the ice
+    assert [int(image[0, SIZE // 2, SIZE // 2]) for image in seen[0]] == [GREY_STEP * i + 40 for i in range(8)]
+    settings = run(Recorder(samples), samples, corruption="fog", frost=tmp_path / "ice", batch_size=8)["settings"]
+    assert settings["corruption"] == "fog" and settings["severity"] == 4 and settings["frost"] is None
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"corruption": "rain"}, "Unknown corruption 'rain'"),
+        ({"corruption": "fog", "severity": 6}, "Unknown severity 6"),
+        ({"corruption": "frost", "frost": "nowhere"}, "nowhere is not a folder"),
         ({"batch_size": 0}, "batch size must be at least 1"),
         ({"rotate": -1.0}, "between 0 and 180"),
         ({"rotate": math.nan}, "between 0 and 180"),

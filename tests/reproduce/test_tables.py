@@ -75,8 +75,9 @@ def test_the_papers_averages_follow_from_its_rows() -> None:
     """Those that reference.md says are misprinted come out as recomputed there."""
 
     def mean(values: tuple[float, ...]) -> float:
-        return round(sum(values) / len(values), 1)
+        return sum(values) / len(values)
 
     rows = {name: (mean(v[1:4]), mean(v[4:8])) for name, v in paper.TABLE4_CLASSIFICATION.items()}
-    assert rows["ResNet50"] == (34.9, 48.0) and rows["3D-CompNets"] == (43.7, 59.2)
-    assert [mean(v) for v in paper.TABLE3.values()] == [14.6, 38.0, 47.4]
+    assert rows["ResNet50"] == pytest.approx((34.9, 48.0), abs=0.051)
+    assert rows["3D-CompNets"] == pytest.approx((43.7, 59.2), abs=0.051)
+    assert [mean(v) for v in paper.TABLE3.values()] == pytest.approx([14.6, 38.0, 47.4], abs=0.051)

@@ -122,6 +122,9 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
     unknown: bool = False,
     workers: int = 0,
     progress: bool = True,
+    corruption: str | None = None,
+    severity: int = 4,
+    frost: str | Path | None = None,
 ) -> dict[str, Any] | tuple[dict[str, Any], list[Record]]:
     """Classify every sample's view, estimate its pose, and compare both with the annotation.
 
@@ -142,14 +145,18 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
         unknown: also estimate the pose as for an unknown category (slow: every category is tried on every image).
         workers: processes that read images; 0 reads in this one.
         progress: draw a progress bar on stderr.
+        corruption: corrupt each photograph before its view is cut out; one of `benchmarks.corruption.CORRUPTIONS`.
+        severity: of the corruption, 1 to 5.
+        frost: folder with pictures of ice for the corruption "frost"; procedural ice without it.
 
     Returns:
         The figures, with None for a figure over no images; `settings` repeats the options.
 
     Raises:
-        CompNetError: there is nothing to evaluate, a sample's category is foreign to the predictor, or there is nothing
-            to occlude with.
+        CompNetError: there is nothing to evaluate, a sample's category is foreign to the predictor, there is nothing to
+            occlude with, or no such corruption.
     """
+    from compnet3d.benchmarks.corruption import load_textures
     from compnet3d.benchmarks.views import EvaluationViews, view_loader
 
     _check(predictor, samples, batch_size, rotate)
@@ -164,6 +171,9 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
         occluder_samples=occluder_samples,
         rotate=rotate,
         seed=seed,
+        corruption=corruption,
+        severity=severity,
+        textures=load_textures(frost) if corruption == "frost" and frost is not None else (),
     )
     batches = with_progress(view_loader(views, batch_size, workers), len(samples), enabled=progress)
     orders = symmetry_orders(predictor.categories, symmetry)
@@ -185,6 +195,9 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
             "rotate_deg": rotate,
             "seed": seed,
             "batch_size": batch_size,
+            "corruption": corruption,
+            "severity": None if corruption is None else severity,
+            "frost": str(frost) if corruption == "frost" and frost is not None else None,
         },
     }
     return (figures, to_records(outcome, samples, predictor.categories)) if return_records else figures

@@ -8,22 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from compnet3d.benchmarks.corruption import check_corruption, corrupt
 from compnet3d.benchmarks.occlusion import Level, Occlusion, Protocol, gather_occluders
 from compnet3d.data.loader import ViewDataset
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import Crop, InputSpec, View, make_view
 from compnet3d.errors import CompNetError
 
-# Rotations and occluders must not share random numbers, so that asking for one does not change the other; occlusion.py
-# has 1.
-_ROTATION = 0
+# Rotations, occluders and corruptions must not share random numbers, so that asking for one changes no other;
+# occlusion.py has 1.
+_ROTATION, _CORRUPTION = 0, 2
 
 
 class EvaluationViews(ViewDataset):
-    """One view per sample, without augmentation, optionally turned and occluded.
+    """One view per sample, without augmentation, optionally of a corrupted photograph, turned and occluded.
 
     The angle and the occluders of an image depend on the seed and on the image's name alone, so that they stay the
     same when the list gets longer or shorter. Occluders are pasted on the photograph, before the view is cut out.
@@ -46,6 +48,9 @@ class EvaluationViews(ViewDataset):
         occluder_samples: Sequence[Sample] | None = None,
         rotate: float = 0.0,
         seed: int = 0,
+        corruption: str | None = None,
+        severity: int = 4,
+        textures: Sequence[np.ndarray] = (),
     ) -> None:
         """Prepare the views.
 
@@ -57,12 +62,19 @@ class EvaluationViews(ViewDataset):
             occluder_samples: where objects are cut out by their masks; `samples` by default.
             rotate: the largest angle of the uniform draw, in degrees.
             seed: of the draws.
+            corruption: of the photographs, the occluders on them as well; one of `CORRUPTIONS`, or None.
+            severity: of the corruption, 1 to 5.
+            textures: pictures of ice for the corruption "frost" (see `corrupt`).
 
         Raises:
-            CompNetError: if there are no such occluders, or the samples are occluded already.
+            CompNetError: if there are no such occluders, the samples are occluded already, or there is no such
+                corruption or severity.
         """
+        if corruption is not None:
+            check_corruption(corruption, severity)
         super().__init__(samples, categories, spec, crop, seed=seed)
         self.rotate, self.occlusion = rotate, None
+        self.corruption, self.severity, self.textures = corruption, severity, tuple(textures)
         self._hidden: tuple[float, float] | None = None
         if occlusion is not None:
             _check_not_occluded(self.samples)
@@ -81,7 +93,7 @@ class EvaluationViews(ViewDataset):
         if self.occlusion is not None:
             occluded = self.occlusion.apply(photograph, sample)
             photograph, self._hidden = occluded.image, (occluded.hidden_object, occluded.hidden_background)
-        return make_view(photograph, sample, self.spec, crop=self.crop, rotation=turn)
+        return make_view(self._corrupted(photograph, sample), sample, self.spec, crop=self.crop, rotation=turn)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
         item = super().__getitem__(key)
@@ -90,8 +102,26 @@ class EvaluationViews(ViewDataset):
             item["hidden_object"], item["hidden_background"] = torch.tensor(self._hidden, dtype=torch.float32)
         return item
 
+    def _corrupted(self, photograph: Image.Image, sample: Sample) -> Image.Image:
+        """The photograph, corrupted if that was asked for."""
+        if self.corruption is None:
+            return photograph
+        rng = corruption_generator(sample, self.seed)
+        pixels = corrupt(np.asarray(photograph), self.corruption, self.severity, rng, textures=self.textures)
+        return Image.fromarray(pixels)
+
     def _generator(self, sample: Sample, purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, purpose, *sample.key.encode()])
+        return sample_generator(sample, self.seed, purpose)
+
+
+def sample_generator(sample: Sample, seed: int, purpose: int) -> np.random.Generator:
+    """Random numbers that depend on the seed, the purpose and the sample's key alone."""
+    return np.random.default_rng([seed, purpose, *sample.key.encode()])
+
+
+def corruption_generator(sample: Sample, seed: int) -> np.random.Generator:
+    """The random numbers that a sample's photograph is corrupted with."""
+    return sample_generator(sample, seed, _CORRUPTION)
 
 
 def _check_not_occluded(samples: Sequence[Sample]) -> None:

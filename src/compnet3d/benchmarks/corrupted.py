@@ -1,0 +1,53 @@
+"""Corrupted test sets on disk, with the pictures that an evaluation of the original would make on the fly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from compnet3d.benchmarks.corruption import check_corruption, corrupt, load_textures
+from compnet3d.benchmarks.views import corruption_generator
+from compnet3d.data.rewrite import rewrite_dataset
+from compnet3d.data.sample import Sample
+
+
+def corrupt_dataset(
+    source: str | Path,
+    out: str | Path,
+    corruption: str,
+    severity: int = 4,
+    *,
+    frost: str | Path | None = None,
+    seed: int = 0,
+    split: str = "val",
+    progress: bool = False,
+) -> int:
+    """Write one split of a data set with its photographs corrupted (see `rewrite_dataset` for what is carried over).
+
+    Where an image shows several objects its picture is drawn for the first of them; an evaluation on the fly draws
+    one for each.
+
+    Args:
+        source: the data set's folder.
+        out: folder to make; it must not exist or be empty.
+        corruption: one of `CORRUPTIONS`.
+        severity: 1 to 5.
+        frost: folder with pictures of ice for the corruption "frost"; procedural ice without it.
+        seed: of the draws, as in `evaluate`.
+        split: which list.
+        progress: draw a progress bar on stderr.
+
+    Returns:
+        The number of images written.
+
+    Raises:
+        CompNetError: for an unknown corruption or severity, and as `load_textures` and `rewrite_dataset`.
+    """
+    check_corruption(corruption, severity)
+    textures = load_textures(frost) if corruption == "frost" and frost is not None else ()
+
+    def change(sample: Sample, image: np.ndarray) -> np.ndarray:
+        return corrupt(image, corruption, severity, corruption_generator(sample, seed), textures=textures)
+
+    return rewrite_dataset(source, out, change, split, progress=progress)
