@@ -108,7 +108,7 @@ class Train:
     epochs: Count = None
     """Epochs to train for; the recipe's number by default."""
     without: Names = ()
-    """Categories to leave out, so that the model does not know them (see `compnet3d evaluate --unseen`)."""
+    """Categories to leave out, so that the model does not know them (see `evaluate --categories unseen`)."""
     backbone_weights: Folder = None
     """Folder of the pretrained feature extractor; by default the recipe's is looked for, then its hub name."""
     from_scratch: Flag = False
@@ -156,6 +156,9 @@ class Evaluate:
     """The data set, in the ImageNet3D layout."""
     split: str = "val"
     """Which of the data set's lists to take."""
+    categories: Literal["all", "common", "unseen"] = "all"
+    """all: the model must know all of the data set's. common: those that both have, by name. unseen: those that the
+    model does not know; their pose is that of the category that reconstructs the image best."""
     crop: Literal["oracle", "box"] = "oracle"
     """How objects are cut out: oracle uses the annotated distance and centre, box the bounding box alone."""
     rotate: Annotated[float, arg(metavar="DEG")] = 0.0
@@ -198,6 +201,9 @@ class Evaluate:
         if self.occlusion is not None:
             require_occluders(self.occluders)
         require_corruption(self.corruption, self.severity, self.frost)
+        if self.categories == "unseen":
+            self._evaluate_unseen()
+            return
         from compnet3d.tables import print_evaluation
 
         evaluation = self._evaluate()
@@ -213,6 +219,30 @@ class Evaluate:
             write_report(self.report, evaluation, command=command_line(), log=run_log(self.model))
             print(f"wrote {self.report}")
 
+    def _evaluate_unseen(self) -> None:
+        if self.occlusion or self.corruption or self.rotate or self.report:
+            raise CompNetError("--categories unseen takes images as they are: leave out occlusion, corruption, report")
+        from compnet3d.benchmarks.unseen import evaluate_unseen, unseen_samples
+        from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.files import write_json
+        from compnet3d.provenance import provenance
+        from compnet3d.tables import print_unseen
+
+        model, dataset = load_model(self.model, self.device, self.matching), ImageNet3D(self.data)
+        figures = evaluate_unseen(
+            model,
+            unseen_samples(dataset.samples(self.split), model.categories),
+            crop=self.crop,
+            batch_size=self.batch_size,
+            symmetry=dataset.symmetry,
+            workers=self.workers,
+        )
+        print_unseen(figures)
+        if self.json is not None:
+            settings = {"model": str(self.model), "data": str(self.data), "split": self.split, "crop": self.crop}
+            write_json(self.json, figures | {"settings": settings | provenance(command_line())})
+            print(f"wrote {self.json}")
+
     def _evaluate(self) -> Evaluation:
         from compnet3d.benchmarks.evaluate import evaluate
         from compnet3d.benchmarks.occlusion import occluder_samples
@@ -225,6 +255,10 @@ class Evaluate:
         samples = dataset.samples(self.split)
         if dataset.report.total_skipped:
             print(f"{dataset.report}", file=sys.stderr)
+        if self.categories == "common":
+            from compnet3d.benchmarks.unseen import common_samples
+
+            samples = common_samples(samples, model.categories)
         cut = self.occlusion is not None and self.occluders == "objects"
         lenders = occluder_samples(dataset, self.split) if cut else None
         figures, records = evaluate(

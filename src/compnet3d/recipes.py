@@ -40,7 +40,7 @@ class Recipe:
         pretrained: folder name and hub name of the pretrained backbone, tried in turn; empty trains from scratch.
         pretrained_layers: how many of a pretrained transformer's layers are kept, from the first; None keeps all.
         family, architecture: the backbone when there is none (see `BackboneConfig`).
-        dimension: D (paper: 128). upsampling: see `BackboneConfig`.
+        dimension: D (paper: 128). upsampling, stages: see `BackboneConfig`.
         vertex_count: K (paper: 500). background_size: N_b (paper: 2560).
         background_per_image: T (paper: 5). kappa: 1 / temperature.
         mirrored_scores: name each view together with its mirror image (see `CompNetConfig`).
@@ -79,6 +79,7 @@ class Recipe:
     architecture: dict[str, Any] = field(default_factory=dict)
     dimension: int = 128
     upsampling: int = 1
+    stages: int = 3
     vertex_count: int = 500
     background_size: int = 2560
     background_per_image: int = 5
@@ -261,6 +262,7 @@ def baselines_of(recipe: Recipe) -> tuple[Recipe, ...]:
         name=f"{recipe.name}-heads",
         description=f"classification head and pose head of 40 bins an angle, like {recipe.name}",
         method="dual-head",
+        stages=3,  # a classifier stands on the last stage
         dynamic_weights=False,
     )
     regression = heads.with_options(

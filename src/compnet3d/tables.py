@@ -45,6 +45,28 @@ def print_evaluation(figures: dict[str, Any], title: str = "") -> None:
     )
 
 
+def print_unseen(figures: dict[str, Any]) -> None:
+    """Print the poses of categories that the model does not know, and which of its own lent their features."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"unseen categories, {figures['images']} images", title_justify="left")
+    table.add_column("category")
+    for name in ("images", "pi/6 [%]", "pi/18 [%]", "median [deg]", "sym. pi/6"):
+        table.add_column(name, justify="right")
+    table.add_column("lenders of the features")
+    for name, entry in figures["per_category"].items():
+        lenders = ", ".join(f"{lender} {percent(share)} %" for lender, share in list(entry["lenders"].items())[:3])
+        aware = percent(entry["pose"]["symmetry_aware"]["acc_pi6"])
+        table.add_row(name, str(entry["images"]), *_cells(entry["pose"]), aware, lenders)
+    console = Console()
+    console.print(table)
+    console.print(
+        f"average over the categories: pi/6 {percent(figures['average'])} %, "
+        f"symmetry-aware {percent(figures['average_symmetry_aware'])} %"
+    )
+
+
 def _pose_table(pose: dict[str, Any]) -> Any:
     from rich.table import Table
 

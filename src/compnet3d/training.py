@@ -230,6 +230,7 @@ def _make_extractor(
     options: dict[str, Any] = {
         "dimension": recipe.dimension,
         "upsampling": recipe.upsampling,
+        "stages": recipe.stages,
         "layers": recipe.pretrained_layers,
     }
     if weights is not None and not from_scratch:
@@ -239,7 +240,9 @@ def _make_extractor(
     if not architecture and recipe.pretrained:
         config = load_extractor(weights or find_weights(recipe.pretrained, data), **options).config
         architecture, mean_std = config.architecture, {"mean": config.mean, "std": config.std}
-    return build_extractor(BackboneConfig(recipe.family, architecture, recipe.dimension, recipe.upsampling, **mean_std))
+    return build_extractor(
+        BackboneConfig(recipe.family, architecture, recipe.dimension, recipe.upsampling, recipe.stages, **mean_std)
+    )
 
 
 def find_weights(names: Sequence[str], data: str | Path) -> str | Path:

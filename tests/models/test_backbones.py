@@ -96,6 +96,28 @@ def test_cells_of_an_up_sampled_token_lie_where_the_token_is() -> None:
                     assert torch.allclose(features[:, row, column], expected, atol=1e-4)
 
 
+def test_fewer_stages_see_less_of_what_is_around_a_cell() -> None:
+    """How far from a cell's centre a pixel can change its feature, by the gradient."""
+    reach = []
+    for stages in (1, 2, 3):
+        extractor = build_extractor(BackboneConfig("resnet", RESNET, 12, stages=stages)).eval()
+        extractor.amp = False
+        image = torch.rand(1, 3, 64, 832, requires_grad=True)
+        features = extractor(image)
+        assert features.shape == (1, 12, 8, 104) and extractor.stride == 8
+        features[0, :, 4, 52].square()[:6].sum().backward()
+        assert image.grad is not None
+        touched = image.grad[0].abs().amax(dim=(0, 1)).nonzero()[:, 0]
+        reach.append(int((touched - 420).abs().max()))
+    assert reach[0] < reach[1] < reach[2] and reach[0] < 64
+
+
+@pytest.mark.parametrize("stages", [0, 4])
+def test_a_resnet_has_one_to_three_stages_to_join(stages: int) -> None:
+    with pytest.raises(CompNetError, match="joins 1 to 3 stages"):
+        build_extractor(BackboneConfig("resnet", RESNET, 12, stages=stages))
+
+
 def test_a_map_follows_its_image() -> None:
     """Moving the content of a black image by a whole number of the coarsest cells moves the ResNet's map along."""
     extractor = make("resnet", RESNET)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compnet3d.benchmarks.unseen import evaluate_unseen
+from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen, unseen_samples
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputSpec
 from compnet3d.errors import CompNetError
@@ -18,7 +18,7 @@ from compnet3d.recipes import Recipe
 from compnet3d.reproduce import run as run_module
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.run import make_occluders, reproduce, write_page
-from compnet3d.reproduce.study import CLEAN, Condition, Study, common_samples
+from compnet3d.reproduce.study import CLEAN, Condition, Study
 
 TINY = Recipe(
     name="tiny",
@@ -103,6 +103,9 @@ def test_categories_of_two_data_sets_are_matched_by_name(
     assert figures["images"] == len(ImageNet3D(data, categories=["brick"]).samples("val"))
     with pytest.raises(CompNetError, match="none of the model's 1 categories"):
         common_samples(ImageNet3D(data).samples("val"), ["sphere"])
+    assert {s.category for s in unseen_samples(ImageNet3D(data).samples("val"), ["brick"])} == {"cone"}
+    with pytest.raises(CompNetError, match="knows all categories"):
+        unseen_samples(ImageNet3D(data).samples("val"), ["brick", "cone"])
 
 
 def test_the_paper_beside_ours(experiments: Experiments) -> None:

@@ -75,6 +75,33 @@ def evaluate_unseen(
     return _summary(torch.cat(true), torch.cat(lender), torch.cat(plain), torch.cat(symmetric), categories, orders)
 
 
+def common_samples(samples: Sequence[Sample], categories: Sequence[str]) -> list[Sample]:
+    """Those samples whose category, by name, is among these.
+
+    Raises:
+        CompNetError: if there is none.
+    """
+    common = [sample for sample in samples if sample.category in set(categories)]
+    if not common:
+        raise CompNetError(
+            f"the data set has none of the model's {len(categories)} categories, such as {categories[0]}; categories "
+            "are matched by their folders' names"
+        )
+    return common
+
+
+def unseen_samples(samples: Sequence[Sample], categories: Sequence[str]) -> list[Sample]:
+    """Those samples whose category, by name, is not among these.
+
+    Raises:
+        CompNetError: if there is none.
+    """
+    unseen = [sample for sample in samples if sample.category not in set(categories)]
+    if not unseen:
+        raise CompNetError("the model knows all categories of the data set; train it with --without to leave some out")
+    return unseen
+
+
 def _summary(
     true: Tensor, lender: Tensor, plain: Tensor, symmetric: Tensor, categories: Sequence[str], orders: Tensor
 ) -> dict[str, Any]:

@@ -28,7 +28,9 @@ class BackboneConfig:
         architecture: keyword arguments of the family's transformers config class.
         dimension: D, channels of the feature map.
         upsampling: factor by which a transformer's token grid is refined (1 = the patch stride, as in the paper); a
-            ResNet always has the paper's two up-sampling layers and stride 8.
+            ResNet has stride 8.
+        stages: of a ResNet that are joined: 3 (the paper's, with two up-sampling layers), 2 or 1. With fewer, a cell
+            sees less of what is around it, and the coarser stages are left out of the network.
         mean, std: normalisation of RGB values in 0 .. 1.
         freeze_statistics: keep batch-norm statistics as loaded (pretrained ResNets).
     """
@@ -37,6 +39,7 @@ class BackboneConfig:
     architecture: dict[str, Any] = field(default_factory=dict)
     dimension: int = 128
     upsampling: int = 1
+    stages: int = 3
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     freeze_statistics: bool = False
@@ -99,7 +102,10 @@ class FeatureExtractor(nn.Module):
 
 
 class ResNetExtractor(FeatureExtractor):
-    """ResNet stages at strides 8, 16 and 32, joined by two up-sampling layers, stride 8 (section 4.3)."""
+    """ResNet stages at strides 8, 16 and 32, joined by two up-sampling layers, stride 8 (section 4.3).
+
+    With `stages` of 2 or 1, those at strides 8 and 16, or at stride 8 alone.
+    """
 
     stride = 8
 
@@ -107,19 +113,27 @@ class ResNetExtractor(FeatureExtractor):
         super().__init__(config)
         from transformers import ResNetBackbone, ResNetConfig
 
-        stages = {"out_features": ["stage2", "stage3", "stage4"]}
-        architecture = ResNetConfig(**{**config.architecture, **stages})
-        self.backbone = ResNetBackbone(architecture)
-        fine, middle, coarse = architecture.hidden_sizes[1:]
-        self.merge_middle = _merge(coarse + middle, middle)
-        self.merge_fine = _merge(middle + fine, fine)
+        if not 1 <= config.stages <= 3:
+            raise CompNetError(f"a ResNet joins 1 to 3 stages, not {config.stages}; set stages to one of them")
+        architecture = ResNetConfig(**config.architecture).to_dict()
+        shape = {name: architecture[name][: 1 + config.stages] for name in ("hidden_sizes", "depths")}
+        names = [f"stage{number}" for number in range(2, 2 + config.stages)]
+        kept = {**config.architecture, **shape}
+        self.backbone = ResNetBackbone(ResNetConfig(**kept, out_features=names))
+        fine, *coarser = shape["hidden_sizes"][1:]
+        if config.stages == 3:
+            self.merge_middle = _merge(coarser[1] + coarser[0], coarser[0])
+        if config.stages >= 2:
+            self.merge_fine = _merge(coarser[0] + fine, fine)
         self.projection = nn.Conv2d(fine, config.dimension, 1)
 
     def features(self, images: Tensor) -> Tensor:
         """See `FeatureExtractor.features`."""
-        fine, middle, coarse = self.backbone(images).feature_maps
-        middle = self.merge_middle(torch.cat([_resize_like(coarse, middle), middle], dim=1))
-        fine = self.merge_fine(torch.cat([_resize_like(middle, fine), fine], dim=1))
+        fine, *coarser = self.backbone(images).feature_maps
+        if len(coarser) == 2:
+            coarser[0] = self.merge_middle(torch.cat([_resize_like(coarser[1], coarser[0]), coarser[0]], dim=1))
+        if coarser:
+            fine = self.merge_fine(torch.cat([_resize_like(coarser[0], fine), fine], dim=1))
         return self.projection(fine)
 
     def train(self, mode: bool = True) -> ResNetExtractor:
@@ -250,13 +264,13 @@ def build_extractor(config: BackboneConfig) -> FeatureExtractor:
 
 
 def load_extractor(
-    source: str | Path, *, dimension: int = 128, upsampling: int = 1, layers: int | None = None
+    source: str | Path, *, dimension: int = 128, upsampling: int = 1, stages: int = 3, layers: int | None = None
 ) -> FeatureExtractor:
     """A feature extractor with a pretrained backbone.
 
     Args:
         source: a local folder in the transformers layout (config.json and model.safetensors) or a hub name.
-        dimension, upsampling: see `BackboneConfig`.
+        dimension, upsampling, stages: see `BackboneConfig`.
         layers: keep only the first layers of a transformer; by default all.
 
     Raises:
@@ -287,6 +301,7 @@ def load_extractor(
         architecture=architecture,
         dimension=dimension,
         upsampling=upsampling,
+        stages=stages,
         mean=mean,
         std=std,
         freeze_statistics=family == "resnet",

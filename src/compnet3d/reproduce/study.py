@@ -11,9 +11,8 @@ from typing import Any
 
 from compnet3d.baselines import TrainedModel
 from compnet3d.benchmarks.evaluate import evaluate
-from compnet3d.benchmarks.unseen import evaluate_unseen
+from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, write_json
 from compnet3d.provenance import provenance
@@ -205,18 +204,3 @@ class Study:
             write_json(path, json.loads(json.dumps(figures | provenance(self.command), default=str)))
         result: dict[str, Any] = read_json(path)
         return result
-
-
-def common_samples(samples: Sequence[Sample], categories: Sequence[str]) -> list[Sample]:
-    """Those samples whose category, by name, is among these.
-
-    Raises:
-        CompNetError: if there is none.
-    """
-    common = [sample for sample in samples if sample.category in set(categories)]
-    if not common:
-        raise CompNetError(
-            f"the data set has none of the model's {len(categories)} categories, such as {categories[0]}; categories "
-            "are matched by their folders' names"
-        )
-    return common
