@@ -27,6 +27,7 @@ def _loss(r: dict[str, Any]) -> list[tuple[str, str]]:
             "exact full contrast, all vertices of all categories",
             f"{_ms(r['full_fused_s'])}, {_mb(r['full_fused_peak_mb'])}",
         ),
+        ("exact full contrast over its own floor", _times(r["full_fused_over_floor"])),
         ("exact full contrast over grouped", _times(r["full_fused_over_grouped"])),
         (
             "full contrast as usually written (NOVUM)",
