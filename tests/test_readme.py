@@ -59,7 +59,7 @@ COMMANDS = [(page_id(page), arguments) for page in PAGES for arguments in comman
 @pytest.mark.parametrize(("page", "arguments"), COMMANDS, ids=[f"{p}: {' '.join(a)}" for p, a in COMMANDS])
 def test_commands_parse(page, arguments, capsys):
     named = [word for word in arguments if not word.startswith("-")]
-    known = {"quickstart", "train", "evaluate", "predict", "ablation", "data", "bench"}
+    known = {"quickstart", "train", "evaluate", "predict", "ablation", "data", "bench", "reproduce", "report"}
     if len(arguments) == len(named) <= 2 and named[0] in known - {"quickstart"}:
         arguments = [*arguments, "--help"]  # the command is only mentioned
     if "--help" in arguments:

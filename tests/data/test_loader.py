@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,26 @@ def test_the_cache_changes_nothing_and_respects_its_limit(samples: list[Sample])
     samples[5].image.unlink()
     with pytest.raises(CompNetError, match="5|2.JPEG does not exist"):
         cached[5]
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_other_objects_are_pasted_by_their_masks_or_boxes(samples: list[Sample], tmp_path: Path, masked: bool) -> None:
+    """Of a picture that is red in the mask or the box and green elsewhere, a covered view shows red alone."""
+    picture, mask = np.zeros((30, 40, 3), dtype=np.uint8), np.zeros((30, 40), dtype=np.uint8)
+    picture[...] = (0, 255, 0)
+    picture[5:25, 5:35] = (255, 0, 0)
+    mask[5:25, 5:35] = 255
+    Image.fromarray(picture).save(tmp_path / "red.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    lender = replace(samples[0], image=tmp_path / "red.png", mask=tmp_path / "mask.png" if masked else None)
+    settings = Augmentation(erasing=1.0, erasing_count=1, erasing_area=(0.3, 0.3), pasting=1.0)
+    data = ViewDataset([lender], ["mug", "car"], SPEC, augmentation=settings)
+    cutout = data._cut_out(np.random.default_rng(0))
+    assert cutout.mask.shape == (20, 30) and (cutout.pixels[cutout.mask] == (255, 0, 0)).all()
+    assert cutout.mask.mean() == pytest.approx(1.0 if masked else np.pi / 4, abs=0.03)
+    covered = np.mean([data[epoch, 0]["occluded"].float().mean() for epoch in range(20)])
+    assert 0.08 < covered < 0.4
+    assert equal(data[3, 0], data[3, 0]) and not equal(data[3, 0], data[4, 0])
 
 
 def test_broken_images_and_unknown_categories_are_named(samples: list[Sample]) -> None:

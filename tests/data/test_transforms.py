@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compnet3d.data.augment import Augmentation, GeometricDraw, augment_pixels, bend_tones, erase_patches
+from compnet3d.data.augment import (
+    Augmentation,
+    Cutout,
+    GeometricDraw,
+    augment_pixels,
+    bend_tones,
+    erase_patches,
+    paste_cutouts,
+)
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
@@ -406,6 +414,42 @@ def test_erasing_changes_only_what_it_reports(seed: int, area: float) -> None:
     erased, covered = erase_patches(pixels, 2, (area, area), np.random.default_rng(seed))
     np.testing.assert_array_equal(erased[~covered], pixels[~covered])
     assert 0 < covered.mean() <= 2 * area * 1.5 + 0.02
+
+
+@given(st.integers(0, 2**32), st.floats(0.01, 0.3), st.integers(1, 3))
+def test_pasted_objects_show_their_own_pixels_alone(seed: int, area: float, most: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
+    before = pixels.copy()
+    mask = np.zeros((20, 12), dtype=bool)
+    mask[3:17, 2:9] = True
+    red = Cutout(np.where(mask[..., None], [200, 0, 0], [0, 0, 200]).astype(np.uint8), mask)
+    pasted, covered = paste_cutouts(pixels, red, most, (area, area), np.random.default_rng(seed))
+    np.testing.assert_array_equal(pasted[~covered], pixels[~covered])
+    np.testing.assert_array_equal(pixels, before)
+    # of its colour, or mixed with what is beside it in its photograph where it was scaled
+    assert (pasted[covered][:, 1] == 0).all() and covered.mean() <= most * area * 1.5 + 0.03
+    assert pasted[covered][:, 0].sum() >= pasted[covered][:, 2].sum()
+
+
+def test_pasting_covers_what_the_settings_say() -> None:
+    pixels = np.zeros((40, 40, 3), dtype=np.uint8)
+    white = Cutout(np.full((10, 10, 3), 255, dtype=np.uint8), np.ones((10, 10), dtype=bool))
+    drawn = []
+
+    def cut_out(rng: np.random.Generator) -> Cutout:
+        drawn.append(rng.random())
+        return white
+
+    for pasting in (0.0, 1.0):
+        settings = Augmentation(erasing=1.0, erasing_count=1, erasing_area=(0.1, 0.1), pasting=pasting)
+        shares = []
+        for seed in range(20):
+            pasted, covered = augment_pixels(pixels, settings, np.random.default_rng(seed), cut_out)
+            shares.append(covered.mean())
+            if pasting:
+                np.testing.assert_array_equal(pasted.max(axis=2) == 255, covered)
+        assert len(drawn) == (20 if pasting else 0)
+        assert 0.02 < np.mean(shares) <= 0.12  # some hang over the edge
 
 
 class Script(np.random.Generator):

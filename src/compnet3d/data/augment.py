@@ -48,8 +48,8 @@ class Augmentation:
         erasing: probability of covering parts of the view.
         erasing_count: largest number of patches.
         erasing_area: (least, most) area of one patch as a fraction of the view's.
-        pasting: probability that a covering patch shows another training view, and not noise, one colour or another
-            part of the same view.
+        pasting: probability that what covers a view is an object cut out of another photograph (see `Cutout`), and not
+            patches of noise, one colour or another part of the view.
     """
 
     rotation: float = 0.0
@@ -95,17 +95,25 @@ class Augmentation:
         )
 
 
+@dataclass(frozen=True)
+class Cutout:
+    """An object cut out of a photograph: uint8 [h, w, 3], and which pixels are its own, bool [h, w]."""
+
+    pixels: np.ndarray
+    mask: np.ndarray
+
+
 def augment_pixels(
     pixels: np.ndarray,
     augmentation: Augmentation,
     rng: np.random.Generator,
-    other: Callable[[np.random.Generator], np.ndarray] | None = None,
+    cut_out: Callable[[np.random.Generator], Cutout] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tones, other colours, blur, noise and erasing, in this order; uint8 [H, W, 3], not changed in place.
 
     Args:
         pixels: of the view; augmentation: the settings; rng: the source of all randomness.
-        other: draws the pixels of another view of this size, for `pasting`.
+        cut_out: draws an object to cover with, for `pasting`.
 
     Returns:
         The pixels, and which of them the erasing covered, bool [H, W].
@@ -122,10 +130,35 @@ def augment_pixels(
     if augmentation.noise > 0 and rng.random() < augmentation.noise_probability:
         pixels = _add_noise(pixels, rng.uniform(0.0, augmentation.noise), rng)
     if rng.random() < augmentation.erasing:
-        source = None
-        if augmentation.pasting > 0 and other is not None and rng.random() < augmentation.pasting:
-            source = other(rng)
-        pixels, covered = erase_patches(pixels, augmentation.erasing_count, augmentation.erasing_area, rng, source)
+        most, area = augmentation.erasing_count, augmentation.erasing_area
+        if augmentation.pasting > 0 and cut_out is not None and rng.random() < augmentation.pasting:
+            pixels, covered = paste_cutouts(pixels, cut_out(rng), most, area, rng)
+        else:
+            pixels, covered = erase_patches(pixels, most, area, rng)
+    return pixels, covered
+
+
+def paste_cutouts(
+    pixels: np.ndarray, cutout: Cutout, most: int, area: tuple[float, float], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paste 1 to `most` copies of an object, of different sizes and at random places; otherwise as `erase_patches`."""
+    pixels = pixels.copy()
+    covered = np.zeros(pixels.shape[:2], dtype=bool)
+    height, width = pixels.shape[:2]
+    for _ in range(int(rng.integers(1, max(1, most) + 1))):
+        scale = math.sqrt(rng.uniform(*area) * height * width / max(1, int(cutout.mask.sum())))
+        size = (max(1, round(cutout.mask.shape[1] * scale)), max(1, round(cutout.mask.shape[0] * scale)))
+        content = np.asarray(Image.fromarray(cutout.pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+        inside = np.asarray(Image.fromarray(cutout.mask).resize(size, Image.Resampling.NEAREST))
+        if rng.random() < 0.5:
+            content, inside = content[:, ::-1], inside[:, ::-1]
+        top, left = int(rng.integers(0, height)) - size[1] // 2, int(rng.integers(0, width)) - size[0] // 2
+        rows, columns = slice(max(0, top), top + size[1]), slice(max(0, left), left + size[0])
+        target = covered[rows, columns]
+        part = (slice(rows.start - top, rows.start - top + target.shape[0]),
+                slice(columns.start - left, columns.start - left + target.shape[1]))  # fmt: skip
+        np.copyto(pixels[rows, columns], content[part], where=inside[part][..., None])
+        target |= inside[part]
     return pixels, covered
 
 
@@ -174,20 +207,15 @@ def _add_noise(pixels: np.ndarray, deviation: float, rng: np.random.Generator) -
 
 
 def erase_patches(
-    pixels: np.ndarray,
-    most: int,
-    area: tuple[float, float],
-    rng: np.random.Generator,
-    source: np.ndarray | None = None,
+    pixels: np.ndarray, most: int, area: tuple[float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cover 1 to `most` random rectangles or ellipses with noise, one colour, or a part of the view or of another.
+    """Cover 1 to `most` random rectangles or ellipses with noise, one colour, or another part of the view.
 
     Args:
         pixels: uint8 [H, W, 3].
         most: largest number of patches.
         area: least and most area of one patch, as a fraction of the view's.
         rng: the source of all randomness.
-        source: another view, uint8 [H, W, 3], whose parts are then pasted.
 
     Returns:
         The pixels, and which of them are covered, bool [H, W].
@@ -200,7 +228,7 @@ def erase_patches(
         h = min(height, max(1, round(math.sqrt(share * height * width * aspect))))
         w = min(width, max(1, round(math.sqrt(share * height * width / aspect))))
         top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
-        content = _patch_content(pixels, h, w, rng) if source is None else _part(source, h, w, rng)
+        content = _patch_content(pixels, h, w, rng)
         target = pixels[top : top + h, left : left + w]
         if rng.random() < 0.5:
             target[...] = content
@@ -219,10 +247,6 @@ def _patch_content(pixels: np.ndarray, h: int, w: int, rng: np.random.Generator)
         return rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
     if kind == 1:
         return np.broadcast_to(rng.integers(0, 256, 3, dtype=np.uint8), (h, w, 3))
-    return _part(pixels, h, w, rng)
-
-
-def _part(pixels: np.ndarray, h: int, w: int, rng: np.random.Generator) -> np.ndarray:
     top = int(rng.integers(0, pixels.shape[0] - h + 1))
     left = int(rng.integers(0, pixels.shape[1] - w + 1))
     return pixels[top : top + h, left : left + w].copy()

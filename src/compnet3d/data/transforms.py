@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from compnet3d.data.augment import Augmentation, GeometricDraw, augment_pixels
+from compnet3d.data.augment import Augmentation, Cutout, GeometricDraw, augment_pixels
 from compnet3d.data.images import load_mask
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
@@ -135,7 +135,7 @@ def make_view(
     rng: np.random.Generator | None = None,
     mirror_allowed: bool = False,
     rotation: float = 0.0,
-    other: Callable[[np.random.Generator], np.ndarray] | None = None,
+    cut_out: Callable[[np.random.Generator], Cutout] | None = None,
 ) -> View:
     """Cut a view of one object out of its photograph.
 
@@ -152,7 +152,7 @@ def make_view(
         rng: required with `augmentation`.
         mirror_allowed: whether the augmentation may mirror (mirror-symmetric categories only).
         rotation: turn the content counter-clockwise by this many radians, beside the augmentation's own.
-        other: draws another view's pixels, for the augmentation's `pasting`.
+        cut_out: draws an object to cover with, for the augmentation's `pasting`.
 
     Raises:
         CompNetError: if the photograph's proportions are not the annotated ones.
@@ -169,7 +169,7 @@ def make_view(
     pixels = warp_image(image, matrix, (spec.width, spec.height), scale, spec.fill, border=border)
     covered = np.zeros(pixels.shape[:2], dtype=bool)
     if augmentation is not None and rng is not None:
-        pixels, covered = augment_pixels(pixels, augmentation, rng, other)
+        pixels, covered = augment_pixels(pixels, augmentation, rng, cut_out)
     turn = draw.rotation + rotation
     azimuth, theta = (-sample.azimuth, -sample.theta) if draw.mirror else (sample.azimuth, sample.theta)
     u, v = transform_points(forward, np.array(sample.principal))
