@@ -7,9 +7,10 @@ command line; below it stand the command, the machine and the date:
         eth80=runs/eth80/val.json "eth80:turned by up to 25 degrees=runs/eth80/rotated.json" \
         ablation=runs/ablation/ablation.json speed=runs/eth80/val.json
 
-Slots `ablation`, `speed` and `bench-...` have tables of their own; all others show an evaluation. Several files may go
-to one slot, one row (for `bench-...` one column) each. A file of `compnet3d quickstart` gives two rows, clean and
-occluded. Slots that are not named stay as they are.
+Slots `ablation`, `speed`, `bench-...` and `study-...` (files of `compnet3d reproduce`) have tables of their own; all
+others show an evaluation. Several files may go to one slot, one row (for `bench-...` one column, for `study-...` one
+table after the other) each. A file of `compnet3d quickstart` gives two rows, clean and occluded. Slots that are not
+named stay as they are.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 
 from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, write_text
+from compnet3d.reproduce.tables import Table
 from compnet3d.speed.tables import rows as bench_rows
 from compnet3d.tables import degrees, percent
 
@@ -114,6 +116,9 @@ def slot_text(name: str, sources: Sequence[Source], *, short: bool = False) -> s
     """The table of one slot, and below it how it was made."""
     if name == "ablation":
         columns, rows = ablation_rows(sources)
+    elif name.startswith("study-"):
+        tables = [Table.from_dict(values) for source in sources for values in source.figures["tables"]]
+        return "\n".join([*(table.markdown() for table in tables), provenance(sources), ""])
     elif name.startswith("bench-"):
         columns = ["", *(source.label or "measured" for source in sources)]
         found = [bench_rows(source.figures["settings"]["bench"], source.figures) for source in sources]

@@ -327,6 +327,20 @@ def slot(path: Path, name: str) -> str:
     return found[1]
 
 
+def test_a_studys_tables_are_filled_in(pages: Path, tmp_path: Path) -> None:
+    from compnet3d.reproduce.run import write_tables
+    from compnet3d.reproduce.tables import Row, Spread, Table
+
+    table = Table("table9", "a title", ("method", "first"), (Row("ours", (Spread((0.5, 0.75)),)),), ("A note.",))
+    write_tables(tmp_path, "table9", [table], "compnet3d reproduce table9 --data /far/away/data")
+    page = pages / "docs" / "paper.md"
+    page.write_text(page.read_text() + "\n<!-- result:study-nine -->\n<!-- /result -->\n")
+    FILLER.main([f"study-nine={tmp_path / 'table9.json'}", "--root", str(pages)])
+    text = slot(page, "study-nine")
+    assert "| ours | 62.5 ± 17.7 |" in text and "A note." in text
+    assert "`compnet3d reproduce table9 --data away/data`" in text or "--data data" in text
+
+
 def test_every_slot_is_closed_and_known():
     names = []
     for page in PAGES:

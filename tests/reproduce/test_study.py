@@ -74,6 +74,7 @@ def test_what_is_done_is_not_done_again(experiments: Experiments, monkeypatch: p
 
 
 def test_another_study_in_the_same_folder_is_refused(experiments: Experiments) -> None:
+    run_module.claim(experiments)
     other = Experiments(experiments.study, TINY.with_options(epochs=2), unseen=("slab",))
     with pytest.raises(CompNetError, match=r"a study with other settings \(recipe\)"):
         reproduce(other, ["table5"])

@@ -113,7 +113,7 @@ def claim(experiments: Experiments) -> None:
 def write_tables(out: Path, name: str, tables: Sequence[Table], command: str) -> None:
     """OUT/NAME.json and OUT/NAME.md."""
     origin = provenance(command)
-    write_json(out / f"{name}.json", {"tables": [table.to_dict() for table in tables], **origin})
+    write_json(out / f"{name}.json", {"tables": [table.to_dict() for table in tables], "settings": origin})
     made = f"Made by `{origin['command']}` on {origin['machine']}, {origin['date']}."
     write_text(out / f"{name}.md", "\n".join([*(table.markdown() for table in tables), made]) + "\n")
 
@@ -159,7 +159,7 @@ def write_page(out: Path, path: Path) -> None:
         if (out / f"{name}.json").is_file():
             values = read_json(out / f"{name}.json")
             body = "".join(Table.from_dict(table).html() for table in values["tables"])
-            made = html.escape(f"{values['command']}; {values['machine']}; {values['date']}")
+            made = html.escape("; ".join(values["settings"].values()))
             heading = f"Table {name.removeprefix('table')}"
             sections.append(f"<section><h2>{heading}</h2>{body}<p><code>{made}</code></p></section>")
         elif (out / f"{name}.png").is_file():
