@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from compnet3d.data.check import check_dataset
-from compnet3d.data.imagenet3d import ImageNet3D, annotation_dict, write_list, write_object
-from compnet3d.data.rewrite import rewrite_dataset
+from compnet3d.data.imagenet3d import ImageNet3D, annotation_dict, read_annotation, write_list, write_object
+from compnet3d.data.rewrite import Rewritten, rewrite_dataset
 from compnet3d.data.symmetry import Symmetry, save_symmetry
 from compnet3d.errors import CompNetError
 
@@ -34,16 +34,21 @@ def write_data(root: Path) -> Path:
 def test_everything_but_the_pictures_is_carried_over(tmp_path):
     source, seen = write_data(tmp_path / "in"), []
 
-    def change(sample, image):
+    def change(sample, photograph):
         seen.append(sample.key)
-        return 255 - image
+        return Rewritten(ImageOps.invert(photograph), {"note": 1}, {"extra": np.eye(20, 30, dtype=bool)})
 
-    assert rewrite_dataset(source, tmp_path / "out", change) == 2
-    assert seen == ["cup/b#0", "cup/a#0"], "one picture is changed once, whatever it shows"
+    assert rewrite_dataset(source, tmp_path / "out", change, finish=lambda root: (root / "done").touch()) == 3
+    assert seen == ["cup/b#0", "cup/a#0", "cup/a#1"] and (tmp_path / "out" / "done").exists()
     before, after = ImageNet3D(source), ImageNet3D(tmp_path / "out")
-    assert after.splits == ["val"] and after.names("cup", "val") == ["b", "a"] and after.symmetry == before.symmetry
-    for old, new in zip(before.samples("val"), after.samples("val"), strict=True):
-        assert replace(old, image=new.image, mask=new.mask) == new and (old.mask is None) == (new.mask is None)
+    names = ["b", "a_object0", "a_object1"]
+    assert after.splits == ["val"] and after.names("cup", "val") == names and after.symmetry == before.symmetry
+    for old, new, name in zip(before.samples("val"), after.samples("val"), names, strict=True):
+        same = replace(old, image=new.image, mask=new.mask, name=name, object_index=0)
+        assert same == new and (old.mask is None) == (new.mask is None)
+        annotation = read_annotation(tmp_path / "out" / "annotations" / "cup" / f"{name}.npz")
+        assert len(annotation) == 1 and annotation[0]["note"] == 1
+        assert (np.asarray(Image.open(tmp_path / "out" / "extra" / "cup" / f"{name}.png")) > 0).sum() == 20
         assert (np.asarray(Image.open(new.image)) == 255 - np.asarray(Image.open(old.image))).all()
         if old.mask is not None and new.mask is not None:
             assert old.mask.read_bytes() == new.mask.read_bytes()
@@ -54,7 +59,7 @@ def test_a_read_only_source_makes_a_copy_that_can_be_removed(tmp_path):
     source = write_data(tmp_path / "in")
     for path in source.rglob("*"):
         path.chmod(0o444 if path.is_file() else 0o555)
-    rewrite_dataset(source, tmp_path / "out", lambda sample, image: image)
+    rewrite_dataset(source, tmp_path / "out", lambda sample, image: Rewritten(image))
     assert all(path.stat().st_mode & 0o200 for path in (tmp_path / "out").rglob("*"))
     for path in source.rglob("*"):
         path.chmod(0o755)
@@ -63,20 +68,20 @@ def test_a_read_only_source_makes_a_copy_that_can_be_removed(tmp_path):
 def test_a_full_folder_is_left_alone_and_an_empty_one_taken(tmp_path):
     source, out = write_data(tmp_path / "in"), tmp_path / "out"
     out.mkdir()
-    assert rewrite_dataset(source, out, lambda sample, image: image) == 2
+    assert rewrite_dataset(source, out, lambda sample, image: Rewritten(image)) == 3
     with pytest.raises(CompNetError, match="is not an empty folder"):
-        rewrite_dataset(source, out, lambda sample, image: image)
+        rewrite_dataset(source, out, lambda sample, image: Rewritten(image))
     with pytest.raises(CompNetError, match="is not an empty folder"):
-        rewrite_dataset(source, source, lambda sample, image: image)
+        rewrite_dataset(source, source, lambda sample, image: Rewritten(image))
 
 
 def test_nothing_is_left_of_a_failure(tmp_path):
     source = write_data(tmp_path / "in")
     (source / "images" / "cup" / "a.JPEG").write_bytes(b"no image")
     with pytest.raises(CompNetError, match=r"a\.JPEG is not an image"):
-        rewrite_dataset(source, tmp_path / "out", lambda sample, image: image)
+        rewrite_dataset(source, tmp_path / "out", lambda sample, image: Rewritten(image))
     with pytest.raises(CompNetError, match="has no list for split 'test'"):
-        rewrite_dataset(source, tmp_path / "out", lambda sample, image: image, "test")
+        rewrite_dataset(source, tmp_path / "out", lambda sample, image: Rewritten(image), "test")
     with pytest.raises(ValueError, match="the change turned"):
-        rewrite_dataset(source, tmp_path / "out", lambda sample, image: image[:5])
+        rewrite_dataset(source, tmp_path / "out", lambda sample, image: Rewritten(image.crop((0, 0, 5, 5))))
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from compnet3d.benchmarks.corruption import check_corruption, corrupt, load_textures
 from compnet3d.benchmarks.views import corruption_generator
-from compnet3d.data.rewrite import rewrite_dataset
+from compnet3d.data.rewrite import Rewritten, rewrite_dataset
 from compnet3d.data.sample import Sample
 
 
@@ -25,9 +26,6 @@ def corrupt_dataset(
 ) -> int:
     """Write one split of a data set with its photographs corrupted (see `rewrite_dataset` for what is carried over).
 
-    Where an image shows several objects its picture is drawn for the first of them; an evaluation on the fly draws
-    one for each.
-
     Args:
         source: the data set's folder.
         out: folder to make; it must not exist or be empty.
@@ -39,7 +37,7 @@ def corrupt_dataset(
         progress: draw a progress bar on stderr.
 
     Returns:
-        The number of images written.
+        The number of pictures written.
 
     Raises:
         CompNetError: for an unknown corruption or severity, and as `load_textures` and `rewrite_dataset`.
@@ -47,7 +45,8 @@ def corrupt_dataset(
     check_corruption(corruption, severity)
     textures = load_textures(frost) if corruption == "frost" and frost is not None else ()
 
-    def change(sample: Sample, image: np.ndarray) -> np.ndarray:
-        return corrupt(image, corruption, severity, corruption_generator(sample, seed), textures=textures)
+    def change(sample: Sample, photograph: Image.Image) -> Rewritten:
+        rng = corruption_generator(sample, seed)
+        return Rewritten(Image.fromarray(corrupt(np.asarray(photograph), corruption, severity, rng, textures=textures)))
 
     return rewrite_dataset(source, out, change, split, progress=progress)
