@@ -16,12 +16,13 @@ GEOMETRY = ("errors", "geometry")
 RENDERING = (*GEOMETRY, "rendering")
 DATA = (*GEOMETRY, "data")
 MODELS = (*RENDERING, "products", "files", "data", "losses", "grouping", "inference", "models")
-MEASURING = (*MODELS, "benchmarks", "baselines")
+MEASURING = (*MODELS, "memory", "benchmarks", "baselines")
 TRAINING = (*MEASURING, "recipes", "parallel", "run", "training")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "products": (),
     "files": ("errors",),
+    "memory": (),
     "geometry": GEOMETRY,
     "losses": ("products",),
     "grouping": (),

@@ -20,8 +20,8 @@ from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.predictor import Prediction
 from compnet3d.predict import predict_files
 
-COMMANDS = [["quickstart"], ["train"], ["evaluate"], ["predict"]] + [
-    ["data", c] for c in ("make", "render", "occlude", "corrupt", "check")
+COMMANDS = [[c] for c in ("quickstart", "train", "evaluate", "predict", "ablation", "reproduce", "report")] + [
+    ["data", c] for c in ("make", "render", "occlude", "corrupt", "import-pascal3d", "check")
 ]
 FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
 
@@ -43,9 +43,10 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
     flat = " ".join(out.replace("│", " ").split())
     classes = {"quickstart": cli.Quickstart, "train": cli.Train, "evaluate": cli.Evaluate, "predict": cli.Predict,
                "make": cli.DataMake, "render": cli.DataRender, "occlude": cli.DataOcclude, "corrupt": cli.DataCorrupt,
-               "import-pascal3d": cli.DataImportPascal3d, "check": cli.DataCheck}  # fmt: skip
+               "import-pascal3d": cli.DataImportPascal3d, "check": cli.DataCheck, "ablation": cli.Ablation,
+               "reproduce": cli.Reproduce, "report": cli.Report}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in flat or name in ("model", "images", "out", "data", "root")
+        assert f"--{name.replace('_', '-')}" in flat or name in ("model", "images", "out", "data", "root", "what", "study")
 
 
 def test_no_arguments_show_the_commands(capsys):

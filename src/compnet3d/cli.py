@@ -74,6 +74,7 @@ class Quickstart:
         """Run all the steps."""
         at_least(1, epochs=self.epochs, workers=self.workers, train=self.train, val=self.val)
         at_least(2, categories=self.categories)
+        at_least(0, seed=self.seed)
         at_least(32, size=self.size)
         from compnet3d.quickstart import run_quickstart
 
@@ -121,7 +122,7 @@ class Train:
     def run(self) -> None:
         """Train and say where the model is."""
         at_least(1, epochs=self.epochs)
-        at_least(0, workers=self.workers)
+        at_least(0, workers=self.workers, seed=self.seed)
         require_folder(self.data, "--data")
         if self.backbone_weights is not None:
             require_folder(self.backbone_weights, "--backbone-weights")
@@ -196,7 +197,7 @@ class Evaluate:
     def run(self) -> None:
         """Evaluate, print tables, write files."""
         at_least(1, batch_size=self.batch_size)
-        at_least(0, workers=self.workers)
+        at_least(0, workers=self.workers, seed=self.seed)
         require_folder(self.data, "--data")
         if self.occlusion is not None:
             require_occluders(self.occluders)
@@ -343,7 +344,7 @@ class Ablation:
     def run(self) -> None:
         """Run the study and print its table."""
         at_least(1, epochs=self.epochs)
-        at_least(0, workers=self.workers)
+        at_least(0, workers=self.workers, seed=self.seed)
         require_folder(self.data, "--data")
         from compnet3d.ablation import markdown, run_ablation
         from compnet3d.recipes import get_recipe

@@ -62,25 +62,18 @@ class Reproduce:
         for option, folder in (("--synthetic", self.synthetic), ("--frost", self.frost)):
             if folder is not None:
                 require_folder(folder, option)
-        from compnet3d.data.imagenet3d import ImageNet3D
         from compnet3d.recipes import get_recipe
         from compnet3d.reproduce.experiments import Experiments
-        from compnet3d.reproduce.run import make_occluders, reproduce
+        from compnet3d.reproduce.run import reproduce
         from compnet3d.reproduce.study import Study
 
         paper_scale = self.scale == "paper"
         recipe = get_recipe(self.recipe or ("imagenet3d-vitb14" if paper_scale else "quickstart"))
-        if self.epochs is not None:
-            recipe = recipe.with_options(epochs=self.epochs)
-        occluders: str | Path = self.occluders
-        if occluders == "things":
-            folder = self.out.with_name(f"{self.out.name}-occluders")
-            occluders = make_occluders(folder, ImageNet3D(self.data).categories)
         study = Study(
             out=self.out,
             data=self.data,
             seeds=tuple(range(self.seeds or (1 if paper_scale else 3))),
-            occluders=occluders,
+            occluders=self.occluders,
             frost=self.frost,
             batch_size=self.batch_size,
             device=choose_device(self.device),
@@ -88,7 +81,8 @@ class Reproduce:
             command=command_line(),
         )
         resnet = get_recipe("imagenet3d-resnet50") if paper_scale and not self.recipe else None
-        reproduce(Experiments(study, recipe, paper_scale, self.unseen, self.synthetic, resnet), self.what)
+        unseen, synthetic = self.unseen, self.synthetic
+        reproduce(Experiments(study, recipe, paper_scale, unseen, synthetic, resnet, self.epochs), self.what)
         print(f"tables and figures are in {self.out}; `compnet3d report {self.out}` joins them into one page")
 
 

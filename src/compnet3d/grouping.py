@@ -6,6 +6,19 @@ import torch
 from torch import Tensor
 
 
+def refreshed_weights(
+    confusion: Tensor, accuracy: float, *, least_accuracy: float, threshold: float = 0.05, floor: float = 0.0
+) -> Tensor | None:
+    """What training sets omega to after a look at the calibration split; None where it stays as it is.
+
+    Args:
+        confusion, threshold, floor: as of `grouping_weights`.
+        accuracy: on the calibration split; below `least_accuracy` the model still guesses, and its confusions say
+            nothing about which categories are alike.
+    """
+    return None if accuracy < least_accuracy else grouping_weights(confusion, threshold, floor)
+
+
 def grouping_weights(confusion: Tensor, threshold: float = 0.05, floor: float = 0.0) -> Tensor:
     """omega of Eq. 4: the confusion matrix normalised over the true category, 0 below the threshold.
 

@@ -115,6 +115,15 @@ class Recipe:
         """The number of epochs after which the calibration split is looked at for the last time."""
         return self.epochs if self.held_out_epochs is None else min(self.held_out_epochs, self.epochs)
 
+    @property
+    def grouping(self) -> dict[str, float]:
+        """How omega is refreshed: the settings of `refreshed_weights`."""
+        return {
+            "least_accuracy": self.grouping_accuracy,
+            "threshold": self.grouping_threshold,
+            "floor": self.grouping_floor,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """For a run's config.json."""
         return asdict(self)

@@ -15,7 +15,6 @@ from compnet3d.baselines import TrainedModel
 from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, recover_folder, write_folder, write_json, write_text
 from compnet3d.models.checkpoint import (
-    check_settings,
     flatten_state,
     load_optimizer,
     load_tensors_into,
@@ -50,7 +49,9 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def check_folder(out: Path, recipe: Recipe, *, resume: bool, without: Sequence[str] = ()) -> None:
+def check_folder(
+    out: Path, recipe: Recipe, *, resume: bool, seed: int | None = None, without: Sequence[str] = ()
+) -> None:
     """Check that a run may begin, or go on, in this folder.
 
     Raises:
@@ -61,16 +62,34 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool, without: Sequence[s
     # a run that stopped before its first checkpoint has nothing to lose
     if ((out / "checkpoint").exists() or (out / "model").exists()) and not resume:
         raise CompNetError(f"{out}: holds a run already; add --resume to go on with it, or choose another folder")
-    if resume and not (out / "checkpoint").exists():
+    if resume and not ((out / "checkpoint").exists() or (out / "model").exists()):
         raise CompNetError(f"{out}: has no checkpoint to resume from; train without --resume")
     if resume:
-        check_settings(out / "config.json", recipe.to_dict())
-        earlier = read_json(out / "config.json").get("without", [])
-        if sorted(earlier) != sorted(without):
+        earlier = read_json(out / "config.json")
+        _check_recipe(out / "config.json", earlier, recipe)
+        if sorted(earlier.get("without", [])) != sorted(without):
+            left_out = ", ".join(earlier.get("without", [])) or "leaving a category out"
             raise CompNetError(
-                f"{out / 'config.json'}: the run was started without {', '.join(earlier) or 'leaving a category out'}; "
-                "resume with the same categories"
+                f"{out / 'config.json'}: the run was started without {left_out}; resume with the same categories"
             )
+        if seed is not None and earlier.get("seed", seed) != seed:
+            raise CompNetError(
+                f"{out / 'config.json'}: was made with seed {earlier['seed']}, not {seed}; resume with that seed"
+            )
+
+
+def _check_recipe(path: Path, config: Any, recipe: Recipe) -> None:
+    """Refuse a run that was started with another recipe; settings that its version lacked have their defaults."""
+    try:
+        earlier: dict[str, Any] = Recipe.from_dict(config["recipe"]).to_dict()
+    except (KeyError, TypeError, ValueError, AttributeError):
+        earlier = {}
+    names = [key for key, value in recipe.to_dict().items() if key not in earlier or earlier[key] != value]
+    if names:
+        raise CompNetError(
+            f"{path}: the run was started with other settings ({', '.join(names[:4])}); resume with the same recipe "
+            "and epochs, or train in another folder"
+        )
 
 
 def write_config(run: Run, data: str | Path, without: Sequence[str] = (), **counts: int) -> None:

@@ -27,7 +27,7 @@ from compnet3d.data.transforms import InputSpec
 from compnet3d.files import recover_folder
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import cuboid_bounds
-from compnet3d.grouping import grouping_weights
+from compnet3d.grouping import refreshed_weights
 from compnet3d.losses import draw_queries, full_contrastive_loss, grouped_contrastive_loss, sample_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
 from compnet3d.models.compnet import CompNet, CompNetConfig
@@ -88,7 +88,7 @@ def train(
     dataset = _open(data, without)
     samples = dataset.samples("train")
     check_trainable(dataset, samples)
-    check_folder(out, recipe, resume=resume, without=without)
+    check_folder(out, recipe, resume=resume, seed=seed, without=without)
     arguments: dict[str, Any] = {
         "recipe": recipe.to_dict(),
         "data": str(data),
@@ -117,8 +117,12 @@ def train_or_load(recipe: Recipe, data: str | Path, run: Path, *, device: str = 
     Args:
         recipe, data, device, options: see `train`.
         run: its folder.
+
+    Raises:
+        CompNetError: if the folder holds a run with other settings; or see `train`.
     """
     if recover_folder(run / "model").is_dir():
+        check_folder(run, recipe, resume=True, seed=options.get("seed", 0), without=options.get("without", ()))
         print(f"already trained: {run / 'model'}", flush=True)
         return load_predictor(run / "model").to(device)
     resume = recover_folder(run / "checkpoint").is_dir()
@@ -265,10 +269,12 @@ def _make_model(
     extractor: FeatureExtractor | None,
     run: Path | None,
 ) -> TrainedModel:
-    if run is not None:
-        return untrained_model(run / "checkpoint" / "model.json")
-    assert extractor is not None
     meshes = {name: dataset.meshes(name) for name in dataset.categories}
+    if run is not None:
+        model = untrained_model(run / "checkpoint" / "model.json")
+        model.cad_meshes = {name: models[0] for name, models in meshes.items()}
+        return model
+    assert extractor is not None
     common: dict[str, Any] = {
         "categories": tuple(dataset.categories),
         "bounds": tuple(tuple(tuple(c) for c in cuboid_bounds(meshes[n]).tolist()) for n in dataset.categories),
@@ -276,7 +282,6 @@ def _make_model(
         "spec": InputSpec.fitted(training, recipe.height, recipe.width, recipe.fill),
         "mirrored_scores": recipe.mirrored_scores,
     }
-    model: TrainedModel
     if recipe.method == "dual-head":
         config = DualHeadConfig(**common, pose_head=recipe.pose_head, bins=recipe.pose_bins)
         model = DualHead(config, extractor)
@@ -495,9 +500,8 @@ def _calibrate(run: Run, held_out: ViewDataset) -> dict[str, Any]:
     confusion = confusion_matrix(predicted, torch.cat([true, hard_true]), count)
     entry: dict[str, Any] = {"calibration_accuracy": accuracy}
     if run.recipe.method == "compnet" and isinstance(run.model, CompNet):
-        # the confusions of a model that still guesses say nothing about which categories are alike
-        if run.recipe.dynamic_weights and accuracy >= run.recipe.grouping_accuracy:
-            omega = grouping_weights(confusion, run.recipe.grouping_threshold, run.recipe.grouping_floor)
+        omega = refreshed_weights(confusion, accuracy, **run.recipe.grouping) if run.recipe.dynamic_weights else None
+        if omega is not None:
             run.model.bank.set_grouping_weights(omega)
         entry["contrasted_pairs"] = run.model.bank.contrasted_share(run.recipe.grouping_floor)
     entry["confusion"] = confusion.tolist()

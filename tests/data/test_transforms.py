@@ -431,6 +431,15 @@ def test_pasted_objects_show_their_own_pixels_alone(seed: int, area: float, most
     assert pasted[covered][:, 0].sum() >= pasted[covered][:, 2].sum()
 
 
+def test_thin_things_are_not_pasted_larger_than_twice_the_view() -> None:
+    """A diagonal line of 600 pixels, a quarter of the view in area, would be enlarged to thousands."""
+    line = Cutout(np.full((600, 600, 3), 255, dtype=np.uint8), np.eye(600, dtype=bool))
+    pixels = np.zeros((40, 30, 3), dtype=np.uint8)
+    for seed in range(5):
+        pasted, covered = paste_cutouts(pixels, line, 1, (0.25, 0.25), np.random.default_rng(seed))
+        assert covered.mean() < 0.25 and (pasted[~covered] == 0).all()
+
+
 def test_pasting_covers_what_the_settings_say() -> None:
     pixels = np.zeros((40, 40, 3), dtype=np.uint8)
     white = Cutout(np.full((10, 10, 3), 255, dtype=np.uint8), np.ones((10, 10), dtype=bool))

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen, unseen_samples
 from compnet3d.data.imagenet3d import ImageNet3D
@@ -14,11 +17,12 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.pose import PoseSettings
 from compnet3d.inference.predictor import Prediction
-from compnet3d.recipes import Recipe
+from compnet3d.recipes import RECIPES, Recipe
+from compnet3d.reproduce import figures
 from compnet3d.reproduce import run as run_module
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.run import make_occluders, reproduce, write_page
-from compnet3d.reproduce.study import CLEAN, Condition, Study
+from compnet3d.reproduce.study import Condition, Study
 
 TINY = Recipe(
     name="tiny",
@@ -43,7 +47,18 @@ def experiments(tmp_path_factory: pytest.TempPathFactory, tiny_maker: Callable[.
     root = tmp_path_factory.mktemp("study")
     data = tiny_maker(root / "data", ("brick", "tower", "slab"))
     study = Study(root / "out", data, seeds=(0, 1), workers=0, progress=False, command="compnet3d reproduce")
-    return Experiments(study, TINY, unseen=("slab",))
+    experiments = Experiments(study, TINY, unseen=("slab",))
+    run_module.claim(experiments)
+    make_small_occluders(experiments.study.things)
+    return experiments
+
+
+def make_small_occluders(folder: Path) -> None:
+    """Two coloured squares in place of rendered things."""
+    for number, colour in enumerate(("red", "blue")):
+        path = folder / "thing" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGBA", (12, 9), colour).save(path)
 
 
 def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> None:
@@ -74,7 +89,6 @@ def test_what_is_done_is_not_done_again(experiments: Experiments, monkeypatch: p
 
 
 def test_another_study_in_the_same_folder_is_refused(experiments: Experiments) -> None:
-    run_module.claim(experiments)
     other = Experiments(experiments.study, TINY.with_options(epochs=2), unseen=("slab",))
     with pytest.raises(CompNetError, match=r"a study with other settings \(recipe\)"):
         reproduce(other, ["table5"])
@@ -83,10 +97,83 @@ def test_another_study_in_the_same_folder_is_refused(experiments: Experiments) -
 def test_unknown_names_are_told(experiments: Experiments) -> None:
     with pytest.raises(CompNetError, match="experiment 'table8' is unknown"):
         reproduce(experiments, ["table8"])
+    with pytest.raises(CompNetError, match="no experiment named"):
+        reproduce(experiments, [])
     with pytest.raises(CompNetError, match="no category 'unicorn'"):
         Experiments(experiments.study, TINY, unseen=("unicorn",)).unseen_categories()
     with pytest.raises(CompNetError, match="none of the paper's unseen categories"):
         Experiments(experiments.study, TINY).unseen_categories()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"occluders": "no/such/folder"}, "no/such/folder"),
+        ({"frost": Path("no/such/ice")}, "no/such/ice"),
+        ({"data": Path("no/such/data")}, "no/such/data"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_trained(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr("compnet3d.reproduce.study.train_or_load", lambda *_, **__: pytest.fail("trained"))
+    study = replace(experiments.study, **changes)
+    with pytest.raises(CompNetError, match=message):
+        reproduce(replace(experiments, study=study), ["table4"])
+
+
+def test_a_baseline_is_no_base(experiments: Experiments) -> None:
+    with pytest.raises(CompNetError, match="is a baseline"):
+        reproduce(replace(experiments, recipe=TINY.with_options(method="novum")), ["table5"])
+
+
+def test_all_leaves_out_what_the_data_does_not_allow(
+    experiments: Experiments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    static = replace(experiments, recipe=TINY.with_options(dynamic_weights=False), unseen=())
+    wanted = run_module.check(static, ["all"])
+    assert set(run_module.NAMES) - set(wanted) == {"table3", "figure5", "figure4"}
+    told = capsys.readouterr().out
+    assert "left out table3 and figure5" in told and "left out figure4" in told
+    assert run_module.check(experiments, ["all"]) == run_module.NAMES
+
+
+def test_a_changed_baseline_is_not_taken_for_the_old_one(experiments: Experiments) -> None:
+    """The evaluation is made again with what changed, and a model of another recipe is refused."""
+    study, ours = experiments.study, experiments.method()
+    study.figures(ours, 0)
+    changed = replace(ours, recipe=ours.recipe.with_options(kappa=5.0))
+    with pytest.raises(CompNetError, match=r"other settings \(kappa\)"):
+        study.figures(changed, 0)
+    path = study.out / "figures" / "tiny" / "seed-0" / "clean.json"
+    stored = json.loads(path.read_text())
+    stored["made_with"]["options"] = {"rotate": 90.0}
+    path.write_text(json.dumps(stored | {"images": -1}))
+    assert study.figures(ours, 0)["images"] > 0
+
+
+def test_epochs_hold_for_every_method(experiments: Experiments) -> None:
+    short = Experiments(
+        experiments.study, RECIPES["imagenet3d-vitb14"], epochs=1, resnet=RECIPES["imagenet3d-resnet50"]
+    )
+    assert {method.recipe.epochs for method in short.methods} == {1} and len(short.methods) == 7
+
+
+def test_omega_of_figure_4_is_what_training_used(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("compnet3d.reproduce.figures.plot_weights", lambda history, names: drawn.append(history))
+    monkeypatch.setattr("compnet3d.reproduce.figures.viz.render_plot", lambda plot, theme: b"")
+    confusion = [[8, 1, 1], [0, 10, 0], [0, 0, 10]]
+    log = [
+        {"epoch": 1, "confusion": confusion, "calibration_accuracy": 0.4},
+        {"epoch": 2, "confusion": confusion, "calibration_accuracy": 0.9},
+    ]
+    monkeypatch.setattr(Study, "log", lambda *_: log)
+    figures.figure4(experiments)
+    (first, before), (second, after) = drawn[0]
+    assert (first, second) == (1, 2)
+    assert before.tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]  # a model that guesses contrasts everything
+    assert after == pytest.approx(torch.tensor([[0, 0.1, 0.1], [0, 0, 0], [0, 0, 0]]).numpy())
 
 
 def test_a_page_of_nothing_is_refused(tmp_path: Path) -> None:
@@ -161,8 +248,6 @@ def test_unseen_categories_by_hand(tiny_data: Path) -> None:
     samples = ImageNet3D(tiny_data).samples("val")
     off = [0.0, 0.4, 0.7]  # radians of azimuth: right, right within pi/6, wrong
     poses = {i: (s.azimuth + off[i % 3], s.elevation, s.theta) for i, s in enumerate(samples)}
-    level = [s for s in samples if abs(s.elevation) < 10]
-    assert len(level) == len(samples)
     figures = evaluate_unseen(Oracle(poses), samples, batch_size=3, progress=False)
     for name in ("brick", "tower"):
         own = [i for i, s in enumerate(samples) if s.category == name]
@@ -199,4 +284,3 @@ def test_a_model_knows_nothing_of_what_was_left_out(experiments: Experiments) ->
         train(TINY, study.data, folder, resume=True, progress=False)
     with pytest.raises(CompNetError, match="unicorn"):
         train(TINY, study.data, folder.parent / "new", without=["unicorn"], progress=False)
-    assert CLEAN.options == {}

@@ -9,7 +9,6 @@ taken over the object's symmetry. `all_images` is the plain error over all image
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from compnet3d.benchmarks.metrics import (
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import angles_to_rotmat, rotmat_geodesic_distance
+from compnet3d.memory import peak_gpu_memory_mb, peak_memory_mb, restart_peak
 
 if TYPE_CHECKING:
     from compnet3d.data.sample import Sample
@@ -140,7 +140,7 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
             the classification, since the model may know the occluder), or the cut-outs of a folder.
         occluder_samples: where objects are cut out; `samples` by default, but those of a train list are better.
         rotate: turn each view in the plane by an angle drawn uniformly from -rotate to rotate degrees.
-        seed: of the occluders and the rotations; an image's draw depends on the seed and its place alone.
+        seed: of the occluders and the rotations; an image's draw depends on the seed and its name alone.
         symmetry: the table of the data set's symmetric categories; None if it has none.
         unknown: also estimate the pose as for an unknown category (slow: every category is tried on every image).
         workers: processes that read images; 0 reads in this one.
@@ -177,6 +177,7 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
     )
     batches = with_progress(view_loader(views, batch_size, workers), len(samples), enabled=progress)
     orders = symmetry_orders(predictor.categories, symmetry)
+    restart_peak()
     start = time.perf_counter()
     outcome, model_seconds = measure(predictor, batches, orders, unknown=unknown, crop=crop)
     seconds = time.perf_counter() - start
@@ -373,25 +374,6 @@ def symmetry_orders(categories: Sequence[str], symmetry: Mapping[str, Symmetry] 
     """Symmetry order [Y] of each category about its z axis: 1 none, n n-fold, 0 continuous."""
     table = symmetry or {}
     return torch.tensor([table[name].order if name in table else 1 for name in categories])
-
-
-def peak_memory_mb() -> float | None:
-    """Largest resident size that this process has had since it started, in MB (10^6 bytes).
-
-    It is the operating system's figure (getrusage) and counts everything the process did, training before the
-    evaluation included; worker processes are not counted. None where the system keeps no such figure (Windows).
-    """
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def peak_gpu_memory_mb() -> float | None:
-    """Most memory that PyTorch had allocated on the current GPU, in MB (10^6 bytes); None without a GPU."""
-    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
 
 
 def _check(predictor: Predictor, samples: Sequence[Sample], batch_size: int, rotate: float) -> None:

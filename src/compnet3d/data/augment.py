@@ -48,8 +48,8 @@ class Augmentation:
         erasing: probability of covering parts of the view.
         erasing_count: largest number of patches.
         erasing_area: (least, most) area of one patch as a fraction of the view's.
-        pasting: probability that what covers a view is an object cut out of another photograph (see `Cutout`), and not
-            patches of noise, one colour or another part of the view.
+        pasting: probability that what covers a view is an object cut out of a photograph of the data set (see
+            `Cutout`), and not patches of noise, one colour or another part of the view.
     """
 
     rotation: float = 0.0
@@ -147,6 +147,7 @@ def paste_cutouts(
     height, width = pixels.shape[:2]
     for _ in range(int(rng.integers(1, max(1, most) + 1))):
         scale = math.sqrt(rng.uniform(*area) * height * width / max(1, int(cutout.mask.sum())))
+        scale = min(scale, 2 * max(height, width) / max(cutout.mask.shape))  # thin things have long boxes
         size = (max(1, round(cutout.mask.shape[1] * scale)), max(1, round(cutout.mask.shape[0] * scale)))
         content = np.asarray(Image.fromarray(cutout.pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
         inside = np.asarray(Image.fromarray(cutout.mask).resize(size, Image.Resampling.NEAREST))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -176,28 +175,6 @@ def load_tensors_into(module: torch.nn.Module, path: Path) -> None:
                 f"{list(tensor.shape)}; copy or train the model again"
             )
     module.load_state_dict(loaded)
-
-
-def check_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Refuse to resume a run with other settings than its config.json tells.
-
-    Args:
-        path: the run's config.json.
-        settings: the recipe's, as `Recipe.to_dict`.
-
-    Raises:
-        CompNetError: naming the settings that differ.
-    """
-    config = read_json(path)
-    earlier = config.get("recipe") if isinstance(config, dict) else None
-    earlier = earlier if isinstance(earlier, dict) else {}
-    plain = json.loads(json.dumps(settings))
-    names = [key for key in plain if key not in earlier or earlier[key] != plain[key]]
-    if names:
-        raise CompNetError(
-            f"{path}: the run was started with other settings ({', '.join(names[:4])}); resume with the same recipe "
-            "and epochs, or train in another folder"
-        )
 
 
 def flatten_state(state: dict[str, Any], names: dict[int, str]) -> dict[str, Tensor]:

@@ -20,7 +20,9 @@ def table1(experiments: Experiments) -> list[Table]:
     """Operations, time and memory of a loss step with full contrast and with N = 64 and 32, for K = 500 and 1120."""
     tables = []
     for count in VERTICES:
-        problem = LossProblem.random(CATEGORIES, vertex_count=count, images=IMAGES, visible=count // 2)
+        problem = LossProblem.random(
+            CATEGORIES, vertex_count=count, images=IMAGES, visible=count // 2, device=experiments.study.device
+        )
         problems = {samples: replace(problem, samples_per_category=samples) for samples in SAMPLES}
         tasks = {_label(n): (lambda p=p: grouped_step(p)) for n, p in problems.items()}
         if count == VERTICES[0]:
@@ -38,6 +40,9 @@ def table1(experiments: Experiments) -> list[Table]:
                 f"{peak_mb(task) or 0.0:.0f}",
             ]
             rows.append(Row(label, tuple(cells)))
+        if experiments.paper_scale and count == VERTICES[1]:
+            for samples, (gigaflop, _, _) in paper.TABLE1.items():
+                rows.append(Row(f"{samples} (paper)", (f"{gigaflop:.2f}", "", "", "")))
         columns = ("contrast", "GFLOP of a step", "against full", "ms", "peak memory [MB]")
         title = (
             f"loss step at Y = {CATEGORIES}, K = {count}, D = 128, N_b = 2560, {IMAGES} images of {count // 2} vertices"
@@ -57,7 +62,8 @@ def _label(samples: int | None) -> str:
 def _accuracies(experiments: Experiments) -> Table:
     """The trained methods: accuracy and minutes of training."""
     rows = []
-    for method in (experiments.method("novum"), experiments.method()):
+    base = experiments.resnet  # the paper's table is of the ResNet-50
+    for method in (experiments.method("novum", base), experiments.method("", base)):
         accuracy = experiments.spread(method, CLEAN, classification)
         minutes = [sum(e["seconds"] for e in experiments.study.log(method, s)) / 60 for s in experiments.study.seeds]
         contrast = "full" if method.recipe.method == "novum" else str(method.recipe.samples_per_category)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class Experiments:
         unseen: categories to leave out of the training for table 3; by default those of the paper that are there.
         synthetic: a second data set, for the shift between data sets of table 2.
         resnet: at the paper's scale, the method and its baselines with a ResNet-50 as well.
+        epochs: of every method, where the recipes' own are not wanted.
     """
 
     study: Study
@@ -40,8 +42,9 @@ class Experiments:
     unseen: tuple[str, ...] = ()
     synthetic: Path | None = None
     resnet: Recipe | None = None
+    epochs: int | None = None
 
-    def method(self, suffix: str = "", base: Recipe | None = None, **changes: Any) -> Method:
+    def method(self, suffix: str = "", base: Recipe | None = None) -> Method:
         """A method of the study by its recipe's suffix: "", "novum", "heads" or "heads-regression"."""
         base = base or self.recipe
         labels = {
@@ -50,12 +53,11 @@ class Experiments:
             "heads": "dual head (40 bins)",
             "heads-regression": "dual head (regression)",
         }
-        if suffix:
-            recipe = next(r for r in baselines_of(base) if r.name == f"{base.name}-{suffix}")
-        else:
-            recipe = base
+        recipe = next(r for r in baselines_of(base) if r.name == f"{base.name}-{suffix}") if suffix else base
+        if self.epochs is not None:
+            recipe = recipe.with_options(epochs=self.epochs)
         label = labels[suffix] + (f", {_backbone(base)}" if self.resnet is not None else "")
-        return Method(recipe.name, label, recipe.with_options(**changes) if changes else recipe)
+        return Method(recipe.name, label, recipe)
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -162,14 +164,21 @@ class Experiments:
         """The most confused pairs on the calibration split, as training saw them last."""
         ours, seed = self.method(), self.study.seeds[0]
         entries = [entry for entry in self.study.log(ours, seed) if "confusion" in entry]
+        if not entries:
+            raise CompNetError(
+                f"{self.study.run(ours, seed)}: had no calibration split, whose confusions table 5 shows"
+            )
         confusion = torch.tensor(entries[-1]["confusion"], dtype=torch.float64)
         share = confusion / confusion.sum(dim=1, keepdim=True).clamp_min(1)
         names = self.study.dataset().categories
         pairs = [(float(share[i, j]), i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
         pairs = [pair for pair in sorted(pairs, key=lambda p: (-p[0], p[1], p[2])) if pair[0] > 0][:10]
         rows = tuple(Row(names[i], (names[j], value)) for value, i, j in pairs)
-        title = f"most confused categories of the calibration split after epoch {entries[-1]['epoch']} (seed {seed})"
-        return [Table("table5", title, ("true category", "predicted", "share [%]"), rows, self.notes())]
+        title = (
+            f"most confused categories of the calibration split (plain and augmented views) after epoch "
+            f"{entries[-1]['epoch']} (seed {seed})"
+        )
+        return [Table("table5", title, ("true category", "predicted", "share [%]"), rows, (self.source(),))]
 
     def table6(self) -> list[Table]:
         """Each part of the loss alone."""
@@ -196,25 +205,27 @@ class Experiments:
         groups = {"clean": (CLEAN,), "occluded": study.occlusions, "corrupted": study.corruptions}
         kept = [name for name in study.dataset().categories if name not in names]
         tables = []
-        for key, entry_of, published in (
-            ("classification", lambda e: e["accuracy"], paper.TABLE7_CLASSIFICATION),
-            ("pose", lambda e: e["pose"]["true_category"]["acc_pi6"], paper.TABLE7_POSE),
-        ):
+        shown: list[tuple[str, str, EntryMeasure, Mapping[str, tuple[float, ...]]]] = [
+            ("classification", "classification", lambda e: e["accuracy"], paper.TABLE7_CLASSIFICATION)
+        ]
+        for form in POSE_FORMS:
+            numbers = paper.TABLE7_POSE if form == "predicted_category" else {}
+            shown.append((form, f"pose pi/6, {POSE_ROWS[form]}", _entry_pose(form), numbers))
+        for key, title, entry_of, published in shown:
             rows = []
             for label, categories in (("all", study.dataset().categories), ("without elongated", kept)):
                 measure = over_categories(categories, entry_of)
                 spreads = [[self.spread(ours, c, measure) for c in group] for group in groups.values()]
                 cells = [mean_of(some) for some in spreads]
                 rows.append(Row(label, tuple(cells)))
-                if self.paper_scale:
+                if self.paper_scale and published:
                     rows.append(Row(f"{label} (paper)", tuple(value / 100 for value in published[label])))
-            title = "classification" if key == "classification" else "pose pi/6, true category given"
             left_out = f"Elongated: {', '.join(names) or 'none'}."
             tables.append(Table("table7", title, ("categories", *groups), tuple(rows), self.notes(left_out), key))
         return tables
 
     def elongated(self) -> list[str]:
-        """The paper's elongated categories that are there; where none is, those with a long box."""
+        """The paper's elongated categories that are there, at small scale also those with a long box."""
         dataset = self.study.dataset()
         named = [name for name in dataset.categories if name in paper.ELONGATED]
         if self.paper_scale:
@@ -230,8 +241,7 @@ class Experiments:
     # -- helpers ---------------------------------------------------------------------------------------------------
 
     def _variant(self, name: str, **changes: Any) -> Method:
-        recipe = self.recipe.with_options(**changes)
-        return Method(f"{recipe.name}-{name}", name, recipe)
+        return Method(f"{self.recipe.name}-{name}", name, self.method().recipe.with_options(**changes))
 
     def unseen_categories(self) -> list[str]:
         """The categories that are left out of the training for table 3.
@@ -257,9 +267,8 @@ class Experiments:
     def _cost(self, method: Method, condition: Condition) -> tuple[str, str]:
         """Median images per second and peak memory, as text."""
         figures = [self.study.figures(method, seed, condition) for seed in self.study.seeds]
-        speed = sorted(f["images_per_second"] for f in figures)[len(figures) // 2]
-        memory = sorted(f["peak_memory_mb"] or 0.0 for f in figures)[len(figures) // 2]
-        return f"{speed:.1f}", f"{memory:.0f}"
+        memory = [f["peak_gpu_memory_mb"] or f["peak_memory_mb"] or 0.0 for f in figures]
+        return f"{median(f['model_images_per_second'] for f in figures):.1f}", f"{median(memory):.0f}"
 
     @staticmethod
     def _with_means(spreads: Sequence[Spread], occlusions: int) -> tuple[Cell, ...]:
@@ -270,11 +279,17 @@ class Experiments:
     def notes(self, *more: str) -> tuple[str, ...]:
         """What stands below a table: how often it was trained, with what."""
         seeds = self.study.seeds
-        spread = f"Mean and standard deviation over {len(seeds)} trainings." if len(seeds) > 1 else "One training."
-        return (*more, f"{spread} Recipe {self.recipe.name}, data {self.study.data}, oracle crop.")
+        several = f"Mean and standard deviation over {len(seeds)} trainings (medians of speed, memory and time)."
+        spread = several if len(seeds) > 1 else "One training."
+        return (*more, f"{spread} {self.source()}")
+
+    def source(self) -> str:
+        """With what the figures were made."""
+        return f"Recipe {self.recipe.name}, data {self.study.data}, oracle crop."
 
 
 Measure = Callable[[dict[str, Any]], float]
+EntryMeasure = Callable[[dict[str, Any]], float | None]
 
 
 def classification(figures: dict[str, Any]) -> float:
@@ -287,7 +302,10 @@ def pose(form: str, accuracy: str = "acc_pi6", *, aware: bool = False) -> Measur
 
     def measure(figures: dict[str, Any]) -> float:
         block = figures["pose"]["symmetry_aware"] if aware else figures["pose"]
-        return float(block[form][accuracy])
+        share = block[form][accuracy]
+        if share is None:
+            raise CompNetError("no image has a defined pose: all categories turn without changing")
+        return float(share)
 
     return measure
 
@@ -306,7 +324,15 @@ def _unseen_pose(name: str) -> Callable[[dict[str, Any]], float | None]:
     return lambda figures: figures["per_category"][name]["pose"]["acc_pi6"]
 
 
-def over_categories(names: Iterable[str], entry_of: Callable[[dict[str, Any]], float | None]) -> Measure:
+def _entry_pose(form: str) -> EntryMeasure:
+    def measure(entry: dict[str, Any]) -> float | None:
+        share: float | None = entry["pose"][form]["acc_pi6"]
+        return share
+
+    return measure
+
+
+def over_categories(names: Iterable[str], entry_of: EntryMeasure) -> Measure:
     """A figure over the images of some categories, from those of each."""
     wanted = set(names)
 

@@ -11,15 +11,17 @@ import torch
 from PIL import Image, ImageDraw
 
 from compnet3d import viz
+from compnet3d.benchmarks.corruption import load_textures
 from compnet3d.benchmarks.evaluate import ANGLES
 from compnet3d.benchmarks.views import EvaluationViews
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
+from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera
-from compnet3d.grouping import grouping_weights
+from compnet3d.grouping import refreshed_weights
 from compnet3d.inference.predictor import Prediction
 from compnet3d.reproduce.experiments import Experiments
-from compnet3d.reproduce.study import CLEAN, Condition
+from compnet3d.reproduce.study import CLEAN, Condition, Study
 from compnet3d.reproduce.tables import Spread, Table
 
 SIDE = 200
@@ -35,8 +37,9 @@ def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]])
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
         axes: Any = figure.add_subplot(projection="polar")
         angles = [2 * math.pi * i / len(axes_names) for i in range(len(axes_names))]
-        colours = (theme.muted, theme.text, theme.second, theme.accent)
-        for (label, values), colour in zip(series.items(), colours, strict=False):
+        others = (theme.muted, theme.text, theme.second, "#3a9c63", "#8a5bb5", "#b08a2e")
+        colours = [*others[: len(series) - 1], theme.accent]
+        for (label, values), colour in zip(series.items(), colours, strict=True):
             closed = [100 * v for v in [*values, values[0]]]
             axes.plot([*angles, angles[0]], closed, color=colour, label=label, linewidth=1.8)
             axes.fill([*angles, angles[0]], closed, color=colour, alpha=0.08)
@@ -104,15 +107,21 @@ def _share(table: Table, row: Any, column: str) -> float:
 
 
 def figure4(experiments: Experiments) -> bytes:
-    """How omega becomes sparse: the weights that the calibration confusions of the first seed give."""
+    """How omega becomes sparse: the weights that training took from the calibration confusions, of the first seed."""
     ours, study = experiments.method(), experiments.study
-    told = [entry for entry in study.log(ours, study.seeds[0]) if "confusion" in entry]
-    chosen = [told[i] for i in sorted({0, len(told) // 2, len(told) - 1})]
-    history = [
-        (entry["epoch"], grouping_weights(torch.tensor(entry["confusion"]), ours.recipe.grouping_threshold).numpy())
-        for entry in chosen
-    ]
-    return viz.render_plot(plot_weights(history, study.dataset().categories), viz.LIGHT)
+    if not ours.recipe.dynamic_weights:
+        raise CompNetError(f"recipe {ours.recipe.name} keeps all categories contrasted; figure 4 has nothing to show")
+    names = study.dataset().categories
+    omega = 1 - torch.eye(len(names))
+    history = []
+    for entry in study.log(ours, study.seeds[0]):
+        if "confusion" in entry:
+            confusion, accuracy = torch.tensor(entry["confusion"]), entry["calibration_accuracy"]
+            new = refreshed_weights(confusion, accuracy, **ours.recipe.grouping)
+            omega = omega if new is None else new
+            history.append((entry["epoch"], omega.numpy()))
+    history = [history[i] for i in sorted({0, len(history) // 2, len(history) - 1})]
+    return viz.render_plot(plot_weights(history, names), viz.LIGHT)
 
 
 def figure5(experiments: Experiments) -> bytes:
@@ -122,7 +131,7 @@ def figure5(experiments: Experiments) -> bytes:
     dataset = ImageNet3D(study.data, categories=names)
     first = _first_of_each(dataset.samples("val"), names)
     rows = []
-    for sample, image, prediction in _predicted(model, first, CLEAN, unknown=True):
+    for sample, image, prediction in _predicted(study, model, first, CLEAN, unknown=True):
         tiles = [_captioned(viz.enlarge(image, min_side=SIDE), sample.category)]
         activation_of = getattr(model, "feature_activation", None)
         if activation_of is not None:
@@ -150,10 +159,10 @@ def figure8(experiments: Experiments) -> bytes:
             continue
         names = confusion["categories"]
         of_true = [s for s in samples if s.category == names[true]]
-        wrong = [x for x in _predicted(model, of_true, CLEAN) if x[2].category(0) == names[predicted]]
+        wrong = [x for x in _predicted(study, model, of_true, CLEAN) if x[2].category(0) == names[predicted]]
         other = _first_of_each([s for s in samples if s.category == names[predicted]], [names[predicted]])
         tiles = [_captioned(viz.enlarge(image, min_side=SIDE), f"a {names[true]}") for _, image, _ in wrong[:3]]
-        seen = [image for _, image, _ in _predicted(model, other, CLEAN)]
+        seen = [image for _, image, _ in _predicted(study, model, other, CLEAN)]
         tiles += [_captioned(viz.enlarge(image, min_side=SIDE), f"a true {names[predicted]}") for image in seen]
         text = f"{100 * float(share[true, predicted]):.0f} % of {names[true]} are named {names[predicted]}"
         rows.append(_captioned(viz.side_by_side(tiles), text))
@@ -170,7 +179,7 @@ def figure10(experiments: Experiments) -> bytes:
     columns = []
     for condition in conditions:
         tiles = []
-        for sample, image, prediction in _predicted(model, chosen, condition):
+        for sample, image, prediction in _predicted(study, model, chosen, condition):
             picture = viz.side_by_side([viz.enlarge(image, min_side=120), _overlay(model, image, prediction, 120)])
             right = prediction.category(0) == sample.category
             text = f"{prediction.category(0)}{'' if right else ' (wrong)'}, {_error(prediction, sample):.0f} deg"
@@ -188,11 +197,11 @@ def _first_of_each(samples: Sequence[Sample], names: Sequence[str]) -> list[Samp
 
 
 def _predicted(
-    model: Any, samples: Sequence[Sample], condition: Condition, *, unknown: bool = False
+    study: Study, model: Any, samples: Sequence[Sample], condition: Condition, *, unknown: bool = False
 ) -> list[tuple[Sample, np.ndarray, Prediction]]:
     """Each sample with its view and what the model says of it."""
     categories = list(dict.fromkeys([*model.categories, *(s.category for s in samples)]))
-    views = EvaluationViews(samples, categories, model.spec, **view_options(condition))
+    views = EvaluationViews(samples, categories, model.spec, **view_options(study, condition))
     found = []
     for i, sample in enumerate(samples):
         image = views.view(i).image
@@ -200,15 +209,11 @@ def _predicted(
     return found
 
 
-def view_options(condition: Condition) -> dict[str, Any]:
+def view_options(study: Study, condition: Condition) -> dict[str, Any]:
     """What `EvaluationViews` takes for a condition."""
-    options = dict(condition.options)
+    options = study.evaluation_options(condition)
     frost = options.pop("frost", None)
-    if frost is not None:
-        from compnet3d.benchmarks.corruption import load_textures
-
-        options["textures"] = load_textures(frost)
-    return options
+    return options if frost is None else options | {"textures": load_textures(frost)}
 
 
 def _batch(image: np.ndarray) -> torch.Tensor:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from compnet3d.benchmarks.occlusion import cut_occluders
+from compnet3d.benchmarks.corruption import load_textures
+from compnet3d.benchmarks.occlusion import cut_occluders, load_occluders
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.procedural import make_dataset
 from compnet3d.errors import CompNetError
@@ -42,7 +43,7 @@ def _figure2(experiments: Experiments) -> bytes:
     """Figure 2: the loss step over the number of categories (`compnet3d bench scale`)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scale.png"
-        draw_scale(bench_scale(rounds=5), path)
+        draw_scale(bench_scale(rounds=5, device=experiments.study.device), path)
         return path.read_bytes()
 
 
@@ -77,12 +78,11 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
     Raises:
         CompNetError: if a name is unknown, or what training, evaluation and the data say.
     """
-    wanted = NAMES if "all" in names else tuple(names)
-    unknown = [name for name in wanted if name not in NAMES]
-    if unknown:
-        raise CompNetError(f"experiment {unknown[0]!r} is unknown; use all or some of {', '.join(NAMES)}")
+    wanted = check(experiments, names)
     study = experiments.study
     claim(experiments)
+    if study.occluders == "things" and {"table4", "table7", "figure1", "figure10"} & set(wanted):
+        make_occluders(study.things, study.dataset().categories)
     for number, name in enumerate(wanted, start=1):
         print(f"[{number}/{len(wanted)}] {name}", flush=True)
         start = time.perf_counter()
@@ -96,17 +96,51 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
         print(f"[{number}/{len(wanted)}] took {time.perf_counter() - start:.0f} s", flush=True)
 
 
+def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
+    """The experiments to run, once everything that they need is known to be there: before hours of training.
+
+    With "all", those that the data or the recipe does not allow are left out, and that is said.
+
+    Raises:
+        CompNetError: naming what is missing.
+    """
+    if not names:
+        raise CompNetError(f"no experiment named; use all or some of {', '.join(NAMES)}")
+    unknown = [name for name in names if name not in (*NAMES, "all")]
+    if unknown:
+        raise CompNetError(f"experiment {unknown[0]!r} is unknown; use all or some of {', '.join(NAMES)}")
+    if experiments.recipe.method != "compnet":
+        raise CompNetError(f"recipe {experiments.recipe.name}: is a baseline; give the method's, its baselines follow")
+    study, dataset = experiments.study, experiments.study.dataset()
+    if missing := [split for split in ("train", "val") if split not in dataset.splits]:
+        raise CompNetError(f"{study.data}: has no {missing[0]} list; add CATEGORY_imagenet_{missing[0]}.txt")
+    if study.frost is not None:
+        load_textures(study.frost)
+    if study.occluders not in ("things", "blobs", "objects"):
+        load_occluders(study.occluders)
+    if experiments.synthetic is not None:
+        other = ImageNet3D(experiments.synthetic)
+        if not set(other.categories) & set(dataset.categories):
+            raise CompNetError(f"{other.root}: has no category of {study.data}; categories are matched by name")
+    wanted = list(NAMES if "all" in names else dict.fromkeys(names))
+    if {"table3", "figure5"} & set(wanted):
+        try:
+            experiments.unseen_categories()
+        except CompNetError as error:
+            if "all" not in names or experiments.unseen:
+                raise
+            print(f"left out table3 and figure5: {error}", flush=True)
+            wanted = [name for name in wanted if name not in ("table3", "figure5")]
+    if "figure4" in wanted and not experiments.recipe.dynamic_weights and "all" in names:
+        print(f"left out figure4: recipe {experiments.recipe.name} keeps all categories contrasted", flush=True)
+        wanted.remove("figure4")
+    return tuple(wanted)
+
+
 def claim(experiments: Experiments) -> None:
     """Note in the study's folder what it is of, or check that it is of the same."""
     study = experiments.study
-    settings = {
-        "recipe": experiments.recipe.to_dict(),
-        "data": str(study.data.resolve()),
-        "occluders": str(study.occluders),
-        "frost": None if study.frost is None else str(study.frost),
-        "unseen": list(experiments.unseen),
-        "synthetic": None if experiments.synthetic is None else str(experiments.synthetic),
-    }
+    settings = {"recipe": experiments.method().recipe.to_dict(), "data": str(study.data.resolve())}
     claim_folder(study.out / "study.json", settings, "a study")
 
 
@@ -127,6 +161,9 @@ def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64) -> Pat
         folder: made unless it is there.
         exclude: categories of the data set.
         count: how many.
+
+    Raises:
+        CompNetError: if there is no other category to draw.
     """
     if folder.is_dir():
         return folder
@@ -136,6 +173,8 @@ def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64) -> Pat
         make_dataset(root, categories=100, train=2, val=0, size=192, seed=5)
         samples = [s for s in ImageNet3D(root).samples("train") if s.category not in set(exclude)]
         cutouts = cut_occluders(samples, count)
+        if not cutouts:
+            raise CompNetError("the data set has all categories that can be drawn; give --occluders blobs or a folder")
 
         def fill(target: Path) -> None:
             for number, occluder in enumerate(cutouts):

@@ -9,15 +9,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from compnet3d.ablation import read_log
 from compnet3d.baselines import TrainedModel
 from compnet3d.benchmarks.evaluate import evaluate
+from compnet3d.benchmarks.occlusion import occluder_samples
 from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, write_json
 from compnet3d.provenance import provenance
 from compnet3d.recipes import Recipe
-from compnet3d.report import read_log
 from compnet3d.training import train_or_load
 
 LEVELS = ("L1", "L2", "L3")
@@ -83,13 +83,14 @@ class Spread:
 class Study:
     """Where everything is, and how it is done.
 
-    OUT/models/METHOD/seed-N is a training run, OUT/figures/METHOD/seed-N/CONDITION.json an evaluation.
+    OUT/models/METHOD/seed-N is a training run, OUT/figures/METHOD/seed-N/CONDITION.json an evaluation. An evaluation
+    notes what it was made with, and is made again when that has changed.
 
     Attributes:
         out: the study's folder.
         data: a data set with the lists train and val.
         seeds: of the trainings.
-        occluders, frost: see `evaluate`.
+        occluders, frost: see `evaluate`; "things" are cut-outs in OUT/occluders.
         batch_size: in evaluations.
         device, workers, progress: as in `train`.
         command: what the user typed.
@@ -98,7 +99,7 @@ class Study:
     out: Path
     data: Path
     seeds: tuple[int, ...] = (0, 1, 2)
-    occluders: str | Path = "blobs"
+    occluders: str = "things"
     frost: Path | None = None
     batch_size: int = 64
     device: str = "cpu"
@@ -109,13 +110,23 @@ class Study:
     @property
     def occlusions(self) -> tuple[Condition, ...]:
         """L1 to L3."""
-        return tuple(Condition(level, {"occlusion": level, "occluders": self.occluders}) for level in LEVELS)
+        occluders = str(self.things) if self.occluders == "things" else self.occluders
+        return tuple(Condition(level, {"occlusion": level, "occluders": occluders}) for level in LEVELS)
+
+    @property
+    def things(self) -> Path:
+        """The folder of the cut-outs that are "things"."""
+        return self.out / "occluders"
 
     @property
     def corruptions(self) -> tuple[Condition, ...]:
         """The paper's four, at severity 4."""
         return tuple(
-            Condition(f"{name}-{SEVERITY}", {"corruption": name, "severity": SEVERITY, "frost": self.frost})
+            Condition(
+                f"{name}-{SEVERITY}",
+                {"corruption": name, "severity": SEVERITY}
+                | ({"frost": str(self.frost)} if name == "frost" and self.frost is not None else {}),
+            )
             for name in CORRUPTIONS
         )
 
@@ -125,8 +136,7 @@ class Study:
 
     def run(self, method: Method, seed: int, without: Sequence[str] = ()) -> Path:
         """The folder of a training run."""
-        name = f"{method.name}-without-{len(without)}" if without else method.name
-        return self.out / "models" / name / f"seed-{seed}"
+        return self.out / "models" / _name(method, without) / f"seed-{seed}"
 
     def model(self, method: Method, seed: int, without: Sequence[str] = ()) -> TrainedModel:
         """The trained model: trained now, gone on with, or loaded."""
@@ -136,23 +146,26 @@ class Study:
             "progress": self.progress,
             "device": self.device,
         }
-        model = train_or_load(
+        return train_or_load(
             method.recipe, self.data, self.run(method, seed, without), without=tuple(without), **options
         )
-        known = set(self.dataset().categories) - set(without)
-        if set(model.categories) != known:
-            raise CompNetError(
-                f"{self.run(method, seed, without)}: was trained on other categories; delete it, or give --out "
-                "another folder"
-            )
-        return model
 
     def log(self, method: Method, seed: int) -> list[dict[str, Any]]:
-        """One entry per epoch of a training, which is done first if need be."""
-        path = self.run(method, seed) / "log.jsonl"
+        """One entry per epoch of a training, which is done first if need be.
+
+        Raises:
+            CompNetError: if the log is missing or broken.
+        """
         if not (self.run(method, seed) / "model").is_dir():
             self.model(method, seed)
-        return read_log(path)
+        return read_log(self.run(method, seed) / "log.jsonl")
+
+    def evaluation_options(self, condition: Condition) -> dict[str, Any]:
+        """What `evaluate` and `EvaluationViews` take for a condition."""
+        options = dict(condition.options)
+        if options.get("occluders") == "objects":
+            options["occluder_samples"] = occluder_samples(self.dataset(), "val")
+        return options
 
     def figures(self, method: Method, seed: int, condition: Condition = CLEAN) -> dict[str, Any]:
         """What `evaluate` says of a trained model, from the file if that was done before."""
@@ -163,20 +176,18 @@ class Study:
             samples = dataset.samples("val")
             if condition.data is not None:
                 samples = common_samples(samples, model.categories)
-            options = dict(condition.options)
-            if options.get("occluders") == "objects":
-                options["occluder_samples"] = self.dataset().samples("train")
             figures: dict[str, Any] = evaluate(
                 model,
                 samples,
                 batch_size=self.batch_size,
                 symmetry=dataset.symmetry,
                 progress=self.progress,
-                **options,
+                **self.evaluation_options(condition),
             )
             return figures
 
-        return self._once(method.name, seed, condition.name, measure)
+        of = {"options": condition.options, "data": None if condition.data is None else str(condition.data.resolve())}
+        return self._once(method, seed, (), condition.name, of, measure)
 
     def unseen(self, method: Method, seed: int, names: Sequence[str]) -> dict[str, Any]:
         """Poses of categories that the method was not trained on (section 5.3)."""
@@ -189,18 +200,34 @@ class Study:
                 model, samples, batch_size=self.batch_size, symmetry=dataset.symmetry, progress=self.progress
             )
 
-        return self._once(f"{method.name}-without-{len(names)}", seed, "unseen", measure)
+        return self._once(method, seed, names, "unseen", {}, measure)
 
     def spread(self, measure: Callable[[int], float]) -> Spread:
         """A figure over all seeds."""
         return Spread(tuple(measure(seed) for seed in self.seeds))
 
-    def _once(self, name: str, seed: int, condition: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def _once(
+        self,
+        method: Method,
+        seed: int,
+        without: Sequence[str],
+        condition: str,
+        of: dict[str, Any],
+        measure: Callable[[], dict[str, Any]],
+    ) -> dict[str, Any]:
+        name = _name(method, without)
         path = self.out / "figures" / name / f"seed-{seed}" / f"{condition}.json"
-        if not path.is_file():
+        # plain values only, so that what is measured now and what is read later are the same
+        made_with = json.loads(json.dumps(of | {"recipe": method.recipe.to_dict(), "without": sorted(without)}))
+        earlier = read_json(path) if path.is_file() else {}
+        if earlier.get("made_with") != made_with:
             print(f"evaluating {name}, seed {seed}: {condition}", flush=True)
-            figures = measure()
-            # plain values only, so that what is measured now and what is read later are the same
-            write_json(path, json.loads(json.dumps(figures | provenance(self.command), default=str)))
-        result: dict[str, Any] = read_json(path)
+            figures = json.loads(json.dumps(measure(), default=str))
+            earlier = figures | {"made_with": made_with, **provenance(self.command)}
+            write_json(path, earlier)
+        result: dict[str, Any] = earlier
         return result
+
+
+def _name(method: Method, without: Sequence[str]) -> str:
+    return f"{method.name}-without-{'+'.join(sorted(without))}" if without else method.name

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+
+from compnet3d.memory import peak_memory_mb, resident_mb, restart_peak
 
 Task = Callable[[], object]
 
@@ -47,22 +48,18 @@ def peak_mb(task: Task) -> float | None:
         return (torch.cuda.max_memory_allocated() - before) / 1e6
     try:
         ctypes.CDLL(None).malloc_trim(0)
-        before = _status_kb("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     except (OSError, AttributeError):  # not Linux
         return None
+    held = resident_mb()
+    restart_peak()
     task()
-    return (_status_kb("VmHWM") - before) * 1024 / 1e6
+    peak = peak_memory_mb()
+    return None if held is None or peak is None else peak - held
 
 
 def setting(dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     """What every file of timings says of its run beside `provenance`."""
     return {"threads": torch.get_num_threads(), "dtype": str(dtype).removeprefix("torch."), "torch": torch.__version__}
-
-
-def _status_kb(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])
 
 
 def _wait_for_device() -> None:

@@ -1,0 +1,57 @@
+"""How much memory this process holds and has held."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+
+
+def restart_peak() -> None:
+    """Let the peak begin anew, where the system can (Linux, and PyTorch's own count on a GPU)."""
+    import torch
+
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory_mb() -> float | None:
+    """Largest resident size of this process since `restart_peak`, in MB (10^6 bytes).
+
+    It counts everything that the process holds, the model included; worker processes are not counted. On systems other
+    than Linux it is the largest since the process began; None where the system keeps no such figure (Windows).
+    """
+    peak = _status_mb("VmHWM")
+    if peak is not None:
+        return peak
+    try:
+        import resource
+    except ImportError:
+        return None
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest / 1e6 if sys.platform == "darwin" else largest * 1024 / 1e6
+
+
+def resident_mb() -> float | None:
+    """What this process holds now, in MB; None where the system does not tell (other than Linux)."""
+    return _status_mb("VmRSS")
+
+
+def peak_gpu_memory_mb() -> float | None:
+    """Most memory that PyTorch had allocated on the current GPU since `restart_peak`, in MB; None without a GPU."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
+
+
+def _status_mb(field: str) -> float | None:
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    found = [int(line.split()[1]) for line in lines if line.startswith(f"{field}:")]
+    return found[0] * 1024 / 1e6 if found else None
