@@ -46,7 +46,8 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
                "import-pascal3d": cli.DataImportPascal3d, "check": cli.DataCheck, "ablation": cli.Ablation,
                "reproduce": cli.Reproduce, "report": cli.Report}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in flat or name in ("model", "images", "out", "data", "root", "what", "study")
+        positional = ("model", "images", "out", "data", "root", "what", "study")
+        assert f"--{name.replace('_', '-')}" in flat or name in positional
 
 
 def test_no_arguments_show_the_commands(capsys):
