@@ -96,6 +96,16 @@ def read_json(path: str | Path) -> Any:
         raise CompNetError(f"{path}: is not valid JSON ({error}); restore it or make it again") from None
 
 
+def require_empty(out: Path) -> None:
+    """Check that a folder can be made here.
+
+    Raises:
+        CompNetError: if it holds something, or is no folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CompNetError(f"{out} exists and is not an empty folder; choose another output folder or remove it first.")
+
+
 def claim_folder(path: Path, settings: Any, what: str) -> None:
     """Note in a folder what it is for, or check that what it holds is for the same.
 

@@ -22,7 +22,7 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.rewrite import Rewritten, rewrite_dataset
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
-from compnet3d.files import write_json
+from compnet3d.files import require_empty, write_json
 
 SUMMARY = "occlusion.json"
 
@@ -61,6 +61,7 @@ def occlude_dataset(
         CompNetError: if the source cannot be read or is occluded already, there are no occluders, or `out` is not empty
             or cannot be written.
     """
+    require_empty(Path(out))
     dataset = ImageNet3D(source)
     if any(sample.hidden is not None for sample in dataset.samples(split)):
         raise CompNetError(f"{dataset.root} is occluded already; occlude the data set that it was made from")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +12,7 @@ import torch
 
 from compnet3d.data.imagenet3d import ImageNet3D, ReadReport, load_cad, read_objects
 from compnet3d.data.images import load_image, load_mask
+from compnet3d.data.progress import tracked
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import match_image_size
 from compnet3d.errors import CompNetError
@@ -101,20 +100,11 @@ def check_dataset(root: Path | str, *, decode: bool = True, progress: bool = Fal
     """
     dataset = ImageNet3D(root)
     result = CheckResult(dataset.root)
-    for category in _tracked(dataset.categories, progress):
+    for category in tracked(dataset.categories, "checking", enabled=progress):
         _check_category(dataset, category, decode, result)
     for category in sorted(set(dataset.symmetry) - set(dataset.categories)):
         result.add("warning", category, "symmetry.json names a category without lists", dataset.root / "symmetry.json")
     return result
-
-
-def _tracked(categories: list[str], progress: bool) -> Iterable[str]:
-    if not progress:
-        return categories
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(categories, description="checking", console=Console(file=sys.stderr), transient=True)
 
 
 def _check_category(dataset: ImageNet3D, category: str, decode: bool, result: CheckResult) -> None:

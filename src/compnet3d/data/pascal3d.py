@@ -15,9 +15,8 @@ import math
 import re
 import shutil
 import struct
-import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,9 +35,10 @@ from compnet3d.data.imagenet3d import (
     write_list,
 )
 from compnet3d.data.images import hidden_shares, load_image
+from compnet3d.data.progress import tracked
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
-from compnet3d.files import write_folder
+from compnet3d.files import require_empty, write_folder
 
 Level = Literal["L1", "L2", "L3"]
 COARSE_ONLY = "distance = 0: a coarse label only"
@@ -107,8 +107,7 @@ def import_pascal3d(
         raise CompNetError("occluded pictures need both their folder and a level (L1, L2 or L3)")
     if occluded is not None and all_objects:
         raise CompNetError("occluders hide each image's first object: all objects cannot be taken from occluded images")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CompNetError(f"{out} exists and is not an empty folder; choose another output folder or remove it first.")
+    require_empty(out)
     if occluded is None or level is None:
         pictures = _find_pictures(root)
     else:
@@ -117,7 +116,7 @@ def import_pascal3d(
 
     def fill(folder: Path) -> None:
         names: dict[tuple[str, str], list[str]] = {}
-        for picture in _tracked(pictures, progress):
+        for picture in tracked(pictures, "converting", enabled=progress):
             if _convert(picture, folder, level, all_objects, report):
                 names.setdefault((picture.category, picture.split), []).append(picture.name)
         if not names:
@@ -129,15 +128,6 @@ def import_pascal3d(
 
     write_folder(out, fill)
     return report
-
-
-def _tracked(pictures: Sequence[_Picture], progress: bool) -> Iterable[_Picture]:
-    if not progress:
-        return pictures
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(pictures, description="converting", console=Console(file=sys.stderr), transient=True)
 
 
 def _find_pictures(root: Path) -> list[_Picture]:

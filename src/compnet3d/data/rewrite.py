@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from PIL import Image
 
 from compnet3d.data.imagenet3d import ImageNet3D, read_annotation, write_annotation, write_list
 from compnet3d.data.images import load_image
+from compnet3d.data.progress import tracked
 from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import FILE_NAME
 from compnet3d.errors import CompNetError
-from compnet3d.files import write_folder
+from compnet3d.files import require_empty, write_folder
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ def rewrite_dataset(
             `out` holds something or cannot be written.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CompNetError(f"{out} exists and is not an empty folder; choose another output folder or remove it first.")
+    require_empty(out)
     dataset = source if isinstance(source, ImageNet3D) else ImageNet3D(source)
     samples = dataset.samples(split)
     names = _new_names(samples)
@@ -80,7 +80,7 @@ def rewrite_dataset(
         if (dataset.root / FILE_NAME).is_file():
             _copy(dataset.root / FILE_NAME, root / FILE_NAME)
         lists: dict[str, list[str]] = {}
-        for sample in _tracked(samples, progress):
+        for sample in tracked(samples, "writing", enabled=progress):
             _rewrite(dataset, root, sample, names[sample.key], change)
             lists.setdefault(sample.category, []).append(names[sample.key])
         for category, members in lists.items():
@@ -139,12 +139,3 @@ def _copy(source: Path, target: Path) -> None:
     # contents alone: a read-only source shall not make a read-only copy
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-def _tracked(samples: Sequence[Sample], progress: bool) -> Iterable[Sample]:
-    if not progress:
-        return samples
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(samples, description="writing", console=Console(stderr=True), transient=True)

@@ -27,6 +27,7 @@ from compnet3d.data.procedural.parts import Part
 from compnet3d.data.procedural.scene import Model, draw, prepare, sample_view
 from compnet3d.data.symmetry import Symmetry, measure_mirror, save_symmetry
 from compnet3d.errors import CompNetError
+from compnet3d.files import require_empty
 from compnet3d.geometry.mesh import save_off
 
 VIEWS_PER_INSTANCE = 1
@@ -329,8 +330,7 @@ def _run_apart(tasks: Sequence[_Task], count: int, advance: Callable[[int], None
 @contextmanager
 def _building(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out`, renamed to it at the end and removed on failure."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CompNetError(f"{out} exists and is not an empty folder; choose another output folder or remove it first.")
+    require_empty(out)
     temporary = out.with_name(f".{out.name}.part-{os.getpid()}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
