@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
@@ -46,12 +45,8 @@ def peak_mb(task: Task) -> float | None:
         task()
         _wait_for_device()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):  # not Linux
-        return None
-    held = resident_mb()
     restart_peak()
+    held = resident_mb()
     task()
     peak = peak_memory_mb()
     return None if held is None or peak is None else peak - held
