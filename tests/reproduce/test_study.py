@@ -161,7 +161,7 @@ def test_epochs_hold_for_every_method(experiments: Experiments) -> None:
 
 def test_omega_of_figure_4_is_what_training_used(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr("compnet3d.reproduce.figures.plot_weights", lambda history, names: drawn.append(history))
+    monkeypatch.setattr("compnet3d.reproduce.figures.plot_weights", lambda history, *_: drawn.append(history))
     monkeypatch.setattr("compnet3d.reproduce.figures.viz.render_plot", lambda plot, theme: b"")
     confusion = [[8, 1, 1], [0, 10, 0], [0, 0, 10]]
     log = [

@@ -54,8 +54,8 @@ def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]])
     return plot
 
 
-def plot_weights(history: Sequence[tuple[int, np.ndarray]], names: Sequence[str]) -> viz.Plot:
-    """Figure 4: omega after some epochs, rows = true category; the diagonal is left out."""
+def plot_weights(history: Sequence[tuple[int, np.ndarray]], names: Sequence[str], floor: float = 0.0) -> viz.Plot:
+    """Figure 4: omega after some epochs, rows = true category; pairs above the `floor` that all have are counted."""
 
     def plot(theme: viz.Theme) -> Any:
         from matplotlib.colors import LinearSegmentedColormap
@@ -67,9 +67,10 @@ def plot_weights(history: Sequence[tuple[int, np.ndarray]], names: Sequence[str]
         for axes, (epoch, omega) in zip(panels, history, strict=True):
             shown = omega.copy()
             np.fill_diagonal(shown, 0.0)
-            contrasted = (shown > 0).sum() / max(1, shown.size - len(shown))
+            contrasted = (shown > floor + 1e-6).sum() / max(1, shown.size - len(shown))
             image = axes.imshow(shown, cmap=ramp, vmin=0, vmax=max(0.2, max(o.max() for o in _off(history))))
-            axes.set_title(f"epoch {epoch}: {100 * contrasted:.0f} % of the pairs")
+            above = f" above {floor:g}" if floor > 0 else ""
+            axes.set_title(f"epoch {epoch}: {100 * contrasted:.0f} % of the pairs{above}")
             axes.tick_params(length=0)
             if len(names) <= 40:
                 axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5.5)
@@ -121,7 +122,7 @@ def figure4(experiments: Experiments) -> bytes:
             omega = omega if new is None else new
             history.append((entry["epoch"], omega.numpy()))
     history = [history[i] for i in sorted({0, len(history) // 2, len(history) - 1})]
-    return viz.render_plot(plot_weights(history, names), viz.LIGHT)
+    return viz.render_plot(plot_weights(history, names, ours.recipe.grouping_floor), viz.LIGHT)
 
 
 def figure5(experiments: Experiments) -> bytes:
