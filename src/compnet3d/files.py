@@ -102,7 +102,7 @@ def require_empty(out: Path) -> None:
     Raises:
         CompNetError: if it holds something, or is no folder.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if _is_taken(out):
         raise CompNetError(f"{out} exists and is not an empty folder; choose another output folder or remove it first.")
 
 
@@ -126,10 +126,15 @@ def claim_folder(path: Path, settings: Any, what: str) -> None:
                 f"{out}: holds {what} with other settings ({', '.join(different) or 'not its own'}); give --out "
                 "another folder or delete it"
             )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif _is_taken(out):
         raise CompNetError(f"{out}: holds something else; give --out a new folder")
     else:
         write_json(path, plain)
+
+
+def _is_taken(out: Path) -> bool:
+    """Whether there is something that a new folder would have to replace."""
+    return out.exists() and (not out.is_dir() or any(out.iterdir()))
 
 
 def _old_name(folder: Path) -> Path:

@@ -49,9 +49,7 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def check_folder(
-    out: Path, recipe: Recipe, *, resume: bool, seed: int | None = None, without: Sequence[str] = ()
-) -> None:
+def check_folder(out: Path, recipe: Recipe, *, resume: bool, seed: int, without: Sequence[str] = ()) -> None:
     """Check that a run may begin, or go on, in this folder.
 
     Raises:
@@ -62,20 +60,25 @@ def check_folder(
     # a run that stopped before its first checkpoint has nothing to lose
     if ((out / "checkpoint").exists() or (out / "model").exists()) and not resume:
         raise CompNetError(f"{out}: holds a run already; add --resume to go on with it, or choose another folder")
-    if resume and not ((out / "checkpoint").exists() or (out / "model").exists()):
+    if resume and not (out / "checkpoint").exists():
         raise CompNetError(f"{out}: has no checkpoint to resume from; train without --resume")
     if resume:
-        earlier = read_json(out / "config.json")
-        _check_recipe(out / "config.json", earlier, recipe)
-        if sorted(earlier.get("without", [])) != sorted(without):
-            left_out = ", ".join(earlier.get("without", [])) or "leaving a category out"
-            raise CompNetError(
-                f"{out / 'config.json'}: the run was started without {left_out}; resume with the same categories"
-            )
-        if seed is not None and earlier.get("seed", seed) != seed:
-            raise CompNetError(
-                f"{out / 'config.json'}: was made with seed {earlier['seed']}, not {seed}; resume with that seed"
-            )
+        check_config(out / "config.json", recipe, seed=seed, without=without)
+
+
+def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str] = ()) -> None:
+    """Check that a run's config.json tells of these settings.
+
+    Raises:
+        CompNetError: naming what differs.
+    """
+    earlier = read_json(path)
+    _check_recipe(path, earlier, recipe)
+    if sorted(earlier.get("without", [])) != sorted(without):
+        left_out = ", ".join(earlier.get("without", [])) or "leaving a category out"
+        raise CompNetError(f"{path}: the run was started without {left_out}; resume with the same categories")
+    if earlier.get("seed", seed) != seed:
+        raise CompNetError(f"{path}: was made with seed {earlier['seed']}, not {seed}; resume with that seed")
 
 
 def _check_recipe(path: Path, config: Any, recipe: Recipe) -> None:

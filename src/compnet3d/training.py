@@ -33,7 +33,7 @@ from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_e
 from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.parallel import FlatGradients, Team, gather_team
 from compnet3d.recipes import Recipe
-from compnet3d.run import Run, check_folder, load_checkpoint, save_checkpoint, write_config, write_log
+from compnet3d.run import Run, check_config, check_folder, load_checkpoint, save_checkpoint, write_config, write_log
 
 # what a training step returns, by the recipe's method
 LOSSES = {
@@ -122,7 +122,7 @@ def train_or_load(recipe: Recipe, data: str | Path, run: Path, *, device: str = 
         CompNetError: if the folder holds a run with other settings; or see `train`.
     """
     if recover_folder(run / "model").is_dir():
-        check_folder(run, recipe, resume=True, seed=options.get("seed", 0), without=options.get("without", ()))
+        check_config(run / "config.json", recipe, seed=options.get("seed", 0), without=options.get("without", ()))
         print(f"already trained: {run / 'model'}", flush=True)
         return load_predictor(run / "model").to(device)
     resume = recover_folder(run / "checkpoint").is_dir()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import re
 import shutil
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from compnet3d.data.imagenet3d import (
 )
 from compnet3d.data.images import hidden_shares, load_image
 from compnet3d.data.progress import tracked
-from compnet3d.data.unpickle import load_npz_objects
+from compnet3d.data.unpickle import MALFORMED, load_npz_objects
 from compnet3d.errors import CompNetError
 from compnet3d.files import require_empty, write_folder
 
@@ -46,22 +45,6 @@ _LIST = re.compile(r"(?P<category>.+)_imagenet_(?P<split>train|val)\.txt")
 _OCCLUDED_LIST = re.compile(r"(?P<category>.+)FGL(?P<front>\d)_BGL(?P<back>\d)(\.txt)?")
 _VIEWPOINT = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py")
 _FLAGS = ("occluded", "truncated", "difficult")
-_BROKEN_MAT = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    OSError,
-    OverflowError,
-    MemoryError,
-    NotImplementedError,  # a .mat file of version 7.3
-    UnicodeError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True)
@@ -262,7 +245,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
     try:
         record = loadmat(str(path), simplify_cells=True, variable_names=["record"])["record"]
         objects = record["objects"]
-    except (*_BROKEN_MAT, MatReadError) as error:
+    except (*MALFORMED, OSError, zlib.error, MatReadError) as error:
         reason = str(error).strip() or type(error).__name__
         raise CompNetError(f"{path} is not a readable PASCAL3D+ annotation ({reason}); restore it") from error
     objects = [objects] if isinstance(objects, dict) else list(objects)

@@ -24,7 +24,8 @@ from compnet3d.errors import CompNetError
 MAX_ENTRY_BYTES = 64 * 2**20  # of one unpacked array: real ones hold a few kilobytes, a zip bomb gigabytes
 _MAX_DEPTH = 32
 _DTYPE = re.compile(r"[<>|=]?([biufc](1|2|4|8|16)|\?|[SU]\d{1,6}|O8?)")
-_MALFORMED = (
+# what reading a broken file raises, besides OSError
+MALFORMED = (
     pickle.UnpicklingError,
     ValueError,
     TypeError,
@@ -56,7 +57,7 @@ def load_npz_objects(path: Path | str, key: str) -> Any:
         return _parse_npy(payload)
     except FileNotFoundError as error:
         raise CompNetError(f"{path} does not exist.") from error
-    except (*_MALFORMED, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (*MALFORMED, OSError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).strip().strip("'") or type(error).__name__
         raise CompNetError(
             f"{path} is not a readable annotation ({reason}); it must be an .npz file whose key {key!r} holds only "

@@ -12,12 +12,13 @@ from PIL import Image, ImageDraw
 
 from compnet3d import viz
 from compnet3d.benchmarks.corruption import load_textures
-from compnet3d.benchmarks.evaluate import ANGLES
+from compnet3d.benchmarks.evaluate import pose_rotmat
 from compnet3d.benchmarks.views import EvaluationViews
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
-from compnet3d.geometry.camera import Camera
+from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.geometry.rotations import rotmat_geodesic_distance
 from compnet3d.grouping import refreshed_weights
 from compnet3d.inference.predictor import Prediction
 from compnet3d.reproduce.experiments import Experiments
@@ -223,11 +224,8 @@ def _batch(image: np.ndarray) -> torch.Tensor:
 
 def _error(prediction: Prediction, sample: Sample) -> float:
     """Degrees between the predicted and the annotated rotation."""
-    from compnet3d.geometry.rotations import angles_to_rotmat, rotmat_geodesic_distance
-
-    angles = [torch.tensor([getattr(sample, name)], dtype=torch.float64) for name in ANGLES[:3]]
-    found = [getattr(prediction.pose, name).double().cpu() for name in ANGLES[:3]]
-    return math.degrees(float(rotmat_geodesic_distance(angles_to_rotmat(*angles), angles_to_rotmat(*found))[0]))
+    true = Pose.of([sample.azimuth], [sample.elevation], [sample.theta], dtype=torch.float64)
+    return math.degrees(float(rotmat_geodesic_distance(pose_rotmat(true), pose_rotmat(prediction.pose))[0]))
 
 
 def _overlay(model: Any, image: np.ndarray, prediction: Prediction, side: int = SIDE) -> np.ndarray:

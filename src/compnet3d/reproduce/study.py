@@ -106,6 +106,7 @@ class Study:
     workers: int | None = None
     progress: bool = True
     command: str = ""
+    _kept: list[Any] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def occlusions(self) -> tuple[Condition, ...]:
@@ -139,16 +140,23 @@ class Study:
         return self.out / "models" / _name(method, without) / f"seed-{seed}"
 
     def model(self, method: Method, seed: int, without: Sequence[str] = ()) -> TrainedModel:
-        """The trained model: trained now, gone on with, or loaded."""
+        """The trained model: trained now, gone on with, or loaded; the last one stays at hand."""
+        key = (self.run(method, seed, without), method.recipe, self.data, self.device)
+        if self._kept[:-1] == [*key]:
+            model: TrainedModel = self._kept[-1]
+            return model
         options: dict[str, Any] = {
             "seed": seed,
             "workers": self.workers,
             "progress": self.progress,
             "device": self.device,
         }
-        return train_or_load(
+        self._kept.clear()  # one model at a time
+        model = train_or_load(
             method.recipe, self.data, self.run(method, seed, without), without=tuple(without), **options
         )
+        self._kept[:] = [*key, model]
+        return model
 
     def log(self, method: Method, seed: int) -> list[dict[str, Any]]:
         """One entry per epoch of a training, which is done first if need be.
