@@ -8,9 +8,7 @@ shared by all categories, so the pose needs no category and is there for unknown
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -22,9 +20,9 @@ from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.pose import fit_to_box
-from compnet3d.inference.predictor import ImageLike, Prediction, predict_images
+from compnet3d.inference.predictor import Prediction
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, ImageEncoder, build_extractor
-from compnet3d.models.checkpoint import load_model, save_model
+from compnet3d.models.base import Model
 
 POSE_HEADS = ("bins", "regression")
 
@@ -71,7 +69,7 @@ class DualHeadConfig:
         )
 
 
-class DualHead(nn.Module):
+class DualHead(Model):
     """A classifier with a second head for the pose; a `Predictor`.
 
     Attributes:
@@ -82,6 +80,7 @@ class DualHead(nn.Module):
     """
 
     kind: ClassVar[str] = "dual-head"
+    config: DualHeadConfig
 
     def __init__(self, config: DualHeadConfig, extractor: FeatureExtractor | None = None) -> None:
         super().__init__()
@@ -97,16 +96,6 @@ class DualHead(nn.Module):
     def from_config(cls, values: dict[str, Any]) -> DualHead:
         """With random tensors, from config.json."""
         return cls(DualHeadConfig.from_dict(values))
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Category names."""
-        return self.config.categories
-
-    @property
-    def spec(self) -> InputSpec:
-        """The network's input."""
-        return self.config.spec
 
     @property
     def device(self) -> torch.device:
@@ -209,27 +198,3 @@ class DualHead(nn.Module):
         focal = principal.new_tensor(self.spec.focal).expand(len(principal))
         camera = Camera(focal=focal, principal=principal, height=self.spec.height, width=self.spec.width)
         return fit_to_box(points, pose, camera, self.spec.box_fill * min(self.spec.height, self.spec.width))
-
-    def predict(
-        self,
-        images: ImageLike | Sequence[ImageLike],
-        *,
-        boxes: Sequence[Sequence[float]] | None = None,
-        batch_size: int = 32,
-        unknown: bool = False,
-    ) -> Prediction:
-        """Name the object in each image and estimate its pose; see `predict_images`."""
-        return predict_images(self, images, boxes=boxes, batch_size=batch_size, unknown=unknown)
-
-    def calibrate(self, temperature: float) -> None:
-        """Set the temperature of the confidence."""
-        self.config = replace(self.config, temperature=temperature)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Save the model as a folder (see `compnet3d.models.checkpoint.save_model`)."""
-        save_model(self, folder)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> DualHead:
-        """Load a model from a folder, ready for inference (see `compnet3d.models.checkpoint.load_model`)."""
-        return load_model(folder, cls)

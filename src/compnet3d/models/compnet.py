@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -26,12 +25,12 @@ from compnet3d.inference.pose import (
     fit_to_box,
     search_starts,
 )
-from compnet3d.inference.predictor import ImageLike, Prediction, predict_images
+from compnet3d.inference.predictor import Prediction
 from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
 from compnet3d.losses import near_vertices
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
 from compnet3d.models.bank import VertexFeatureBank, smooth_features
-from compnet3d.models.checkpoint import load_model, save_model
+from compnet3d.models.base import Model
 from compnet3d.products import fast_products
 from compnet3d.rendering.cuboid import render_cuboids, visible_lattice_vertices
 from compnet3d.rendering.fragments import Fragments
@@ -131,7 +130,7 @@ class Observation:
     valid: Tensor
 
 
-class CompNet(nn.Module):
+class CompNet(Model):
     """A 3D compositional model of every category, over one feature extractor.
 
     Attributes:
@@ -144,6 +143,7 @@ class CompNet(nn.Module):
     """
 
     kind: ClassVar[str] = "compnet"
+    config: CompNetConfig
 
     def __init__(self, config: CompNetConfig, feature_extractor: FeatureExtractor | None = None) -> None:
         super().__init__()
@@ -163,16 +163,6 @@ class CompNet(nn.Module):
     def from_config(cls, values: dict[str, Any]) -> CompNet:
         """With random tensors, from config.json."""
         return cls(CompNetConfig.from_dict(values))
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Category names."""
-        return self.config.categories
-
-    @property
-    def spec(self) -> InputSpec:
-        """The network's input."""
-        return self.config.spec
 
     @property
     def device(self) -> torch.device:
@@ -364,17 +354,6 @@ class CompNet(nn.Module):
             return self._codes[2]
         return made[2]
 
-    def predict(
-        self,
-        images: ImageLike | Sequence[ImageLike],
-        *,
-        boxes: Sequence[Sequence[float]] | None = None,
-        batch_size: int = 32,
-        unknown: bool = False,
-    ) -> Prediction:
-        """Name the object in each image and estimate its pose; see `predict_images`."""
-        return predict_images(self, images, boxes=boxes, batch_size=batch_size, unknown=unknown)
-
     @torch.no_grad()
     def estimate_poses(
         self, feature_map: Tensor, category: Tensor, crop: Crop = "oracle", *, chunk: int | None = None
@@ -473,21 +452,6 @@ class CompNet(nn.Module):
         feature_map = self(images.to(self.device))
         similarity, _ = self.similarities(feature_map, category.to(self.device))
         return similarity.amax(dim=-1).unflatten(1, feature_map.shape[2:])
-
-    def calibrate(self, temperature: float) -> None:
-        """Set the temperature of the confidence."""
-        self.config = replace(self.config, temperature=temperature)
-
-    # -- files ---------------------------------------------------------------------------------------------------
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Save the model as a folder (see `compnet3d.models.checkpoint.save_model`)."""
-        save_model(self, folder)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> CompNet:
-        """Load a model from a folder, ready for inference (see `compnet3d.models.checkpoint.load_model`)."""
-        return load_model(folder, cls)
 
     def _camera(self, principal: Tensor) -> Camera:
         focal = principal.new_tensor(self.spec.focal).expand(principal.shape[:-1])

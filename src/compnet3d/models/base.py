@@ -1,0 +1,76 @@
+"""What every trained model is besides its network: a configuration, meshes to draw, a folder on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from compnet3d.data.transforms import Crop, InputSpec
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.inference.predictor import ImageLike, Prediction, predict_images
+from compnet3d.models.checkpoint import load_model, save_model
+
+
+class Model(nn.Module):
+    """A `Predictor` that is kept as a folder.
+
+    Attributes:
+        kind: what config.json calls the class.
+        config: everything but the tensors; a dataclass with `categories`, `spec` and `temperature`.
+        cad_meshes: one CAD model for some categories, for drawing.
+    """
+
+    kind: ClassVar[str]
+    config: Any
+    cad_meshes: dict[str, Mesh]
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> Self:
+        """With random tensors, from config.json."""
+        raise TypeError(f"{cls.__name__} does not say how it is built")
+
+    def predict_views(
+        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"
+    ) -> Prediction:
+        """Name the objects in views and estimate their poses; see `Predictor.predict_views`."""
+        raise TypeError(f"{type(self).__name__} does not say how it predicts")
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Category names."""
+        names: tuple[str, ...] = self.config.categories
+        return names
+
+    @property
+    def spec(self) -> InputSpec:
+        """The network's input."""
+        spec: InputSpec = self.config.spec
+        return spec
+
+    def predict(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        *,
+        boxes: Sequence[Sequence[float]] | None = None,
+        batch_size: int = 32,
+        unknown: bool = False,
+    ) -> Prediction:
+        """Name the object in each image and estimate its pose; see `predict_images`."""
+        return predict_images(self, images, boxes=boxes, batch_size=batch_size, unknown=unknown)
+
+    def calibrate(self, temperature: float) -> None:
+        """Set the temperature of the confidence."""
+        self.config = replace(self.config, temperature=temperature)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save the model as a folder (see `compnet3d.models.checkpoint.save_model`)."""
+        save_model(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Load a model from a folder, ready for inference (see `compnet3d.models.checkpoint.load_model`)."""
+        return load_model(folder, cls)
