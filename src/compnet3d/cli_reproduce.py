@@ -39,6 +39,8 @@ class Reproduce:
     """Epochs to train for; the recipe's number by default."""
     seeds: Count = None
     """Trainings of each method; 3 at small scale, 1 at the paper's."""
+    baselines: tuple[Literal["heads", "heads-regression", "novum"], ...] = ("heads-regression", "heads", "novum")
+    """Which baselines tables 2 to 4 and figure 1 compare with."""
     unseen: Names = ()
     """Categories to leave out for table 3 and figure 5; by default those of the paper's ten that are there."""
     synthetic: Folder = None
@@ -81,8 +83,17 @@ class Reproduce:
             command=command_line(),
         )
         resnet = get_recipe("imagenet3d-resnet50") if paper_scale and not self.recipe else None
-        unseen, synthetic = self.unseen, self.synthetic
-        reproduce(Experiments(study, recipe, paper_scale, unseen, synthetic, resnet, self.epochs), self.what)
+        experiments = Experiments(
+            study,
+            recipe,
+            paper_scale,
+            unseen=self.unseen,
+            synthetic=self.synthetic,
+            resnet=resnet,
+            epochs=self.epochs,
+            baselines=self.baselines,
+        )
+        reproduce(experiments, self.what)
         print(f"tables and figures are in {self.out}; `compnet3d report {self.out}` joins them into one page")
 
 

@@ -159,6 +159,14 @@ def test_epochs_hold_for_every_method(experiments: Experiments) -> None:
     assert {method.recipe.epochs for method in short.methods} == {1} and len(short.methods) == 7
 
 
+def test_only_the_baselines_asked_for_are_compared(experiments: Experiments) -> None:
+    base = RECIPES["imagenet3d-vitb14"]
+    one = Experiments(experiments.study, base, baselines=("novum", "heads"))
+    assert [method.name for method in one.methods] == [f"{base.name}-heads", f"{base.name}-novum", base.name]
+    both = Experiments(experiments.study, base, resnet=RECIPES["imagenet3d-resnet50"], baselines=("novum",))
+    assert [method.name for method in both.methods] == ["imagenet3d-resnet50-novum", "imagenet3d-resnet50", base.name]
+
+
 def test_omega_of_figure_4_is_what_training_used(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr("compnet3d.reproduce.figures.plot_weights", lambda history, *_: drawn.append(history))

@@ -19,6 +19,7 @@ from compnet3d.reproduce.tables import Cell, Row, Table
 from compnet3d.tables import POSE_ROWS
 
 POSE_FORMS = ("true_category", "predicted_category", "joint")
+BASELINES = ("heads-regression", "heads", "novum")
 ELONGATION = 3.0  # longest side of the box over the next
 
 
@@ -34,6 +35,7 @@ class Experiments:
         synthetic: a second data set, for the shift between data sets of table 2.
         resnet: at the paper's scale, the method and its baselines with a ResNet-50 as well.
         epochs: of every method, where the recipes' own are not wanted.
+        baselines: which of `BASELINES` the method is compared with.
     """
 
     study: Study
@@ -43,6 +45,7 @@ class Experiments:
     synthetic: Path | None = None
     resnet: Recipe | None = None
     epochs: int | None = None
+    baselines: tuple[str, ...] = BASELINES
 
     def method(self, suffix: str = "", base: Recipe | None = None) -> Method:
         """A method of the study by its recipe's suffix: "", "novum", "heads" or "heads-regression"."""
@@ -62,11 +65,12 @@ class Experiments:
     @property
     def methods(self) -> tuple[Method, ...]:
         """The baselines, then the method."""
-        rows = []
-        if self.resnet is not None:
-            rows += [self.method(s, self.resnet) for s in ("heads-regression", "heads", "novum", "")]
-            return (*rows, *(self.method(s) for s in ("heads-regression", "heads", "")))
-        return tuple(self.method(s) for s in ("heads-regression", "heads", "novum", ""))
+        suffixes = [*(name for name in BASELINES if name in self.baselines), ""]
+        if self.resnet is None:
+            return tuple(self.method(s) for s in suffixes)
+        # NOVUM has a ResNet-50 only
+        others = [self.method(s) for s in suffixes if s != "novum"]
+        return (*(self.method(s, self.resnet) for s in suffixes), *others)
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
