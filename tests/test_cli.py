@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from compnet3d import __version__, cli
+from compnet3d import __version__, cli, cli_data
 from compnet3d.errors import CompNetError
 from compnet3d.files import claim_folder
 from compnet3d.geometry.camera import Pose
@@ -42,8 +42,8 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
     assert status == 0 and "None" not in out
     flat = " ".join(out.replace("│", " ").split())
     classes = {"quickstart": cli.Quickstart, "train": cli.Train, "evaluate": cli.Evaluate, "predict": cli.Predict,
-               "make": cli.DataMake, "render": cli.DataRender, "occlude": cli.DataOcclude, "corrupt": cli.DataCorrupt,
-               "import-pascal3d": cli.DataImportPascal3d, "check": cli.DataCheck, "ablation": cli.Ablation,
+               "make": cli_data.DataMake, "render": cli_data.DataRender, "occlude": cli_data.DataOcclude, "corrupt": cli_data.DataCorrupt,
+               "import-pascal3d": cli_data.DataImportPascal3d, "check": cli_data.DataCheck, "ablation": cli.Ablation,
                "reproduce": cli.Reproduce, "report": cli.Report}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:
         positional = ("model", "images", "out", "data", "root", "what", "study")
@@ -142,7 +142,7 @@ def test_failures_of_a_command(error, status, message, capsys, monkeypatch):
     def run(self):
         raise error
 
-    monkeypatch.setattr(cli.DataCheck, "run", run)
+    monkeypatch.setattr(cli_data.DataCheck, "run", run)
     got, _, err = run_main(["data", "check", "."], capsys)
     assert got == status and message in err and err.count("\n") == 1
 
@@ -151,7 +151,7 @@ def test_programming_errors_keep_their_traceback(monkeypatch):
     def run(self):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli.DataCheck, "run", run)
+    monkeypatch.setattr(cli_data.DataCheck, "run", run)
     with pytest.raises(ZeroDivisionError):
         cli.main(["data", "check", "."])
 
