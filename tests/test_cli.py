@@ -42,7 +42,8 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
     assert status == 0 and "None" not in out
     flat = " ".join(out.replace("│", " ").split())
     classes = {"quickstart": cli.Quickstart, "train": cli.Train, "evaluate": cli.Evaluate, "predict": cli.Predict,
-               "make": cli_data.DataMake, "render": cli_data.DataRender, "occlude": cli_data.DataOcclude, "corrupt": cli_data.DataCorrupt,
+               "make": cli_data.DataMake, "render": cli_data.DataRender, "occlude": cli_data.DataOcclude,
+               "corrupt": cli_data.DataCorrupt,
                "import-pascal3d": cli_data.DataImportPascal3d, "check": cli_data.DataCheck, "ablation": cli.Ablation,
                "reproduce": cli.Reproduce, "report": cli.Report}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:

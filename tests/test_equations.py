@@ -371,6 +371,27 @@ def test_background_ring_drops_the_oldest() -> None:
     assert {tuple(r.tolist()) for r in bank.background} == {tuple(r.tolist()) for r in features[-4:]}
 
 
+def test_gradient_of_eq7_goes_to_the_best_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compnet3d.inference.classify.BLOCK", 35)
+    features, bank, background = unit(2, 3, 4, 5, seed=1), unit(9, 5, seed=2), unit(3, 5, seed=3)
+    offsets, weight = torch.tensor([0, 4, 9]), torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64)
+    maps = features.permute(0, 3, 1, 2).clone().requires_grad_()
+    (weight * category_scores(maps, bank, offsets, background)).sum().backward()
+    expected = torch.zeros_like(maps)
+    for b in range(2):
+        for y in range(2):
+            rivals = [*bank[offsets[y] : offsets[y + 1]], *background]
+            for i in range(3):
+                for j in range(4):
+                    best = max(rivals, key=lambda rival: float(features[b, i, j] @ rival))  # noqa: B023
+                    expected[b, :, i, j] += weight[b, y] * best / 12
+    assert maps.grad is not None
+    torch.testing.assert_close(maps.grad, expected)
+    with torch.no_grad():
+        plain = category_scores(maps, bank, offsets, background)
+    torch.testing.assert_close(category_scores(maps, bank, offsets, background), plain)
+
+
 def test_eq7_against_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compnet3d.inference.classify.BLOCK", 35)
     features, bank, background = unit(2, 3, 4, 5, seed=1), unit(9, 5, seed=2), unit(3, 5, seed=3)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Sampler
 
 from compnet3d.baselines import TrainedModel, load_predictor, untrained_model
@@ -37,10 +38,12 @@ from compnet3d.run import Run, check_config, check_folder, load_checkpoint, save
 
 # what a training step returns, by the recipe's method
 LOSSES = {
-    "compnet": ("loss", "in_category_loss", "cross_category_loss"),
+    "compnet": ("loss", "in_category_loss", "cross_category_loss", "matching_loss"),
     "novum": ("loss",),
     "dual-head": ("loss", "category_loss", "pose_loss"),
 }
+# factor on S_y in the matching loss, about that of the calibrated confidence of a trained model
+MATCHING_FACTOR = 100.0
 
 
 def train(
@@ -219,7 +222,7 @@ def fit_temperature(scores: Tensor, category: Tensor) -> float:
         scores: [N, Y]; category: the true ones, int64 [N].
     """
     candidates = torch.logspace(-2, 4, 241)
-    losses = torch.stack([torch.nn.functional.cross_entropy(t * scores, category) for t in candidates])
+    losses = torch.stack([cross_entropy(t * scores, category) for t in candidates])
     return float(candidates[losses.argmin()])
 
 
@@ -472,7 +475,11 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
             in_weight=recipe.in_weight,
             cross_weight=recipe.cross_weight,
         )
-        losses = torch.stack([loss.total, loss.in_category, loss.cross_category])
+        matching = torch.zeros((), device=model.device)
+        if recipe.matching_weight > 0:
+            matching = cross_entropy(MATCHING_FACTOR * model.category_scores(feature_map), category)
+        total = loss.total + recipe.matching_weight * matching
+        losses = torch.stack([total, loss.in_category, loss.cross_category, matching])
     # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them
     _descend(run, losses[0], queried.sum())
     flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]

@@ -401,9 +401,11 @@ def plot_training(history: Sequence[dict[str, Any]]) -> Plot:
             ("loss", "loss", theme.accent, 2.0),
             ("in_category_loss", "in category", theme.muted, 1.2),
             ("cross_category_loss", "cross category", theme.second, 1.2),
+            ("matching_loss", "matching", theme.text, 1.2),
         )
         for key, label, colour, width in parts:
-            if all(key in entry for entry in history):
+            # a part that the recipe does without is zero
+            if all(key in entry for entry in history) and any(entry[key] for entry in history):
                 upper.plot(epochs, [entry[key] for entry in history], color=colour, label=label, linewidth=width)
         measured = [(e["epoch"], 100 * e["calibration_accuracy"]) for e in history if "calibration_accuracy" in e]
         if measured:

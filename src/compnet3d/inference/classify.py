@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,12 +54,31 @@ def category_scores(
 
 
 def best_match(cells: Tensor, features: Tensor) -> Tensor:
-    """max_k f_i . C_k for cells [N, D] and features [K, D], block by block: [N]."""
+    """max_k f_i . C_k for cells [N, D] and features [K, D], block by block: [N]. Differentiable in the cells."""
+    if torch.is_grad_enabled() and cells.requires_grad:
+        matched: Tensor = _BestMatch.apply(cells, features)  # type: ignore[no-untyped-call]
+        return matched
     rows = max(1, BLOCK // max(1, len(features)))
     best = cells.new_empty(len(cells))
     for start in range(0, len(cells), rows):
         torch.amax(torch.mm(cells[start : start + rows], features.T), dim=1, out=best[start : start + rows])
     return best
+
+
+class _BestMatch(torch.autograd.Function):
+    """`best_match` whose gradient goes through the chosen vertex alone: no product of the size of the first."""
+
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor, features: Tensor) -> Tensor:
+        rows = max(1, BLOCK // max(1, len(features)))
+        found = [torch.mm(block, features.T).max(dim=1) for block in cells.split(rows)]
+        ctx.save_for_backward(features, torch.cat([indices for _, indices in found]))
+        return torch.cat([values for values, _ in found])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        features, chosen = ctx.saved_tensors
+        return gradient[:, None] * features.index_select(0, chosen), None
 
 
 def spaced_cells(height: int, width: int, most: int) -> Tensor:
