@@ -125,6 +125,30 @@ def test_a_step_goes_along_the_gradient_of_the_mean_loss(
     assert float((found - expected).norm()) < 0.02 * float(expected.norm())
 
 
+def test_the_matching_loss_is_the_cross_entropy_of_the_scores(
+    tiny_data: Path, whole_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = CompNet.from_pretrained(whole_run).train()
+    data = ImageNet3D(tiny_data)
+    views = ViewDataset(data.samples("train")[:4], model.categories, model.spec)
+    batch = next(iter(torch.utils.data.DataLoader(views, batch_size=4)))
+    scores = model.category_scores(model(batch["image"])).detach()
+    assert len(model.bank.background) > 0
+    odds = (100 * scores).double().exp()
+    right = odds[torch.arange(4), batch["category"]] / odds.sum(dim=1)
+    gradients = []
+    for weight in (0.0, 3.0):
+        recipe = TINY.with_options(matching_weight=weight)
+        again = CompNet.from_pretrained(whole_run).train()
+        run = Run(recipe, 0, Path(), again, make_optimizer(again, recipe), FlatGradients(again.parameters()))
+        monkeypatch.setattr(run.optimizer, "step", lambda: None)
+        total, in_category, cross_category, matching = train_step(run, batch, seed=0)
+        assert float(matching) == pytest.approx(float(-right.log().mean()) if weight else 0.0, rel=1e-3)
+        torch.testing.assert_close(total, in_category + cross_category + weight * matching)
+        gradients.append(torch.cat([p.grad.flatten() for p in again.parameters() if p.grad is not None]))
+    assert float((gradients[1] - gradients[0]).norm()) > 0.01 * float(gradients[0].norm())
+
+
 def test_no_pair_is_contrasted_less_than_the_floor(tiny_data: Path, tmp_path: Path) -> None:
     recipe = TINY.with_options(grouping_accuracy=0.0, grouping_floor=0.25, epochs=2)
     model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]

@@ -254,7 +254,7 @@ def test_novum_descends_on_its_own_loss(tiny_data: Path, tmp_path: Path, monkeyp
 
 def test_every_recipe_has_its_baselines() -> None:
     bases = [name for name, recipe in RECIPES.items() if recipe.method == "compnet"]
-    assert bases == ["quickstart", "robust", "eth80", "imagenet3d-resnet50", "imagenet3d-vitb14"]
+    assert bases == ["quickstart", "robust", "eth80", "robust-photos", "imagenet3d-resnet50", "imagenet3d-vitb14"]
     for name in bases:
         base = RECIPES[name]
         for suffix in ("novum", "heads", "heads-regression"):
@@ -264,4 +264,5 @@ def test_every_recipe_has_its_baselines() -> None:
             assert other.stages == (base.stages if suffix == "novum" else 3)  # a classifier stands on the last stage
             longer = suffix == "novum" and name.startswith("imagenet3d")  # table 1: 100 epochs instead of 12
             assert other.epochs == (100 if longer else base.epochs)
+            assert suffix != "novum" or other.matching_weight == 0  # NOVUM's loss is the contrast alone
     assert RECIPES["eth80-heads"].pose_bins == 40 and RECIPES["eth80-heads-regression"].pose_head == "regression"

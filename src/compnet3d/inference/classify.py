@@ -56,7 +56,7 @@ def category_scores(
 def best_match(cells: Tensor, features: Tensor) -> Tensor:
     """max_k f_i . C_k for cells [N, D] and features [K, D], block by block: [N]. Differentiable in the cells."""
     if torch.is_grad_enabled() and cells.requires_grad:
-        matched: Tensor = _BestMatch.apply(cells, features)  # type: ignore[no-untyped-call]
+        matched: Tensor = _BestMatch.apply(cells, features)
         return matched
     rows = max(1, BLOCK // max(1, len(features)))
     best = cells.new_empty(len(cells))
@@ -76,7 +76,7 @@ class _BestMatch(torch.autograd.Function):
         return torch.cat([values for values, _ in found])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         features, chosen = ctx.saved_tensors
         return gradient[:, None] * features.index_select(0, chosen), None
 
