@@ -14,6 +14,7 @@ from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen, unseen_
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputSpec
 from compnet3d.errors import CompNetError
+from compnet3d.files import read_json
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.pose import PoseSettings
 from compnet3d.inference.predictor import Prediction
@@ -33,6 +34,7 @@ TINY = Recipe(
     dimension=16,
     vertex_count=40,
     background_size=32,
+    matching_weight=0.1,
     epochs=1,
     batch_size=8,
     learning_rate=3e-3,
@@ -75,6 +77,16 @@ def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> 
     assert cells["values"] == pytest.approx(by_hand) and cells["mean"] == pytest.approx(sum(by_hand) / 2)
     lenders = json.loads((out / "table3.json").read_text())["tables"][1]["rows"]
     assert [row["label"] for row in lenders] == ["slab"]
+    parts = json.loads((out / "table6.json").read_text())["tables"][0]["rows"]
+    labels = ["in-category only", "cross-category only", "both", "both and matching"]
+    assert [row["label"] for row in parts] == labels
+    assert read_json(out / "models" / "tiny-both" / "seed-0" / "config.json")["recipe"]["matching_weight"] == 0
+    robust = {table["key"]: table["rows"] for table in json.loads((out / "table4.json").read_text())["tables"]}
+    posed = {row["label"]: row["cells"]["occluded, mean"]["values"] for row in robust["predicted_category"]}
+    ahead = {row["label"]: row["cells"]["occluded, mean"]["values"] for row in robust["lead"]}
+    expected = [ours - theirs for ours, theirs in zip(posed["3D-CompNets"], posed["dual head (40 bins)"], strict=True)]
+    assert ahead["pose pi/6, predicted category, over dual head (40 bins)"] == pytest.approx(expected)
+    assert len(ahead) == 15  # five figures, three baselines
     write_page(out, out / "report.html")
     page = (out / "report.html").read_text()
     assert page.count("<h2>Table") == 6 and page.count("<h2>Figure") == 5

@@ -20,6 +20,7 @@ from compnet3d.tables import POSE_ROWS
 
 POSE_FORMS = ("true_category", "predicted_category", "joint")
 BASELINES = ("heads-regression", "heads", "novum")
+SUMMARY = ("clean", "occluded, mean", "corrupted, mean")  # the columns that sum table 4 up
 ELONGATION = 3.0  # longest side of the box over the next
 
 
@@ -145,17 +146,20 @@ class Experiments:
         shown.append(
             ("symmetry_aware", "pose pi/6, symmetry-aware, true category given", pose("true_category", aware=True), {})
         )
-        tables = []
+        tables, leads = [], []
         for key, title, measure, published in shown:
             rows = []
             for method in self.methods:
                 spreads = [self.spread(method, condition, measure) for condition in conditions]
                 rows.append(Row(method.label, self._with_means(spreads, len(occlusions))))
+            leads += [Row(f"{title}, over {row.label}", lead(rows[-1], row, columns, SUMMARY)) for row in rows[:-1]]
             if self.paper_scale:
                 for label, values in published.items():
                     shares = [Spread((value / 100,)) for value in values]
                     rows.append(Row(f"{label} (paper)", self._with_means(shares, len(occlusions))))
             tables.append(Table("table4", title, columns, tuple(rows), (), key))
+        heading = f"by how many points {self.methods[-1].label} leads (training by training)"
+        tables.insert(0, Table("table4", heading, ("figure", *SUMMARY), tuple(leads), (), "lead"))
         cost = [
             Row(method.label, tuple(c for condition in (CLEAN, occlusions[0]) for c in self._cost(method, condition)))
             for method in self.methods
@@ -320,6 +324,17 @@ def pose(form: str, accuracy: str = "acc_pi6", *, aware: bool = False) -> Measur
 def mean_of(spreads: Sequence[Spread]) -> Spread:
     """The mean over conditions, seed by seed."""
     return Spread(tuple(sum(values) / len(values) for values in zip(*(s.values for s in spreads), strict=True)))
+
+
+def lead(ours: Row, theirs: Row, columns: Sequence[str], chosen: Sequence[str]) -> tuple[Cell, ...]:
+    """By how much a row is ahead of another in the chosen columns, seed by seed; both rows hold spreads alone."""
+    pairs = dict(zip(columns[1:], zip(ours.cells, theirs.cells, strict=True), strict=True))
+    found: list[Cell] = []
+    for name in chosen:
+        a, b = pairs[name]
+        assert isinstance(a, Spread) and isinstance(b, Spread)
+        found.append(Spread(tuple(x - y for x, y in zip(a.values, b.values, strict=True))))
+    return tuple(found)
 
 
 def _over(found: dict[int, dict[str, Any]], measure: Callable[[dict[str, Any]], float | None]) -> Spread | None:
