@@ -34,7 +34,7 @@ class Reproduce:
     out: Annotated[Path, arg(metavar="OUT")] = Path("runs/reproduce")
     """The study's folder: models, evaluations, tables, figures."""
     recipe: Annotated[str, arg(metavar="NAME")] = ""
-    """What is trained; quickstart at small scale, imagenet3d-vitb14 (with imagenet3d-resnet50) at the paper's."""
+    """What is trained; robust at small scale, imagenet3d-vitb14 (with imagenet3d-resnet50) at the paper's."""
     epochs: Count = None
     """Epochs to train for; the recipe's number by default."""
     seeds: Count = None
@@ -70,7 +70,7 @@ class Reproduce:
         from compnet3d.reproduce.study import Study
 
         paper_scale = self.scale == "paper"
-        recipe = get_recipe(self.recipe or ("imagenet3d-vitb14" if paper_scale else "quickstart"))
+        recipe = get_recipe(self.recipe or ("imagenet3d-vitb14" if paper_scale else "robust"))
         study = Study(
             out=self.out,
             data=self.data,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from compnet3d import cli
 from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen, unseen_samples
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputSpec
@@ -177,6 +178,29 @@ def test_only_the_baselines_asked_for_are_compared(experiments: Experiments) -> 
     assert [method.name for method in one.methods] == [f"{base.name}-heads", f"{base.name}-novum", base.name]
     both = Experiments(experiments.study, base, resnet=RECIPES["imagenet3d-resnet50"], baselines=("novum",))
     assert [method.name for method in both.methods] == ["imagenet3d-resnet50-novum", "imagenet3d-resnet50", base.name]
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe", "seeds", "methods"),
+    [
+        ([], "robust", (0, 1, 2), 4),
+        (["--recipe", "eth80", "--seeds", "2", "--baselines", "heads"], "eth80", (0, 1), 2),
+        (["--scale", "paper"], "imagenet3d-vitb14", (0,), 7),
+    ],
+)
+def test_recipe_and_seeds_follow_the_scale(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    recipe: str,
+    seeds: tuple[int, ...],
+    methods: int,
+) -> None:
+    asked: list[Experiments] = []
+    monkeypatch.setattr("compnet3d.reproduce.run.reproduce", lambda experiments, names: asked.append(experiments))
+    cli.main(["reproduce", "table4", "--data", str(tmp_path), *options])
+    (experiments,) = asked
+    assert (experiments.recipe.name, experiments.study.seeds, len(experiments.methods)) == (recipe, seeds, methods)
 
 
 def test_omega_of_figure_4_is_what_training_used(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
