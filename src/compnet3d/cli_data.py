@@ -138,10 +138,13 @@ class DataOcclude:
     """Seed of the occluders and their places."""
     split: str = "val"
     """Which of the data set's lists to occlude."""
+    workers: Count = None
+    """Processes that write; one per core by default. The pictures do not depend on it."""
 
     def run(self) -> None:
         """Write the data set."""
         at_least(0, seed=self.seed)
+        at_least(1, workers=self.workers)
         require_folder(self.data, "DIR")
         require_occluders(self.occluders)
         from compnet3d.benchmarks.occluded_data import occlude_dataset
@@ -155,6 +158,7 @@ class DataOcclude:
             protocol=self.protocol,
             seed=self.seed,
             split=self.split,
+            workers=self.workers,
             progress=True,
         )
         for what in ("object", "background"):
@@ -183,10 +187,13 @@ class DataCorrupt:
     """Seed of everything random; the pictures are those that evaluate would see with it."""
     split: str = "val"
     """Which of the data set's lists to take."""
+    workers: Count = None
+    """Processes that write; one per core by default. The pictures do not depend on it."""
 
     def run(self) -> None:
         """Write the data set."""
         at_least(0, seed=self.seed)
+        at_least(1, workers=self.workers)
         require_folder(self.data, "DIR")
         require_corruption(self.corruption, self.severity, self.frost)
         from compnet3d.benchmarks.corrupted import corrupt_dataset
@@ -199,6 +206,7 @@ class DataCorrupt:
             frost=self.frost,
             seed=self.seed,
             split=self.split,
+            workers=self.workers,
             progress=True,
         )
         print(f"the data set is in {self.out} ({count} images)")

@@ -600,11 +600,10 @@ def test_the_command_writes_a_sound_data_set(tiny_data, tmp_path, capsys):
     assert (views_of(tmp_path / "out") == views_of(tiny_data, corruption="fog", severity=2, seed=7)).all()
 
 
-def test_digests_do_not_depend_on_other_images(tiny_data, tmp_path):
-    """Twice the same bytes."""
+def test_the_bytes_do_not_depend_on_the_number_of_processes(tiny_data, tmp_path):
     digests = []
-    for name in ("a", "b"):
-        corrupt_dataset(tiny_data, tmp_path / name, "snow")
+    for name, workers in (("a", 1), ("b", 2)):
+        corrupt_dataset(tiny_data, tmp_path / name, "snow", workers=workers)
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
         digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in files])
     assert digests[0] == digests[1] and len(digests[0]) == 2 * (8 + 8) + 2 * 2

@@ -112,9 +112,9 @@ def test_what_is_written_can_be_counted_again(masked_data: Path, tmp_path: Path)
     assert summary["outside_range"] == sum(outside) and summary["images"] == len(counted)
 
 
-def test_the_same_seed_writes_the_same_set(masked_data: Path, tmp_path: Path) -> None:
-    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        occlude_dataset(masked_data, tmp_path / name, "L1", seed=seed)
+def test_the_same_seed_writes_the_same_set_with_any_number_of_processes(masked_data: Path, tmp_path: Path) -> None:
+    for name, seed, workers in (("a", 3, 1), ("b", 3, 2), ("c", 4, None)):
+        occlude_dataset(masked_data, tmp_path / name, "L1", seed=seed, workers=workers)
     trees = [
         {p.relative_to(tmp_path / n): p.read_bytes() for p in sorted((tmp_path / n).rglob("*")) if p.is_file()}
         for n in "abc"

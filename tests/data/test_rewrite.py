@@ -38,7 +38,7 @@ def test_everything_but_the_pictures_is_carried_over(tmp_path):
         seen.append(sample.key)
         return Rewritten(ImageOps.invert(photograph), {"note": 1}, {"extra": np.eye(20, 30, dtype=bool)})
 
-    assert rewrite_dataset(source, tmp_path / "out", change, finish=lambda root: (root / "done").touch()) == 3
+    assert rewrite_dataset(source, tmp_path / "out", change, finish=lambda root, keys: (root / "done").touch()) == 3
     assert seen == ["cup/b#0", "cup/a#0", "cup/a#1"] and (tmp_path / "out" / "done").exists()
     before, after = ImageNet3D(source), ImageNet3D(tmp_path / "out")
     names = ["b", "a_object0", "a_object1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ def corrupt_dataset(
     frost: str | Path | None = None,
     seed: int = 0,
     split: str = "val",
+    workers: int | None = None,
     progress: bool = False,
 ) -> int:
     """Write one split of a data set with its photographs corrupted (see `rewrite_dataset` for what is carried over).
@@ -34,6 +36,7 @@ def corrupt_dataset(
         frost: folder with pictures of ice for the corruption "frost"; procedural ice without it.
         seed: of the draws, as in `evaluate`.
         split: which list.
+        workers: processes, see `rewrite_dataset`; the pictures do not depend on it.
         progress: draw a progress bar on stderr.
 
     Returns:
@@ -43,10 +46,21 @@ def corrupt_dataset(
         CompNetError: for an unknown corruption or severity, and as `load_textures` and `rewrite_dataset`.
     """
     check_corruption(corruption, severity)
-    textures = load_textures(frost) if corruption == "frost" and frost is not None else ()
+    textures = tuple(load_textures(frost)) if corruption == "frost" and frost is not None else ()
+    change = _Corrupt(corruption, severity, textures, seed)
+    return rewrite_dataset(source, out, change, split, workers=workers, progress=progress)
 
-    def change(sample: Sample, photograph: Image.Image) -> Rewritten:
-        rng = corruption_generator(sample, seed)
-        return Rewritten(Image.fromarray(corrupt(np.asarray(photograph), corruption, severity, rng, textures=textures)))
 
-    return rewrite_dataset(source, out, change, split, progress=progress)
+@dataclass(frozen=True)
+class _Corrupt:
+    """The change of `rewrite_dataset`."""
+
+    corruption: str
+    severity: int
+    textures: tuple[np.ndarray, ...]
+    seed: int
+
+    def __call__(self, sample: Sample, photograph: Image.Image) -> Rewritten:
+        rng = corruption_generator(sample, self.seed)
+        pixels = corrupt(np.asarray(photograph), self.corruption, self.severity, rng, textures=self.textures)
+        return Rewritten(Image.fromarray(pixels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from PIL import Image
 
 from compnet3d.benchmarks.occlusion import (
     Level,
-    Occluded,
     Occlusion,
     Protocol,
     gather_occluders,
@@ -36,6 +36,7 @@ def occlude_dataset(
     protocol: Protocol = "generator",
     seed: int = 0,
     split: str = "val",
+    workers: int | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Write one split of a data set with occluders on its photographs; each object gets a picture of its own.
@@ -51,6 +52,7 @@ def occlude_dataset(
         protocol: whose levels, "generator" or "paper".
         seed: of all draws, >= 0.
         split: the list to occlude.
+        workers: processes, see `rewrite_dataset`; the pictures do not depend on it.
         progress: draw a progress bar on stderr.
 
     Returns:
@@ -67,26 +69,34 @@ def occlude_dataset(
         raise CompNetError(f"{dataset.root} is occluded already; occlude the data set that it was made from")
     lenders = occluder_samples(dataset, split) if occluders == "objects" else []
     occlusion = Occlusion(level, protocol, seed, gather_occluders(occluders, lenders, seed=seed))
-    told = {"occlusion_level": level, "occlusion_protocol": protocol, "occluder_seed": seed}
-    reached: list[tuple[float, float]] = []
     summary: dict[str, Any] = {}
 
-    def change(sample: Sample, photograph: Image.Image) -> Rewritten:
-        occluded = occlusion.apply(photograph, sample)
-        reached.append((occluded.hidden_object, occluded.hidden_background))
-        return Rewritten(occluded.image, told | _measured(occluded), {"occluder_masks": occluded.mask})
-
-    def finish(root: Path) -> None:
+    def finish(root: Path, keys: list[dict[str, Any]]) -> None:
+        reached = [(key["hidden_object"], key["hidden_background"]) for key in keys]
         summary.update(_summary(reached, level, protocol))
         summary.update(source=str(dataset.root), split=split, occluders=str(occluders), seed=seed)
         write_json(root / SUMMARY, summary)
 
-    rewrite_dataset(dataset, out, change, split, finish=finish, progress=progress)
+    rewrite_dataset(dataset, out, _Occlude(occlusion), split, finish=finish, workers=workers, progress=progress)
     return summary
 
 
-def _measured(occluded: Occluded) -> dict[str, float]:
-    return {"hidden_object": occluded.hidden_object, "hidden_background": occluded.hidden_background}
+@dataclass(frozen=True)
+class _Occlude:
+    """The change of `rewrite_dataset`."""
+
+    occlusion: Occlusion
+
+    def __call__(self, sample: Sample, photograph: Image.Image) -> Rewritten:
+        how, occluded = self.occlusion, self.occlusion.apply(photograph, sample)
+        keys = {
+            "occlusion_level": how.level,
+            "occlusion_protocol": how.protocol,
+            "occluder_seed": how.seed,
+            "hidden_object": occluded.hidden_object,
+            "hidden_background": occluded.hidden_background,
+        }
+        return Rewritten(occluded.image, keys, {"occluder_masks": occluded.mask})
 
 
 def _summary(reached: Sequence[tuple[float, float]], level: Level, protocol: Protocol) -> dict[str, Any]:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from compnet3d.data.imagenet3d import annotation_dict, write_list, write_object
 from compnet3d.data.procedural.cad import load_cad_part
@@ -26,6 +24,7 @@ from compnet3d.data.procedural.materials import random_palette
 from compnet3d.data.procedural.parts import Part
 from compnet3d.data.procedural.scene import Model, draw, prepare, sample_view
 from compnet3d.data.symmetry import Symmetry, measure_mirror, save_symmetry
+from compnet3d.data.workers import spread_out
 from compnet3d.errors import CompNetError
 from compnet3d.files import require_empty
 from compnet3d.geometry.mesh import save_off
@@ -279,52 +278,14 @@ def _draw_task(task: _Task) -> int:
     return len(task.views)
 
 
-def _worker_count(workers: int | None) -> int:
-    if workers is not None:
-        return max(1, workers)
-    available = getattr(os, "sched_getaffinity", None)
-    return len(available(0)) if available else os.cpu_count() or 1
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def _run(tasks: Sequence[_Task], workers: int | None, description: str) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    count = min(_worker_count(workers), len(tasks))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=False) as progress:
         bar = progress.add_task(description, total=sum(len(task.views) for task in tasks))
-
-        def advance(done: int) -> None:
+        for done in spread_out(_draw_task, tasks, workers):
             progress.advance(bar, done)
-
-        if count <= 1:
-            _run_here(tasks, advance)
-        else:
-            _run_apart(tasks, count, advance)
-
-
-def _run_here(tasks: Sequence[_Task], advance: Callable[[int], None]) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for task in tasks:
-            advance(_draw_task(task))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _run_apart(tasks: Sequence[_Task], count: int, advance: Callable[[int], None]) -> None:
-    import multiprocessing
-
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_one_thread) as pool:
-        chunk = max(1, min(16, len(tasks) // (4 * count)))
-        for done in pool.map(_draw_task, tasks, chunksize=chunk):
-            advance(done)
 
 
 @contextmanager
