@@ -139,7 +139,7 @@ class DataOcclude:
     split: str = "val"
     """Which of the data set's lists to occlude."""
     workers: Count = None
-    """Processes that write; one per core by default. The pictures do not depend on it."""
+    """Processes that write; one per core by default, fewer for few objects. The pictures do not depend on it."""
 
     def run(self) -> None:
         """Write the data set."""
@@ -188,7 +188,7 @@ class DataCorrupt:
     split: str = "val"
     """Which of the data set's lists to take."""
     workers: Count = None
-    """Processes that write; one per core by default. The pictures do not depend on it."""
+    """Processes that write; one per core by default, fewer for few objects. The pictures do not depend on it."""
 
     def run(self) -> None:
         """Write the data set."""

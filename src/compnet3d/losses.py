@@ -104,6 +104,20 @@ def cross_category_loss(
     return torch.logaddexp(positive, negative) - positive
 
 
+def matching_loss(scores: Tensor, category: Tensor, factor: float = 100.0) -> Tensor:
+    """The cross-entropy of the softmax of the categories' scores; not in the paper (docs/decisions.md).
+
+    Args:
+        scores: S_y of Eq. 7, [B, Y], see `category_scores`.
+        category: the true ones, int64 [B].
+        factor: on the scores, which differ by hundredths. The calibrated confidence of trained models has 80 to 150.
+
+    Returns:
+        The mean over the images.
+    """
+    return torch.nn.functional.cross_entropy(factor * scores, category)
+
+
 def log_omega(omega: Tensor) -> Tensor:
     """log omega, with -10,000 for the logarithm of 0.
 

@@ -143,7 +143,7 @@ class Recipe:
 
 
 def _with_pasting(augmentation: Augmentation) -> Augmentation:
-    """With up to three objects over half of the views."""
+    """An augmentation that also pastes up to three objects over half of the views."""
     return replace(augmentation, erasing=0.5, erasing_count=3, erasing_area=(0.03, 0.25), pasting=1.0)
 
 

@@ -29,7 +29,13 @@ from compnet3d.files import recover_folder
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import cuboid_bounds
 from compnet3d.grouping import refreshed_weights
-from compnet3d.losses import draw_queries, full_contrastive_loss, grouped_contrastive_loss, sample_vertices
+from compnet3d.losses import (
+    draw_queries,
+    full_contrastive_loss,
+    grouped_contrastive_loss,
+    matching_loss,
+    sample_vertices,
+)
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
 from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.parallel import FlatGradients, Team, gather_team
@@ -42,8 +48,6 @@ LOSSES = {
     "novum": ("loss",),
     "dual-head": ("loss", "category_loss", "pose_loss"),
 }
-# factor on S_y in the matching loss, about that of the calibrated confidence of a trained model
-MATCHING_FACTOR = 100.0
 
 
 def train(
@@ -477,10 +481,11 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
         )
         matching = torch.zeros((), device=model.device)
         if recipe.matching_weight > 0:
-            matching = cross_entropy(MATCHING_FACTOR * model.category_scores(feature_map), category)
+            matching = matching_loss(model.category_scores(feature_map), category)
         total = loss.total + recipe.matching_weight * matching
         losses = torch.stack([total, loss.in_category, loss.cross_category, matching])
-    # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them
+    # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them; the matching loss, a mean
+    # over images, is weighted alike for want of a second count
     _descend(run, losses[0], queried.sum())
     flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]
     flat, features = run.team.gather(flat, seen.features.detach()[seen.valid])

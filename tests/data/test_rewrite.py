@@ -32,22 +32,27 @@ def write_data(root: Path) -> Path:
 
 
 def test_everything_but_the_pictures_is_carried_over(tmp_path):
-    source, seen = write_data(tmp_path / "in"), []
+    source, seen, added = write_data(tmp_path / "in"), [], []
+
+    def finish(root, keys):
+        (root / "done").touch()
+        added.extend(keys)
 
     def change(sample, photograph):
         seen.append(sample.key)
-        return Rewritten(ImageOps.invert(photograph), {"note": 1}, {"extra": np.eye(20, 30, dtype=bool)})
+        return Rewritten(ImageOps.invert(photograph), {"note": len(seen)}, {"extra": np.eye(20, 30, dtype=bool)})
 
-    assert rewrite_dataset(source, tmp_path / "out", change, finish=lambda root, keys: (root / "done").touch()) == 3
+    assert rewrite_dataset(source, tmp_path / "out", change, finish=finish) == 3
+    assert added == [{"note": 1}, {"note": 2}, {"note": 3}]
     assert seen == ["cup/b#0", "cup/a#0", "cup/a#1"] and (tmp_path / "out" / "done").exists()
     before, after = ImageNet3D(source), ImageNet3D(tmp_path / "out")
     names = ["b", "a_object0", "a_object1"]
     assert after.splits == ["val"] and after.names("cup", "val") == names and after.symmetry == before.symmetry
-    for old, new, name in zip(before.samples("val"), after.samples("val"), names, strict=True):
+    for number, (old, new, name) in enumerate(zip(before.samples("val"), after.samples("val"), names, strict=True)):
         same = replace(old, image=new.image, mask=new.mask, name=name, object_index=0)
         assert same == new and (old.mask is None) == (new.mask is None)
         annotation = read_annotation(tmp_path / "out" / "annotations" / "cup" / f"{name}.npz")
-        assert len(annotation) == 1 and annotation[0]["note"] == 1
+        assert len(annotation) == 1 and annotation[0]["note"] == number + 1
         assert (np.asarray(Image.open(tmp_path / "out" / "extra" / "cup" / f"{name}.png")) > 0).sum() == 20
         assert (np.asarray(Image.open(new.image)) == 255 - np.asarray(Image.open(old.image))).all()
         if old.mask is not None and new.mask is not None:

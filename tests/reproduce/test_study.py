@@ -24,7 +24,7 @@ from compnet3d.reproduce import figures
 from compnet3d.reproduce import run as run_module
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.run import make_occluders, reproduce, write_page
-from compnet3d.reproduce.study import Condition, Study
+from compnet3d.reproduce.study import Condition, Method, Spread, Study
 
 TINY = Recipe(
     name="tiny",
@@ -201,6 +201,30 @@ def test_recipe_and_seeds_follow_the_scale(
     cli.main(["reproduce", "table4", "--data", str(tmp_path), *options])
     (experiments,) = asked
     assert (experiments.recipe.name, experiments.study.seeds, len(experiments.methods)) == (recipe, seeds, methods)
+
+
+def test_leads_are_over_baselines_with_the_same_backbone(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def figures_of(study: Study, method: Method, seed: int, condition: Condition) -> dict[str, Any]:
+        value = (len(method.name) + seed * len(condition.name)) / 100
+        forms = dict.fromkeys(("true_category", "predicted_category", "joint"), {"acc_pi6": value})
+        cost = dict.fromkeys(("model_images_per_second", "peak_memory_mb", "peak_gpu_memory_mb"), 1.0)
+        return {"classification": {"accuracy": value}, "pose": {**forms, "symmetry_aware": forms}, **cost}
+
+    monkeypatch.setattr(Study, "figures", figures_of)
+    base, resnet = RECIPES["imagenet3d-vitb14"], RECIPES["imagenet3d-resnet50"]
+    table = Experiments(experiments.study, base, resnet=resnet).table4()[0]
+    found = {r.label: r.cells for r in table.rows if r.label.startswith("classification")}
+    assert table.key == "lead" and len(found) == 5  # NOVUM has a ResNet-50 only
+    heads = [cells for label, cells in found.items() if "dual head (40 bins)" in label]
+    novum = [cells for label, cells in found.items() if "NOVUM" in label]
+    # a baseline's name is longer by its suffix, with every seed and condition
+    for cells, suffix in ((heads[0], "-heads"), (heads[1], "-heads"), (novum[0], "-novum")):
+        for cell in cells:
+            assert isinstance(cell, Spread) and cell.values == pytest.approx([-len(suffix) / 100] * 2)
+    alone = Experiments(experiments.study, base, baselines=()).table4()
+    assert "lead" not in [table.key for table in alone]
 
 
 def test_omega_of_figure_4_is_what_training_used(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def corrupt_dataset(
     frost: str | Path | None = None,
     seed: int = 0,
     split: str = "val",
-    workers: int | None = None,
+    workers: int | None = 1,
     progress: bool = False,
 ) -> int:
     """Write one split of a data set with its photographs corrupted (see `rewrite_dataset` for what is carried over).
@@ -53,7 +53,7 @@ def corrupt_dataset(
 
 @dataclass(frozen=True)
 class _Corrupt:
-    """The change of `rewrite_dataset`."""
+    """Corrupts a photograph as an evaluation with this seed does."""
 
     corruption: str
     severity: int

@@ -36,7 +36,7 @@ def occlude_dataset(
     protocol: Protocol = "generator",
     seed: int = 0,
     split: str = "val",
-    workers: int | None = None,
+    workers: int | None = 1,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Write one split of a data set with occluders on its photographs; each object gets a picture of its own.
@@ -83,16 +83,16 @@ def occlude_dataset(
 
 @dataclass(frozen=True)
 class _Occlude:
-    """The change of `rewrite_dataset`."""
+    """Puts occluders on a photograph, and notes the settings and the reached shares."""
 
     occlusion: Occlusion
 
     def __call__(self, sample: Sample, photograph: Image.Image) -> Rewritten:
-        how, occluded = self.occlusion, self.occlusion.apply(photograph, sample)
+        occluded = self.occlusion.apply(photograph, sample)
         keys = {
-            "occlusion_level": how.level,
-            "occlusion_protocol": how.protocol,
-            "occluder_seed": how.seed,
+            "occlusion_level": self.occlusion.level,
+            "occlusion_protocol": self.occlusion.protocol,
+            "occluder_seed": self.occlusion.seed,
             "hidden_object": occluded.hidden_object,
             "hidden_background": occluded.hidden_background,
         }

@@ -47,7 +47,7 @@ def rewrite_dataset(
     split: str = "val",
     *,
     finish: Callable[[Path, list[dict[str, Any]]], None] | None = None,
-    workers: int | None = None,
+    workers: int | None = 1,
     progress: bool = False,
 ) -> int:
     """Write one split of a data set with its pictures changed, each object with a picture of its own.
@@ -63,7 +63,8 @@ def rewrite_dataset(
         change: gets an object and its photograph; for several processes it must be something that can be pickled.
         split: which list; the copy has no other.
         finish: writes more into the new folder at the end; also gets the keys that each object's annotation was given.
-        workers: processes; None takes one per core where there are many objects, 1 works in this process.
+        workers: processes; None takes one per core as far as each has 32 objects, 1 works in this process. A script
+            that asks for more needs `if __name__ == "__main__":`.
         progress: draw a progress bar on stderr.
 
     Returns:

@@ -44,8 +44,8 @@ def spread_out(
             yield from pool.map(_call, items, chunksize=max(1, min(16, len(items) // (4 * count))))
         except BrokenProcessPool:
             raise CompNetError(
-                f"one of {count} processes ended too early: for want of memory (ask for fewer workers), or because a "
-                "script starts them that has no `if __name__ == '__main__':`"
+                f"one of {count} processes ended too early: for want of memory, or because they cannot import what "
+                "they are to do (a script needs `if __name__ == '__main__':`); ask for one worker"
             ) from None
 
 

@@ -64,14 +64,19 @@ class Experiments:
         return Method(recipe.name, label, recipe)
 
     @property
-    def methods(self) -> tuple[Method, ...]:
-        """The baselines, then the method."""
+    def families(self) -> tuple[tuple[Method, ...], ...]:
+        """Of each backbone the baselines, then the method."""
         suffixes = [*(name for name in BASELINES if name in self.baselines), ""]
         if self.resnet is None:
-            return tuple(self.method(s) for s in suffixes)
+            return (tuple(self.method(s) for s in suffixes),)
         # NOVUM has a ResNet-50 only
-        others = [self.method(s) for s in suffixes if s != "novum"]
-        return (*(self.method(s, self.resnet) for s in suffixes), *others)
+        others = tuple(self.method(s) for s in suffixes if s != "novum")
+        return (tuple(self.method(s, self.resnet) for s in suffixes), others)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """All of them, backbone by backbone."""
+        return tuple(method for family in self.families for method in family)
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
@@ -152,14 +157,19 @@ class Experiments:
             for method in self.methods:
                 spreads = [self.spread(method, condition, measure) for condition in conditions]
                 rows.append(Row(method.label, self._with_means(spreads, len(occlusions))))
-            leads += [Row(f"{title}, over {row.label}", lead(rows[-1], row, columns, SUMMARY)) for row in rows[:-1]]
+            of = dict(zip((method.name for method in self.methods), rows, strict=True))
+            for *baselines, ours in self.families:
+                for other in baselines:
+                    ahead = lead(of[ours.name], of[other.name], columns, SUMMARY)
+                    leads.append(Row(f"{title}, over {other.label}", ahead))
             if self.paper_scale:
                 for label, values in published.items():
                     shares = [Spread((value / 100,)) for value in values]
                     rows.append(Row(f"{label} (paper)", self._with_means(shares, len(occlusions))))
             tables.append(Table("table4", title, columns, tuple(rows), (), key))
-        heading = f"by how many points {self.methods[-1].label} leads (training by training)"
-        tables.insert(0, Table("table4", heading, ("figure", *SUMMARY), tuple(leads), (), "lead"))
+        if leads:
+            heading = "by how many points 3D-CompNets lead with the same backbone (training by training)"
+            tables.insert(0, Table("table4", heading, ("figure", *SUMMARY), tuple(leads), (), "lead"))
         cost = [
             Row(method.label, tuple(c for condition in (CLEAN, occlusions[0]) for c in self._cost(method, condition)))
             for method in self.methods
