@@ -55,10 +55,10 @@ def category_scores(
 
 def best_match(cells: Tensor, features: Tensor) -> Tensor:
     """max_k f_i . C_k for cells [N, D] and features [K, D], block by block: [N]. Differentiable in the cells."""
-    if torch.is_grad_enabled() and cells.requires_grad:
-        matched: Tensor = _BestMatch.apply(cells, features)
-        return matched
     rows = max(1, BLOCK // max(1, len(features)))
+    if torch.is_grad_enabled() and cells.requires_grad:
+        matched: Tensor = _BestMatch.apply(cells, features, rows)
+        return matched
     best = cells.new_empty(len(cells))
     for start in range(0, len(cells), rows):
         torch.amax(torch.mm(cells[start : start + rows], features.T), dim=1, out=best[start : start + rows])
@@ -69,16 +69,15 @@ class _BestMatch(torch.autograd.Function):
     """`best_match` whose gradient goes through the chosen vertex alone: no product of the size of the first."""
 
     @staticmethod
-    def forward(ctx: Any, cells: Tensor, features: Tensor) -> Tensor:
-        rows = max(1, BLOCK // max(1, len(features)))
+    def forward(ctx: Any, cells: Tensor, features: Tensor, rows: int) -> Tensor:
         found = [torch.mm(block, features.T).max(dim=1) for block in cells.split(rows)]
         ctx.save_for_backward(features, torch.cat([indices for _, indices in found]))
         return torch.cat([values for values, _ in found])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         features, chosen = ctx.saved_tensors
-        return gradient[:, None] * features.index_select(0, chosen), None
+        return gradient[:, None] * features.index_select(0, chosen), None, None
 
 
 def spaced_cells(height: int, width: int, most: int) -> Tensor:

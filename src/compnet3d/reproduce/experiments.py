@@ -153,15 +153,15 @@ class Experiments:
         )
         tables, leads = [], []
         for key, title, measure, published in shown:
-            rows = []
+            rows, means = [], {}
             for method in self.methods:
                 spreads = [self.spread(method, condition, measure) for condition in conditions]
                 rows.append(Row(method.label, self._with_means(spreads, len(occlusions))))
-            of = dict(zip((method.name for method in self.methods), rows, strict=True))
+                means[method.name] = self._means(spreads, len(occlusions))
             for *baselines, ours in self.families:
                 for other in baselines:
-                    ahead = lead(of[ours.name], of[other.name], columns, SUMMARY)
-                    leads.append(Row(f"{title}, over {other.label}", ahead))
+                    pairs = zip(means[ours.name], means[other.name], strict=True)
+                    leads.append(Row(f"{title}, over {other.label}", tuple(a.over(b) for a, b in pairs)))
             if self.paper_scale:
                 for label, values in published.items():
                     shares = [Spread((value / 100,)) for value in values]
@@ -292,10 +292,15 @@ class Experiments:
         return f"{median(f['model_images_per_second'] for f in figures):.1f}", f"{median(memory):.0f}"
 
     @staticmethod
-    def _with_means(spreads: Sequence[Spread], occlusions: int) -> tuple[Cell, ...]:
+    def _means(spreads: Sequence[Spread], occlusions: int) -> tuple[Spread, Spread, Spread]:
+        """Clean, the mean of the occluded ones, that of the corrupted ones: the columns of `SUMMARY`."""
+        return spreads[0], mean_of(spreads[1 : 1 + occlusions]), mean_of(spreads[1 + occlusions :])
+
+    @classmethod
+    def _with_means(cls, spreads: Sequence[Spread], occlusions: int) -> tuple[Cell, ...]:
         """Clean, the occluded ones and their mean, the corrupted ones and theirs."""
-        clean, occluded, corrupted = spreads[0], spreads[1 : 1 + occlusions], spreads[1 + occlusions :]
-        return (clean, *occluded, mean_of(occluded), *corrupted, mean_of(corrupted))
+        clean, occluded, corrupted = cls._means(spreads, occlusions)
+        return (clean, *spreads[1 : 1 + occlusions], occluded, *spreads[1 + occlusions :], corrupted)
 
     def notes(self, *more: str) -> tuple[str, ...]:
         """What stands below a table: how often it was trained, with what."""
@@ -334,17 +339,6 @@ def pose(form: str, accuracy: str = "acc_pi6", *, aware: bool = False) -> Measur
 def mean_of(spreads: Sequence[Spread]) -> Spread:
     """The mean over conditions, seed by seed."""
     return Spread(tuple(sum(values) / len(values) for values in zip(*(s.values for s in spreads), strict=True)))
-
-
-def lead(ours: Row, theirs: Row, columns: Sequence[str], chosen: Sequence[str]) -> tuple[Cell, ...]:
-    """By how much a row is ahead of another in the chosen columns, seed by seed; both rows hold spreads alone."""
-    pairs = dict(zip(columns[1:], zip(ours.cells, theirs.cells, strict=True), strict=True))
-    found: list[Cell] = []
-    for name in chosen:
-        a, b = pairs[name]
-        assert isinstance(a, Spread) and isinstance(b, Spread)
-        found.append(Spread(tuple(x - y for x, y in zip(a.values, b.values, strict=True))))
-    return tuple(found)
 
 
 def _over(found: dict[int, dict[str, Any]], measure: Callable[[dict[str, Any]], float | None]) -> Spread | None:

@@ -74,6 +74,10 @@ class Spread:
         """Its sample standard deviation; None for one seed."""
         return stdev(self.values) if len(self.values) > 1 else None
 
+    def over(self, other: Spread) -> Spread:
+        """By how much this is ahead of another one, seed by seed."""
+        return Spread(tuple(ours - theirs for ours, theirs in zip(self.values, other.values, strict=True)))
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
