@@ -12,11 +12,12 @@ from torch.nn.functional import normalize
 
 from compnet3d.benchmarks.metrics import confusion_matrix
 from compnet3d.grouping import grouping_weights
-from compnet3d.inference.classify import category_scores
+from compnet3d.inference.classify import category_matches, category_scores
 from compnet3d.inference.pose import reconstruction_loss
 from compnet3d.losses import (
     ContrastiveLoss,
     cross_category_loss,
+    draw_cells,
     draw_queries,
     full_contrastive_loss,
     grouped_contrastive_loss,
@@ -390,6 +391,34 @@ def test_gradient_of_eq7_goes_to_the_best_match(monkeypatch: pytest.MonkeyPatch)
     with torch.no_grad():
         plain = category_scores(maps, bank, offsets, background)
     torch.testing.assert_close(category_scores(maps, bank, offsets, background), plain)
+
+
+def test_best_match_searched_in_bfloat16_has_its_float32_similarity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compnet3d.inference.classify.bf16_is_fast", lambda: True)
+    cells, bank = unit(300, 16, seed=1).float().requires_grad_(), unit(50, 16, seed=2).float()
+    offsets = torch.tensor([0, 20, 50])
+    found = category_matches(cells, bank, offsets)
+    (gradient,) = torch.autograd.grad(found.sum(), cells)
+    similarity = cells.detach() @ bank.T
+    exact = torch.stack([similarity[:, :20].amax(1), similarity[:, 20:].amax(1)], dim=1)
+    assert (found <= exact + 1e-6).all() and (found > exact - 0.01).all()
+    assert (found > exact - 1e-6).float().mean() > 0.9
+    # each value is the similarity of the vertex that the gradient names
+    torch.testing.assert_close((gradient * cells.detach()).sum(1), found.detach().sum(1))
+
+
+def test_drawn_cells_are_some_of_the_map_and_average_to_it() -> None:
+    maps = torch.arange(2 * 3 * 4 * 5, dtype=torch.float32).reshape(2, 3, 4, 5)
+    assert draw_cells(maps, None) is maps and draw_cells(maps, 20) is maps
+    drawn = draw_cells(maps, 7, torch.Generator().manual_seed(0))
+    assert drawn.shape == (2, 3, 7, 1)
+    cells = [tuple(cell) for cell in maps.flatten(2)[0].T.tolist()]
+    picked = [tuple(cell) for cell in drawn[0, :, :, 0].T.tolist()]
+    assert len(set(picked)) == 7 and set(picked) <= set(cells)
+    assert torch.equal(drawn[1] - drawn[0], torch.full((3, 7, 1), 60.0))
+    generator = torch.Generator().manual_seed(1)
+    means = torch.stack([draw_cells(maps, 7, generator).mean(dim=(2, 3)) for _ in range(400)])
+    torch.testing.assert_close(means.mean(0), maps.mean(dim=(2, 3)), atol=0.5, rtol=0)
 
 
 def test_eq7_against_loops(monkeypatch: pytest.MonkeyPatch) -> None:

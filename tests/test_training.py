@@ -149,6 +149,7 @@ def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
     recipe = TINY.with_options(matching_weight=0.3)
     run = Run(recipe, 0, Path(), again, make_optimizer(again, recipe), FlatGradients(again.parameters()))
     monkeypatch.setattr("compnet3d.training.grouped_contrastive_loss", nothing)
+    monkeypatch.setattr("compnet3d.inference.classify.bf16_is_fast", lambda: False)  # tested elsewhere
     monkeypatch.setattr(run.optimizer, "step", lambda: None)
     total, _, _, matching = train_step(run, batch, seed=0)
     value = float(loss.detach())

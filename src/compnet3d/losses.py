@@ -118,6 +118,22 @@ def matching_loss(scores: Tensor, category: Tensor, factor: float = 100.0) -> Te
     return torch.nn.functional.cross_entropy(factor * scores, category)
 
 
+def draw_cells(feature_map: Tensor, count: int | None, generator: torch.Generator | None = None) -> Tensor:
+    """Some cells of feature maps, drawn uniformly and the same for all images: S_y over them estimates that over all.
+
+    Args:
+        feature_map: [B, D, H, W]; count: how many, None or at least H W keeps all; generator: on the CPU.
+
+    Returns:
+        [B, D, count, 1], or the map as it is.
+    """
+    cells = feature_map.flatten(2)
+    if count is None or count >= cells.shape[2]:
+        return feature_map
+    drawn = torch.randperm(cells.shape[2], generator=generator)[:count].to(cells.device)
+    return cells.index_select(2, drawn)[..., None]
+
+
 def log_omega(omega: Tensor) -> Tensor:
     """log omega, with -10,000 for the logarithm of 0.
 

@@ -12,6 +12,14 @@ import torch
 BLOCK = 2**18  # similarities computed at a time: 1 MB in float32, which stays in a core's cache
 
 
+def bf16_is_fast() -> bool:
+    """Whether this machine multiplies bfloat16 matrices in hardware (AMX, AVX-512 BF16 or a GPU that can)."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe()) if probe is not None else False
+
+
 @contextmanager
 def fast_products() -> Iterator[None]:
     """Within it, float32 products on the CPU go to oneDNN where that is faster and no less precise.

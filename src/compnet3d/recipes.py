@@ -51,6 +51,7 @@ class Recipe:
         background_weight: weight of each background term in Eq. 2 (paper: 1).
         in_weight, cross_weight: the two parts of Eq. 5 (paper: 1 and 1).
         matching_weight: weight of a third part, the cross-entropy of the categories' scores S_y of Eq. 7 (paper: 0).
+        matching_cells: of each image that it looks at, drawn in each step; None takes all.
         dynamic_weights: refresh omega from the calibration split (paper); off keeps all categories contrasted.
         regroup_every: epochs between refreshes (paper: 2). grouping_threshold: paper 0.05.
         grouping_accuracy: calibration accuracy below which all categories stay contrasted.
@@ -94,6 +95,7 @@ class Recipe:
     in_weight: float = 1.0
     cross_weight: float = 1.0
     matching_weight: float = 0.0
+    matching_cells: int | None = None
     dynamic_weights: bool = True
     regroup_every: int = 2
     grouping_threshold: float = 0.05
@@ -247,6 +249,7 @@ _COMPNETS = (
         stages=2,
         augmentation=_with_pasting(_QUICKSTART.augmentation),
         matching_weight=0.4,
+        matching_cells=72,
         epochs=20,
         held_out_epochs=18,
     ),

@@ -30,6 +30,7 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import cuboid_bounds
 from compnet3d.grouping import refreshed_weights
 from compnet3d.losses import (
+    draw_cells,
     draw_queries,
     full_contrastive_loss,
     grouped_contrastive_loss,
@@ -481,7 +482,8 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
         )
         matching = torch.zeros((), device=model.device)
         if recipe.matching_weight > 0:
-            matching = matching_loss(model.category_scores(feature_map), category)
+            cells = draw_cells(feature_map, recipe.matching_cells, generator)
+            matching = matching_loss(model.category_scores(cells), category)
         total = loss.total + recipe.matching_weight * matching
         losses = torch.stack([total, loss.in_category, loss.cross_category, matching])
     # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them; the matching loss, a mean

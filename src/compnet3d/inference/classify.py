@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compnet3d.products import BLOCK, fast_products
+from compnet3d.products import BLOCK, bf16_is_fast, fast_products
 
 
 @fast_products()
@@ -24,7 +25,9 @@ def background_similarity(features: Tensor, background_features: Tensor) -> Tens
     """
     if not len(background_features):
         return features.new_zeros(features.shape[:-1])
-    return best_match(features.flatten(0, -2), background_features).reshape(features.shape[:-1])
+    cells = features.flatten(0, -2)
+    ends = torch.tensor([0, len(background_features)], device=cells.device)
+    return category_matches(cells, background_features, ends).reshape(features.shape[:-1])
 
 
 @fast_products()
@@ -41,43 +44,72 @@ def category_scores(
     Returns:
         [B, Y], each in [-1, 1].
     """
-    limits = offsets.tolist()
     cells = feature_map.flatten(2).transpose(1, 2).flatten(0, 1)
     background = background_similarity(cells, background_features)
-    columns = [
-        torch.maximum(best_match(cells, vertex_features[start:end]), background)
-        .reshape(len(feature_map), feature_map.shape[2] * feature_map.shape[3])
-        .mean(dim=1)
-        for start, end in zip(limits[:-1], limits[1:], strict=True)
-    ]
-    return torch.stack(columns, dim=1)
+    matched = torch.maximum(category_matches(cells, vertex_features, offsets), background[:, None])
+    return matched.view(len(feature_map), feature_map.shape[2] * feature_map.shape[3], len(offsets) - 1).mean(dim=1)
+
+
+def category_matches(cells: Tensor, vertex_features: Tensor, offsets: Tensor) -> Tensor:
+    """max over C_y of f_i . C_k for cells [N, D] and each category of the flat bank: [N, Y].
+
+    Differentiable in the cells: the gradient goes through each category's best vertex alone. Where a gradient is
+    wanted and the processor multiplies bfloat16 in hardware, the best vertex is searched in bfloat16; its similarity
+    is that of float32 all the same.
+    """
+    if torch.is_grad_enabled() and cells.requires_grad:
+        matches: Tensor = _CategoryMatches.apply(cells, vertex_features, offsets)
+        return matches
+    limits = offsets.tolist()
+    return torch.stack([best_match(cells, vertex_features[a:b]) for a, b in pairwise(limits)], dim=1)
 
 
 def best_match(cells: Tensor, features: Tensor) -> Tensor:
-    """max_k f_i . C_k for cells [N, D] and features [K, D], block by block: [N]. Differentiable in the cells."""
+    """max_k f_i . C_k for cells [N, D] and features [K, D], block by block: [N]. Not differentiable."""
     rows = max(1, BLOCK // max(1, len(features)))
-    if torch.is_grad_enabled() and cells.requires_grad:
-        matched: Tensor = _BestMatch.apply(cells, features, rows)
-        return matched
     best = cells.new_empty(len(cells))
     for start in range(0, len(cells), rows):
         torch.amax(torch.mm(cells[start : start + rows], features.T), dim=1, out=best[start : start + rows])
     return best
 
 
-class _BestMatch(torch.autograd.Function):
-    """`best_match` whose gradient goes through the chosen vertex alone: no product of the size of the first."""
+class _CategoryMatches(torch.autograd.Function):
+    """`category_matches` with its gradient, the chosen vertices weighted by the gradients of their similarities."""
 
     @staticmethod
-    def forward(ctx: Any, cells: Tensor, features: Tensor, rows: int) -> Tensor:
-        found = [torch.mm(block, features.T).max(dim=1) for block in cells.split(rows)]
-        ctx.save_for_backward(features, torch.cat([indices for _, indices in found]))
-        return torch.cat([values for values, _ in found])
+    def forward(ctx: Any, cells: Tensor, features: Tensor, offsets: Tensor) -> Tensor:
+        limits = offsets.tolist()
+        kind = torch.bfloat16 if bf16_is_fast() and features.dtype == torch.float32 else features.dtype
+        columns = features.to(kind).T
+        values, chosen = [], []
+        for block in cells.split(_rows(features)):
+            products = block.to(kind) @ columns
+            best = [products[:, a:b].max(dim=1) for a, b in pairwise(limits)]
+            chosen.append(torch.stack([indices for _, indices in best], dim=1) + offsets[:-1])
+            if kind == features.dtype:
+                values.append(torch.stack([value for value, _ in best], dim=1))
+            else:
+                values.append(torch.bmm(_rows_of(features, chosen[-1]), block[..., None])[..., 0])
+        ctx.save_for_backward(features, torch.cat(chosen))
+        return torch.cat(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         features, chosen = ctx.saved_tensors
-        return gradient[:, None] * features.index_select(0, chosen), None, None
+        rows = _rows(features)
+        blocks = zip(outer[0].split(rows), chosen.split(rows), strict=True)
+        pull = [torch.bmm(gradient[:, None], _rows_of(features, index))[:, 0] for gradient, index in blocks]
+        return torch.cat(pull), None, None
+
+
+def _rows_of(features: Tensor, index: Tensor) -> Tensor:
+    """features[index] for an index [N, Y]: [N, Y, D]; index_select copies whole rows and is faster than indexing."""
+    return features.index_select(0, index.flatten()).view(*index.shape, features.shape[1])
+
+
+def _rows(features: Tensor) -> int:
+    """Cells whose similarities with all of the features make a block."""
+    return max(256, BLOCK // max(1, len(features)))
 
 
 def spaced_cells(height: int, width: int, most: int) -> Tensor:

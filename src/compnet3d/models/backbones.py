@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from compnet3d.errors import CompNetError
+from compnet3d.products import bf16_is_fast
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -236,14 +237,6 @@ def _freeze_statistics(backbone: nn.Module) -> None:
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
-
-
-def bf16_is_fast() -> bool:
-    """Whether this machine multiplies bfloat16 matrices in hardware (AMX, AVX-512 BF16 or a GPU that can)."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe()) if probe is not None else False
 
 
 def build_extractor(config: BackboneConfig) -> FeatureExtractor:
