@@ -393,11 +393,14 @@ def test_gradient_of_eq7_goes_to_the_best_match(monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(category_scores(maps, bank, offsets, background), plain)
 
 
-def test_best_match_searched_in_bfloat16_has_its_float32_similarity(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compnet3d.inference.classify.bf16_is_fast", lambda: True)
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_best_match_searched_in_bfloat16_has_its_float32_similarity(
+    bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compnet3d.inference.classify.bf16_is_fast", lambda: bfloat16)
+    monkeypatch.setattr("compnet3d.inference.classify.BLOCK", 35)  # more cells than one block holds
     cells, bank = unit(300, 16, seed=1).float().requires_grad_(), unit(50, 16, seed=2).float()
-    offsets = torch.tensor([0, 20, 50])
-    found = category_matches(cells, bank, offsets)
+    found = category_matches(cells, bank, [0, 20, 50])
     (gradient,) = torch.autograd.grad(found.sum(), cells)
     similarity = cells.detach() @ bank.T
     exact = torch.stack([similarity[:, :20].amax(1), similarity[:, 20:].amax(1)], dim=1)

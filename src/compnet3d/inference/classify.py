@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -25,9 +26,8 @@ def background_similarity(features: Tensor, background_features: Tensor) -> Tens
     """
     if not len(background_features):
         return features.new_zeros(features.shape[:-1])
-    cells = features.flatten(0, -2)
-    ends = torch.tensor([0, len(background_features)], device=cells.device)
-    return category_matches(cells, background_features, ends).reshape(features.shape[:-1])
+    matched = category_matches(features.flatten(0, -2), background_features, [0, len(background_features)])
+    return matched.reshape(features.shape[:-1])
 
 
 @fast_products()
@@ -46,21 +46,20 @@ def category_scores(
     """
     cells = feature_map.flatten(2).transpose(1, 2).flatten(0, 1)
     background = background_similarity(cells, background_features)
-    matched = torch.maximum(category_matches(cells, vertex_features, offsets), background[:, None])
+    matched = torch.maximum(category_matches(cells, vertex_features, offsets.tolist()), background[:, None])
     return matched.view(len(feature_map), feature_map.shape[2] * feature_map.shape[3], len(offsets) - 1).mean(dim=1)
 
 
-def category_matches(cells: Tensor, vertex_features: Tensor, offsets: Tensor) -> Tensor:
-    """max over C_y of f_i . C_k for cells [N, D] and each category of the flat bank: [N, Y].
+def category_matches(cells: Tensor, vertex_features: Tensor, limits: Sequence[int]) -> Tensor:
+    """max over C_y of f_i . C_k for cells [N, D] and each category of the flat bank, divided by `limits`: [N, Y].
 
     Differentiable in the cells: the gradient goes through each category's best vertex alone. Where a gradient is
     wanted and the processor multiplies bfloat16 in hardware, the best vertex is searched in bfloat16; its similarity
     is that of float32 all the same.
     """
     if torch.is_grad_enabled() and cells.requires_grad:
-        matches: Tensor = _CategoryMatches.apply(cells, vertex_features, offsets)
+        matches: Tensor = _CategoryMatches.apply(cells, vertex_features, limits)
         return matches
-    limits = offsets.tolist()
     return torch.stack([best_match(cells, vertex_features[a:b]) for a, b in pairwise(limits)], dim=1)
 
 
@@ -77,38 +76,37 @@ class _CategoryMatches(torch.autograd.Function):
     """`category_matches` with its gradient, the chosen vertices weighted by the gradients of their similarities."""
 
     @staticmethod
-    def forward(ctx: Any, cells: Tensor, features: Tensor, offsets: Tensor) -> Tensor:
-        limits = offsets.tolist()
+    def forward(ctx: Any, cells: Tensor, features: Tensor, limits: Sequence[int]) -> Tensor:
         kind = torch.bfloat16 if bf16_is_fast() and features.dtype == torch.float32 else features.dtype
         columns = features.to(kind).T
         values, chosen = [], []
-        for block in cells.split(_rows(features)):
+        for block in cells.split(_block_rows(features)):
             products = block.to(kind) @ columns
             best = [products[:, a:b].max(dim=1) for a, b in pairwise(limits)]
-            chosen.append(torch.stack([indices for _, indices in best], dim=1) + offsets[:-1])
+            chosen.append(torch.stack([a + found.indices for a, found in zip(limits[:-1], best, strict=True)], dim=1))
             if kind == features.dtype:
-                values.append(torch.stack([value for value, _ in best], dim=1))
+                values.append(torch.stack([found.values for found in best], dim=1))
             else:
-                values.append(torch.bmm(_rows_of(features, chosen[-1]), block[..., None])[..., 0])
+                values.append(torch.bmm(_gather(features, chosen[-1]), block[..., None])[..., 0])
         ctx.save_for_backward(features, torch.cat(chosen))
         return torch.cat(values)
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         features, chosen = ctx.saved_tensors
-        rows = _rows(features)
+        rows = _block_rows(features)
         blocks = zip(outer[0].split(rows), chosen.split(rows), strict=True)
-        pull = [torch.bmm(gradient[:, None], _rows_of(features, index))[:, 0] for gradient, index in blocks]
+        pull = [torch.bmm(gradient[:, None], _gather(features, index))[:, 0] for gradient, index in blocks]
         return torch.cat(pull), None, None
 
 
-def _rows_of(features: Tensor, index: Tensor) -> Tensor:
+def _gather(features: Tensor, index: Tensor) -> Tensor:
     """features[index] for an index [N, Y]: [N, Y, D]; index_select copies whole rows and is faster than indexing."""
     return features.index_select(0, index.flatten()).view(*index.shape, features.shape[1])
 
 
-def _rows(features: Tensor) -> int:
-    """Cells whose similarities with all of the features make a block."""
+def _block_rows(features: Tensor) -> int:
+    """Cells whose similarities with all of the features make a block; products of fewer than 256 rows are slow."""
     return max(256, BLOCK // max(1, len(features)))
 
 
