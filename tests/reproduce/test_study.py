@@ -90,7 +90,24 @@ def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> 
     assert len(ahead) == 15  # five figures, three baselines
     write_page(out, out / "report.html")
     page = (out / "report.html").read_text()
-    assert page.count("<h2>Table") == 6 and page.count("<h2>Figure") == 5
+    assert page.count("<h2>Table") == 6 and page.count("<h2>Figure") == 5 and page.count("<h2>Time") == 1
+    check_times(out)
+
+
+def check_times(out: Path) -> None:
+    """The table of times against sums over the folder's own files."""
+    logs = list((out / "models" / "tiny").glob("seed-*/log.jsonl"))
+    training = sum(json.loads(line)["seconds"] for log in logs for line in log.read_text().splitlines()) / 60
+    files = list((out / "figures" / "tiny").glob("seed-*/*.json"))
+    evaluation = sum(json.loads(path.read_text())["evaluation_seconds"] for path in files) / 60
+    rows = {row["label"]: row["cells"] for row in json.loads((out / "times.json").read_text())["tables"][0]["rows"]}
+    assert rows["tiny"]["trainings"] == "2" == str(len(logs))
+    assert rows["tiny"]["evaluations"] == "16" == str(len(files))
+    assert float(rows["tiny"]["minutes"]) == pytest.approx(training, abs=0.051)
+    assert float(rows["tiny"]["minutes of them"]) == pytest.approx(evaluation, abs=0.051)
+    assert training > 0 and evaluation > 0
+    every = [float(cells["minutes in all"]) for label, cells in rows.items() if label != "all"]
+    assert len(every) == 10 and float(rows["all"]["minutes in all"]) == pytest.approx(sum(every), abs=0.51)
 
 
 def test_what_is_done_is_not_done_again(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Table 1: what the loss costs at the paper's sizes, counted, timed and weighed, and figure 2."""
+"""Table 1: what the loss costs at the paper's sizes, counted, timed and weighed; and how long a study took."""
 
 from __future__ import annotations
 
@@ -53,6 +53,31 @@ def table1(experiments: Experiments) -> list[Table]:
         )
         tables.append(Table("table1", title, columns, tuple(rows), notes, f"K{count}"))
     return [*tables, _accuracies(experiments)]
+
+
+def times(experiments: Experiments) -> list[Table]:
+    """How long everything took that the study's folder holds: trainings and evaluations of each method."""
+    rows, totals = [], [0, 0.0, 0, 0.0]
+    for name, (trainings, evaluations) in experiments.study.times().items():
+        took = [len(trainings), sum(trainings) / 60, len(evaluations), sum(evaluations) / 60]
+        totals = [a + b for a, b in zip(totals, took, strict=True)]
+        rows.append(_times_row(name, took))
+    note = (
+        "Epochs and evaluations as they were timed, whenever they ran; without setting up, the loss alone (table 1, "
+        "figure 2) and drawing."
+    )
+    columns = ("method", "trainings", "minutes", "evaluations", "minutes of them", "minutes in all")
+    return [
+        Table(
+            "times", "what it took", columns, (*rows, _times_row("all", totals)), (note, experiments.source()), "times"
+        )
+    ]
+
+
+def _times_row(label: str, took: list[float]) -> Row:
+    trainings, training, evaluations, evaluation = took
+    cells = (f"{trainings:.0f}", f"{training:.1f}", f"{evaluations:.0f}", f"{evaluation:.1f}")
+    return Row(label, (*cells, f"{training + evaluation:.1f}"))
 
 
 def _label(samples: int | None) -> str:

@@ -23,7 +23,7 @@ from compnet3d.files import claim_folder, read_json, write_bytes, write_folder, 
 from compnet3d.provenance import provenance
 from compnet3d.report_style import page
 from compnet3d.reproduce import figures
-from compnet3d.reproduce.efficiency import table1
+from compnet3d.reproduce.efficiency import table1, times
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.tables import Table
 from compnet3d.speed.scale import bench_scale, draw_scale
@@ -69,7 +69,8 @@ NAMES = (*TABLES, *FIGURES)
 def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
     """Run experiments in turn and write OUT/NAME.md and .json of tables, OUT/NAME.png of figures.
 
-    What is trained and evaluated already is taken as it is, so a run that was stopped goes on where it was.
+    OUT/times.md and .json say how long the trainings and evaluations took that are there by then. What is trained and
+    evaluated already is taken as it is, so a run that was stopped goes on where it was.
 
     Args:
         experiments: the data, the methods and the folder.
@@ -94,6 +95,7 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
             write_bytes(study.out / f"{name}.png", _on_white(FIGURES[name](experiments)))
             print(f"wrote {study.out / name}.png", flush=True)
         print(f"[{number}/{len(wanted)}] took {time.perf_counter() - start:.0f} s", flush=True)
+        write_tables(study.out, "times", times(experiments), study.command)
 
 
 def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
@@ -194,12 +196,12 @@ def write_page(out: Path, path: Path) -> None:
         CompNetError: if it holds none.
     """
     sections = []
-    for name in NAMES:
+    for name in (*NAMES, "times"):
         if (out / f"{name}.json").is_file():
             values = read_json(out / f"{name}.json")
             body = "".join(Table.from_dict(table).html() for table in values["tables"])
             made = html.escape("; ".join(values["settings"].values()))
-            heading = f"Table {name.removeprefix('table')}"
+            heading = f"Table {name.removeprefix('table')}" if name in TABLES else "Time"
             sections.append(f"<section><h2>{heading}</h2>{body}<p><code>{made}</code></p></section>")
         elif (out / f"{name}.png").is_file():
             uri = base64.b64encode((out / f"{name}.png").read_bytes()).decode("ascii")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,8 +183,7 @@ class Study:
     def figures(self, method: Method, seed: int, condition: Condition = CLEAN) -> dict[str, Any]:
         """What `evaluate` says of a trained model, from the file if that was done before."""
 
-        def measure() -> dict[str, Any]:
-            model = self.model(method, seed)
+        def measure(model: TrainedModel) -> dict[str, Any]:
             dataset = ImageNet3D(condition.data or self.data)
             samples = dataset.samples("val")
             if condition.data is not None:
@@ -204,8 +204,7 @@ class Study:
     def unseen(self, method: Method, seed: int, names: Sequence[str]) -> dict[str, Any]:
         """Poses of categories that the method was not trained on (section 5.3)."""
 
-        def measure() -> dict[str, Any]:
-            model = self.model(method, seed, names)
+        def measure(model: TrainedModel) -> dict[str, Any]:
             dataset = ImageNet3D(self.data, categories=names)
             samples = dataset.samples("val")
             return evaluate_unseen(
@@ -213,6 +212,19 @@ class Study:
             )
 
         return self._once(method, seed, names, "unseen", {}, measure)
+
+    def times(self) -> dict[str, tuple[list[float], list[float]]]:
+        """Of each method that is there: seconds of its trainings' epochs, one by one, and of its evaluations."""
+        names = sorted(path.name for path in (self.out / "models").glob("*"))
+        found = {}
+        for name in names:
+            logs = sorted((self.out / "models" / name).glob("seed-*/log.jsonl"))
+            files = sorted((self.out / "figures" / name).glob("seed-*/*.json"))
+            found[name] = (
+                [sum(float(entry["seconds"]) for entry in read_log(path)) for path in logs],
+                [float(read_json(path).get("evaluation_seconds", 0.0)) for path in files],
+            )
+        return found
 
     def spread(self, measure: Callable[[int], float]) -> Spread:
         """A figure over all seeds."""
@@ -225,7 +237,7 @@ class Study:
         without: Sequence[str],
         condition: str,
         of: dict[str, Any],
-        measure: Callable[[], dict[str, Any]],
+        measure: Callable[[TrainedModel], dict[str, Any]],
     ) -> dict[str, Any]:
         name = _name(method, without)
         path = self.out / "figures" / name / f"seed-{seed}" / f"{condition}.json"
@@ -233,8 +245,11 @@ class Study:
         made_with = json.loads(json.dumps(of | {"recipe": method.recipe.to_dict(), "without": sorted(without)}))
         earlier = read_json(path) if path.is_file() else {}
         if earlier.get("made_with") != made_with:
+            model = self.model(method, seed, without)
             print(f"evaluating {name}, seed {seed}: {condition}", flush=True)
-            figures = json.loads(json.dumps(measure(), default=str))
+            start = time.perf_counter()
+            figures = json.loads(json.dumps(measure(model), default=str))
+            figures["evaluation_seconds"] = time.perf_counter() - start
             earlier = figures | {"made_with": made_with, **provenance(self.command)}
             write_json(path, earlier)
         result: dict[str, Any] = earlier
