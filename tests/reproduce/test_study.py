@@ -15,13 +15,14 @@ from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen, unseen_
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputSpec
 from compnet3d.errors import CompNetError
-from compnet3d.files import read_json
+from compnet3d.files import read_json, write_json
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.pose import PoseSettings
 from compnet3d.inference.predictor import Prediction
 from compnet3d.recipes import RECIPES, Recipe
 from compnet3d.reproduce import figures
 from compnet3d.reproduce import run as run_module
+from compnet3d.reproduce.efficiency import times
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.run import make_occluders, reproduce, write_page
 from compnet3d.reproduce.study import Condition, Method, Spread, Study
@@ -108,6 +109,20 @@ def check_times(out: Path) -> None:
     assert training > 0 and evaluation > 0
     every = [float(cells["minutes in all"]) for label, cells in rows.items() if label != "all"]
     assert len(every) == 10 and float(rows["all"]["minutes in all"]) == pytest.approx(sum(every), abs=0.51)
+
+
+def test_evaluations_that_were_not_timed_are_left_out(experiments: Experiments, tmp_path: Path) -> None:
+    log, found = tmp_path / "models" / "tiny" / "seed-0" / "log.jsonl", tmp_path / "figures" / "tiny" / "seed-0"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"seconds": 100}\n{"seconds": 20}\n')
+    write_json(found / "clean.json", {"evaluation_seconds": 60.0})
+    write_json(found / "L1.json", {})  # as earlier versions wrote it
+    (table,) = times(replace(experiments, study=replace(experiments.study, out=tmp_path)))
+    assert [(row.label, row.cells) for row in table.rows] == [
+        ("tiny", ("1", "2.0", "1", "1.0", "3.0")),
+        ("all", ("1", "2.0", "1", "1.0", "3.0")),
+    ]
+    assert any("Left out: 1 evaluations" in note for note in table.notes)
 
 
 def test_what_is_done_is_not_done_again(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,8 +213,8 @@ class Study:
 
         return self._once(method, seed, names, "unseen", {}, measure)
 
-    def times(self) -> dict[str, tuple[list[float], list[float]]]:
-        """Of each method that is there: seconds of its trainings' epochs, one by one, and of its evaluations."""
+    def times(self) -> dict[str, tuple[list[float], list[float | None]]]:
+        """Of each method that is there: seconds of each training's epochs, and of each evaluation that was timed."""
         names = sorted(path.name for path in (self.out / "models").glob("*"))
         found = {}
         for name in names:
@@ -222,7 +222,7 @@ class Study:
             files = sorted((self.out / "figures" / name).glob("seed-*/*.json"))
             found[name] = (
                 [sum(float(entry["seconds"]) for entry in read_log(path)) for path in logs],
-                [float(read_json(path).get("evaluation_seconds", 0.0)) for path in files],
+                [read_json(path).get("evaluation_seconds") for path in files],
             )
         return found
 
