@@ -1,59 +1,84 @@
 """What naming under occlusion would be if the pixels that occluders cover were known.
 
-    python docs/known_occluders.py DATA TEST OCCLUDERS OUT [--epochs 10] [--every 3]
+    python docs/known_occluders.py RUN DATA TEST OCCLUDERS OUT [--epochs 10] [--every 3]
 
 Trains the recipe `robust` on views from which the pasted objects are taken out again: the pixels that they cover are
-filled from what is around them. Then names the images of TEST under occlusion, as they are and with the occluders
-filled in the same way by their true masks, which nobody has outside an experiment.
+filled from what is around them (not in the calibration views). Then that model and the one of RUN name images of TEST
+with cut-outs of the folder OCCLUDERS pasted at random places, as they are and filled in the same way by the *true*
+masks, which nobody has outside an experiment. `evaluate --occlusion` is not used: it cuts occluders along the object's
+outline where it has to, and their masks would then tell the outline.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
 from compnet3d import training
 from compnet3d.baselines import load_predictor
-from compnet3d.benchmarks.occlusion import Level
 from compnet3d.benchmarks.views import EvaluationViews, view_loader
+from compnet3d.data.augment import Cutout, paste_cutouts
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.recipes import RECIPES
 
-LEVELS: tuple[Level, ...] = ("L1", "L2", "L3")
+OBJECTS, AREA = (4, 8, 14), (0.05, 0.2)  # how many are pasted, each over which share of the view
 
 
 def main() -> None:
     """Train and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("data", "test", "occluders", "out"):
+    for name in ("run", "data", "test", "occluders", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--every", type=int, default=3)
     arguments = parser.parse_args()
+    # one process: the followers of a team would not know the changed step
     recipe = RECIPES["robust"].with_options(
         epochs=arguments.epochs, held_out_epochs=arguments.epochs - 1, processes=1, name="robust-known-occluders"
     )
-    if not (arguments.out / "model").is_dir():
-        # one process: the followers of a team would not know the changed step
-        training.train_step = on_filled_views(training.train_step)
-        training.train(recipe, arguments.data, arguments.out)
-    model = load_predictor(arguments.out / "model")
+    training.train_step = on_filled_views(training.train_step)
+    models = [load_predictor(arguments.run / "model"), training.train_or_load(recipe, arguments.data, arguments.out)]
+    spec, categories = models[0].spec, models[0].categories
     samples = ImageNet3D(arguments.test).samples("val")[:: arguments.every]
-    clean = list(view_loader(EvaluationViews(samples, model.categories, model.spec), 64))
-    print(f"clean {100 * accuracy(model, [batch['image'] for batch in clean], clean):.1f}")
-    print("| level | as it is | occluders filled by their true masks |")
-    print("|---|---:|---:|")
-    for level in LEVELS:
-        views = EvaluationViews(samples, model.categories, model.spec, occlusion=level, occluders=arguments.occluders)
-        seen = [batch["image"] for batch in view_loader(views, 64)]
-        known = [filled(image, changed(batch["image"], image)) for batch, image in zip(clean, seen, strict=True)]
-        print(f"| {level} | {100 * accuracy(model, seen, clean):.1f} | {100 * accuracy(model, known, clean):.1f} |")
+    batches = list(view_loader(EvaluationViews(samples, categories, spec), 64))
+    clean = [batch["image"] for batch in batches]
+    cutouts = [read_cutout(path) for path in sorted(arguments.occluders.rglob("*.png"))]
+    rng = np.random.default_rng(0)
+    print("| objects | of the view hidden | RUN | RUN, filled | trained on filled views | the same, filled |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for count in (0, *OBJECTS):
+        seen, covered = zip(*(paste(images, cutouts, count, rng) for images in clean), strict=True)
+        known = [filled(images, mask) for images, mask in zip(seen, covered, strict=True)]
+        hidden = torch.cat(covered).float().mean()
+        named = [accuracy(model, images, batches) for model in models for images in (seen, known)]
+        print(f"| {count} | {100 * hidden:.0f} % | " + " | ".join(f"{100 * share:.1f}" for share in named) + " |")
+
+
+def read_cutout(path: Path) -> Cutout:
+    """An RGBA picture; what is at least half opaque is the object."""
+    pixels = np.asarray(Image.open(path).convert("RGBA"))
+    return Cutout(pixels[..., :3], pixels[..., 3] >= 128)
+
+
+def paste(images: Tensor, cutouts: list[Cutout], count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """uint8 [B, 3, H, W] with `count` objects over each image, and the pixels that they cover, bool [B, 1, H, W]."""
+    seen, covered = [], []
+    for image in images.permute(0, 2, 3, 1).numpy():
+        mask = np.zeros(image.shape[:2], dtype=bool)
+        for number in rng.integers(len(cutouts), size=count):
+            image, more = paste_cutouts(image, cutouts[number], 1, AREA, rng)
+            mask |= more
+        seen.append(torch.from_numpy(image.copy()))
+        covered.append(torch.from_numpy(mask))
+    return torch.stack(seen).permute(0, 3, 1, 2), torch.stack(covered)[:, None]
 
 
 def on_filled_views(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -66,24 +91,13 @@ def on_filled_views(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 @torch.no_grad()
-def accuracy(model: Any, images: list[Tensor], batches: list[dict[str, Tensor]]) -> float:
+def accuracy(model: Any, images: Sequence[Tensor], batches: Sequence[dict[str, Tensor]]) -> float:
     """Share of the images that are named right."""
     right = [
         model.classify_views(image).argmax(dim=1) == batch["category"]
         for image, batch in zip(images, batches, strict=True)
     ]
     return float(torch.cat(right).float().mean())
-
-
-def changed(clean: Tensor, occluded: Tensor) -> Tensor:
-    """Pixels that occluders cover, bool [B, 1, H, W]; single pixels that happen to be equal count as well.
-
-    With a threshold above 0 some pixels inside an occluder would pass as uncovered just where they resemble the
-    hidden object, and would give it away.
-    """
-    different = (clean != occluded).any(dim=1, keepdim=True).float()
-    grown = max_pool2d(different, 3, stride=1, padding=1)
-    return -max_pool2d(-grown, 3, stride=1, padding=1) > 0
 
 
 def filled(images: Tensor, covered: Tensor) -> Tensor:

@@ -92,37 +92,38 @@ def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> 
     write_page(out, out / "report.html")
     page = (out / "report.html").read_text()
     assert page.count("<h2>Table") == 6 and page.count("<h2>Figure") == 5 and page.count("<h2>Time") == 1
-    check_times(out)
+    labels = [row["label"] for row in read_json(out / "times.json")["tables"][0]["rows"]]
+    assert len(labels) == 11 and labels[-1] == "all" and "tiny-without-slab" in labels
+    trainings, evaluations = experiments.study.times()["tiny"]
+    assert len(trainings) == 2 and len(evaluations) == 16
+    for seed, took in enumerate(trainings):
+        log = (out / "models" / "tiny" / f"seed-{seed}" / "log.jsonl").read_text().splitlines()
+        assert took == pytest.approx(sum(json.loads(line)["seconds"] for line in log)) and took > 0
+    assert read_json(out / "figures" / "tiny" / "seed-1" / "L3.json")["seconds"] in evaluations
+    (unseen,) = {name: times for name, times in experiments.study.times().items() if "heads-without" in name}.values()
+    assert all(seconds is not None and seconds > 0 for seconds in unseen[1])
 
 
-def check_times(out: Path) -> None:
-    """The table of times against sums over the folder's own files."""
-    logs = list((out / "models" / "tiny").glob("seed-*/log.jsonl"))
-    training = sum(json.loads(line)["seconds"] for log in logs for line in log.read_text().splitlines()) / 60
-    files = list((out / "figures" / "tiny").glob("seed-*/*.json"))
-    evaluation = sum(json.loads(path.read_text())["evaluation_seconds"] for path in files) / 60
-    rows = {row["label"]: row["cells"] for row in json.loads((out / "times.json").read_text())["tables"][0]["rows"]}
-    assert rows["tiny"]["trainings"] == "2" == str(len(logs))
-    assert rows["tiny"]["evaluations"] == "16" == str(len(files))
-    assert float(rows["tiny"]["minutes"]) == pytest.approx(training, abs=0.051)
-    assert float(rows["tiny"]["minutes of them"]) == pytest.approx(evaluation, abs=0.051)
-    assert training > 0 and evaluation > 0
-    every = [float(cells["minutes in all"]) for label, cells in rows.items() if label != "all"]
-    assert len(every) == 10 and float(rows["all"]["minutes in all"]) == pytest.approx(sum(every), abs=0.51)
-
-
-def test_evaluations_that_were_not_timed_are_left_out(experiments: Experiments, tmp_path: Path) -> None:
-    log, found = tmp_path / "models" / "tiny" / "seed-0" / "log.jsonl", tmp_path / "figures" / "tiny" / "seed-0"
-    log.parent.mkdir(parents=True)
-    log.write_text('{"seconds": 100}\n{"seconds": 20}\n')
-    write_json(found / "clean.json", {"evaluation_seconds": 60.0})
-    write_json(found / "L1.json", {})  # as earlier versions wrote it
+def test_times_are_summed_and_those_that_are_not_known_left_out(experiments: Experiments, tmp_path: Path) -> None:
+    for name, logs, files in (
+        ("ours", [[100, 20], [60]], [60.0, 30.0]),
+        ("theirs", [[300]], [240.0, None]),
+    ):
+        for seed, epochs in enumerate(logs):
+            log = tmp_path / "models" / name / f"seed-{seed}" / "log.jsonl"
+            log.parent.mkdir(parents=True)
+            log.write_text("".join(f'{{"seconds": {seconds}}}\n' for seconds in epochs))
+        for number, seconds in enumerate(files):
+            evaluation = {} if seconds is None else {"seconds": seconds}  # as `evaluate_unseen` was
+            write_json(tmp_path / "figures" / name / "seed-0" / f"{number}.json", evaluation)
+    (tmp_path / "models" / "stray.txt").touch()
     (table,) = times(replace(experiments, study=replace(experiments.study, out=tmp_path)))
     assert [(row.label, row.cells) for row in table.rows] == [
-        ("tiny", ("1", "2.0", "1", "1.0", "3.0")),
-        ("all", ("1", "2.0", "1", "1.0", "3.0")),
+        ("ours", ("2", "3.0", "2", "1.5", "4.5")),
+        ("theirs", ("1", "5.0", "1", "4.0", "9.0")),
+        ("all", ("3", "8.0", "3", "5.5", "13.5")),
     ]
-    assert any("Left out: 1 evaluations" in note for note in table.notes)
+    assert any(note.endswith("unseen categories, 1.") for note in table.notes)
 
 
 def test_what_is_done_is_not_done_again(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def table1(experiments: Experiments) -> list[Table]:
 
 
 def times(experiments: Experiments) -> list[Table]:
-    """How long everything took that the study's folder holds: trainings and evaluations of each method."""
+    """How long the trainings and evaluations in the study's folder took, method by method."""
     rows, totals, untimed = [], [0.0] * 4, 0
     for name, (trainings, evaluations) in experiments.study.times().items():
         timed = [seconds for seconds in evaluations if seconds is not None]
@@ -66,12 +66,12 @@ def times(experiments: Experiments) -> list[Table]:
         rows.append(_times_row(name, took))
     rows.append(_times_row("all", totals))
     notes = [
-        "Epochs and evaluations as they were timed, whenever they ran; without setting up, the loss alone (table 1, "
-        "figure 2) and drawing."
+        "Epochs and evaluations as they were timed, whenever and wherever they ran; without setting up, the loss alone "
+        "(table 1, figure 2) and drawing."
     ]
     if untimed:
-        notes.append(f"Left out: {untimed} evaluations by an earlier version, which did not time them.")
-    columns = ("method", "trainings", "minutes", "evaluations", "minutes of them", "minutes in all")
+        notes.append(f"Left out, as an earlier version did not time them: evaluations of unseen categories, {untimed}.")
+    columns = ("method", "trainings", "minutes of training", "evaluations", "minutes of evaluation", "minutes in all")
     return [Table("times", "what it took", columns, tuple(rows), (*notes, experiments.source()))]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,15 +213,14 @@ class Study:
         return self._once(method, seed, names, "unseen", {}, measure)
 
     def times(self) -> dict[str, tuple[list[float], list[float | None]]]:
-        """Of each method that is there: seconds of each training's epochs, and of each evaluation that was timed."""
-        names = sorted(path.name for path in (self.out / "models").glob("*"))
+        """Of each method that is there: seconds of each training's epochs; of each evaluation, None if untimed."""
         found = {}
-        for name in names:
-            logs = sorted((self.out / "models" / name).glob("seed-*/log.jsonl"))
-            files = sorted((self.out / "figures" / name).glob("seed-*/*.json"))
-            found[name] = (
+        for folder in sorted(path for path in (self.out / "models").glob("*") if path.is_dir()):
+            logs = sorted(folder.glob("seed-*/log.jsonl"))
+            files = sorted((self.out / "figures" / folder.name).glob("seed-*/*.json"))
+            found[folder.name] = (
                 [sum(float(entry["seconds"]) for entry in read_log(path)) for path in logs],
-                [read_json(path).get("evaluation_seconds") for path in files],
+                [read_json(path).get("seconds") for path in files],
             )
         return found
 
@@ -247,9 +245,7 @@ class Study:
         if earlier.get("made_with") != made_with:
             model = self.model(method, seed, without)
             print(f"evaluating {name}, seed {seed}: {condition}", flush=True)
-            start = time.perf_counter()
             figures = json.loads(json.dumps(measure(model), default=str))
-            figures["evaluation_seconds"] = time.perf_counter() - start
             earlier = figures | {"made_with": made_with, **provenance(self.command)}
             write_json(path, earlier)
         result: dict[str, Any] = earlier
