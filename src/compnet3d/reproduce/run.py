@@ -154,7 +154,7 @@ def write_tables(out: Path, name: str, tables: Sequence[Table], command: str) ->
     write_text(out / f"{name}.md", "\n".join([*(table.markdown() for table in tables), made]) + "\n")
 
 
-def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64) -> Path:
+def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64, *, seed: int = 5) -> Path:
     """Cut-outs of rendered objects that are in none of the categories: RGBA pictures in FOLDER/CATEGORY/.
 
     The paper's occluders are "out-of-interest objects": things that the model does not know.
@@ -163,6 +163,7 @@ def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64) -> Pat
         folder: made unless it is there.
         exclude: categories of the data set.
         count: how many.
+        seed: of the objects.
 
     Raises:
         CompNetError: if there is no other category to draw.
@@ -172,7 +173,7 @@ def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64) -> Pat
     print(f"drawing occluders: {folder}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) / "data"
-        make_dataset(root, categories=100, train=2, val=0, size=192, seed=5)
+        make_dataset(root, categories=100, train=2, val=0, size=192, seed=seed)
         samples = [s for s in ImageNet3D(root).samples("train") if s.category not in set(exclude)]
         cutouts = cut_occluders(samples, count)
         if not cutouts:
