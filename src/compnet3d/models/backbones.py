@@ -276,7 +276,8 @@ def load_extractor(
     except (OSError, ValueError) as error:
         raise CompNetError(
             f"{source}: no backbone there ({str(error).splitlines()[0]}); give a folder with config.json and "
-            "model.safetensors, or a hub name that this machine can reach"
+            "model.safetensors, or a hub name that this machine can reach; training looks in the folder "
+            "$COMPNET3D_WEIGHTS and in ./weights first"
         ) from None
     family = str(pretrained.model_type)
     mean, std = _normalisation(source, family)
