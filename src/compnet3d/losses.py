@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compnet3d.products import BLOCK, fast_products
+from compnet3d.products import BLOCK, fast_products, gather_rows
 
 COLUMNS = 2048  # features that a block of similarities is with, at most
 
@@ -302,7 +302,7 @@ class _Queries:
                 x.double() for x in (features, vertex_features, background_features)
             )
         own = offsets[category][:, None] + vertex
-        positive = vertex_features.index_select(0, own.flatten()).view_as(features)
+        positive = gather_rows(vertex_features, own)
         log_own = kappa * (features * positive).sum(-1) - kappa
         weight = valid.to(features.dtype) / valid.sum().clamp_min(1)
         return cls(
@@ -464,8 +464,7 @@ def padded_category_features(vertex_features: Tensor, offsets: Tensor, category:
     within = torch.arange(int(offsets.diff().max()), device=offsets.device)
     padding = within >= counts[:, None]
     index = (offsets[category][:, None] + within).masked_fill(padding, 0)
-    # index_select copies whole rows and is several times faster than indexing
-    return vertex_features.index_select(0, index.flatten()).view(*index.shape, -1), padding
+    return gather_rows(vertex_features, index), padding
 
 
 def draw_queries(valid: Tensor, count: int | None, generator: torch.Generator | None = None) -> Tensor:

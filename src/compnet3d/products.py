@@ -1,4 +1,4 @@
-"""Float32 matrix products at the processor's full speed."""
+"""Float32 matrix products at the processor's full speed, and the rows that they take."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 BLOCK = 2**18  # similarities computed at a time: 1 MB in float32, which stays in a core's cache
 
@@ -18,6 +19,14 @@ def bf16_is_fast() -> bool:
         return torch.cuda.is_bf16_supported()
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(probe()) if probe is not None else False
+
+
+def gather_rows(features: Tensor, index: Tensor) -> Tensor:
+    """features[index] for features [K, D] and an index of any shape [...]: [..., D].
+
+    index_select copies whole rows and is several times faster than indexing.
+    """
+    return features.index_select(0, index.flatten()).view(*index.shape, features.shape[1])
 
 
 @contextmanager

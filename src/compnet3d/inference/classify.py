@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compnet3d.products import BLOCK, bf16_is_fast, fast_products
+from compnet3d.products import BLOCK, bf16_is_fast, fast_products, gather_rows
 
 
 @fast_products()
@@ -87,7 +87,7 @@ class _CategoryMatches(torch.autograd.Function):
             if kind == features.dtype:
                 values.append(torch.stack([found.values for found in best], dim=1))
             else:
-                values.append(torch.bmm(_gather(features, chosen[-1]), block[..., None])[..., 0])
+                values.append(torch.bmm(gather_rows(features, chosen[-1]), block[..., None])[..., 0])
         ctx.save_for_backward(features, torch.cat(chosen))
         return torch.cat(values)
 
@@ -96,13 +96,8 @@ class _CategoryMatches(torch.autograd.Function):
         features, chosen = ctx.saved_tensors
         rows = _block_rows(features)
         blocks = zip(outer[0].split(rows), chosen.split(rows), strict=True)
-        pull = [torch.bmm(gradient[:, None], _gather(features, index))[:, 0] for gradient, index in blocks]
+        pull = [torch.bmm(gradient[:, None], gather_rows(features, index))[:, 0] for gradient, index in blocks]
         return torch.cat(pull), None, None
-
-
-def _gather(features: Tensor, index: Tensor) -> Tensor:
-    """features[index] for an index [N, Y]: [N, Y, D]; index_select copies whole rows and is faster than indexing."""
-    return features.index_select(0, index.flatten()).view(*index.shape, features.shape[1])
 
 
 def _block_rows(features: Tensor) -> int:
