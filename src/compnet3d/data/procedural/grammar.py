@@ -122,10 +122,11 @@ def _body(kind: str, half: np.ndarray, t: np.ndarray) -> Part:
         profile = [(0.9, -1), (1.0, -0.8), (middle, 0), (_mix(0.5, 1.0, t[1]), 0.8), (_mix(0.4, 0.9, t[1]), 1)]
         return lathe(profile, segments=22).scaled(x, y, z)
     if kind == "prism":
+        # swapped, so that five and seven corners too are their own mirror image under x to -x
         corners = rounded_outline(1, 1, 2.0, 5 + int(t[0] * 3.99))[:, ::-1]
         levels = ((-1, 1.0), (1, _mix(0.5, 1, t[1])))
         rings = [np.column_stack([corners * s, np.full(len(corners), h)]) for h, s in levels]
-        return loft(np.stack(rings)).turned("z", 90).scaled(x, y, z)
+        return loft(np.stack(rings)).scaled(x, y, z)
     if kind == "stack":
         shrink = _mix(0.5, 0.85, t[0])
         low = box((2 * x, 2 * y, z * 1.1), at=(0, 0, -z), bevel=0.05)
