@@ -98,7 +98,8 @@ class Train:
     """Train a model on a data set in the ImageNet3D layout."""
 
     recipe: Annotated[str, arg(metavar="NAME")]
-    """Settings to train with: quickstart, eth80, imagenet3d-resnet50, imagenet3d-vitb14, or a run's config.json."""
+    """quickstart, robust, eth80, robust-photos, imagenet3d-resnet50, imagenet3d-vitb14; with -heads, -heads-regression
+    or -novum after it one of its baselines; or a run's config.json."""
     data: Annotated[Path, arg(metavar="DIR")]
     """The data set (`compnet3d data make` makes one, `data check` looks one over)."""
     out: Annotated[Path, arg(metavar="RUN")]
