@@ -15,6 +15,7 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.loader import ViewDataset
 from compnet3d.data.transforms import View
 from compnet3d.errors import CompNetError
+from compnet3d.files import write_json
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.pose import PoseSettings
 from compnet3d.losses import ContrastiveLoss
@@ -351,6 +352,17 @@ def test_a_run_is_repeated_from_its_config_alone(whole_run: Path, tmp_path: Path
     (tmp_path / "config.json").write_text('{"recipe": {"name": "x"}}')
     with pytest.raises(CompNetError, match="holds no recipe"):
         get_recipe(str(tmp_path / "config.json"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("matching_cells", 0, "at least 1"), ("matching_weight", -0.1, "at least 0"), ("batch_size", 0, "at least 1"),
+     ("momentum", 1, "at least 0 and below 1"), ("calibration_fraction", -0.1, "at least 0")],
+)  # fmt: skip
+def test_a_recipe_that_cannot_be(tmp_path: Path, field: str, value: float, message: str) -> None:
+    write_json(tmp_path / "own.json", {"recipe": RECIPES["robust"].to_dict() | {field: value}})
+    with pytest.raises(CompNetError, match=f"own.json: the recipe's {field} must be {message}.*not {value}"):
+        get_recipe(str(tmp_path / "own.json"))
     for name in RECIPES:
         assert Recipe.from_dict(json.loads(json.dumps(RECIPES[name].to_dict()))) == RECIPES[name]
 

@@ -25,6 +25,16 @@ SMALL_DINOV2: dict[str, Any] = {
     "image_size": 224,
 }
 
+# What a recipe's numbers must be at least, and which of them are shares.
+_LEAST: dict[int, tuple[str, ...]] = {
+    0: ("near_radius", "background_weight", "in_weight", "cross_weight", "matching_weight", "grouping_floor",
+        "learning_rate", "head_learning_rate", "weight_decay", "warmup_epochs"),
+    1: ("height", "width", "pose_bins", "pretrained_layers", "dimension", "upsampling", "stages", "vertex_count",
+        "background_size", "background_per_image", "samples_per_category", "queries_per_image", "matching_cells",
+        "regroup_every", "epochs", "batch_size", "processes"),
+}  # fmt: skip
+_SHARES = ("momentum", "calibration_fraction")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -113,6 +123,16 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     pose: PoseSettings = field(default_factory=PoseSettings)
     grid: PoseGrid = field(default_factory=PoseGrid)
+
+    def __post_init__(self) -> None:
+        for least, names in _LEAST.items():
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and value < least:
+                    raise ValueError(f"{name} must be at least {least}, not {value}")
+        for name in _SHARES:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
 
     @property
     def last_held_out_epoch(self) -> int:
@@ -335,7 +355,9 @@ def get_recipe(name: str) -> Recipe:
     values = read_json(name)
     try:
         return Recipe.from_dict(values["recipe"])
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
+        raise CompNetError(f"{name}: the recipe's {error}") from None
+    except (KeyError, TypeError) as error:
         raise CompNetError(
             f"{name}: holds no recipe of this version ({error}); give the config.json of a run"
         ) from None
