@@ -11,9 +11,9 @@ from tyro.conf import Positional, arg
 from compnet3d.cli_options import (
     Count,
     Device,
+    File,
     Folder,
     Names,
-    Occluders,
     at_least,
     choose_device,
     command_line,
@@ -30,7 +30,7 @@ class Reproduce:
     data: Annotated[Path, arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout, with the lists train and val."""
     scale: Literal["paper", "small"] = "small"
-    """paper: the paper's networks, one seed, its figures beside ours. small: a recipe for two cores, three seeds."""
+    """paper: its networks, one seed, its figures beside ours on its data. small: a recipe for two cores, three seeds."""
     out: Annotated[Path, arg(metavar="OUT")] = Path("runs/reproduce")
     """The study's folder: models, evaluations, tables, figures."""
     recipe: Annotated[str, arg(metavar="NAME")] = ""
@@ -45,14 +45,14 @@ class Reproduce:
     """Categories to leave out for table 3 and figure 5; by default those of the paper's ten that are there."""
     synthetic: Folder = None
     """A second data set for table 2: the categories that both have, by name, are evaluated."""
-    occluders: Occluders = "things"
+    occluders: Annotated[str, arg(metavar="things|blobs|objects|DIR")] = "things"
     """What covers objects: things (rendered, of categories that the data does not have), blobs, objects or a FOLDER."""
     frost: Folder = None
     """Folder of textures for the frost corruption; procedural ice without one."""
     batch_size: Annotated[int, arg(metavar="N")] = 64
     """Images that go through a model together in evaluations."""
     workers: Count = None
-    """Processes that prepare images for each that trains."""
+    """Processes that prepare images for each that trains, and for an evaluation."""
     device: Device = "auto"
     """Where to train and evaluate; auto takes the GPU if there is one."""
 
@@ -103,7 +103,7 @@ class Report:
 
     study: Annotated[Positional[Path], arg(metavar="OUT")]
     """The folder that `compnet3d reproduce` wrote."""
-    html: Folder = None
+    html: File = None
     """The page; OUT/report.html by default."""
 
     def run(self) -> None:

@@ -73,7 +73,7 @@ def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str
         CompNetError: naming what differs.
     """
     earlier = read_json(path)
-    _check_recipe(path, earlier, recipe)
+    check_recipe(path, earlier, recipe)
     if sorted(earlier.get("without", [])) != sorted(without):
         left_out = ", ".join(earlier.get("without", [])) or "leaving a category out"
         raise CompNetError(f"{path}: the run was started without {left_out}; resume with the same categories")
@@ -81,8 +81,12 @@ def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str
         raise CompNetError(f"{path}: was made with seed {earlier['seed']}, not {seed}; resume with that seed")
 
 
-def _check_recipe(path: Path, config: Any, recipe: Recipe) -> None:
-    """Refuse a run that was started with another recipe; settings that its version lacked have their defaults."""
+def check_recipe(path: Path, config: Any, recipe: Recipe) -> None:
+    """Refuse what was started with another recipe; settings that its version lacked have their defaults.
+
+    Raises:
+        CompNetError: naming the settings that differ.
+    """
     try:
         earlier: dict[str, Any] = Recipe.from_dict(config["recipe"]).to_dict()
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -65,6 +65,11 @@ def print_unseen(figures: dict[str, Any]) -> None:
         f"average over the categories: pi/6 {percent(figures['average'])} %, "
         f"symmetry-aware {percent(figures['average_symmetry_aware'])} %"
     )
+    memory = figures["peak_memory_mb"]
+    console.print(
+        f"{figures['seconds']:.1f} s, {figures['model_images_per_second']:.1f} images/s without reading them, "
+        f"peak memory {'-' if memory is None else f'{memory:.0f} MB'}"
+    )
 
 
 def _pose_table(pose: dict[str, Any]) -> Any:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,12 +22,12 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.inference.pose import PoseSettings
 from compnet3d.inference.predictor import Prediction
 from compnet3d.recipes import RECIPES, Recipe
-from compnet3d.reproduce import figures
+from compnet3d.reproduce import figures, paper
 from compnet3d.reproduce import run as run_module
 from compnet3d.reproduce.efficiency import times
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.run import make_occluders, reproduce, write_page
-from compnet3d.reproduce.study import Condition, Method, Spread, Study
+from compnet3d.reproduce.study import Condition, Method, Spread, Study, _is_of
 
 TINY = Recipe(
     name="tiny",
@@ -136,8 +138,39 @@ def test_what_is_done_is_not_done_again(experiments: Experiments, monkeypatch: p
 
 def test_another_study_in_the_same_folder_is_refused(experiments: Experiments) -> None:
     other = Experiments(experiments.study, TINY.with_options(epochs=2), unseen=("slab",))
-    with pytest.raises(CompNetError, match=r"a study with other settings \(recipe\)"):
+    with pytest.raises(CompNetError, match=r"study.json: .* other settings \(epochs\)"):
         reproduce(other, ["table5"])
+    elsewhere = replace(experiments, study=replace(experiments.study, data=experiments.study.out))
+    with pytest.raises(CompNetError, match=r"a study with other settings \(data\)"):
+        run_module.claim(elsewhere)
+
+
+def test_a_study_of_an_earlier_version_goes_on(experiments: Experiments, tmp_path: Path) -> None:
+    """Settings that a version did not have yet have their defaults."""
+    study = replace(experiments.study, out=tmp_path)
+    noted = read_json(experiments.study.out / "study.json")
+    del noted["recipe"]["matching_cells"]
+    write_json(tmp_path / "study.json", noted)
+    run_module.claim(replace(experiments, study=study))
+    assert read_json(tmp_path / "study.json") == noted
+    of = {"options": {}, "recipe": experiments.method().recipe.to_dict(), "without": []}
+    made_with = json.loads(json.dumps(of))
+    assert _is_of(made_with | {"recipe": noted["recipe"]}, made_with, tmp_path / "none")
+    assert not _is_of(made_with | {"options": {"rotate": 90.0}}, made_with, tmp_path / "none")
+    assert not _is_of(None, made_with, tmp_path / "none") and not _is_of({}, made_with, tmp_path / "none")
+
+
+def test_an_evaluation_of_another_model_is_made_again(experiments: Experiments) -> None:
+    study, ours = experiments.study, experiments.method()
+    study.figures(ours, 0)
+    path = study.out / "figures" / "tiny" / "seed-0" / "clean.json"
+    stored = read_json(path)
+    weights = study.run(ours, 0) / "model" / "model.safetensors"
+    assert stored["made_with"]["model"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    write_json(path, stored | {"images": -1})
+    assert study.figures(ours, 0)["images"] == -1
+    write_json(path, stored | {"images": -1, "made_with": stored["made_with"] | {"model": "0" * 64}})
+    assert study.figures(ours, 0)["images"] > 0
 
 
 def test_unknown_names_are_told(experiments: Experiments) -> None:
@@ -149,6 +182,9 @@ def test_unknown_names_are_told(experiments: Experiments) -> None:
         Experiments(experiments.study, TINY, unseen=("unicorn",)).unseen_categories()
     with pytest.raises(CompNetError, match="none of the paper's unseen categories"):
         Experiments(experiments.study, TINY).unseen_categories()
+    with pytest.raises(CompNetError, match="leaves fewer than two of its 3 categories"):
+        Experiments(experiments.study, TINY, unseen=("slab", "brick")).unseen_categories()
+    assert Experiments(experiments.study, TINY, unseen=("slab", "slab")).unseen_categories() == ["slab"]
 
 
 @pytest.mark.parametrize(
@@ -166,6 +202,60 @@ def test_what_is_missing_is_told_before_anything_is_trained(
     study = replace(experiments.study, **changes)
     with pytest.raises(CompNetError, match=message):
         reproduce(replace(experiments, study=study), ["table4"])
+
+
+def test_what_an_experiment_needs_is_looked_for_first(
+    experiments: Experiments, tmp_path: Path, tiny_maker: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CompNetError, match="no object can be cut out as an occluder"):
+        run_module.check(replace(experiments, study=replace(experiments.study, occluders="objects")), ["table4"])
+    other = tiny_maker(tmp_path / "other", ("brick", "cone"))
+    (other / "lists" / "brick_imagenet_val.txt").unlink()
+    with pytest.raises(CompNetError, match="other: has no test image of brick"):
+        run_module.check(replace(experiments, synthetic=other), ["table2"])
+    data = tiny_maker(tmp_path / "data", ("brick", "tower", "slab"))
+    (data / "lists" / "slab_imagenet_val.txt").unlink()
+    with pytest.raises(CompNetError, match="no test image of 'slab'"):
+        run_module.check(replace(experiments, study=replace(experiments.study, data=data)), ["table3"])
+    uncalibrated = replace(experiments, recipe=TINY.with_options(calibration_fraction=0.0))
+    with pytest.raises(CompNetError, match="no calibration split"):
+        run_module.check(uncalibrated, ["table5"])
+    assert set(run_module.NAMES) - set(run_module.check(uncalibrated, ["all"])) == {"table5", "figure4"}
+
+    def absent() -> None:
+        raise CompNetError("plots need matplotlib")
+
+    monkeypatch.setattr(run_module, "require_matplotlib", absent)
+    with pytest.raises(CompNetError, match="matplotlib"):
+        run_module.check(experiments, ["figure1"])
+    assert run_module.check(experiments, ["table2"]) == ("table2",)
+
+
+def test_the_papers_figures_stand_beside_its_own_data_only(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def holding(names: Sequence[str]) -> None:
+        monkeypatch.setattr(Study, "dataset", lambda self: SimpleNamespace(categories=list(names)))
+
+    at_scale = replace(experiments, paper_scale=True)
+    assert not at_scale.comparable
+    named = [*paper.UNSEEN, *paper.ELONGATED]
+    holding([name.replace("_", " ").title() for name in named])
+    assert at_scale.comparable and not experiments.comparable
+    holding(named[1:])
+    assert not at_scale.comparable
+
+
+def test_table_5_is_the_mean_of_the_trainings(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
+    confusions = ([[8, 2, 0], [0, 10, 0], [1, 0, 3]], [[6, 4, 0], [0, 10, 0], [0, 0, 4]])
+    monkeypatch.setattr(Study, "log", lambda self, method, seed: [{"epoch": 1, "confusion": confusions[seed]}])
+    (table,) = experiments.table5()
+    found = [(row.label, row.cells[0], row.cells[1].values) for row in table.rows]  # type: ignore[union-attr]
+    brick, slab, tower = experiments.study.dataset().categories
+    assert found == [(brick, slab, pytest.approx((0.2, 0.4))), (tower, brick, pytest.approx((0.25, 0.0)))]
+    monkeypatch.setattr(Study, "log", lambda *_: [{"epoch": 1}])
+    with pytest.raises(CompNetError, match="had no calibration split"):
+        experiments.table5()
 
 
 def test_a_baseline_is_no_base(experiments: Experiments) -> None:
@@ -271,8 +361,9 @@ def test_omega_of_figure_4_is_what_training_used(experiments: Experiments, monke
     ]
     monkeypatch.setattr(Study, "log", lambda *_: log)
     figures.figure4(experiments)
-    (first, before), (second, after) = drawn[0]
+    (first, confused, before), (second, _, after) = drawn[0]
     assert (first, second) == (1, 2)
+    assert confused == pytest.approx(torch.tensor([[0.8, 0.1, 0.1], [0, 1, 0], [0, 0, 1]]).numpy())
     assert before.tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 0]]  # a model that guesses contrasts everything
     assert after == pytest.approx(torch.tensor([[0, 0.1, 0.1], [0, 0, 0], [0, 0, 0]]).numpy())
 
@@ -297,11 +388,15 @@ def test_categories_of_two_data_sets_are_matched_by_name(
         unseen_samples(ImageNet3D(data).samples("val"), ["brick", "cone"])
 
 
-def test_the_paper_beside_ours(experiments: Experiments) -> None:
-    beside = Experiments(experiments.study, TINY, paper_scale=True)
-    table = beside.table2()[0]
+def test_the_paper_beside_ours(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Experiments, "comparable", True)
+    table = experiments.table2()[0]
     printed = {row.label: row.cells[0] for row in table.rows if "(paper)" in row.label}
     assert printed["DINOv2 (paper)"] == pytest.approx(0.924)
+    confused = experiments.table5()[1].rows[0]
+    assert (confused.label, *confused.cells) == ("jar", "pot", 0.55)
+    posed = {table.key: [row.label for row in table.rows] for table in experiments.table4()}
+    assert "3D-CompNets (paper)" in posed["true_category"] and "3D-CompNets (paper)" not in posed["joint"]
 
 
 def test_occluders_are_of_other_categories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -17,6 +18,7 @@ from compnet3d.benchmarks.evaluate import ANGLES, pose_rotmat, rotation_errors, 
 from compnet3d.benchmarks.metrics import CONTINUOUS, summarise_pose
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.rotations import angles_to_rotmat
+from compnet3d.memory import peak_gpu_memory_mb, peak_memory_mb, restart_peak
 
 if TYPE_CHECKING:
     from compnet3d.data.sample import Sample
@@ -45,7 +47,8 @@ def evaluate_unseen(
         `images`; `pose`: the plain figures (acc_pi6, acc_pi18, median_deg) over the categories whose pose is defined,
         and `symmetry_aware` ones over all; `per_category`: the same for each, and `lenders`: the share of its images
         for which a seen category lent its features, largest first; `average` and `average_symmetry_aware`: the means of
-        acc_pi6 over the categories, as in table 3; `seconds` that it took.
+        acc_pi6 over the categories, as in table 3; `seconds` that it took, `model_images_per_second` without reading
+        images (the median over the batches), `peak_memory_mb` and `peak_gpu_memory_mb`.
 
     Raises:
         CompNetError: if there is nothing to evaluate, or the predictor was trained on one of the categories.
@@ -65,18 +68,27 @@ def evaluate_unseen(
     lender: list[Tensor] = []
     plain: list[Tensor] = []
     symmetric: list[Tensor] = []
+    rates: list[float] = []
+    restart_peak()
     start = time.perf_counter()
     for batch in with_progress(view_loader(views, batch_size, workers), len(samples), enabled=progress):
+        begin = time.perf_counter()
         prediction = predictor.predict_views(batch["image"], unknown=True, crop=crop)
+        lender.append(prediction.category_index.cpu())
+        rates.append(len(lender[-1]) / max(1e-9, time.perf_counter() - begin))
         target = angles_to_rotmat(*(batch[name].double() for name in ANGLES[:3]))
         errors = rotation_errors(pose_rotmat(prediction.pose), target, orders[batch["category"]])
         true.append(batch["category"])
-        lender.append(prediction.category_index.cpu())
         plain.append(errors[0])
         symmetric.append(errors[1])
     seconds = time.perf_counter() - start
     summary = _summary(torch.cat(true), torch.cat(lender), torch.cat(plain), torch.cat(symmetric), categories, orders)
-    return summary | {"seconds": seconds}
+    return summary | {
+        "seconds": seconds,
+        "model_images_per_second": median(rates),
+        "peak_memory_mb": peak_memory_mb(),
+        "peak_gpu_memory_mb": peak_gpu_memory_mb(),
+    }
 
 
 def common_samples(samples: Sequence[Sample], categories: Sequence[str]) -> list[Sample]:

@@ -308,7 +308,7 @@ def parse_object(
         if key not in entry:
             raise SkipObject(f"missing key {key}")
     label = entry.get("class", category)
-    if not isinstance(label, str) or _plain(label) != _plain(category):
+    if not isinstance(label, str) or plain_name(label) != plain_name(category):
         raise SkipObject("object of another class")
     if _number(entry.get("ignore", 0), "ignore") > 0:
         raise SkipObject("marked ignore")
@@ -348,7 +348,8 @@ def _parse_hidden(entry: dict[str, Any]) -> tuple[float, float] | None:
     return on_object, on_background
 
 
-def _plain(label: str) -> str:
+def plain_name(label: str) -> str:
+    """A category's name without its case, spaces, underscores and hyphens, for comparing names of different sources."""
     return re.sub(r"[\s_-]", "", label).lower()
 
 

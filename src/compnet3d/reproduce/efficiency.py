@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compnet3d.reproduce import paper
-from compnet3d.reproduce.experiments import Experiments, classification
+from compnet3d.reproduce.experiments import COST, Experiments, classification
 from compnet3d.reproduce.study import CLEAN
 from compnet3d.reproduce.tables import Cell, Row, Table
 from compnet3d.speed.loss import LossProblem, count_operations, grouped_step, novum_step
@@ -93,10 +93,11 @@ def _accuracies(experiments: Experiments) -> Table:
         accuracy = experiments.spread(method, CLEAN, classification)
         minutes = [sum(e["seconds"] for e in experiments.study.log(method, s)) / 60 for s in experiments.study.seeds]
         contrast = "full" if method.recipe.method == "novum" else str(method.recipe.samples_per_category)
-        rows.append(Row(method.label, (contrast, accuracy, f"{sorted(minutes)[len(minutes) // 2]:.1f}")))
-    if experiments.paper_scale:
+        took = f"{sorted(minutes)[len(minutes) // 2]:.1f}"
+        rows.append(Row(method.label, (contrast, accuracy, took, *experiments.cost(method, CLEAN))))
+    if experiments.comparable:
         for samples, (_, hours, named) in paper.TABLE1.items():
             rows.append(Row(f"{'NOVUM' if samples == 'full' else '3D-CompNets'} (paper)",
-                            (samples, named / 100, f"{60 * hours:.0f}")))  # fmt: skip
-    columns = ("method", "N", "classification", "minutes of training")
+                            (samples, named / 100, f"{60 * hours:.0f}", None, None)))  # fmt: skip
+    columns = ("method", "N", "classification", "minutes of training", *COST)
     return Table("table1", "the trained methods", columns, tuple(rows), experiments.notes(), "trained")

@@ -9,7 +9,9 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from compnet3d.data.imagenet3d import plain_name
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import cuboid_bounds
 from compnet3d.recipes import Recipe, baselines_of
@@ -20,6 +22,7 @@ from compnet3d.tables import POSE_ROWS
 
 POSE_FORMS = ("true_category", "predicted_category", "joint")
 BASELINES = ("heads-regression", "heads", "novum")
+COST = ("images/s", "peak memory [MB]")
 SUMMARY = ("clean", "occluded, mean", "corrupted, mean")  # the columns that sum table 4 up
 ELONGATION = 3.0  # longest side of the box over the next
 
@@ -31,7 +34,7 @@ class Experiments:
     Attributes:
         study: where the models and their evaluations are.
         recipe: of the method; its baselines have the same name with a suffix.
-        paper_scale: whether the paper's own figures belong beside ours.
+        paper_scale: whether to train the paper's networks, and print its figures beside ours where `comparable`.
         unseen: categories to leave out of the training for table 3; by default those of the paper that are there.
         synthetic: a second data set, for the shift between data sets of table 2.
         resnet: at the paper's scale, the method and its baselines with a ResNet-50 as well.
@@ -47,6 +50,12 @@ class Experiments:
     resnet: Recipe | None = None
     epochs: int | None = None
     baselines: tuple[str, ...] = BASELINES
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the paper's own figures belong beside ours: at its scale, on data with the categories it names."""
+        there = {plain_name(name) for name in self.study.dataset().categories}
+        return self.paper_scale and {plain_name(name) for name in (*paper.UNSEEN, *paper.ELONGATED)} <= there
 
     def method(self, suffix: str = "", base: Recipe | None = None) -> Method:
         """A method of the study by its recipe's suffix: "", "novum", "heads" or "heads-regression"."""
@@ -83,7 +92,7 @@ class Experiments:
     def table2(self) -> list[Table]:
         """Classification and pose on the data set's own test images, and on another data set."""
         columns = ["method", "classification", *(f"pi/6, {POSE_ROWS[form]}" for form in POSE_FORMS)]
-        columns += [f"pi/18, {POSE_ROWS['true_category']}", "images/s", "peak memory [MB]"]
+        columns += [f"pi/18, {POSE_ROWS['true_category']}", *COST]
         conditions = [CLEAN]
         if self.synthetic is not None:
             conditions.append(Condition("synthetic", data=self.synthetic))
@@ -94,8 +103,8 @@ class Experiments:
                 cells: list[Cell] = [self.spread(method, condition, classification)]
                 cells += [self.spread(method, condition, pose(form)) for form in POSE_FORMS]
                 cells.append(self.spread(method, condition, pose("true_category", "acc_pi18")))
-                rows.append(Row(method.label, (*cells, *self._cost(method, condition))))
-            if self.paper_scale:
+                rows.append(Row(method.label, (*cells, *self.cost(method, condition))))
+            if self.comparable:
                 place = 0 if condition is CLEAN else 1
                 empty: tuple[Cell, ...] = (None,) * (len(columns) - 2)
                 rows += [Row(f"{name} (paper)", (v[place] / 100, *empty)) for name, v in paper.TABLE2.items()]
@@ -113,12 +122,14 @@ class Experiments:
             cells: list[Cell] = [_over(found, _unseen_pose(name)) for name in names]
             cells.append(_over(found, lambda f: f["average"]))
             cells.append(_over(found, lambda f: f["average_symmetry_aware"]))
-            rows.append(Row(method.label, tuple(cells)))
-        if self.paper_scale and tuple(names) == paper.UNSEEN:
-            for label, values in paper.TABLE3.items():
+            rows.append(Row(method.label, (*cells, *_median_cost(list(found.values())))))
+        if self.comparable and {plain_name(name) for name in names} == {plain_name(name) for name in paper.UNSEEN}:
+            order = [plain_name(name) for name in paper.UNSEEN]
+            for label, of_paper in paper.TABLE3.items():
+                values = [of_paper[order.index(plain_name(name))] for name in names]
                 printed = tuple(value / 100 for value in values)
-                rows.append(Row(f"{label} (paper)", (*printed, sum(printed) / len(printed), None)))
-        columns = ("method", *names, "average", "average, symmetry-aware")
+                rows.append(Row(f"{label} (paper)", (*printed, sum(printed) / len(printed), None, None, None)))
+        columns = ("method", *names, "average", "average, symmetry-aware", *COST)
         ours = methods[-1]
         lent = {seed: self.study.unseen(ours, seed, names)["per_category"] for seed in self.study.seeds}
         lenders = []
@@ -146,7 +157,7 @@ class Experiments:
             ("classification", "classification", classification, paper.TABLE4_CLASSIFICATION)
         ]
         for form in POSE_FORMS:
-            numbers: Mapping[str, tuple[float, ...]] = paper.TABLE4_POSE if form == "predicted_category" else {}
+            numbers: Mapping[str, tuple[float, ...]] = paper.TABLE4_POSE if form == paper.POSE_FORM else {}
             shown.append((form, f"pose pi/6, {POSE_ROWS[form]}", pose(form), numbers))
         shown.append(
             ("symmetry_aware", "pose pi/6, symmetry-aware, true category given", pose("true_category", aware=True), {})
@@ -162,7 +173,7 @@ class Experiments:
                 for other in baselines:
                     pairs = zip(means[ours.name], means[other.name], strict=True)
                     leads.append(Row(f"{title}, over {other.label}", tuple(a.over(b) for a, b in pairs)))
-            if self.paper_scale:
+            if self.comparable:
                 for label, values in published.items():
                     shares = [Spread((value / 100,)) for value in values]
                     rows.append(Row(f"{label} (paper)", self._with_means(shares, len(occlusions))))
@@ -171,7 +182,7 @@ class Experiments:
             heading = "by how many points 3D-CompNets lead with the same backbone (training by training)"
             tables.insert(0, Table("table4", heading, ("figure", *SUMMARY), tuple(leads), (), "lead"))
         cost = [
-            Row(method.label, tuple(c for condition in (CLEAN, occlusions[0]) for c in self._cost(method, condition)))
+            Row(method.label, tuple(c for condition in (CLEAN, occlusions[0]) for c in self.cost(method, condition)))
             for method in self.methods
         ]
         heads = ("method", "images/s", "peak memory [MB]", "images/s, L1", "peak memory, L1 [MB]")
@@ -179,24 +190,38 @@ class Experiments:
         return tables
 
     def table5(self) -> list[Table]:
-        """The most confused pairs on the calibration split, as training saw them last."""
-        ours, seed = self.method(), self.study.seeds[0]
-        entries = [entry for entry in self.study.log(ours, seed) if "confusion" in entry]
-        if not entries:
-            raise CompNetError(
-                f"{self.study.run(ours, seed)}: had no calibration split, whose confusions table 5 shows"
-            )
-        confusion = torch.tensor(entries[-1]["confusion"], dtype=torch.float64)
-        share = confusion / confusion.sum(dim=1, keepdim=True).clamp_min(1)
+        """The most confused pairs on the calibration split, as each training saw them last, in the mean."""
+        history = [self.confusions(seed) for seed in self.study.seeds]
+        epoch = history[0][-1][0]
+        shares = torch.stack([confusions[-1][1] for confusions in history])
         names = self.study.dataset().categories
-        pairs = [(float(share[i, j]), i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
+        mean = shares.mean(dim=0)
+        pairs = [(float(mean[i, j]), i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
         pairs = [pair for pair in sorted(pairs, key=lambda p: (-p[0], p[1], p[2])) if pair[0] > 0][:10]
-        rows = tuple(Row(names[i], (names[j], value)) for value, i, j in pairs)
-        title = (
-            f"most confused categories of the calibration split (plain and augmented views) after epoch "
-            f"{entries[-1]['epoch']} (seed {seed})"
-        )
-        return [Table("table5", title, ("true category", "predicted", "share [%]"), rows, (self.source(),))]
+        rows = tuple(Row(names[i], (names[j], Spread(tuple(shares[:, i, j].tolist())))) for _, i, j in pairs)
+        title = f"most confused categories of the calibration split (plain and augmented views) after epoch {epoch}"
+        columns = ("true category", "predicted", "share [%]")
+        tables = [Table("table5", title, columns, rows, self.notes())]
+        if self.comparable:
+            printed = tuple(Row(true, (predicted, share)) for true, predicted, share in paper.TABLE5)
+            tables.append(Table("table5", "the paper's most confused categories", columns, printed, (), "paper"))
+        return tables
+
+    def confusions(self, seed: int) -> list[tuple[int, Tensor]]:
+        """How the method's training confused the calibration split: after which epochs, shares of a row [Y, Y].
+
+        Raises:
+            CompNetError: if it had no calibration split.
+        """
+        ours = self.method()
+        found = []
+        for entry in self.study.log(ours, seed):
+            if "confusion" in entry:
+                confusion = torch.tensor(entry["confusion"], dtype=torch.float64)
+                found.append((int(entry["epoch"]), confusion / confusion.sum(dim=1, keepdim=True).clamp_min(1)))
+        if not found:
+            raise CompNetError(f"{self.study.run(ours, seed)}: had no calibration split, whose confusions are shown")
+        return found
 
     def table6(self) -> list[Table]:
         """Each part of Eq. 5 alone, both, and where the recipe has it the matching loss besides."""
@@ -212,11 +237,12 @@ class Experiments:
         for label, method in variants.items():
             cells = [self.spread(method, CLEAN, classification)]
             cells += [self.spread(method, CLEAN, pose(form)) for form in POSE_FORMS]
-            rows.append(Row(label, tuple(cells)))
-            if self.paper_scale and label in paper.TABLE6:
+            rows.append(Row(label, (*cells, *self.cost(method, CLEAN))))
+            if self.comparable and label in paper.TABLE6:
                 named, posed = paper.TABLE6[label]
-                rows.append(Row(f"{label} (paper)", (named / 100, None, posed / 100, None)))
-        columns = ("loss", "classification", *(f"pi/6, {POSE_ROWS[form]}" for form in POSE_FORMS))
+                shares = tuple(posed / 100 if form == paper.POSE_FORM else None for form in POSE_FORMS)
+                rows.append(Row(f"{label} (paper)", (named / 100, *shares, None, None)))
+        columns = ("loss", "classification", *(f"pi/6, {POSE_ROWS[form]}" for form in POSE_FORMS), *COST)
         return [Table("table6", "the parts of the loss", columns, tuple(rows), self.notes())]
 
     def table7(self) -> list[Table]:
@@ -230,7 +256,7 @@ class Experiments:
             ("classification", "classification", lambda e: e["accuracy"], paper.TABLE7_CLASSIFICATION)
         ]
         for form in POSE_FORMS:
-            numbers = paper.TABLE7_POSE if form == "predicted_category" else {}
+            numbers = paper.TABLE7_POSE if form == paper.POSE_FORM else {}
             shown.append((form, f"pose pi/6, {POSE_ROWS[form]}", _entry_pose(form), numbers))
         for key, title, entry_of, published in shown:
             rows = []
@@ -239,7 +265,7 @@ class Experiments:
                 spreads = [[self.spread(ours, c, measure) for c in group] for group in groups.values()]
                 cells = [mean_of(some) for some in spreads]
                 rows.append(Row(label, tuple(cells)))
-                if self.paper_scale and published:
+                if self.comparable and published:
                     rows.append(Row(f"{label} (paper)", tuple(value / 100 for value in published[label])))
             left_out = f"Elongated: {', '.join(names) or 'none'}."
             tables.append(Table("table7", title, ("categories", *groups), tuple(rows), self.notes(left_out), key))
@@ -248,7 +274,8 @@ class Experiments:
     def elongated(self) -> list[str]:
         """The paper's elongated categories that are there, at small scale also those with a long box."""
         dataset = self.study.dataset()
-        named = [name for name in dataset.categories if name in paper.ELONGATED]
+        known = {plain_name(name) for name in paper.ELONGATED}
+        named = [name for name in dataset.categories if plain_name(name) in known]
         if self.paper_scale:
             return named
         found = []
@@ -270,26 +297,31 @@ class Experiments:
         Raises:
             CompNetError: if one is not there, or none is named and none of the paper's is there.
         """
-        there = self.study.dataset().categories
-        names = list(self.unseen) or [name for name in paper.UNSEEN if name in there]
-        missing = [name for name in names if name not in there]
-        if missing or not names:
-            raise CompNetError(
-                f"{self.study.data}: has no category {missing[0]!r} to leave out"
-                if missing
-                else f"{self.study.data}: has none of the paper's unseen categories; name some with --unseen"
-            )
+        dataset = self.study.dataset()
+        there = dataset.categories
+        papers = {plain_name(name) for name in paper.UNSEEN}
+        names = list(dict.fromkeys(self.unseen)) or [name for name in there if plain_name(name) in papers]
+        if not names:
+            raise CompNetError(f"{self.study.data}: has none of the paper's unseen categories; name some with --unseen")
+        for name in names:
+            if name not in there:
+                raise CompNetError(
+                    f"{self.study.data}: has no category {name!r} to leave out; give --unseen some of "
+                    f"{', '.join(there)}"
+                )
+            if not dataset.names(name, "val"):
+                raise CompNetError(f"{self.study.data}: has no test image of {name!r}; leave it out of --unseen")
+        if len(there) - len(names) < 2:
+            raise CompNetError(f"{self.study.data}: --unseen leaves fewer than two of its {len(there)} categories")
         return names
 
     def spread(self, method: Method, condition: Condition, measure: Measure) -> Spread:
         """A figure of a method under a condition, over all seeds."""
         return self.study.spread(lambda seed: measure(self.study.figures(method, seed, condition)))
 
-    def _cost(self, method: Method, condition: Condition) -> tuple[str, str]:
+    def cost(self, method: Method, condition: Condition) -> tuple[Cell, Cell]:
         """Median images per second and peak memory, as text."""
-        figures = [self.study.figures(method, seed, condition) for seed in self.study.seeds]
-        memory = [f["peak_gpu_memory_mb"] or f["peak_memory_mb"] or 0.0 for f in figures]
-        return f"{median(f['model_images_per_second'] for f in figures):.1f}", f"{median(memory):.0f}"
+        return _median_cost([self.study.figures(method, seed, condition) for seed in self.study.seeds])
 
     @staticmethod
     def _means(spreads: Sequence[Spread], occlusions: int) -> tuple[Spread, Spread, Spread]:
@@ -312,6 +344,14 @@ class Experiments:
     def source(self) -> str:
         """With what the figures were made."""
         return f"Recipe {self.recipe.name}, data {self.study.data}, oracle crop."
+
+
+def _median_cost(figures: Sequence[dict[str, Any]]) -> tuple[Cell, Cell]:
+    rates = [f["model_images_per_second"] for f in figures if "model_images_per_second" in f]
+    if len(rates) < len(figures):  # evaluations of unseen categories by an earlier version
+        return None, None
+    memory = [f["peak_gpu_memory_mb"] or f["peak_memory_mb"] or 0.0 for f in figures]
+    return f"{median(rates):.1f}", f"{median(memory):.0f}"
 
 
 Measure = Callable[[dict[str, Any]], float]

@@ -55,36 +55,39 @@ def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]])
     return plot
 
 
-def plot_weights(history: Sequence[tuple[int, np.ndarray]], names: Sequence[str], floor: float = 0.0) -> viz.Plot:
-    """Figure 4: omega after some epochs, rows = true category; pairs above the `floor` that all have are counted."""
+def plot_weights(
+    history: Sequence[tuple[int, np.ndarray, np.ndarray]], names: Sequence[str], floor: float = 0.0
+) -> viz.Plot:
+    """Figure 4: the confusions of the calibration split (shares of a row) and omega after some epochs.
+
+    Rows = true category; the diagonal is left out. Pairs above the `floor` that all have are counted.
+    """
 
     def plot(theme: viz.Theme) -> Any:
         from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(3.3 * len(history) + 0.8, 3.9), layout="constrained")
+        figure = Figure(figsize=(3.3 * len(history) + 0.8, 7.4), layout="constrained")
         ramp = LinearSegmentedColormap.from_list("ramp", theme.ramp)
-        panels = np.atleast_1d(figure.subplots(1, len(history), sharey=True))
-        for axes, (epoch, omega) in zip(panels, history, strict=True):
-            shown = omega.copy()
-            np.fill_diagonal(shown, 0.0)
-            contrasted = (shown > floor + 1e-6).sum() / max(1, shown.size - len(shown))
-            image = axes.imshow(shown, cmap=ramp, vmin=0, vmax=max(0.2, max(o.max() for o in _off(history))))
-            above = f" above {floor:g}" if floor > 0 else ""
-            axes.set_title(f"epoch {epoch}: {100 * contrasted:.0f} % of the pairs{above}")
-            axes.tick_params(length=0)
-            if len(names) <= 40:
-                axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5.5)
-                axes.set_yticks(range(len(names)), names, fontsize=5.5)
-            axes.set_xlabel("contrasted with")
-        figure.colorbar(image, ax=list(panels), shrink=0.7, label="omega")
+        grid = figure.subplots(2, len(history), sharey=True, squeeze=False)
+        for row, (label, other) in enumerate((("confused [share]", "predicted"), ("omega", "contrasted with"))):
+            shown = [matrices[row] * (1 - np.eye(len(names))) for _, *matrices in history]
+            for axes, matrix, (epoch, *_) in zip(grid[row], shown, history, strict=True):
+                image = axes.imshow(matrix, cmap=ramp, vmin=0, vmax=max(0.2, max(float(m.max()) for m in shown)))
+                if row == 0:
+                    axes.set_title(f"epoch {epoch}: {100 * matrix.sum() / len(names):.0f} % confused")
+                else:
+                    pairs = (matrix > floor + 1e-6).sum() / max(1, matrix.size - len(matrix))
+                    axes.set_title(f"{100 * pairs:.0f} % of the pairs{f' above {floor:g}' if floor > 0 else ''}")
+                axes.tick_params(length=0)
+                if len(names) <= 40:
+                    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=5.5)
+                    axes.set_yticks(range(len(names)), names, fontsize=5.5)
+                axes.set_xlabel(other)
+            figure.colorbar(image, ax=list(grid[row]), shrink=0.7, label=label)
         return figure
 
     return plot
-
-
-def _off(history: Sequence[tuple[int, np.ndarray]]) -> list[np.ndarray]:
-    return [omega * (1 - np.eye(len(omega))) for _, omega in history]
 
 
 def figure1(experiments: Experiments) -> bytes:
@@ -99,7 +102,7 @@ def figure1(experiments: Experiments) -> bytes:
             for table, line in ((tables["classification"], row), (tables["predicted_category"], posed))
             for column in columns
         ]
-    chosen = {label: values for label, values in series.items() if "regression" not in label and "(paper)" not in label}
+    chosen = {label: values for label, values in series.items() if "(paper)" not in label}
     return viz.render_plot(plot_radar(names, chosen), viz.LIGHT)
 
 
@@ -109,7 +112,7 @@ def _share(table: Table, row: Any, column: str) -> float:
 
 
 def figure4(experiments: Experiments) -> bytes:
-    """How omega becomes sparse: the weights that training took from the calibration confusions, of the first seed."""
+    """How the calibration split is confused less and less and omega, taken from that, sparse; of the first seed."""
     ours, study = experiments.method(), experiments.study
     if not ours.recipe.dynamic_weights:
         raise CompNetError(f"recipe {ours.recipe.name} keeps all categories contrasted; figure 4 has nothing to show")
@@ -121,7 +124,8 @@ def figure4(experiments: Experiments) -> bytes:
             confusion, accuracy = torch.tensor(entry["confusion"]), entry["calibration_accuracy"]
             new = refreshed_weights(confusion, accuracy, **ours.recipe.grouping)
             omega = omega if new is None else new
-            history.append((entry["epoch"], omega.numpy()))
+            share = confusion / confusion.sum(dim=1, keepdim=True).clamp_min(1)
+            history.append((int(entry["epoch"]), share.numpy(), omega.numpy()))
     history = [history[i] for i in sorted({0, len(history) // 2, len(history) - 1})]
     return viz.render_plot(plot_weights(history, names, ours.recipe.grouping_floor), viz.LIGHT)
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from compnet3d.benchmarks.corruption import load_textures
-from compnet3d.benchmarks.occlusion import cut_occluders, load_occluders
+from compnet3d.benchmarks.occlusion import cut_occluders, gather_occluders, occluder_samples
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.procedural import make_dataset
 from compnet3d.errors import CompNetError
@@ -26,7 +26,9 @@ from compnet3d.reproduce import figures
 from compnet3d.reproduce.efficiency import table1, times
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.tables import Table
+from compnet3d.run import check_recipe
 from compnet3d.speed.scale import bench_scale, draw_scale
+from compnet3d.viz import require_matplotlib
 
 TABLES: dict[str, Callable[[Experiments], list[Table]]] = {
     "table1": table1,
@@ -118,13 +120,24 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
         raise CompNetError(f"{study.data}: has no {missing[0]} list; add CATEGORY_imagenet_{missing[0]}.txt")
     if study.frost is not None:
         load_textures(study.frost)
-    if study.occluders not in ("things", "blobs", "objects"):
-        load_occluders(study.occluders)
+    if study.occluders not in ("things", "blobs"):
+        gather_occluders(study.occluders, occluder_samples(dataset, "val") if study.occluders == "objects" else ())
     if experiments.synthetic is not None:
         other = ImageNet3D(experiments.synthetic)
-        if not set(other.categories) & set(dataset.categories):
+        common = set(other.categories) & set(dataset.categories)
+        if not common:
             raise CompNetError(f"{other.root}: has no category of {study.data}; categories are matched by name")
+        if not any(other.names(category, "val") for category in common):
+            raise CompNetError(f"{other.root}: has no test image of {', '.join(sorted(common))}; add their val lists")
     wanted = list(NAMES if "all" in names else dict.fromkeys(names))
+    if {"figure1", "figure2", "figure4"} & set(wanted):
+        require_matplotlib()
+    if experiments.recipe.calibration_fraction == 0 and {"table5", "figure4"} & set(wanted):
+        message = f"recipe {experiments.recipe.name} holds no calibration split out, whose confusions they show"
+        if "all" not in names:
+            raise CompNetError(f"table5 and figure4: {message}; give it a calibration_fraction")
+        print(f"left out table5 and figure4: {message}", flush=True)
+        wanted = [name for name in wanted if name not in ("table5", "figure4")]
     if {"table3", "figure5"} & set(wanted):
         try:
             experiments.unseen_categories()
@@ -142,8 +155,13 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
 def claim(experiments: Experiments) -> None:
     """Note in the study's folder what it is of, or check that it is of the same."""
     study = experiments.study
-    settings = {"recipe": experiments.method().recipe.to_dict(), "data": str(study.data.resolve())}
-    claim_folder(study.out / "study.json", settings, "a study")
+    path, recipe = study.out / "study.json", experiments.method().recipe
+    settings = {"recipe": recipe.to_dict(), "data": str(study.data.resolve())}
+    earlier = read_json(path) if path.is_file() else None
+    if isinstance(earlier, dict) and "recipe" in earlier:
+        check_recipe(path, earlier, recipe)
+        settings["recipe"] = earlier["recipe"]  # as an earlier version wrote it
+    claim_folder(path, settings, "a study")
 
 
 def write_tables(out: Path, name: str, tables: Sequence[Table], command: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -96,7 +98,9 @@ class Study:
         seeds: of the trainings.
         occluders, frost: see `evaluate`; "things" are cut-outs in OUT/occluders.
         batch_size: in evaluations.
-        device, workers, progress: as in `train`.
+        device, progress: as in `train`.
+        workers: processes that prepare images for each that trains, and for each evaluation; None leaves it to `train`
+            and evaluates in one process.
         command: what the user typed.
     """
 
@@ -192,6 +196,7 @@ class Study:
                 samples,
                 batch_size=self.batch_size,
                 symmetry=dataset.symmetry,
+                workers=self.workers or 0,
                 progress=self.progress,
                 **self.evaluation_options(condition),
             )
@@ -207,7 +212,12 @@ class Study:
             dataset = ImageNet3D(self.data, categories=names)
             samples = dataset.samples("val")
             return evaluate_unseen(
-                model, samples, batch_size=self.batch_size, symmetry=dataset.symmetry, progress=self.progress
+                model,
+                samples,
+                batch_size=self.batch_size,
+                symmetry=dataset.symmetry,
+                workers=self.workers or 0,
+                progress=self.progress,
             )
 
         return self._once(method, seed, names, "unseen", {}, measure)
@@ -239,17 +249,46 @@ class Study:
     ) -> dict[str, Any]:
         name = _name(method, without)
         path = self.out / "figures" / name / f"seed-{seed}" / f"{condition}.json"
+        weights = self.run(method, seed, without) / "model" / "model.safetensors"
         # plain values only, so that what is measured now and what is read later are the same
         made_with = json.loads(json.dumps(of | {"recipe": method.recipe.to_dict(), "without": sorted(without)}))
         earlier = read_json(path) if path.is_file() else {}
-        if earlier.get("made_with") != made_with:
+        if not _is_of(earlier.get("made_with"), made_with, weights):
             model = self.model(method, seed, without)
             print(f"evaluating {name}, seed {seed}: {condition}", flush=True)
             figures = json.loads(json.dumps(measure(model), default=str))
-            earlier = figures | {"made_with": made_with, **provenance(self.command)}
+            earlier = figures | {"made_with": made_with | {"model": _digest(weights)}, **provenance(self.command)}
             write_json(path, earlier)
         result: dict[str, Any] = earlier
         return result
+
+
+def _is_of(earlier: Any, made_with: dict[str, Any], weights: Path) -> bool:
+    """Whether an evaluation that was made with `earlier` is one with `made_with` of the model that is there now.
+
+    A model that was deleted is not trained again for it, and settings and digests that an earlier version did not
+    write count as the same.
+    """
+    if not isinstance(earlier, dict):
+        return False
+    try:
+        recipe = json.loads(json.dumps(Recipe.from_dict(earlier["recipe"]).to_dict()))
+    except (KeyError, TypeError, ValueError):
+        return False
+    digest = earlier.get("model")
+    same = {key: value for key, value in earlier.items() if key != "model"} | {"recipe": recipe} == made_with
+    return same and (digest is None or not weights.is_file() or digest == _digest(weights))
+
+
+def _digest(path: Path) -> str:
+    status = path.stat()
+    return _digest_of(path, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _digest_of(path: Path, changed: int, size: int) -> str:
+    """SHA-256 of a file, computed once for each state that it had."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _name(method: Method, without: Sequence[str]) -> str:

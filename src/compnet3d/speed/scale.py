@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,26 @@ def bench_scale(
             timed; device: where.
 
     Returns:
-        categories, dense_s and sparse_s (medians; dense is omega = 1 everywhere), dense_mb and sparse_mb (peaks),
+        categories, full_s, dense_s and sparse_s (medians; full contrasts with all vertices, as NOVUM does, dense and
+        sparse with N = 32 of each category; dense is omega = 1 everywhere), full_mb, dense_mb and sparse_mb (peaks),
         dense_exponent (slope of log time over log categories), sparse_growth (last over the entry for 188, or over the
         first), sparsity (share of pairs of categories with weight 0, for each number).
     """
     dense = {count: LossProblem.random(count, device=device) for count in categories}
     weights = {count: sparse_weights(count, pairs).to(device) for count in categories}
     sparse = {count: dense[count].with_weights(weights[count]) for count in categories}
+    full = {count: replace(dense[count], samples_per_category=None) for count in categories}
+    kinds = {"full": full, "dense": dense, "sparse": sparse}
     tasks = {f"{kind} {count}": (lambda p=problems[count]: grouped_step(p))  # fmt: skip
-             for count in categories for kind, problems in (("dense", dense), ("sparse", sparse))}  # fmt: skip
+             for count in categories for kind, problems in kinds.items()}  # fmt: skip
     seconds = time_in_turn(tasks, rounds=rounds)
     memory = {name: peak_mb(task) for name, task in tasks.items()}
     base = 188 if 188 in categories else categories[0]
     dense_s = [seconds[f"dense {count}"] for count in categories]
     result: dict[str, Any] = {
         "categories": list(categories),
+        "full_s": [seconds[f"full {count}"] for count in categories],
+        "full_mb": [memory[f"full {count}"] for count in categories],
         "dense_s": dense_s,
         "sparse_s": [seconds[f"sparse {count}"] for count in categories],
         "dense_mb": [memory[f"dense {count}"] for count in categories],
@@ -76,7 +82,12 @@ def draw_scale(result: dict[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    for key, label in (("dense_s", "all categories contrasted"), ("sparse_s", "those with omega > 0")):
+    labels = {
+        "full_s": "all vertices contrasted (NOVUM)",
+        "dense_s": "N = 32 of every category",
+        "sparse_s": "N = 32 of those with omega > 0",
+    }
+    for key, label in labels.items():
         axes.plot(result["categories"], [1000 * s for s in result[key]], "o-", label=label)
     axes.set(xscale="log", yscale="log", xlabel="categories", ylabel="loss step [ms]")
     axes.set_xticks(result["categories"], [str(count) for count in result["categories"]], minor=False)

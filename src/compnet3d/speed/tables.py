@@ -85,10 +85,14 @@ def _step(r: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _scale(r: dict[str, Any]) -> list[tuple[str, str]]:
-    columns = zip(r["categories"], r["dense_s"], r["dense_mb"], r["sparse_s"], r["sparse_mb"], strict=True)
+    keys = ("categories", "full_s", "full_mb", "dense_s", "dense_mb", "sparse_s", "sparse_mb")
+    columns = zip(*(r[key] for key in keys), strict=True)
     found = [
-        (f"{count} categories: all contrasted; sparse", f"{_ms(a)}, {_mb(b)}; {_ms(c)}, {_mb(d)}")
-        for count, a, b, c, d in columns
+        (
+            f"{count} categories: all vertices; N = 32; sparse",
+            f"{_ms(a)}, {_mb(b)}; {_ms(c)}, {_mb(d)}; {_ms(e)}, {_mb(f)}",
+        )
+        for count, a, b, c, d, e, f in columns
     ]
     growth = next(key for key in r if key.startswith("sparse_growth_"))
     first, last = growth.split("_")[-2:]
