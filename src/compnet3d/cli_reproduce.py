@@ -30,7 +30,7 @@ class Reproduce:
     data: Annotated[Path, arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout, with the lists train and val."""
     scale: Literal["paper", "small"] = "small"
-    """paper: its networks, one seed, its figures beside ours on its data. small: a recipe for two cores, three seeds."""
+    """paper: its networks, one seed, its figures beside ours on its data. small: a recipe for two cores, 3 seeds."""
     out: Annotated[Path, arg(metavar="OUT")] = Path("runs/reproduce")
     """The study's folder: models, evaluations, tables, figures."""
     recipe: Annotated[str, arg(metavar="NAME")] = ""
