@@ -87,16 +87,21 @@ def check_recipe(path: Path, config: Any, recipe: Recipe) -> None:
     Raises:
         CompNetError: naming the settings that differ.
     """
-    try:
-        earlier: dict[str, Any] = Recipe.from_dict(config["recipe"]).to_dict()
-    except (KeyError, TypeError, ValueError, AttributeError):
-        earlier = {}
-    names = [key for key, value in recipe.to_dict().items() if key not in earlier or earlier[key] != value]
+    names = recipe_differences(config, recipe)
     if names:
         raise CompNetError(
             f"{path}: the run was started with other settings ({', '.join(names[:4])}); resume with the same recipe "
             "and epochs, or train in another folder"
         )
+
+
+def recipe_differences(config: Any, recipe: Recipe) -> list[str]:
+    """The settings in which the recipe of a config.json, or of what notes one alike, differs from another."""
+    try:
+        earlier: dict[str, Any] = Recipe.from_dict(config["recipe"]).to_dict()
+    except (KeyError, TypeError, ValueError, AttributeError):
+        earlier = {}
+    return [key for key, value in recipe.to_dict().items() if key not in earlier or earlier[key] != value]
 
 
 def write_config(run: Run, data: str | Path, without: Sequence[str] = (), **counts: int) -> None:

@@ -37,11 +37,10 @@ def print_evaluation(figures: dict[str, Any], title: str = "") -> None:
     if hidden is not None:
         console.print(f"occluders hide {percent(hidden['hidden_object'])} % of the object and "
                       f"{percent(hidden['hidden_background'])} % of the background, on average")  # fmt: skip
-    memory = figures["peak_memory_mb"]
     console.print(
         f"{figures['seconds']:.1f} s, {figures['images_per_second']:.1f} images/s "
         f"({figures['model_images_per_second']:.1f} without reading them), "
-        f"peak memory {'-' if memory is None else f'{memory:.0f} MB'}"
+        f"{_peak_memory(figures)}"
     )
 
 
@@ -65,11 +64,15 @@ def print_unseen(figures: dict[str, Any]) -> None:
         f"average over the categories: pi/6 {percent(figures['average'])} %, "
         f"symmetry-aware {percent(figures['average_symmetry_aware'])} %"
     )
-    memory = figures["peak_memory_mb"]
     console.print(
         f"{figures['seconds']:.1f} s, {figures['model_images_per_second']:.1f} images/s without reading them, "
-        f"peak memory {'-' if memory is None else f'{memory:.0f} MB'}"
+        f"{_peak_memory(figures)}"
     )
+
+
+def _peak_memory(figures: dict[str, Any]) -> str:
+    memory = figures["peak_memory_mb"]
+    return f"peak memory {'-' if memory is None else f'{memory:.0f} MB'}"
 
 
 def _pose_table(pose: dict[str, Any]) -> Any:

@@ -40,6 +40,12 @@ def confusion_matrix(predicted: Tensor, true: Tensor, count: int) -> Tensor:
     return torch.bincount(true.long() * count + predicted.long(), minlength=count * count).reshape(count, count)
 
 
+def row_shares(confusion: Tensor | list[list[int]]) -> Tensor:
+    """The shares of each row of a confusion matrix, float64 [Y, Y]; zeros where a category has no image."""
+    counts = torch.as_tensor(confusion, dtype=torch.float64)
+    return counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
+
+
 def symmetric_rotation_error(predicted: Tensor, true: Tensor, order: Tensor) -> Tensor:
     """Smallest geodesic angle [N] over the turns about the object's z axis that leave the object as it is.
 

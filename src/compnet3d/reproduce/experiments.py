@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compnet3d.benchmarks.metrics import row_shares
 from compnet3d.data.imagenet3d import plain_name
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import cuboid_bounds
@@ -54,8 +55,8 @@ class Experiments:
     @property
     def comparable(self) -> bool:
         """Whether the paper's own figures belong beside ours: at its scale, on data with the categories it names."""
-        there = {plain_name(name) for name in self.study.dataset().categories}
-        return self.paper_scale and {plain_name(name) for name in (*paper.UNSEEN, *paper.ELONGATED)} <= there
+        named = _plain((*paper.UNSEEN, *paper.ELONGATED))
+        return self.paper_scale and named <= _plain(self.study.dataset().categories)
 
     def method(self, suffix: str = "", base: Recipe | None = None) -> Method:
         """A method of the study by its recipe's suffix: "", "novum", "heads" or "heads-regression"."""
@@ -123,11 +124,10 @@ class Experiments:
             cells.append(_over(found, lambda f: f["average"]))
             cells.append(_over(found, lambda f: f["average_symmetry_aware"]))
             rows.append(Row(method.label, (*cells, *_median_cost(list(found.values())))))
-        if self.comparable and {plain_name(name) for name in names} == {plain_name(name) for name in paper.UNSEEN}:
-            order = [plain_name(name) for name in paper.UNSEEN]
-            for label, of_paper in paper.TABLE3.items():
-                values = [of_paper[order.index(plain_name(name))] for name in names]
-                printed = tuple(value / 100 for value in values)
+        if self.comparable and _plain(names) == _plain(paper.UNSEEN):
+            for label, values in paper.TABLE3.items():
+                of_name = dict(zip(map(plain_name, paper.UNSEEN), values, strict=True))
+                printed = tuple(of_name[plain_name(name)] / 100 for name in names)
                 rows.append(Row(f"{label} (paper)", (*printed, sum(printed) / len(printed), None, None, None)))
         columns = ("method", *names, "average", "average, symmetry-aware", *COST)
         ours = methods[-1]
@@ -185,7 +185,7 @@ class Experiments:
             Row(method.label, tuple(c for condition in (CLEAN, occlusions[0]) for c in self.cost(method, condition)))
             for method in self.methods
         ]
-        heads = ("method", "images/s", "peak memory [MB]", "images/s, L1", "peak memory, L1 [MB]")
+        heads = ("method", *COST, "images/s, L1", "peak memory, L1 [MB]")
         tables.append(Table("table4", "speed and memory of the evaluations", heads, tuple(cost), self.notes(), "cost"))
         return tables
 
@@ -217,8 +217,7 @@ class Experiments:
         found = []
         for entry in self.study.log(ours, seed):
             if "confusion" in entry:
-                confusion = torch.tensor(entry["confusion"], dtype=torch.float64)
-                found.append((int(entry["epoch"]), confusion / confusion.sum(dim=1, keepdim=True).clamp_min(1)))
+                found.append((int(entry["epoch"]), row_shares(entry["confusion"])))
         if not found:
             raise CompNetError(f"{self.study.run(ours, seed)}: had no calibration split, whose confusions are shown")
         return found
@@ -274,7 +273,7 @@ class Experiments:
     def elongated(self) -> list[str]:
         """The paper's elongated categories that are there, at small scale also those with a long box."""
         dataset = self.study.dataset()
-        known = {plain_name(name) for name in paper.ELONGATED}
+        known = _plain(paper.ELONGATED)
         named = [name for name in dataset.categories if plain_name(name) in known]
         if self.paper_scale:
             return named
@@ -299,7 +298,7 @@ class Experiments:
         """
         dataset = self.study.dataset()
         there = dataset.categories
-        papers = {plain_name(name) for name in paper.UNSEEN}
+        papers = _plain(paper.UNSEEN)
         names = list(dict.fromkeys(self.unseen)) or [name for name in there if plain_name(name) in papers]
         if not names:
             raise CompNetError(f"{self.study.data}: has none of the paper's unseen categories; name some with --unseen")
@@ -344,6 +343,10 @@ class Experiments:
     def source(self) -> str:
         """With what the figures were made."""
         return f"Recipe {self.recipe.name}, data {self.study.data}, oracle crop."
+
+
+def _plain(names: Iterable[str]) -> set[str]:
+    return {plain_name(name) for name in names}
 
 
 def _median_cost(figures: Sequence[dict[str, Any]]) -> tuple[Cell, Cell]:

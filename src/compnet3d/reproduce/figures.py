@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from compnet3d import viz
 from compnet3d.benchmarks.corruption import load_textures
 from compnet3d.benchmarks.evaluate import pose_rotmat
+from compnet3d.benchmarks.metrics import row_shares
 from compnet3d.benchmarks.views import EvaluationViews
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
@@ -124,8 +125,7 @@ def figure4(experiments: Experiments) -> bytes:
             confusion, accuracy = torch.tensor(entry["confusion"]), entry["calibration_accuracy"]
             new = refreshed_weights(confusion, accuracy, **ours.recipe.grouping)
             omega = omega if new is None else new
-            share = confusion / confusion.sum(dim=1, keepdim=True).clamp_min(1)
-            history.append((int(entry["epoch"]), share.numpy(), omega.numpy()))
+            history.append((int(entry["epoch"]), row_shares(confusion).numpy(), omega.numpy()))
     history = [history[i] for i in sorted({0, len(history) // 2, len(history) - 1})]
     return viz.render_plot(plot_weights(history, names, ours.recipe.grouping_floor), viz.LIGHT)
 
@@ -153,8 +153,7 @@ def figure8(experiments: Experiments) -> bytes:
     """Examples of the pairs of categories that are confused most on the test images."""
     study, ours = experiments.study, experiments.method()
     confusion = study.figures(ours, study.seeds[0])["confusion"]
-    matrix = torch.tensor(confusion["matrix"], dtype=torch.float64)
-    share = matrix / matrix.sum(dim=1, keepdim=True).clamp_min(1)
+    share = row_shares(confusion["matrix"])
     share.fill_diagonal_(0)
     model = study.model(ours, study.seeds[0])
     samples = study.dataset().samples("val")

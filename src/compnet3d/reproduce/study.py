@@ -20,6 +20,7 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.files import read_json, write_json
 from compnet3d.provenance import provenance
 from compnet3d.recipes import Recipe
+from compnet3d.run import recipe_differences
 from compnet3d.training import train_or_load
 
 LEVELS = ("L1", "L2", "L3")
@@ -183,6 +184,11 @@ class Study:
             options["occluder_samples"] = occluder_samples(self.dataset(), "val")
         return options
 
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """How evaluations of every kind go through the images."""
+        return {"batch_size": self.batch_size, "workers": self.workers or 0, "progress": self.progress}
+
     def figures(self, method: Method, seed: int, condition: Condition = CLEAN) -> dict[str, Any]:
         """What `evaluate` says of a trained model, from the file if that was done before."""
 
@@ -194,10 +200,8 @@ class Study:
             figures: dict[str, Any] = evaluate(
                 model,
                 samples,
-                batch_size=self.batch_size,
                 symmetry=dataset.symmetry,
-                workers=self.workers or 0,
-                progress=self.progress,
+                **self._reading,
                 **self.evaluation_options(condition),
             )
             return figures
@@ -211,14 +215,7 @@ class Study:
         def measure(model: TrainedModel) -> dict[str, Any]:
             dataset = ImageNet3D(self.data, categories=names)
             samples = dataset.samples("val")
-            return evaluate_unseen(
-                model,
-                samples,
-                batch_size=self.batch_size,
-                symmetry=dataset.symmetry,
-                workers=self.workers or 0,
-                progress=self.progress,
-            )
+            return evaluate_unseen(model, samples, symmetry=dataset.symmetry, **self._reading)
 
         return self._once(method, seed, names, "unseen", {}, measure)
 
@@ -269,15 +266,11 @@ def _is_of(earlier: Any, made_with: dict[str, Any], weights: Path) -> bool:
     A model that was deleted is not trained again for it, and settings and digests that an earlier version did not
     write count as the same.
     """
-    if not isinstance(earlier, dict):
-        return False
-    try:
-        recipe = json.loads(json.dumps(Recipe.from_dict(earlier["recipe"]).to_dict()))
-    except (KeyError, TypeError, ValueError):
+    if not isinstance(earlier, dict) or recipe_differences(earlier, Recipe.from_dict(made_with["recipe"])):
         return False
     digest = earlier.get("model")
-    same = {key: value for key, value in earlier.items() if key != "model"} | {"recipe": recipe} == made_with
-    return same and (digest is None or not weights.is_file() or digest == _digest(weights))
+    same = {key: value for key, value in earlier.items() if key != "model"} | {"recipe": made_with["recipe"]}
+    return same == made_with and (digest is None or not weights.is_file() or digest == _digest(weights))
 
 
 def _digest(path: Path) -> str:
