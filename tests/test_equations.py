@@ -164,12 +164,19 @@ def test_eq5_against_loops() -> None:
 
 @pytest.mark.parametrize(("in_weight", "cross_weight"), [(1.0, 1.0), (0.7, 0.0), (0.0, 1.3)])
 @pytest.mark.parametrize(("kappa", "dtype"), [(14.0, torch.float64), (14.0, torch.float32), (120.0, torch.float32)])
+@pytest.mark.parametrize("in_one_pass", [False, True])  # as on a processor and as on an accelerator
 def test_eq5_is_the_mean_of_eq2_and_eq4_block_by_block(
-    monkeypatch: pytest.MonkeyPatch, in_weight: float, cross_weight: float, kappa: float, dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch,
+    in_weight: float,
+    cross_weight: float,
+    kappa: float,
+    dtype: torch.dtype,
+    in_one_pass: bool,
 ) -> None:
     """Against the readable functions and autograd in float64; also a kappa whose exponentials leave float32's range."""
     monkeypatch.setattr("compnet3d.losses.BLOCK", 40)
     monkeypatch.setattr("compnet3d.losses.COLUMNS", 5)
+    monkeypatch.setattr("compnet3d.losses._in_one_pass", lambda device: in_one_pass)
     offsets = torch.tensor([0, 7, 19, 28])
     features, background = unit(28, 8, seed=1), unit(13, 8, seed=2)
     category, valid = torch.tensor([1, 2, 1]), torch.rand(3, 9, generator=torch.Generator().manual_seed(3)) < 0.7

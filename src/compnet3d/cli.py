@@ -117,7 +117,8 @@ class Train:
     from_scratch: Flag = False
     """Start from random weights although the recipe names a pretrained feature extractor."""
     workers: Count = None
-    """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores."""
+    """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores;
+    with a GPU one per core but one, 16 at most."""
     device: Device = "auto"
     """Where to train; auto takes the GPU if there is one."""
 
@@ -337,7 +338,8 @@ class Ablation:
     """Variants to run, of both, in-category-only, cross-category-only, samples-8, samples-64, weight-floor,
     static-weights."""
     workers: Count = None
-    """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores."""
+    """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores;
+    with a GPU one per core but one, 16 at most."""
     device: Device = "auto"
     """Where to train and evaluate; auto takes the GPU if there is one."""
     json: File = None

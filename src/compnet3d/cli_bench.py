@@ -69,16 +69,19 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class BenchLoss(BenchOptions):
-    """The loss step at the paper's sizes: 188 categories, K = 500, N = 32, 2560 background features, 4 images."""
+    """The loss step at the paper's sizes: 188 categories, K = 500, N = 32, 2560 background features."""
 
     pairs: Annotated[float, arg(metavar="N")] = 3.0
     """Contrasted categories per category where the grouping weights are sparse."""
+    images: Annotated[int, arg(metavar="N")] = 4
+    """Images in the batch; the paper's 38 need 37 GB of memory for the full contrast as it is usually written."""
 
     def run(self) -> None:
         """Run and print."""
+        at_least(1, images=self.images)
         from compnet3d.speed.loss import bench_loss
 
-        self.finish("loss", bench_loss(pairs=self.pairs, **self.start()))
+        self.finish("loss", bench_loss(pairs=self.pairs, images=self.images, **self.start()))
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,15 @@ class BenchClassify(BenchOptions):
 class BenchPose(BenchOptions):
     """Pose of an object in 80 x 100 cells: search, whole estimate, all categories, and by rendering feature maps."""
 
+    images: Annotated[int, arg(metavar="N")] = 4
+    """Images in the batch that the times per image are of."""
+
     def run(self) -> None:
         """Run and print."""
+        at_least(1, images=self.images)
         from compnet3d.speed.pose import bench_pose
 
-        self.finish("pose", bench_pose(**self.start()))
+        self.finish("pose", bench_pose(images=self.images, **self.start()))
 
 
 @dataclass(frozen=True)
@@ -120,13 +127,15 @@ class BenchStep(BenchOptions):
 
     workers: Annotated[int, arg(metavar="N")] = 2
     """Processes that prepare images where the waiting for them is measured."""
+    images: Count = None
+    """Images in a batch; by default 4, or the paper's 38 and 32 on a GPU."""
 
     def run(self) -> None:
         """Run and print."""
-        at_least(1, workers=self.workers)
+        at_least(1, workers=self.workers, images=self.images)
         from compnet3d.speed.step import bench_step
 
-        self.finish("step", bench_step(workers=self.workers, **self.start()))
+        self.finish("step", bench_step(workers=self.workers, images=self.images, **self.start()))
 
 
 @dataclass(frozen=True)

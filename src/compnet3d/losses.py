@@ -10,15 +10,16 @@ different numbers of visible vertices share a batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compnet3d.products import BLOCK, fast_products, gather_rows
+from compnet3d.products import BLOCK, block_size, fast_products, gather_rows
 
-COLUMNS = 2048  # features that a block of similarities is with, at most
+COLUMNS = 2048  # features that a block of similarities is with, at most (`block_size` on an accelerator)
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def draw_cells(feature_map: Tensor, count: int | None, generator: torch.Generato
     """Some cells of feature maps, drawn uniformly and the same for all images: S_y over them estimates that over all.
 
     Args:
-        feature_map: [B, D, H, W]; count: how many, None or at least H W keeps all; generator: on the CPU.
+        feature_map: [B, D, H, W]; count: how many, None or at least H W keeps all; generator: on any device.
 
     Returns:
         [B, D, count, 1], or the map as it is.
@@ -130,8 +131,17 @@ def draw_cells(feature_map: Tensor, count: int | None, generator: torch.Generato
     cells = feature_map.flatten(2)
     if count is None or count >= cells.shape[2]:
         return feature_map
-    drawn = torch.randperm(cells.shape[2], generator=generator)[:count].to(cells.device)
+    drawn = torch.randperm(cells.shape[2], generator=generator, device=_place(generator))[:count].to(cells.device)
     return cells.index_select(2, drawn)[..., None]
+
+
+def uniform(shape: Sequence[int], generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Uniform random numbers in [0, 1), drawn where the generator is, on the device."""
+    return torch.rand(tuple(shape), generator=generator, device=_place(generator)).to(device)
+
+
+def _place(generator: torch.Generator | None) -> torch.device:
+    return torch.device("cpu") if generator is None else generator.device
 
 
 def log_omega(omega: Tensor) -> Tensor:
@@ -154,24 +164,24 @@ def sample_vertices(
     Args:
         offsets: where each category's vertices start in the flat bank, int64 [Y + 1].
         samples_per_category: N; None or a number of at least K takes all vertices of a category.
-        generator: source of randomness, on the CPU.
+        generator: source of randomness, on any device.
         categories: draw from these alone, int64 [C] in rising order; from all by default.
 
     Returns:
         Flat vertex numbers, int64 [M], ordered by category.
     """
-    starts, counts = offsets[:-1].cpu(), offsets.diff().cpu()
+    starts, counts = offsets[:-1], offsets.diff()
     if categories is not None:
-        starts, counts = starts[categories.cpu()], counts[categories.cpu()]
+        starts, counts = starts[categories], counts[categories]
     if not len(counts):
         return offsets.new_zeros(0)
     widest = int(counts.max())
-    within = torch.arange(widest).expand(len(counts), -1)
+    within = torch.arange(widest, device=offsets.device).expand(len(counts), -1)
     if samples_per_category is not None and samples_per_category < widest:
         # the N largest of random numbers are N random vertices; those past the end of a category come last
-        draw = torch.rand(len(counts), widest, generator=generator).masked_fill_(within >= counts[:, None], -1.0)
+        draw = uniform(within.shape, generator, offsets.device).masked_fill_(within >= counts[:, None], -1.0)
         within = draw.topk(samples_per_category, dim=1).indices
-    return (starts[:, None] + within)[within < counts[:, None]].to(offsets.device)
+    return (starts[:, None] + within)[within < counts[:, None]]
 
 
 def grouped_contrastive_loss(
@@ -406,6 +416,9 @@ def _cross_category_terms(
     """
     total, pull = queries.new_zeros(queries.shape[:-1]), queries.new_zeros(queries.shape)
     sampled_category = torch.searchsorted(offsets, sampled, right=True) - 1
+    if _in_one_pass(queries.device):
+        omega = grouping_weights.to(queries.dtype)[category].scatter(1, category[:, None], 0.0)
+        return _weighted_terms_of_images(queries, vertex_features, kappa, sampled, omega[:, sampled_category])
     for present in category.unique().tolist():
         omega = grouping_weights[present].to(queries.dtype).clone()
         omega[present] = 0
@@ -420,6 +433,14 @@ def _cross_category_terms(
         total.view(-1).index_copy_(0, rows, some)
         pull.view(-1, pull.shape[-1]).index_copy_(0, rows, some_pull)
     return total, pull
+
+
+def _in_one_pass(device: torch.device) -> bool:
+    """Whether all images are compared with all samples at once; else each category's with its own.
+
+    On an accelerator the many kernels of the latter cost more than the products of pairs that have weight 0.
+    """
+    return device.type != "cpu"
 
 
 @torch.library.register_fake("compnet3d::in_category_terms")
@@ -443,9 +464,10 @@ def _weighted_terms(
     queries = kappa * queries
     total, pull = queries.new_zeros(len(queries)), queries.new_zeros(queries.shape)
     count = len(features) if chosen is None else len(chosen)
-    rows = max(1, BLOCK // max(1, min(count, COLUMNS)))
-    for first in range(0, count, COLUMNS):
-        columns = slice(first, first + COLUMNS)
+    wide = block_size(COLUMNS, queries.device)
+    rows = max(1, block_size(BLOCK, queries.device) // max(1, min(count, wide)))
+    for first in range(0, count, wide):
+        columns = slice(first, first + wide)
         some = features[columns] if chosen is None else features.index_select(0, chosen[columns])
         weight = None if weights is None else weights[columns]
         for start in range(0, len(queries), rows):
@@ -456,6 +478,28 @@ def _weighted_terms(
             total[block] += terms.sum(1)
             pull[block].addmm_(terms, some)
     return total, pull
+
+
+def _weighted_terms_of_images(
+    queries: Tensor, features: Tensor, kappa: float, chosen: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`_weighted_terms` where each image has its own weights: [B, Q] and [B, Q, D].
+
+    Args:
+        queries: [B, Q, D]; features: [M, D]; chosen: rows of them to take, int64 [N]; weights: of these, [B, N].
+    """
+    images, count, _ = queries.shape
+    flat = kappa * queries.flatten(0, 1)
+    total, pull = flat.new_zeros(len(flat)), flat.new_zeros(flat.shape)
+    wide = max(1, block_size(BLOCK, queries.device) // max(1, len(flat)))
+    for first in range(0, len(chosen), wide):
+        columns = slice(first, first + wide)
+        some = features.index_select(0, chosen[columns])
+        terms = torch.mm(flat, some.T).sub_(kappa).exp_()
+        terms.view(images, count, -1).mul_(weights[:, None, columns])
+        total += terms.sum(1)
+        pull.addmm_(terms, some)
+    return total.view(images, count), pull.view(queries.shape)
 
 
 def padded_category_features(vertex_features: Tensor, offsets: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
@@ -471,14 +515,14 @@ def draw_queries(valid: Tensor, count: int | None, generator: torch.Generator | 
     """Draw queries uniformly from each image's visible vertices; the mean over them estimates that over all.
 
     Args:
-        valid: bool [B, Q]; count: at most this many of each image, None keeps all; generator: on the CPU.
+        valid: bool [B, Q]; count: at most this many of each image, None keeps all; generator: on any device.
 
     Returns:
         Positions along Q, int64 [B, min(count, Q)]; where an image has fewer valid ones, invalid ones fill up.
     """
     if count is None or count >= valid.shape[1]:
         return torch.arange(valid.shape[1], device=valid.device).expand(len(valid), -1)
-    draw = torch.rand(valid.shape, generator=generator).to(valid.device)
+    draw = uniform(valid.shape, generator, valid.device)
     return (draw + valid.float()).topk(count, dim=1).indices
 
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def train(
         from_scratch: start from random weights although the recipe has a pretrained backbone.
         device: where to train, such as "cpu" or "cuda".
         workers: further processes that prepare images, for each training process; by default one, or none where
-            the training processes keep all cores busy. The result is the same.
+            the training processes keep all cores busy, or on an accelerator one for each core but one, 16 at most. The
+            result is the same.
         progress: show progress bars.
         stop_after: stop after this many epochs in all, leaving a checkpoint (the schedule stays the recipe's).
 
@@ -113,10 +114,33 @@ def train(
     size = max(1, min(recipe.processes, recipe.batch_size)) if torch.device(device).type == "cpu" else 1
     size = min(size, len(split_calibration(samples, recipe.calibration_fraction, seed)[0]))
     if workers is None:
-        workers = 0 if size > 1 and size >= (os.cpu_count() or 1) else 1
+        workers = _default_workers(size, device)
     arguments["workers"] = workers
-    with gather_team(size, "compnet3d.training:train_in_team", arguments) as team:
+    follower = "compnet3d.training:train_in_team"
+    with _undisturbed(device), gather_team(size, follower, arguments) as team:
         return train_in_team(team, **arguments, samples=samples, progress=progress)
+
+
+@contextmanager
+def _undisturbed(device: str) -> Iterator[None]:
+    """One thread while an accelerator trains: several would wait for cores on which others prepare images.
+
+    What is left to the processor is small, and took several times as long as the step on a GPU.
+    """
+    threads = torch.get_num_threads()
+    if torch.device(device).type != "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _default_workers(processes: int, device: str) -> int:
+    cores = os.cpu_count() or 1
+    if torch.device(device).type != "cpu":
+        return min(16, max(1, cores - 1))
+    return 0 if processes > 1 and processes >= cores else 1
 
 
 def train_or_load(recipe: Recipe, data: str | Path, run: Path, *, device: str = "cpu", **options: Any) -> TrainedModel:
@@ -354,6 +378,7 @@ def _fit(run: Run, views: ViewDataset, held_out: ViewDataset, last: int, *, work
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         persistent_workers=workers > 0,
+        pin_memory=run.model.device.type == "cuda",
     )
     first, told = run.epoch + 1, False
     with _progress_bars(progress and run.team.leads) as advance:
@@ -365,7 +390,7 @@ def _fit(run: Run, views: ViewDataset, held_out: ViewDataset, last: int, *, work
             entry["epoch"] = run.epoch
             due = run.epoch % run.recipe.regroup_every == 0 or run.epoch == run.recipe.last_held_out_epoch
             if len(held_out) and due:
-                entry.update(_calibrate(run, held_out))
+                entry.update(_calibrate(run, held_out, workers))
             entry["seconds"] = time.perf_counter() - started
             run.history.append(entry)
             if run.team.leads:
@@ -430,7 +455,7 @@ def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
         The loss and its parts over this share, as `LOSSES` names them.
     """
     model = run.model
-    batch = {name: value.to(model.device) for name, value in batch.items()}
+    batch = {name: value.to(model.device, non_blocking=True) for name, value in batch.items()}
     pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
     if isinstance(model, CompNet):
         return _contrastive_step(run, model, batch, pose, seed)
@@ -450,7 +475,7 @@ def _descend(run: Run, loss: Tensor, count: Tensor) -> None:
 
 def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: Pose, seed: int) -> Tensor:
     recipe, bank = run.recipe, model.bank
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(model.device).manual_seed(seed)
     category, principal = batch["category"], batch["principal"]
     occluded = batch.get("occluded")
     feature_map = model(batch["image"])
@@ -499,15 +524,15 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
     return losses.detach().cpu()
 
 
-def _calibrate(run: Run, held_out: ViewDataset) -> dict[str, Any]:
+def _calibrate(run: Run, held_out: ViewDataset, workers: int = 0) -> dict[str, Any]:
     """Accuracy on the calibration split, the temperature of the confidence, the confusion matrix and from it omega.
 
     The confusions are counted over plain views and over as many augmented ones (some of them partly covered): a small
     calibration split would otherwise show no confusion at all long before the categories are safely apart.
     """
-    scores, true = _scores(run, held_out.plain())
+    scores, true = _scores(run, held_out.plain(), workers)
     run.model.calibrate(fit_temperature(scores, true))
-    hard_scores, hard_true = _scores(run, held_out)
+    hard_scores, hard_true = _scores(run, held_out, workers)
     accuracy = float((scores.argmax(dim=1) == true).float().mean())
     count = len(run.model.categories)
     predicted = torch.cat([scores, hard_scores]).argmax(dim=1)
@@ -523,12 +548,13 @@ def _calibrate(run: Run, held_out: ViewDataset) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _scores(run: Run, views: ViewDataset) -> tuple[Tensor, Tensor]:
+def _scores(run: Run, views: ViewDataset, workers: int) -> tuple[Tensor, Tensor]:
     """Scores of the categories [N, Y] and true categories [N]; the run's epoch chooses the draws of an augmentation."""
     model = run.model.eval()
     scores, true = [torch.zeros(0, len(model.categories))], [torch.zeros(0, dtype=torch.int64)]
     sampler = EpochSampler(len(views), run.recipe.batch_size, views.seed, run.epoch, run.team)
-    for batch in DataLoader(views, batch_sampler=sampler):
+    # a process that has fewer than four batches to prepare takes longer to start
+    for batch in DataLoader(views, batch_sampler=sampler, num_workers=min(workers, len(sampler) // 4)):
         scores.append(model.classify_views(batch["image"]).cpu())
         true.append(batch["category"])
     all_scores, all_true = run.team.gather(torch.cat(scores), torch.cat(true))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compnet3d.products import BLOCK, bf16_is_fast, fast_products, gather_rows
+from compnet3d.products import BLOCK, bf16_is_fast, block_size, fast_products, gather_rows
 
 
 @fast_products()
@@ -65,7 +65,7 @@ def category_matches(cells: Tensor, vertex_features: Tensor, limits: Sequence[in
 
 def best_match(cells: Tensor, features: Tensor) -> Tensor:
     """max_k f_i . C_k for cells [N, D] and features [K, D], block by block: [N]. Not differentiable."""
-    rows = max(1, BLOCK // max(1, len(features)))
+    rows = max(1, block_size(BLOCK, cells.device) // max(1, len(features)))
     best = cells.new_empty(len(cells))
     for start in range(0, len(cells), rows):
         torch.amax(torch.mm(cells[start : start + rows], features.T), dim=1, out=best[start : start + rows])
@@ -78,14 +78,14 @@ class _CategoryMatches(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cells: Tensor, features: Tensor, limits: Sequence[int]) -> Tensor:
         kind = torch.bfloat16 if bf16_is_fast() and features.dtype == torch.float32 else features.dtype
-        columns = features.to(kind).T
+        rows = _padded_rows(limits).to(features.device)
+        columns = gather_rows(features, rows).flatten(0, 1).to(kind).T
         values, chosen = [], []
         for block in cells.split(_block_rows(features)):
-            products = block.to(kind) @ columns
-            best = [products[:, a:b].max(dim=1) for a, b in pairwise(limits)]
-            chosen.append(torch.stack([a + found.indices for a, found in zip(limits[:-1], best, strict=True)], dim=1))
+            best = (block.to(kind) @ columns).unflatten(1, rows.shape).max(dim=2)
+            chosen.append(rows.T.gather(0, best.indices))
             if kind == features.dtype:
-                values.append(torch.stack([found.values for found in best], dim=1))
+                values.append(best.values)
             else:
                 values.append(torch.bmm(gather_rows(features, chosen[-1]), block[..., None])[..., 0])
         ctx.save_for_backward(features, torch.cat(chosen))
@@ -100,9 +100,16 @@ class _CategoryMatches(torch.autograd.Function):
         return torch.cat(pull), None, None
 
 
+def _padded_rows(limits: Sequence[int]) -> Tensor:
+    """Rows of each category in the flat bank, its last one repeated where others have more: int64 [Y, K_max]."""
+    starts = torch.tensor(limits)
+    counts = starts.diff()
+    return starts[:-1, None] + torch.minimum(torch.arange(int(counts.max())), counts[:, None] - 1)
+
+
 def _block_rows(features: Tensor) -> int:
     """Cells whose similarities with all of the features make a block; products of fewer than 256 rows are slow."""
-    return max(256, BLOCK // max(1, len(features)))
+    return max(256, block_size(BLOCK, features.device) // max(1, len(features)))
 
 
 def spaced_cells(height: int, width: int, most: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from compnet3d.inference.classify import background_similarity, best_match, spaced_cells
-from compnet3d.products import BLOCK, fast_products
+from compnet3d.products import BLOCK, block_size, fast_products
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def _code_scores(cells: Tensor, codes: Tensor, background: Tensor) -> Tensor:
     """Mean over cells [B, N, D] of the best match among the codes or the background, for each category: [B, Y]."""
     images, number, _ = cells.shape
     flat, limit = cells.flatten(0, 1), background.flatten()[:, None]
-    together = max(1, 512 // codes.shape[1])  # categories
-    rows = max(1, BLOCK // (together * codes.shape[1]))
+    together = max(1, block_size(512, cells.device) // codes.shape[1])  # categories
+    rows = max(1, block_size(BLOCK, cells.device) // (together * codes.shape[1]))
     scores = []
     for some in codes.split(together):
         best = flat.new_empty(len(flat), len(some))

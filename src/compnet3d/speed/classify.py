@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from compnet3d.inference.classify import category_scores
 from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
-from compnet3d.products import BLOCK, fast_products
+from compnet3d.products import BLOCK, block_size, fast_products
 from compnet3d.speed.timing import peak_mb, time_in_turn
 
 
@@ -74,7 +74,7 @@ def _floor(cells: Tensor, bank: Tensor, background: Tensor) -> None:
     """The products of every cell with every feature, in the same blocks, and one maximum for each."""
     flat = cells.flatten(2)[0].T.contiguous()
     for features in (*bank.split(500), background):
-        rows = max(1, BLOCK // len(features))
+        rows = max(1, block_size(BLOCK, cells.device) // len(features))
         for block in flat.split(rows):
             torch.mm(block, features.T).amax(dim=1)
 

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from compnet3d.losses import COLUMNS, grouped_contrastive_loss, near_vertices, sample_vertices
 from compnet3d.models.bank import VertexFeatureBank
-from compnet3d.products import BLOCK, fast_products
+from compnet3d.products import BLOCK, block_size, fast_products
 from compnet3d.speed.timing import peak_mb, time_in_turn
 
 KAPPA, MOMENTUM, NEAR = 1 / 0.07, 0.9, 0.1
@@ -81,7 +81,8 @@ def grouped_step(problem: LossProblem) -> Tensor:
     bank, category, vertex = problem.bank, problem.category, problem.vertex
     observed = problem.observed.detach().requires_grad_(True)
     valid = torch.ones_like(vertex, dtype=torch.bool)
-    sampled = sample_vertices(bank.offsets, problem.samples_per_category, None, bank.contrasted(category))
+    generator = torch.Generator(observed.device)
+    sampled = sample_vertices(bank.offsets, problem.samples_per_category, generator, bank.contrasted(category))
     loss = grouped_contrastive_loss(
         observed,
         category,
@@ -113,11 +114,12 @@ def floor_step(problem: LossProblem) -> None:
     else:
         others = bank.vertex_features[: samples * (bank.categories - 1)]
     own = bank.vertex_features[: problem.vertices.shape[1]]
+    wide, block = (block_size(size, others.device) for size in (COLUMNS, BLOCK))
     for image in problem.observed:
         for features in (own, bank.background, others):
-            for columns in features.split(COLUMNS):
-                for block in image.split(max(1, BLOCK // len(columns))):
-                    torch.mm(torch.mm(block, columns.T).exp_(), columns)
+            for columns in features.split(wide):
+                for rows in image.split(max(1, block // len(columns))):
+                    torch.mm(torch.mm(rows, columns.T).exp_(), columns)
 
 
 def novum_step(problem: LossProblem) -> Tensor:
@@ -184,19 +186,25 @@ def sparse_weights(categories: int, pairs: float, seed: int = 0) -> Tensor:
 
 
 def bench_loss(
-    *, rounds: int = 7, pairs: float = 3.0, device: str = "cpu", problem: LossProblem | None = None
+    *,
+    rounds: int = 7,
+    pairs: float = 3.0,
+    images: int = 4,
+    device: str = "cpu",
+    problem: LossProblem | None = None,
 ) -> dict[str, Any]:
     """Time and memory of the loss step.
 
     Args:
-        rounds: how often each is timed; pairs: contrasted categories per row where omega is sparse; device: where.
+        rounds: how often each is timed; pairs: contrasted categories per row where omega is sparse; images: in the
+            batch; device: where.
         problem: the batch and the bank; by default random ones of the paper's sizes.
 
     Returns:
         floor_s, grouped_s, full_floor_s, full_fused_s, sparse_s, novum_s (medians), grouped_peak_mb, novum_peak_mb, and
         ratios.
     """
-    problem = problem or LossProblem.random(device=device)
+    problem = problem or LossProblem.random(images=images, device=device)
     full = replace(problem, samples_per_category=None)
     sparse = problem.with_weights(sparse_weights(problem.bank.categories, pairs).to(device))
     seconds = time_in_turn(
@@ -222,4 +230,4 @@ def bench_loss(
         "full_fused_over_grouped": seconds["full_fused_s"] / seconds["grouped_s"],
         "grouped_over_sparse": seconds["grouped_s"] / seconds["sparse_s"],
     }
-    return {**seconds, **memory, **ratios, "contrasted_pairs_per_row": pairs}
+    return {**seconds, **memory, **ratios, "contrasted_pairs_per_row": pairs, "images": len(problem.category)}

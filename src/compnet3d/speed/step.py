@@ -15,7 +15,7 @@ from compnet3d.parallel import FlatGradients
 from compnet3d.recipes import Recipe, get_recipe
 from compnet3d.run import Run
 from compnet3d.speed.pose import paper_sized_model
-from compnet3d.speed.timing import time_in_turn
+from compnet3d.speed.timing import peak_mb, time_in_turn
 from compnet3d.training import make_optimizer, train, train_step
 
 # the paper's two backbones with random weights: speed does not depend on them
@@ -26,38 +26,45 @@ BACKBONES: dict[str, tuple[str, BackboneConfig]] = {
 
 
 def bench_step(
-    *, rounds: int = 3, images: int = 4, categories: int = 188, workers: int = 2, device: str = "cpu"
+    *, rounds: int = 3, images: int | None = None, categories: int = 188, workers: int = 2, device: str = "cpu"
 ) -> dict[str, Any]:
     """How much a training step costs beyond its feature extractor.
 
     Args:
-        rounds: how often each is timed; images: in a batch; categories: Y; workers: that prepare images; device: where.
+        rounds: how often each is timed; images: in a batch, by default 4, or the recipe's batch on an accelerator;
+            categories: Y; workers: that prepare images; device: where.
 
     Returns:
-        step_s and bare_s of each backbone (medians), overhead = step / bare - 1, and input_wait, the share of a
-        quickstart-sized epoch that one training process waits for its images.
+        step_s and bare_s of each backbone (medians), peak_mb of the step beyond what lasts, batch (images), overhead =
+        step / bare - 1, and input_wait, the share of a quickstart-sized epoch that one training process waits for its
+        images.
     """
-    bare, step = {}, {}
-    for name, (recipe, backbone) in BACKBONES.items():
-        seconds = time_backbone(
-            get_recipe(recipe), backbone, images=images, categories=categories, rounds=rounds, device=device
+    bare, step, peak, batch = {}, {}, {}, {}
+    for name, (recipe_name, backbone) in BACKBONES.items():
+        recipe = get_recipe(recipe_name)
+        batch[name] = images or (4 if torch.device(device).type == "cpu" else recipe.batch_size)
+        measured = time_backbone(
+            recipe, backbone, images=batch[name], categories=categories, rounds=rounds, device=device
         )
-        bare[name], step[name] = seconds["bare"], seconds["step"]
+        bare[name], step[name], peak[name] = measured["bare"], measured["step"], measured["peak_mb"]
     return {
         "bare_s": bare,
         "step_s": step,
         "overhead": {name: step[name] / bare[name] - 1 for name in bare},
-        "input_wait": _input_wait(workers),
+        "peak_mb": peak,
+        "batch": batch,
+        "input_wait": _input_wait(workers, device),
         "workers": workers,
-        "images": images,
         "categories": categories,
     }
 
 
 def time_backbone(
     recipe: Recipe, backbone: BackboneConfig, *, images: int, categories: int, rounds: int, device: str = "cpu"
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Median seconds of the training step ("step") and of its extractor's forward and backward alone ("bare").
+
+    "peak_mb" is the step's memory beyond what lasts (`peak_mb`).
 
     Args:
         recipe: the step's settings; backbone: with random weights; images: in a batch of random pixels and poses;
@@ -84,16 +91,19 @@ def time_backbone(
         gradients.clear()
         model(batch["image"]).backward(outer[0])
 
-    return time_in_turn({"bare": bare, "step": lambda: train_step(run, batch, seed=0)}, rounds=rounds)
+    def step() -> None:
+        train_step(run, batch, seed=0)
+
+    return {**time_in_turn({"bare": bare, "step": step}, rounds=rounds), "peak_mb": peak_mb(step)}
 
 
-def _input_wait(workers: int) -> float:
+def _input_wait(workers: int, device: str) -> float:
     """Share of the time that training waits for images, in a second epoch over the quickstart's kind of data."""
     recipe = get_recipe("quickstart").with_options(processes=1, epochs=2, held_out_epochs=2)
     with tempfile.TemporaryDirectory() as folder:
         make_dataset(Path(folder) / "data", categories=24, train=40, val=1, size=128, seed=0)
         run = Path(folder) / "run"
-        train(recipe, Path(folder) / "data", run, workers=workers, progress=False)
+        train(recipe, Path(folder) / "data", run, workers=workers, progress=False, device=device)
         last = (run / "log.csv").read_text().splitlines()
     entry = dict(zip(last[0].split(","), last[-1].split(","), strict=True))
     return float(entry["input_wait_seconds"]) / float(entry["seconds"])

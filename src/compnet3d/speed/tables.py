@@ -79,8 +79,9 @@ def _pose(r: dict[str, Any]) -> list[tuple[str, str]]:
 def _step(r: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     for name in r["overhead"]:
-        found.append((f"{name}: extractor forward and backward, {r['images']} images", _ms(r["bare_s"][name])))
-        found.append((f"{name}: whole training step", f"{_ms(r['step_s'][name])}, {100 * r['overhead'][name]:+.1f} %"))
+        found.append((f"{name}: extractor forward and backward, {r['batch'][name]} images", _ms(r["bare_s"][name])))
+        more = f"{100 * r['overhead'][name]:+.1f} %, {_mb(r['peak_mb'][name])}"
+        found.append((f"{name}: whole training step", f"{_ms(r['step_s'][name])}, {more}"))
     return [*found, (f"waiting for images, {r['workers']} workers", f"{100 * r['input_wait']:.1f} % of an epoch")]
 
 

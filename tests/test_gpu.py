@@ -1,0 +1,239 @@
+"""What runs on a GPU answers what the processor answers; skipped where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from compnet3d import cli, recipes
+from compnet3d.baselines import load_predictor
+from compnet3d.benchmarks.evaluate import evaluate
+from compnet3d.data.augment import Augmentation
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.transforms import InputSpec
+from compnet3d.geometry.camera import Pose
+from compnet3d.inference.classify import category_scores
+from compnet3d.inference.pose import PoseSettings
+from compnet3d.inference.pruning import Pruning
+from compnet3d.losses import full_contrastive_loss, grouped_contrastive_loss
+from compnet3d.models.backbones import BackboneConfig
+from compnet3d.models.compnet import CompNet, CompNetConfig, PoseGrid
+from compnet3d.recipes import Recipe, baselines_of
+from compnet3d.rendering.fragments import Fragments
+from compnet3d.speed.loss import LossProblem, bench_loss
+from compnet3d.training import train
+
+DEVICE = "cuda"
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+NETWORK = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+TINY = Recipe(
+    name="tiny-gpu",
+    description="for tests",
+    height=48,
+    width=48,
+    architecture=NETWORK,
+    dimension=16,
+    vertex_count=40,
+    background_size=32,
+    samples_per_category=8,
+    matching_weight=0.4,
+    matching_cells=20,
+    epochs=4,
+    batch_size=4,
+    learning_rate=3e-3,
+    head_learning_rate=3e-3,
+    calibration_fraction=0.25,
+    augmentation=Augmentation(rotation=10, scale=(0.9, 1.1), shift=0.05, mirror=0.5, erasing=0.5, brightness=0.2),
+    pose=PoseSettings(steps=3, starts=1),
+)
+METHODS = {recipe.name: recipe for recipe in (TINY, *baselines_of(TINY))}
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return normalize(torch.randn(*shape, generator=generator), dim=-1)
+
+
+def make_model(renderer: str = "cuboid") -> CompNet:
+    """Three boxes, random tensors, everything in float32."""
+    torch.manual_seed(0)
+    bounds = (
+        ((-0.45, -0.2, -0.15), (0.45, 0.2, 0.15)),
+        ((-0.15, -0.2, -0.45), (0.2, 0.2, 0.5)),
+        ((-0.4,) * 3, (0.4,) * 3),
+    )
+    model = CompNet(
+        CompNetConfig(
+            categories=("brick", "tower", "cube"),
+            bounds=bounds,
+            backbone=BackboneConfig("resnet", NETWORK, dimension=16),
+            spec=InputSpec(height=48, width=64, focal=120.0, distance=3.0, box_fill=0.7),
+            vertex_count=60,
+            background_size=32,
+            renderer=renderer,
+            pose=PoseSettings(steps=4, starts=2),
+            grid=PoseGrid(azimuths=6, elevations=2, thetas=1),
+        )
+    )
+    model.feature_extractor.amp = False
+    model.bank.vertex_features.copy_(unit(*model.bank.vertex_features.shape))
+    model.bank.update_background(unit(20, 16, seed=1))
+    return model.eval()
+
+
+def poses(count: int) -> Pose:
+    draw = torch.rand(count, 3, generator=torch.Generator().manual_seed(2))
+    return Pose.of(6.28 * draw[:, 0], draw[:, 1] - 0.3, 0.6 * draw[:, 2] - 0.3, torch.full((count,), 3.0))
+
+
+@pytest.mark.parametrize("kappa", [1 / 0.07, 60.0])
+@pytest.mark.parametrize("kind", ["grouped", "sparse", "full"])
+def test_losses_and_gradients(kind: str, kappa: float) -> None:
+    values, gradients = [], []
+    for device in ("cpu", DEVICE):
+        problem = LossProblem.random(
+            7, vertex_count=30, dimension=16, background=20, images=5, visible=12, device=device
+        )
+        valid = (torch.rand(5, 12, generator=torch.Generator().manual_seed(3)) < 0.8).to(device)
+        observed = problem.observed.clone().requires_grad_(True)
+        bank = problem.bank
+        options = {
+            "vertex_features": bank.vertex_features,
+            "offsets": bank.offsets,
+            "background_features": bank.background,
+            "kappa": kappa,
+            "background_weight": 0.3,
+        }
+        where = (observed, problem.category, problem.vertex, valid)
+        if kind == "full":
+            loss = full_contrastive_loss(*where, **options)
+        else:
+            omega = bank.grouping_weights.clone()
+            if kind == "sparse":
+                omega[:, ::2] = 0
+            sampled = torch.arange(0, 210, 3, device=device)
+            loss = grouped_contrastive_loss(*where, **options, grouping_weights=omega, sampled=sampled).total
+        loss.backward()
+        assert observed.grad is not None
+        values.append(float(loss.detach()))
+        gradients.append(observed.grad.cpu())
+    assert values[1] == pytest.approx(values[0], rel=1e-4)
+    assert float(gradients[0].norm()) > 0
+    assert float((gradients[1] - gradients[0]).norm()) < 1e-3 * float(gradients[0].norm())
+
+
+@pytest.mark.parametrize("renderer", ["cuboid", "gaussian"])
+@pytest.mark.parametrize("softness", [0.0, 0.5])
+def test_fragments(renderer: str, softness: float) -> None:
+    found: list[Fragments] = []
+    category = torch.tensor([0, 1, 2, 0, 1])
+    for device in ("cpu", DEVICE):
+        model = make_model(renderer).to(device)
+        pose, principal = poses(5).to(device), torch.tensor([32.0, 24.0], device=device).expand(5, 2)
+        found.append(model.render(category.to(device), pose, principal, softness))
+    cpu, gpu = found
+    assert 0 < float((cpu.foreground > 0.5).float().mean()) < 1
+    assert float((gpu.foreground.cpu() - cpu.foreground).abs().mean()) < 1e-3
+    same = (gpu.vertex_index.cpu() == cpu.vertex_index).float().mean()
+    assert float(same) > 0.99
+
+
+def test_matching_and_its_gradient() -> None:
+    model = make_model()
+    maps = normalize(torch.randn(3, 16, 6, 8, generator=torch.Generator().manual_seed(4)), dim=1)
+    scores, gradients = [], []
+    for device in ("cpu", DEVICE):
+        model.to(device)
+        where = maps.to(device).requires_grad_(True)
+        bank = model.bank
+        score = category_scores(where, bank.vertex_features, bank.offsets, bank.background)
+        with torch.no_grad():
+            plain = category_scores(where, bank.vertex_features, bank.offsets, bank.background)
+        torch.testing.assert_close(score, plain, atol=3e-3, rtol=0)  # the best match is searched in bfloat16
+        (gradient,) = torch.autograd.grad(score[:, 0].sum(), where)
+        scores.append(plain.cpu())
+        gradients.append(gradient.cpu())
+    torch.testing.assert_close(scores[1], scores[0], atol=1e-5, rtol=0)
+    assert float((gradients[1] - gradients[0]).norm()) < 0.2 * float(gradients[0].norm())
+
+
+@pytest.mark.parametrize("crop", ["oracle", "box"])
+def test_predictions_and_a_model_that_moves(crop: str) -> None:
+    """One model on the processor, on the GPU and back: tables and shapes follow it."""
+    model = make_model()
+    images = torch.randint(256, (6, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(5))
+    answers = []
+    for device in ("cpu", DEVICE, "cpu"):
+        model.to(device)
+        answers.append(model.predict_views(images, crop=crop))  # type: ignore[arg-type]
+        assert answers[-1].scores.device.type == torch.device(device).type
+        unknown = model.predict_views(images, unknown=True, crop=crop)  # type: ignore[arg-type]
+        assert unknown.pose.azimuth.isfinite().all()
+    cpu, gpu, again = answers
+    torch.testing.assert_close(again.scores, cpu.scores, atol=0, rtol=0)
+    torch.testing.assert_close(gpu.scores.cpu(), cpu.scores, atol=1e-3, rtol=0)
+    agree = (gpu.category_index.cpu() == cpu.category_index).float().mean()
+    assert float(agree) >= 0.8
+    assert gpu.reconstruction_score is not None and cpu.reconstruction_score is not None
+    difference = (gpu.reconstruction_score.cpu() - cpu.reconstruction_score).abs()
+    assert float(difference.median()) < 1e-3
+    model.pruning = Pruning(codes=8, cells=48, finalists=2)
+    here = model.classify_views(images)
+    there = model.to(DEVICE).classify_views(images)
+    torch.testing.assert_close(there.cpu(), here, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_training_resumes_and_the_model_loads_on_the_processor(name: str, tiny_data: Path, tmp_path: Path) -> None:
+    recipe = METHODS[name]
+    train(recipe, tiny_data, tmp_path / "run", device=DEVICE, workers=1, progress=False, stop_after=2)
+    trained = train(recipe, tiny_data, tmp_path / "run", device=DEVICE, workers=1, progress=False, resume=True)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    samples = ImageNet3D(tiny_data).samples("val")
+    loaded = load_predictor(tmp_path / "run" / "model")
+    figures = [evaluate(model, samples, progress=False, occlusion="L1", workers=1) for model in (trained, loaded)]
+    assert {parameter.device.type for parameter in trained.parameters()} == {"cuda"}
+    assert {parameter.device.type for parameter in loaded.parameters()} == {"cpu"}
+    # sixteen images, and bfloat16 in other places: two may turn
+    accuracies = [f["classification"]["accuracy"] for f in figures]
+    assert abs(accuracies[0] - accuracies[1]) <= 2 / 16
+    assert figures[0]["peak_gpu_memory_mb"] > 0
+
+
+def test_training_there_learns_what_it_learns_here(tiny_data: Path, tmp_path: Path) -> None:
+    losses = []
+    for device in ("cpu", DEVICE):
+        train(TINY, tiny_data, tmp_path / device, device=device, workers=0, progress=False)
+        log = (tmp_path / device / "log.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in log])
+    # the first epoch begins from the same weights with the same images
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=0.05)
+    assert losses[1][-1] < losses[1][0]
+
+
+def test_the_commands(tiny_maker: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(recipes.RECIPES, TINY.name, TINY)
+    root = tiny_maker(tmp_path / "data", ("brick", "tower", "plank"))
+    run, data = str(tmp_path / "run"), str(root)
+    cli.main(["train", "--recipe", TINY.name, "--data", data, "--out", run, "--epochs", "1", "--without", "tower"])
+    cli.main(["evaluate", run, "--data", data, "--categories", "unseen", "--json", str(tmp_path / "unseen.json")])
+    unseen = json.loads((tmp_path / "unseen.json").read_text())
+    assert unseen["peak_gpu_memory_mb"] > 0
+    cli.main(["evaluate", run, "--data", data, "--categories", "common", "--report", str(tmp_path / "page.html")])
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+    image = next((root / "images" / "brick").iterdir())
+    cli.main(["predict", run, str(image)])
+
+
+def test_the_loss_benchmark_counts_the_gpus_memory() -> None:
+    problem = LossProblem.random(6, vertex_count=40, dimension=16, background=64, images=2, visible=20, device=DEVICE)
+    result = bench_loss(rounds=1, device=DEVICE, problem=problem)
+    assert 0 < result["grouped_s"] and 0 < result["novum_peak_mb"]
