@@ -347,9 +347,10 @@ def test_every_slot_is_closed_and_known():
         text = page.read_text(encoding="utf-8")
         names += [match["name"] for match in FILLER.SLOT.finditer(text)]
         assert text.count("<!-- result:") == text.count("<!-- /result -->") == len(RESULT.findall(text))
-    bench = [f"bench-{kind}" for kind in ("classify", "loss", "pose", "scale", "step")]
+    bench = [f"bench-{gpu}{kind}" for gpu in ("", "gpu-") for kind in ("classify", "loss", "pose", "scale", "step")]
     study = [f"study-table{number}" for number in (1, 2, 3, 4, 5, 7)] + ["study-table4-novum", "study-times"]
     study += [f"study-{data}-table{number}" for data in ("eth80", "cad100") for number in (2, 4)]
+    study.append("study-cad100-photos-table4")
     assert sorted(names) == sorted(["ablation", *bench, "eth80", "eth80", "quickstart", "quickstart", "speed", *study])
 
 
@@ -360,14 +361,15 @@ def test_benchmarks_fill_their_slots(pages):
         "overhead": {"resnet-50": 0.05, "vit-b-14": 0.01},
         "input_wait": 0.0213,
         "workers": 2,
-        "images": 4,
+        "batch": {"resnet-50": 4, "vit-b-14": 4},
+        "peak_mb": {"resnet-50": 512.34, "vit-b-14": None},
         "settings": {"bench": "step", "command": "compnet3d bench step", "machine": "m", "date": "2031-02-03"},
     }
     path = put(pages / "step.json", figures)
     FILLER.main([f"bench-step={path}", f"bench-step:again={path}", "--root", str(pages)])
     text = slot(pages / "docs" / "performance.md", "bench-step")
     assert text.startswith("|  | measured | again |\n|---|---:|---:|\n")
-    assert "| resnet-50: whole training step | 1,050.0 ms, +5.0 % | 1,050.0 ms, +5.0 % |\n" in text
+    assert "| resnet-50: whole training step | 1,050.0 ms, +5.0 %, 512.3 MB | 1,050.0 ms, +5.0 %, 512.3 MB |\n" in text
     assert "| waiting for images, 2 workers | 2.1 % of an epoch | 2.1 % of an epoch |\n" in text
     assert text.endswith("- `compnet3d bench step`\n- m; 2031-02-03\n")
 

@@ -115,7 +115,9 @@ def floor_step(problem: LossProblem) -> None:
         others = bank.vertex_features[: samples * (bank.categories - 1)]
     own = bank.vertex_features[: problem.vertices.shape[1]]
     wide, block = (block_size(size, others.device) for size in (COLUMNS, BLOCK))
-    for image in problem.observed:
+    on_cpu = problem.observed.device.type == "cpu"
+    # an accelerator is busy only with all images at once; the vertices of their own categories are the lesser part
+    for image in problem.observed if on_cpu else [problem.observed.flatten(0, 1)]:
         for features in (own, bank.background, others):
             for columns in features.split(wide):
                 for rows in image.split(max(1, block // len(columns))):
