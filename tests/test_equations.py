@@ -24,6 +24,7 @@ from compnet3d.losses import (
     in_category_loss,
     log_omega,
     near_vertices,
+    posing_loss,
     sample_vertices,
 )
 from compnet3d.models.bank import VertexFeatureBank
@@ -415,6 +416,22 @@ def test_best_match_searched_in_bfloat16_has_its_float32_similarity(
     assert (found > exact - 1e-6).float().mean() > 0.9
     # each value is the similarity of the vertex that the gradient names
     torch.testing.assert_close((gradient * cells.detach()).sum(1), found.detach().sum(1))
+
+
+def test_the_posing_loss_against_loops() -> None:
+    scores, rivals = unit(3, 5, seed=7), torch.rand(3, 4, generator=torch.Generator().manual_seed(8)) < 0.6
+    rivals[2] = False  # nothing to be told from
+    given = scores.clone().requires_grad_()
+    ours = posing_loss(given, rivals, factor=3.0)
+    total = 0.0
+    for row in range(3):
+        true = math.exp(3 * float(scores[row, 0]))
+        others = sum(math.exp(3 * float(scores[row, 1 + n])) for n in range(4) if rivals[row, n])
+        total -= math.log(true / (true + others))
+    assert float(ours.detach()) == pytest.approx(total / 3, rel=1e-12) and rivals[:2].any(dim=1).all()
+    (gradient,) = torch.autograd.grad(ours, given)
+    assert (gradient[2] == 0).all() and (gradient[:, 1:][~rivals] == 0).all()
+    torch.testing.assert_close(gradient.sum(dim=1), torch.zeros(3, dtype=torch.float64))
 
 
 def test_drawn_cells_are_some_of_the_map_and_average_to_it() -> None:

@@ -25,6 +25,7 @@ from compnet3d.recipes import RECIPES, Recipe, get_recipe
 from compnet3d.run import Run
 from compnet3d.training import (
     EpochSampler,
+    draw_rivals,
     find_weights,
     fit_temperature,
     make_optimizer,
@@ -152,13 +153,50 @@ def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
     monkeypatch.setattr("compnet3d.training.grouped_contrastive_loss", nothing)
     monkeypatch.setattr("compnet3d.inference.classify.bf16_is_fast", lambda: False)  # tested elsewhere
     monkeypatch.setattr(run.optimizer, "step", lambda: None)
-    total, _, _, matching = train_step(run, batch, seed=0)
+    total, _, _, matching, _ = train_step(run, batch, seed=0)
     value = float(loss.detach())
     assert value > 0 and float(matching) == pytest.approx(value, rel=1e-3)
     assert float(total) == pytest.approx(0.3 * value, rel=1e-3)
     found = torch.cat([p.grad.flatten() for p in again.parameters() if p.grad is not None])
     assert float(expected.norm()) > 0
     assert float((found - expected).norm()) < 0.02 * float(expected.norm())
+
+
+def test_rivals_are_far_poses_made_of_those_of_the_batch() -> None:
+    generator = torch.Generator().manual_seed(3)
+    pose = Pose.of(*(torch.rand(5, generator=generator) for _ in range(3)), 1 + torch.rand(5, generator=generator))
+    poses, rivals = draw_rivals(pose, 40, generator)
+    assert poses.shape == (5, 41) and rivals.shape == (5, 40)
+    for name in ("azimuth", "elevation", "theta", "distance"):
+        assert torch.equal(getattr(poses, name)[:, 0], getattr(pose, name))
+    assert torch.equal(poses.distance, pose.distance[:, None].expand(5, 41))
+    donor = (poses.elevation[..., None] == pose.elevation).int().argmax(dim=-1)
+    assert torch.equal(poses.elevation, pose.elevation[donor]) and torch.equal(poses.theta, pose.theta[donor])
+    assert len(donor.unique()) == 5
+    turn = (poses.azimuth - pose.azimuth[:, None])[:, 1:]
+    assert 0 <= float(turn.min()) < 0.3 and 6.0 < float(turn.max()) < 6.2832
+    for image in range(5):
+        for number in range(40):
+            relative = pose[image].rotmat().T @ poses[image, 1 + number].rotmat()
+            angle = math.acos(max(-1.0, min(1.0, (float(relative.trace()) - 1) / 2)))
+            if abs(angle - math.radians(25)) > 1e-3:
+                assert bool(rivals[image, number]) == (angle > math.radians(25))
+
+
+def test_a_single_image_has_its_own_elevation_only() -> None:
+    pose = Pose.of([0.1], [0.2], [0.3], [2.0])
+    poses, _ = draw_rivals(pose, 6, torch.Generator().manual_seed(0))
+    assert (poses.elevation == pose.elevation).all() and (poses.theta == pose.theta).all()
+
+
+def test_the_posing_loss_takes_part(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = TINY.with_options(posing_weight=0.5, posing_rivals=5, epochs=6, learning_rate=1e-3)
+    model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[0]["posing_loss"] > log[-1]["posing_loss"] > 0
+    parts = log[0]["in_category_loss"] + log[0]["cross_category_loss"] + 0.5 * log[0]["posing_loss"]
+    assert log[0]["loss"] == pytest.approx(parts, rel=1e-4)
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
 def test_no_pair_is_contrasted_less_than_the_floor(tiny_data: Path, tmp_path: Path) -> None:

@@ -119,6 +119,22 @@ def matching_loss(scores: Tensor, category: Tensor, factor: float = 100.0) -> Te
     return torch.nn.functional.cross_entropy(factor * scores, category)
 
 
+def posing_loss(scores: Tensor, rivals: Tensor, factor: float = 100.0) -> Tensor:
+    """The cross-entropy of the softmax of one category's scores at several poses; not in the paper (docs/decisions.md).
+
+    Args:
+        scores: - L(alpha) of Eq. 8 averaged over the cells, at the true pose first and then at others, [B, 1 + P].
+        rivals: which of the others count, bool [B, P].
+        factor: on the scores, as in `matching_loss`.
+
+    Returns:
+        The mean over the images.
+    """
+    others = (factor * scores[:, 1:]).masked_fill(~rivals, -torch.inf)
+    true = factor * scores[:, :1]
+    return (torch.cat([true, others], dim=1).logsumexp(dim=1) - true[:, 0]).mean()
+
+
 def draw_cells(feature_map: Tensor, count: int | None, generator: torch.Generator | None = None) -> Tensor:
     """Some cells of feature maps, drawn uniformly and the same for all images: S_y over them estimates that over all.
 

@@ -27,11 +27,11 @@ SMALL_DINOV2: dict[str, Any] = {
 
 # What a recipe's numbers must be at least, and which of them are shares.
 _LEAST: dict[int, tuple[str, ...]] = {
-    0: ("near_radius", "background_weight", "in_weight", "cross_weight", "matching_weight", "grouping_floor",
-        "learning_rate", "head_learning_rate", "weight_decay", "warmup_epochs"),
+    0: ("near_radius", "background_weight", "in_weight", "cross_weight", "matching_weight", "posing_weight",
+        "grouping_floor",        "learning_rate", "head_learning_rate", "weight_decay", "warmup_epochs"),
     1: ("height", "width", "pose_bins", "pretrained_layers", "dimension", "upsampling", "stages", "vertex_count",
         "background_size", "background_per_image", "samples_per_category", "queries_per_image", "matching_cells",
-        "regroup_every", "epochs", "batch_size", "processes"),
+        "posing_rivals", "regroup_every", "epochs", "batch_size", "processes"),
 }  # fmt: skip
 _SHARES = ("momentum", "calibration_fraction")
 
@@ -62,6 +62,8 @@ class Recipe:
         in_weight, cross_weight: the two parts of Eq. 5 (paper: 1 and 1).
         matching_weight: weight of a third part, the cross-entropy of the categories' scores S_y of Eq. 7 (paper: 0).
         matching_cells: of each image that it looks at, drawn in each step; None takes all.
+        posing_weight: weight of a fourth part, the cross-entropy of the true category's score (Eq. 8) at the true pose
+            among `posing_rivals` other poses (paper: 0).
         dynamic_weights: refresh omega from the calibration split (paper); off keeps all categories contrasted.
         regroup_every: epochs between refreshes (paper: 2). grouping_threshold: paper 0.05.
         grouping_accuracy: calibration accuracy below which all categories stay contrasted.
@@ -106,6 +108,8 @@ class Recipe:
     cross_weight: float = 1.0
     matching_weight: float = 0.0
     matching_cells: int | None = None
+    posing_weight: float = 0.0
+    posing_rivals: int = 16
     dynamic_weights: bool = True
     regroup_every: int = 2
     grouping_threshold: float = 0.05
@@ -319,6 +323,7 @@ def baselines_of(recipe: Recipe) -> tuple[Recipe, ...]:
         method="novum",
         background_weight=0.005,
         matching_weight=0.0,
+        posing_weight=0.0,
         dynamic_weights=False,
         **papers_size,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -28,6 +29,7 @@ from compnet3d.data.transforms import InputSpec
 from compnet3d.files import recover_folder
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import cuboid_bounds
+from compnet3d.geometry.rotations import rotmat_geodesic_distance
 from compnet3d.grouping import refreshed_weights
 from compnet3d.losses import (
     draw_cells,
@@ -35,7 +37,9 @@ from compnet3d.losses import (
     full_contrastive_loss,
     grouped_contrastive_loss,
     matching_loss,
+    posing_loss,
     sample_vertices,
+    uniform,
 )
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
 from compnet3d.models.compnet import CompNet, CompNetConfig
@@ -43,9 +47,11 @@ from compnet3d.parallel import FlatGradients, Team, gather_team
 from compnet3d.recipes import Recipe
 from compnet3d.run import Run, check_config, check_folder, load_checkpoint, save_checkpoint, write_config, write_log
 
+RIVAL_ANGLE = math.radians(25)  # nearer poses are not rivals of the true one (see `draw_rivals`)
+
 # what a training step returns, by the recipe's method
 LOSSES = {
-    "compnet": ("loss", "in_category_loss", "cross_category_loss", "matching_loss"),
+    "compnet": ("loss", "in_category_loss", "cross_category_loss", "matching_loss", "posing_loss"),
     "novum": ("loss",),
     "dual-head": ("loss", "category_loss", "pose_loss"),
 }
@@ -509,8 +515,12 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
         if recipe.matching_weight > 0:
             cells = draw_cells(feature_map, recipe.matching_cells, generator)
             matching = matching_loss(model.category_scores(cells), category)
-        total = loss.total + recipe.matching_weight * matching
-        losses = torch.stack([total, loss.in_category, loss.cross_category, matching])
+        posing = torch.zeros((), device=model.device)
+        if recipe.posing_weight > 0:
+            poses, rivals = draw_rivals(pose, recipe.posing_rivals, generator)
+            posing = posing_loss(model.pose_scores(feature_map, category, poses, principal), rivals)
+        total = loss.total + recipe.matching_weight * matching + recipe.posing_weight * posing
+        losses = torch.stack([total, loss.in_category, loss.cross_category, matching, posing])
     # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them; the matching loss, a mean
     # over images, is weighted alike for want of a second count
     _descend(run, losses[0], queried.sum())
@@ -522,6 +532,30 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
     )
     bank.update_background(*run.team.gather(background))
     return losses.detach().cpu()
+
+
+def draw_rivals(pose: Pose, count: int, generator: torch.Generator) -> tuple[Pose, Tensor]:
+    """Poses for an image to be told from its own: turned by any angle, elevation and theta those of other images.
+
+    Args:
+        pose: of a batch, [B]; count: P; generator: on any device.
+
+    Returns:
+        Poses [B, 1 + P], the image's own first and its distance for all; which of the P others are at least RIVAL_ANGLE
+        away from its own, bool [B, P].
+    """
+    images, device = len(pose.azimuth), pose.azimuth.device
+    turn = 2 * math.pi * uniform((images, 1 + count), generator, device)
+    donor = (images * uniform((images, 1 + count), generator, device)).long().clamp_max(images - 1)
+    turn[:, 0], donor[:, 0] = 0.0, torch.arange(images, device=device)
+    poses = Pose(
+        azimuth=pose.azimuth[:, None] + turn,
+        elevation=pose.elevation[donor],
+        theta=pose.theta[donor],
+        distance=pose.distance[:, None].expand(-1, 1 + count),
+    )
+    rotmat = poses.rotmat()
+    return poses, rotmat_geodesic_distance(rotmat[:, :1], rotmat[:, 1:]) >= RIVAL_ANGLE
 
 
 def _calibrate(run: Run, held_out: ViewDataset, workers: int = 0) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from compnet3d.data.transforms import InputSpec, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, feature_grid
-from compnet3d.inference.pose import PoseSettings
+from compnet3d.inference.pose import PoseSettings, reconstruction_loss
 from compnet3d.inference.predictor import Prediction
 from compnet3d.inference.pruning import Pruning
 from compnet3d.models.backbones import BackboneConfig
@@ -198,6 +198,41 @@ def test_an_object_that_fills_the_image_leaves_no_background(model: CompNet) -> 
         numbered_cells()[:1], CATEGORY[:1], near, PRINCIPAL[:1], 5, torch.Generator().manual_seed(0)
     )
     assert features.shape == (0, 16)
+
+
+def test_pose_scores_are_those_of_eq8_pose_by_pose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their gradient, against the loss that pose estimation refines, one rendering after the other."""
+    monkeypatch.setattr("compnet3d.inference.classify.bf16_is_fast", lambda: False)  # tested elsewhere
+    model = make_model()
+    maps = _units(4, ROWS, COLUMNS, 16, generator=torch.Generator().manual_seed(7)).permute(0, 3, 1, 2)
+    turns = torch.tensor([0.0, 1.5, 3.0])
+    pose = Pose(
+        azimuth=POSE.azimuth[:, None] + turns,
+        elevation=POSE.elevation[:, None] - 0.1 * turns,
+        theta=POSE.theta[:, None].expand(-1, 3),
+        distance=POSE.distance[:, None].expand(-1, 3),
+    )
+    weight = torch.rand(4, 3, generator=torch.Generator().manual_seed(8)) - 0.3
+    ours_at = maps.clone().requires_grad_()
+    ours = model.pose_scores(ours_at, CATEGORY, pose, PRINCIPAL)
+    (ours_gradient,) = torch.autograd.grad((weight * ours).sum(), ours_at)
+
+    plain_at = maps.clone().requires_grad_()
+    rows = []
+    for image in range(4):
+        cells = plain_at[image].flatten(1).T
+        similarity = cells @ model.bank.category_features(int(CATEGORY[image])).T
+        background = (cells @ model.bank.background.T).amax(dim=1)
+        for number in range(3):
+            one = slice(image, image + 1)
+            seen = model.render(CATEGORY[one], pose[one, number], PRINCIPAL[one])
+            cost = model.config.pose.outlier_cost
+            rows.append(-reconstruction_loss(similarity[None], background[None], seen, outlier_cost=cost)[0][0])
+    plain = torch.stack(rows).reshape(4, 3)
+    (gradient,) = torch.autograd.grad((weight * plain).sum(), plain_at)
+    torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(ours_gradient, gradient, atol=1e-5, rtol=1e-3)
+    assert len(plain.detach().unique()) == 12
 
 
 def test_near_vertices_are_those_within_the_radius(model: CompNet) -> None:

@@ -27,7 +27,7 @@ from compnet3d.inference.pose import (
 )
 from compnet3d.inference.predictor import Prediction
 from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
-from compnet3d.losses import near_vertices, uniform
+from compnet3d.losses import near_vertices, padded_category_features, uniform
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
 from compnet3d.models.bank import VertexFeatureBank, smooth_features
 from compnet3d.models.base import Model
@@ -241,6 +241,35 @@ class CompNet(Model):
         features = feature_map.flatten(2).transpose(1, 2)
         picked = features.gather(1, cell[..., None].expand(-1, -1, features.shape[2]))
         return picked[value >= 0]
+
+    def pose_scores(self, feature_map: Tensor, category: Tensor, pose: Pose, principal: Tensor) -> Tensor:
+        """- L(alpha) of Eq. 8, the mean over cells, of images at several poses each; differentiable in the features.
+
+        Args:
+            feature_map: [B, D, H, W]; category: int64 [B]; pose: [B, P]; principal: [B, 2], for all poses of an image.
+
+        Returns:
+            [B, P].
+        """
+        images, count = pose.azimuth.shape
+        image = torch.arange(images, device=self.device).repeat_interleave(count)
+        place = torch.arange(count, device=self.device).repeat(images)
+        with torch.no_grad():
+            seen = self.render(category[image], pose[image, place], principal[image])
+        cells = feature_map.flatten(2).transpose(1, 2)
+        own, _ = padded_category_features(self.bank.vertex_features, self.bank.offsets, category)
+        similarity = torch.bmm(cells, own.transpose(1, 2))
+        background = background_similarity(cells, self.bank.background)
+        # cells first, so that one gather serves all poses of an image
+        index, weight = (
+            x.flatten(1, 2).unflatten(0, (images, count)).transpose(1, 2) for x in (seen.vertex_index, seen.weight)
+        )
+        matched = (similarity.gather(2, index.flatten(2)).unflatten(2, index.shape[2:]) * weight).sum(dim=-1)
+        gain = matched - background[..., None]
+        if self.config.pose.outlier_cost is not None:
+            gain = gain.clamp_min(-self.config.pose.outlier_cost)
+        foreground = seen.foreground.flatten(1).unflatten(0, (images, count)).transpose(1, 2)
+        return (background[..., None] + foreground * gain).mean(dim=1)
 
     def near_vertices(self, category: Tensor, vertex: Tensor, radius: float) -> Tensor:
         """Which vertices lie near each query's vertex [B, Q, K]; `radius` in fractions of the box's diagonal."""
