@@ -244,12 +244,13 @@ class Theme:
     grid: str
     accent: str
     second: str
+    third: str
     muted: str
     ramp: tuple[str, str]
 
 
-LIGHT = Theme("#1f2933", "#d9dee4", "#1f6fb4", "#d9682b", "#aab4be", ("#ffffff", "#12497c"))
-DARK = Theme("#e4e8ec", "#3a424b", "#5aa9e6", "#f0955b", "#66717c", ("#171c22", "#8cc8f5"))
+LIGHT = Theme("#1f2933", "#d9dee4", "#1f6fb4", "#d9682b", "#2e8b57", "#aab4be", ("#ffffff", "#12497c"))
+DARK = Theme("#e4e8ec", "#3a424b", "#5aa9e6", "#f0955b", "#6fcf97", "#66717c", ("#171c22", "#8cc8f5"))
 Plot = Callable[[Theme], "Figure"]
 
 
@@ -402,6 +403,7 @@ def plot_training(history: Sequence[dict[str, Any]]) -> Plot:
             ("in_category_loss", "in category", theme.muted, 1.2),
             ("cross_category_loss", "cross category", theme.second, 1.2),
             ("matching_loss", "matching", theme.text, 1.2),
+            ("posing_loss", "posing", theme.third, 1.2),
         )
         for key, label, colour, width in parts:
             # a part that the recipe does without is zero

@@ -39,6 +39,8 @@ TINY = Recipe(
     vertex_count=40,
     background_size=32,
     matching_weight=0.1,
+    posing_weight=0.1,
+    posing_rivals=3,
     epochs=1,
     batch_size=8,
     learning_rate=3e-3,
@@ -82,9 +84,11 @@ def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> 
     lenders = json.loads((out / "table3.json").read_text())["tables"][1]["rows"]
     assert [row["label"] for row in lenders] == ["slab"]
     parts = json.loads((out / "table6.json").read_text())["tables"][0]["rows"]
-    labels = ["in-category only", "cross-category only", "both", "both and matching"]
+    labels = ["in-category only", "cross-category only", "both", "both and matching", "both, matching and posing"]
     assert [row["label"] for row in parts] == labels
-    assert read_json(out / "models" / "tiny-both" / "seed-0" / "config.json")["recipe"]["matching_weight"] == 0
+    for name, weights in {"both": (0, 0), "both-and-matching": (0.1, 0)}.items():
+        trained = read_json(out / "models" / f"tiny-{name}" / "seed-0" / "config.json")["recipe"]
+        assert (trained["matching_weight"], trained["posing_weight"]) == weights
     robust = {table["key"]: table["rows"] for table in json.loads((out / "table4.json").read_text())["tables"]}
     posed = {row["label"]: row["cells"]["occluded, mean"]["values"] for row in robust["predicted_category"]}
     ahead = {row["label"]: row["cells"]["occluded, mean"]["values"] for row in robust["lead"]}
@@ -95,7 +99,7 @@ def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> 
     page = (out / "report.html").read_text()
     assert page.count("<h2>Table") == 6 and page.count("<h2>Figure") == 5 and page.count("<h2>Time") == 1
     labels = [row["label"] for row in read_json(out / "times.json")["tables"][0]["rows"]]
-    assert len(labels) == 11 and labels[-1] == "all" and "tiny-without-slab" in labels
+    assert len(labels) == 12 and labels[-1] == "all" and "tiny-without-slab" in labels
     trainings, evaluations = experiments.study.times()["tiny"]
     assert len(trainings) == 2 and len(evaluations) == 16
     for seed, took in enumerate(trainings):

@@ -223,15 +223,18 @@ class Experiments:
         return found
 
     def table6(self) -> list[Table]:
-        """Each part of Eq. 5 alone, both, and where the recipe has it the matching loss besides."""
+        """Each part of Eq. 5 alone, both, and where the recipe has them the matching and the posing loss besides."""
         ours = self.method()
+        more = [part for part in ("matching", "posing") if getattr(ours.recipe, f"{part}_weight") > 0]
+        without: dict[str, Any] = {f"{part}_weight": 0.0 for part in more}
         variants = {
-            "in-category only": self._variant("in-category-only", cross_weight=0.0, matching_weight=0.0),
-            "cross-category only": self._variant("cross-category-only", in_weight=0.0, matching_weight=0.0),
-            "both": ours,
+            "in-category only": self._variant("in-category-only", cross_weight=0.0, **without),
+            "cross-category only": self._variant("cross-category-only", in_weight=0.0, **without),
+            "both": self._variant("both", **without),
         }
-        if ours.recipe.matching_weight > 0:
-            variants |= {"both": self._variant("both", matching_weight=0.0), "both and matching": ours}
+        if len(more) == 2:
+            variants["both and matching"] = self._variant("both-and-matching", posing_weight=0.0)
+        variants[", ".join(["both", *more[:-1]]) + f" and {more[-1]}" if more else "both"] = ours
         rows = []
         for label, method in variants.items():
             cells = [self.spread(method, CLEAN, classification)]
