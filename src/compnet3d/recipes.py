@@ -28,7 +28,7 @@ SMALL_DINOV2: dict[str, Any] = {
 # What a recipe's numbers must be at least, and which of them are shares.
 _LEAST: dict[int, tuple[str, ...]] = {
     0: ("near_radius", "background_weight", "in_weight", "cross_weight", "matching_weight", "posing_weight",
-        "grouping_floor",        "learning_rate", "head_learning_rate", "weight_decay", "warmup_epochs"),
+        "grouping_floor", "learning_rate", "head_learning_rate", "weight_decay", "warmup_epochs"),
     1: ("height", "width", "pose_bins", "pretrained_layers", "dimension", "upsampling", "stages", "vertex_count",
         "background_size", "background_per_image", "samples_per_category", "queries_per_image", "matching_cells",
         "posing_rivals", "regroup_every", "epochs", "batch_size", "processes"),
@@ -316,8 +316,8 @@ def baselines_of(recipe: Recipe) -> tuple[Recipe, ...]:
     """The baselines with a recipe's backbone, input, augmentation and schedule: NOVUM and the two dual heads.
 
     NOVUM weighs the background by 0.005 in its one softmax, has neither matching nor posing loss nor dynamic weights,
-    searches poses with the default settings, and takes all visible vertices. At the paper's size it has about 1,000 vertices a category (1,120 fit table 1's count) and
-    needs 100 epochs.
+    searches poses with the default settings, and takes all visible vertices. At the paper's size it has about 1,000
+    vertices a category (1,120 fit table 1's count) and needs 100 epochs.
     """
     papers_size = {"vertex_count": 1120, "epochs": 100} if recipe.name.startswith("imagenet3d") else {}
     novum = recipe.with_options(

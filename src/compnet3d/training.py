@@ -131,7 +131,7 @@ def train(
 def _undisturbed(device: str) -> Iterator[None]:
     """One thread while an accelerator trains: several would wait for cores on which others prepare images.
 
-    What is left to the processor is small, and took several times as long as the step on a GPU.
+    Beside busy cores two threads drew the sampled vertices 13 times as slowly as one.
     """
     threads = torch.get_num_threads()
     if torch.device(device).type != "cpu":
@@ -521,8 +521,8 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
             posing = posing_loss(model.pose_scores(feature_map, category, poses, principal), rivals)
         total = loss.total + recipe.matching_weight * matching + recipe.posing_weight * posing
         losses = torch.stack([total, loss.in_category, loss.cross_category, matching, posing])
-    # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them; the matching loss, a mean
-    # over images, is weighted alike for want of a second count
+    # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them; the matching and the
+    # posing loss, means over images, are weighted alike for want of a second count
     _descend(run, losses[0], queried.sum())
     flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]
     flat, features = run.team.gather(flat, seen.features.detach()[seen.valid])
