@@ -27,7 +27,7 @@ from compnet3d.models.compnet import CompNet, CompNetConfig, PoseGrid
 from compnet3d.recipes import Recipe, baselines_of
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.speed.loss import LossProblem, bench_loss
-from compnet3d.training import train
+from compnet3d.training import draw_rivals, train
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -165,6 +165,27 @@ def test_matching_and_its_gradient() -> None:
     assert float((gradients[1] - gradients[0]).norm()) < 0.2 * float(gradients[0].norm())
 
 
+def test_scores_of_poses_and_their_gradient() -> None:
+    model = make_model()
+    maps = normalize(torch.randn(3, 16, 6, 8, generator=torch.Generator().manual_seed(4)), dim=1)
+    scores, gradients = [], []
+    for device in ("cpu", DEVICE):
+        model.to(device)
+        where = maps.to(device).requires_grad_(True)
+        order = torch.tensor([1, 0, 2], device=device)
+        one, rivals = draw_rivals(poses(3).to(device), order, 7, torch.Generator(device))
+        assert one.azimuth.device.type == rivals.device.type == torch.device(device).type
+        pose = Pose.stack([poses(3), poses(3)]).to(device)
+        pose = Pose(**{name: getattr(pose, name).T + 0.3 for name in ("azimuth", "elevation", "theta", "distance")})
+        principal = torch.tensor([32.0, 24.0], device=device).expand(3, 2)
+        score = model.pose_scores(where, torch.tensor([0, 1, 2], device=device), pose, principal)
+        (gradient,) = torch.autograd.grad(score.sum(), where)
+        scores.append(score.detach().cpu())
+        gradients.append(gradient.cpu())
+    torch.testing.assert_close(scores[1], scores[0], atol=3e-3, rtol=0)
+    assert float((gradients[1] - gradients[0]).norm()) < 0.2 * float(gradients[0].norm())
+
+
 @pytest.mark.parametrize("crop", ["oracle", "box"])
 def test_predictions_and_a_model_that_moves(crop: str) -> None:
     """One model on the processor, on the GPU and back: tables and shapes follow it."""
@@ -211,8 +232,9 @@ def test_training_resumes_and_the_model_loads_on_the_processor(name: str, tiny_d
 
 def test_training_there_learns_what_it_learns_here(tiny_data: Path, tmp_path: Path) -> None:
     losses = []
+    recipe = TINY.with_options(posing_weight=0.0)  # whose poses to be told apart are drawn on the device
     for device in ("cpu", DEVICE):
-        train(TINY, tiny_data, tmp_path / device, device=device, workers=0, progress=False)
+        train(recipe, tiny_data, tmp_path / device, device=device, workers=0, progress=False)
         log = (tmp_path / device / "log.jsonl").read_text().splitlines()
         losses.append([json.loads(line)["loss"] for line in log])
     # the first epoch begins from the same weights with the same images

@@ -154,7 +154,8 @@ def test_results_become_tables(tmp_path: Path) -> None:
 def test_the_step_is_timed_beside_its_extractor() -> None:
     recipe = get_recipe("imagenet3d-resnet50").with_options(height=64, width=96)
     seconds = time_backbone(recipe, BackboneConfig("resnet", SMALL_RESNET), images=2, categories=3, rounds=2)
-    assert seconds.pop("peak_mb") > 0
+    peak = seconds.pop("peak_mb")
+    assert peak > 0 if sys.platform.startswith("linux") else peak is None
     assert seconds.keys() == {"bare", "step"} and all(0 < value < 60 for value in seconds.values())
 
 

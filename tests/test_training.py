@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from compnet3d.inference.pose import PoseSettings
 from compnet3d.losses import ContrastiveLoss
 from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.parallel import FlatGradients, Team, gather_team
-from compnet3d.recipes import RECIPES, Recipe, get_recipe
-from compnet3d.run import Run
+from compnet3d.recipes import RECIPES, Recipe, baselines_of, get_recipe
+from compnet3d.run import Run, recipe_differences
 from compnet3d.training import (
     EpochSampler,
     draw_rivals,
@@ -165,7 +166,8 @@ def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
 def test_rivals_are_far_poses_made_of_those_of_the_batch() -> None:
     generator = torch.Generator().manual_seed(3)
     pose = Pose.of(*(torch.rand(5, generator=generator) for _ in range(3)), 1 + torch.rand(5, generator=generator))
-    poses, rivals = draw_rivals(pose, 40, generator)
+    order = torch.tensor([1, 1, 0, 2, 1])
+    poses, rivals = draw_rivals(pose, order, 40, generator)
     assert poses.shape == (5, 41) and rivals.shape == (5, 40)
     for name in ("azimuth", "elevation", "theta", "distance"):
         assert torch.equal(getattr(poses, name)[:, 0], getattr(pose, name))
@@ -176,16 +178,25 @@ def test_rivals_are_far_poses_made_of_those_of_the_batch() -> None:
     turn = (poses.azimuth - pose.azimuth[:, None])[:, 1:]
     assert 0 <= float(turn.min()) < 0.3 and 6.0 < float(turn.max()) < 6.2832
     for image in range(5):
+        # turns of the object that nobody can see, in steps of half a degree where any turn is one
+        unseen = (
+            torch.arange(720) * (math.pi / 360) if order[image] == 0 else torch.tensor([0.0, math.pi])[: order[image]]
+        )
         for number in range(40):
-            relative = pose[image].rotmat().T @ poses[image, 1 + number].rotmat()
-            angle = math.acos(max(-1.0, min(1.0, (float(relative.trace()) - 1) / 2)))
-            if abs(angle - math.radians(25)) > 1e-3:
-                assert bool(rivals[image, number]) == (angle > math.radians(25))
+            other, angles = poses[image, 1 + number], []
+            for turn in unseen:
+                turned = replace(other, azimuth=other.azimuth + turn).rotmat()
+                relative = float((pose[image].rotmat().T @ turned).trace())
+                angles.append(math.degrees(math.acos(max(-1.0, min(1.0, (relative - 1) / 2)))))
+            if abs(min(angles) - 25) > 0.5:
+                assert bool(rivals[image, number]) == (min(angles) > 25)
+    share = rivals.float().mean(dim=1)
+    assert share[2] < share[3] < share[[0, 1, 4]].min()
 
 
 def test_a_single_image_has_its_own_elevation_only() -> None:
     pose = Pose.of([0.1], [0.2], [0.3], [2.0])
-    poses, _ = draw_rivals(pose, 6, torch.Generator().manual_seed(0))
+    poses, _ = draw_rivals(pose, torch.tensor([1]), 6, torch.Generator().manual_seed(0))
     assert (poses.elevation == pose.elevation).all() and (poses.theta == pose.theta).all()
 
 
@@ -197,6 +208,37 @@ def test_the_posing_loss_takes_part(tiny_data: Path, tmp_path: Path) -> None:
     parts = log[0]["in_category_loss"] + log[0]["cross_category_loss"] + 0.5 * log[0]["posing_loss"]
     assert log[0]["loss"] == pytest.approx(parts, rel=1e-4)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def test_workers_read_the_calibration_split_to_the_same_end(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = TINY.with_options(calibration_fraction=0.5, batch_size=1, epochs=2, regroup_every=1)
+    for workers in (0, 1):
+        train(recipe, tiny_data, tmp_path / str(workers), **options(workers=workers))  # type: ignore[arg-type]
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in "01"]
+    kept = [[{k: v for k, v in json.loads(x).items() if "seconds" not in k} for x in lines] for lines in logs]
+    assert kept[0] == kept[1] and "confusion" in kept[0][0]
+
+
+def test_runs_may_differ_in_what_their_method_does_not_look_at() -> None:
+    ours, novum, heads = (get_recipe(f"robust-photos{suffix}") for suffix in ("", "-novum", "-heads"))
+    assert recipe_differences({"recipe": ours.with_options(posing_weight=1.0).to_dict()}, ours) == ["posing_weight"]
+    assert recipe_differences({"recipe": ours.without_posing().to_dict()}, ours) == ["posing_weight", "pose"]
+    for baseline in (novum, heads):
+        other = baseline.with_options(posing_weight=7.0, matching_cells=3, posing_rivals=2)
+        assert recipe_differences({"recipe": other.to_dict()}, baseline) == []
+        assert recipe_differences({"recipe": other.with_options(epochs=99).to_dict()}, baseline) == ["epochs"]
+    other = PoseSettings(steps=1)
+    assert recipe_differences({"recipe": heads.with_options(pose=other).to_dict()}, heads) == []
+    assert recipe_differences({"recipe": novum.with_options(pose=other).to_dict()}, novum) == ["pose"]
+
+
+def test_without_the_posing_loss_poses_are_searched_as_before_it() -> None:
+    own = PoseSettings(steps=5, outlier_cost=None, search_margin=0.0)
+    assert TINY.with_options(pose=own).without_posing().pose == own  # it had none
+    recipe = TINY.with_options(posing_weight=1.0, pose=PoseSettings(steps=5, outlier_cost=0.7, search_margin=0.0))
+    assert recipe.without_posing() == TINY.with_options(pose=PoseSettings(steps=5))
+    novum, heads, _ = baselines_of(recipe)
+    assert novum.posing_weight == 0 and novum.pose == PoseSettings(steps=5) and heads.pose == recipe.pose
 
 
 def test_no_pair_is_contrasted_less_than_the_floor(tiny_data: Path, tmp_path: Path) -> None:
@@ -395,6 +437,7 @@ def test_a_run_is_repeated_from_its_config_alone(whole_run: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [("matching_cells", 0, "at least 1"), ("matching_weight", -0.1, "at least 0"), ("batch_size", 0, "at least 1"),
+     ("posing_rivals", None, "at least 1"), ("posing_weight", math.nan, "at least 0"),
      ("momentum", 1, "at least 0 and below 1"), ("calibration_fraction", -0.1, "at least 0")],
 )  # fmt: skip
 def test_a_recipe_that_cannot_be(tmp_path: Path, field: str, value: float, message: str) -> None:

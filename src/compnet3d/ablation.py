@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compnet3d.errors import CompNetError
-from compnet3d.files import claim_folder, read_json, write_json, write_text
+from compnet3d.files import read_json, write_json, write_text
 from compnet3d.provenance import provenance
 from compnet3d.tables import percent
 
@@ -42,7 +42,6 @@ BASE: dict[str, Any] = {
     "regroup_every": 2,
     "grouping_floor": 0.0,
     "matching_weight": 0.0,
-    "posing_weight": 0.0,
 }
 VARIANTS = (
     Variant("both", "both losses"),
@@ -92,14 +91,14 @@ def run_ablation(
         CompNetError: if a name is unknown, the folder holds another study, or training and evaluation say so.
     """
     from compnet3d.data.imagenet3d import ImageNet3D
+    from compnet3d.run import claim_study
 
     out, data = Path(out), Path(data)
     unknown = [name for name in only if name not in NAMES]
     if unknown:
         raise CompNetError(f"variant {unknown[0]!r} is unknown; use one of {', '.join(NAMES)}")
     _require_split(ImageNet3D(data))
-    settings = {"recipe": recipe.to_dict(), "data": str(data.resolve()), "seed": seed}
-    claim_folder(out / "settings.json", settings, "an ablation")
+    claim_study(out / "settings.json", recipe, {"data": str(data.resolve()), "seed": seed}, "an ablation")
     chosen = [variant for variant in VARIANTS if not only or variant.name in only]
     study: dict[str, Any] = {}
     for number, variant in enumerate(chosen, start=1):
@@ -107,7 +106,7 @@ def run_ablation(
         if (out / variant.name / "result.json").is_file():
             print(f"already there: {out / variant.name / 'result.json'}", flush=True)
         else:
-            changed = recipe.with_options(**BASE | variant.changes)
+            changed = recipe.without_posing().with_options(**BASE | variant.changes)
             options = {"seed": seed, "device": device, "workers": workers, "progress": progress}
             _run_variant(out / variant.name, changed, data, options)
         study = collect(out, recipe, data, seed=seed, command=command)

@@ -52,7 +52,7 @@ class Reproduce:
     batch_size: Annotated[int, arg(metavar="N")] = 64
     """Images that go through a model together in evaluations."""
     workers: Count = None
-    """Processes that prepare images for each that trains, and for an evaluation."""
+    """Processes that prepare images for each that trains (see train), and for an evaluation (by default none)."""
     device: Device = "auto"
     """Where to train and evaluate; auto takes the GPU if there is one."""
 

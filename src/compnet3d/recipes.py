@@ -33,6 +33,7 @@ _LEAST: dict[int, tuple[str, ...]] = {
         "background_size", "background_per_image", "samples_per_category", "queries_per_image", "matching_cells",
         "posing_rivals", "regroup_every", "epochs", "batch_size", "processes"),
 }  # fmt: skip
+_MAY_BE_NONE = ("pretrained_layers", "samples_per_category", "queries_per_image", "matching_cells")
 _SHARES = ("momentum", "calibration_fraction")
 
 
@@ -132,11 +133,33 @@ class Recipe:
         for least, names in _LEAST.items():
             for name in names:
                 value = getattr(self, name)
-                if value is not None and value < least:
+                if value is None and name in _MAY_BE_NONE:
+                    continue
+                if value is None or not value >= least:
                     raise ValueError(f"{name} must be at least {least}, not {value}")
         for name in _SHARES:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+
+    @property
+    def unused(self) -> frozenset[str]:
+        """Settings that this recipe's method does not look at, so that runs may differ in them."""
+        names = set() if self.method == "compnet" else {"in_weight", "cross_weight", "matching_weight", "posing_weight"}
+        if self.method == "dual-head":
+            names |= {"pose", "grid"}
+        if self.method != "compnet" or self.matching_weight == 0:
+            names.add("matching_cells")
+        if self.method != "compnet" or self.posing_weight == 0:
+            names.add("posing_rivals")
+        return frozenset(names)
+
+    def without_posing(self) -> Recipe:
+        """Without the posing loss and with the pose settings that serve without it; itself where it has none."""
+        if self.posing_weight == 0:
+            return self
+        usual = PoseSettings()
+        pose = replace(self.pose, outlier_cost=usual.outlier_cost, search_margin=usual.search_margin)
+        return self.with_options(posing_weight=0.0, pose=pose)
 
     @property
     def last_held_out_epoch(self) -> int:
@@ -316,18 +339,16 @@ def baselines_of(recipe: Recipe) -> tuple[Recipe, ...]:
     """The baselines with a recipe's backbone, input, augmentation and schedule: NOVUM and the two dual heads.
 
     NOVUM weighs the background by 0.005 in its one softmax, has neither matching nor posing loss nor dynamic weights,
-    searches poses with the default settings, and takes all visible vertices. At the paper's size it has about 1,000
-    vertices a category (1,120 fit table 1's count) and needs 100 epochs.
+    and takes all visible vertices. At the paper's size it has about 1,000 vertices a category (1,120 fit table 1's
+    count) and needs 100 epochs.
     """
     papers_size = {"vertex_count": 1120, "epochs": 100} if recipe.name.startswith("imagenet3d") else {}
-    novum = recipe.with_options(
+    novum = recipe.without_posing().with_options(
         name=f"{recipe.name}-novum",
         description=f"NOVUM, like {recipe.name}",
         method="novum",
         background_weight=0.005,
         matching_weight=0.0,
-        posing_weight=0.0,
-        pose=PoseSettings(),
         dynamic_weights=False,
         **papers_size,
     )

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from compnet3d.baselines import TrainedModel
 from compnet3d.errors import CompNetError
-from compnet3d.files import read_json, recover_folder, write_folder, write_json, write_text
+from compnet3d.files import claim_folder, read_json, recover_folder, write_folder, write_json, write_text
 from compnet3d.models.checkpoint import (
     flatten_state,
     load_optimizer,
@@ -36,6 +37,7 @@ class Run:
         team: the processes that train it.
         epoch: epochs done.
         history: one entry per epoch, as in log.jsonl.
+        symmetry_orders: of the categories, int [Y] (see `symmetric_rotation_error`); None if none has a symmetry.
     """
 
     recipe: Recipe
@@ -47,6 +49,7 @@ class Run:
     team: Team = field(default_factory=Team)
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    symmetry_orders: Tensor | None = None
 
 
 def check_folder(out: Path, recipe: Recipe, *, resume: bool, seed: int, without: Sequence[str] = ()) -> None:
@@ -91,7 +94,7 @@ def check_recipe(path: Path, config: Any, recipe: Recipe) -> None:
     if names:
         raise CompNetError(
             f"{path}: the run was started with other settings ({', '.join(names[:4])}); resume with the same recipe "
-            "and epochs, or train in another folder"
+            "and epochs (--recipe takes a run's config.json), or train in another folder"
         )
 
 
@@ -101,7 +104,25 @@ def recipe_differences(config: Any, recipe: Recipe) -> list[str]:
         earlier: dict[str, Any] = Recipe.from_dict(config["recipe"]).to_dict()
     except (KeyError, TypeError, ValueError, AttributeError):
         earlier = {}
-    return [key for key, value in recipe.to_dict().items() if key not in earlier or earlier[key] != value]
+    return [
+        key
+        for key, value in recipe.to_dict().items()
+        if key not in recipe.unused and (key not in earlier or earlier[key] != value)
+    ]
+
+
+def claim_study(path: Path, recipe: Recipe, settings: dict[str, Any], what: str) -> None:
+    """`claim_folder` for a study of a recipe; settings that the version which began it lacked have their defaults.
+
+    Raises:
+        CompNetError: if the folder holds one of another recipe or with other settings, or something else.
+    """
+    earlier = read_json(path) if path.is_file() else None
+    noted = recipe.to_dict()
+    if isinstance(earlier, dict) and "recipe" in earlier:
+        check_recipe(path, earlier, recipe)
+        noted = earlier["recipe"]
+    claim_folder(path, {"recipe": noted, **settings}, what)
 
 
 def write_config(run: Run, data: str | Path, without: Sequence[str] = (), **counts: int) -> None:

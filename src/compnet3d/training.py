@@ -20,16 +20,17 @@ from torch.utils.data import DataLoader, Sampler
 
 from compnet3d.baselines import TrainedModel, load_predictor, untrained_model
 from compnet3d.baselines.heads import DualHead, DualHeadConfig
-from compnet3d.benchmarks.metrics import confusion_matrix
+from compnet3d.benchmarks.evaluate import symmetry_orders
+from compnet3d.benchmarks.metrics import confusion_matrix, symmetric_rotation_error
 from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
 from compnet3d.data.loader import CACHE_BYTES, ViewDataset
 from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.data.symmetry import measure_mirror
 from compnet3d.data.transforms import InputSpec
+from compnet3d.data.workers import available_cores
 from compnet3d.files import recover_folder
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import cuboid_bounds
-from compnet3d.geometry.rotations import rotmat_geodesic_distance
 from compnet3d.grouping import refreshed_weights
 from compnet3d.losses import (
     draw_cells,
@@ -143,7 +144,7 @@ def _undisturbed(device: str) -> Iterator[None]:
 
 
 def _default_workers(processes: int, device: str) -> int:
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     if torch.device(device).type != "cpu":
         return min(16, max(1, cores - 1))
     return 0 if processes > 1 and processes >= cores else 1
@@ -206,6 +207,7 @@ def train_in_team(
         make_optimizer(model, settings),
         FlatGradients(model.parameters()),
         team,
+        symmetry_orders=symmetry_orders(dataset.categories, dataset.symmetry),
     )
     if resume:
         load_checkpoint(run)
@@ -517,7 +519,9 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
             matching = matching_loss(model.category_scores(cells), category)
         posing = torch.zeros((), device=model.device)
         if recipe.posing_weight > 0:
-            poses, rivals = draw_rivals(pose, recipe.posing_rivals, generator)
+            orders = run.symmetry_orders
+            order = torch.ones_like(category) if orders is None else orders.to(model.device)[category]
+            poses, rivals = draw_rivals(pose, order, recipe.posing_rivals, generator)
             posing = posing_loss(model.pose_scores(feature_map, category, poses, principal), rivals)
         total = loss.total + recipe.matching_weight * matching + recipe.posing_weight * posing
         losses = torch.stack([total, loss.in_category, loss.cross_category, matching, posing])
@@ -534,15 +538,16 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
     return losses.detach().cpu()
 
 
-def draw_rivals(pose: Pose, count: int, generator: torch.Generator) -> tuple[Pose, Tensor]:
+def draw_rivals(pose: Pose, order: Tensor, count: int, generator: torch.Generator) -> tuple[Pose, Tensor]:
     """Poses for an image to be told from its own: turned by any angle, elevation and theta those of other images.
 
     Args:
-        pose: of a batch, [B]; count: P; generator: on any device.
+        pose: of a batch, [B]; order: of its objects' symmetry (see `symmetric_rotation_error`), int [B]; count: P;
+        generator: on any device.
 
     Returns:
         Poses [B, 1 + P], the image's own first and its distance for all; which of the P others are at least RIVAL_ANGLE
-        away from its own, bool [B, P].
+        away from its own and from those that look the same, bool [B, P].
     """
     images, device = len(pose.azimuth), pose.azimuth.device
     turn = 2 * math.pi * uniform((images, 1 + count), generator, device)
@@ -554,8 +559,11 @@ def draw_rivals(pose: Pose, count: int, generator: torch.Generator) -> tuple[Pos
         theta=pose.theta[donor],
         distance=pose.distance[:, None].expand(-1, 1 + count),
     )
-    rotmat = poses.rotmat()
-    return poses, rotmat_geodesic_distance(rotmat[:, :1], rotmat[:, 1:]) >= RIVAL_ANGLE
+    own, others = poses.rotmat().split([1, count], dim=1)
+    angle = symmetric_rotation_error(
+        others.flatten(0, 1), own.expand_as(others).flatten(0, 1), order.repeat_interleave(count)
+    )
+    return poses, angle.view(images, count) >= RIVAL_ANGLE
 
 
 def _calibrate(run: Run, held_out: ViewDataset, workers: int = 0) -> dict[str, Any]:

@@ -32,7 +32,9 @@ def spread_out(
     Raises:
         CompNetError: if a process dies; and what `work` raises.
     """
-    count = min(max(1, workers), len(items)) if workers is not None else min(_cores(), len(items) // worthwhile)
+    count = (
+        min(max(1, workers), len(items)) if workers is not None else min(available_cores(), len(items) // worthwhile)
+    )
     if count <= 1:
         yield from _here(work, items)
         return
@@ -49,7 +51,8 @@ def spread_out(
             ) from None
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """How many of the machine's cores this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     return len(available(0)) if available else os.cpu_count() or 1
 

@@ -37,7 +37,7 @@ def table1(experiments: Experiments) -> list[Table]:
                 f"{operations / 1e9:.2f}",
                 f"{100 * change:+.0f} %" if change else "",
                 f"{1000 * seconds[label]:.0f}",
-                f"{peak_mb(task) or 0.0:.0f}",
+                f"{peak_mb(task, experiments.study.device) or 0.0:.0f}",
             ]
             rows.append(Row(label, tuple(cells)))
         if experiments.paper_scale and count == VERTICES[1]:

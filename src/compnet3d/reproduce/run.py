@@ -19,14 +19,14 @@ from compnet3d.benchmarks.occlusion import cut_occluders, gather_occluders, occl
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.procedural import make_dataset
 from compnet3d.errors import CompNetError
-from compnet3d.files import claim_folder, read_json, write_bytes, write_folder, write_json, write_text
+from compnet3d.files import read_json, write_bytes, write_folder, write_json, write_text
 from compnet3d.provenance import provenance
 from compnet3d.report_style import page
 from compnet3d.reproduce import figures
 from compnet3d.reproduce.efficiency import table1, times
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.tables import Table
-from compnet3d.run import check_recipe
+from compnet3d.run import claim_study
 from compnet3d.speed.scale import bench_scale, draw_scale
 from compnet3d.viz import require_matplotlib
 
@@ -155,13 +155,7 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
 def claim(experiments: Experiments) -> None:
     """Note in the study's folder what it is of, or check that it is of the same."""
     study = experiments.study
-    path, recipe = study.out / "study.json", experiments.method().recipe
-    settings = {"recipe": recipe.to_dict(), "data": str(study.data.resolve())}
-    earlier = read_json(path) if path.is_file() else None
-    if isinstance(earlier, dict) and "recipe" in earlier:
-        check_recipe(path, earlier, recipe)
-        settings["recipe"] = earlier["recipe"]  # as an earlier version wrote it
-    claim_folder(path, settings, "a study")
+    claim_study(study.out / "study.json", experiments.method().recipe, {"data": str(study.data.resolve())}, "a study")
 
 
 def write_tables(out: Path, name: str, tables: Sequence[Table], command: str) -> None:

@@ -47,8 +47,8 @@ def bench_classify(
     seconds = time_in_turn(tasks, rounds=rounds)
     result: dict[str, Any] = {
         **seconds,
-        "exhaustive_peak_mb": peak_mb(tasks["exhaustive_s"]),
-        "pruned_peak_mb": peak_mb(tasks["pruned_s"]),
+        "exhaustive_peak_mb": peak_mb(tasks["exhaustive_s"], device),
+        "pruned_peak_mb": peak_mb(tasks["pruned_s"], device),
         "exhaustive_over_floor": seconds["exhaustive_s"] / seconds["floor_s"],
         "exhaustive_over_pruned": seconds["exhaustive_s"] / seconds["pruned_s"],
         "growth": _growth(growth, pruning, rounds, device),

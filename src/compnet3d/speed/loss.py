@@ -221,9 +221,9 @@ def bench_loss(
         rounds=rounds,
     )
     memory = {
-        "grouped_peak_mb": peak_mb(lambda: grouped_step(problem)),
-        "full_fused_peak_mb": peak_mb(lambda: grouped_step(full)),
-        "novum_peak_mb": peak_mb(lambda: novum_step(problem)),
+        "grouped_peak_mb": peak_mb(lambda: grouped_step(problem), device),
+        "full_fused_peak_mb": peak_mb(lambda: grouped_step(full), device),
+        "novum_peak_mb": peak_mb(lambda: novum_step(problem), device),
     }
     ratios = {
         "grouped_over_floor": seconds["grouped_s"] / seconds["floor_s"],

@@ -98,8 +98,8 @@ def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, devic
         "rendered_maps_over_estimate": pair["rendered_maps_s"] / pair["estimate_s"],
         "all_categories_ratio": seconds["all_categories_s"] / seconds["category_s"],
         "start_table_mb": table.numel() * table.element_size() / 1e6,
-        "estimate_peak_mb": peak_mb(slow["estimate_s"]),
-        "rendered_maps_peak_mb": peak_mb(slow["rendered_maps_s"]),
+        "estimate_peak_mb": peak_mb(slow["estimate_s"], device),
+        "rendered_maps_peak_mb": peak_mb(slow["rendered_maps_s"], device),
         "images": images,
         "categories": categories,
     }

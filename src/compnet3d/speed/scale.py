@@ -41,7 +41,7 @@ def bench_scale(
     tasks = {f"{kind} {count}": (lambda p=problems[count]: grouped_step(p))  # fmt: skip
              for count in categories for kind, problems in kinds.items()}  # fmt: skip
     seconds = time_in_turn(tasks, rounds=rounds)
-    memory = {name: peak_mb(task) for name, task in tasks.items()}
+    memory = {name: peak_mb(task, device) for name, task in tasks.items()}
     base = 188 if 188 in categories else categories[0]
     dense_s = [seconds[f"dense {count}"] for count in categories]
     result: dict[str, Any] = {

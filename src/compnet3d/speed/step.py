@@ -94,7 +94,7 @@ def time_backbone(
     def step() -> None:
         train_step(run, batch, seed=0)
 
-    return {**time_in_turn({"bare": bare, "step": step}, rounds=rounds), "peak_mb": peak_mb(step)}
+    return {**time_in_turn({"bare": bare, "step": step}, rounds=rounds), "peak_mb": peak_mb(step, device)}
 
 
 def _input_wait(workers: int, device: str) -> float:

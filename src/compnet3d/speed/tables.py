@@ -15,7 +15,9 @@ def rows(kind: str, result: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _loss(r: dict[str, Any]) -> list[tuple[str, str]]:
+    images = [("images in the batch", str(r["images"]))] if "images" in r else []  # 4 in files of an earlier version
     return [
+        *images,
         ("floor: the matrix products and one exponential per logit", _ms(r["floor_s"])),
         ("grouped loss step (Eq. 5, gradient, bank)", f"{_ms(r['grouped_s'])}, {_mb(r['grouped_peak_mb'])}"),
         ("grouped over floor", _times(r["grouped_over_floor"])),
@@ -79,8 +81,10 @@ def _pose(r: dict[str, Any]) -> list[tuple[str, str]]:
 def _step(r: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     for name in r["overhead"]:
-        found.append((f"{name}: extractor forward and backward, {r['batch'][name]} images", _ms(r["bare_s"][name])))
-        more = f"{100 * r['overhead'][name]:+.1f} %, {_mb(r['peak_mb'][name])}"
+        # files of an earlier version say how many images only once, and nothing of memory
+        images = r["batch"][name] if "batch" in r else r["images"]
+        found.append((f"{name}: extractor forward and backward, {images} images", _ms(r["bare_s"][name])))
+        more = f"{100 * r['overhead'][name]:+.1f} %" + (f", {_mb(r['peak_mb'][name])}" if "peak_mb" in r else "")
         found.append((f"{name}: whole training step", f"{_ms(r['step_s'][name])}, {more}"))
     return [*found, (f"waiting for images, {r['workers']} workers", f"{100 * r['input_wait']:.1f} % of an epoch")]
 

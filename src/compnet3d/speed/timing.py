@@ -32,14 +32,14 @@ def time_in_turn(tasks: Mapping[str, Task], *, rounds: int = 7, warm_up: int = 1
     return {name: median(values) for name, values in seconds.items()}
 
 
-def peak_mb(task: Task) -> float | None:
+def peak_mb(task: Task, device: str = "cpu") -> float | None:
     """Most memory that a task has beyond what was there before it, in MB (10^6 bytes).
 
-    On a GPU it is PyTorch's own count; on Linux the process's resident size, after what the allocator keeps for later
-    has been given back. Elsewhere None.
+    Where `device` is a GPU it is PyTorch's own count; on Linux the process's resident size, after what the allocator
+    keeps for later has been given back. Elsewhere None.
     """
     task()  # threads, kernels and their workspaces are there to stay
-    if torch.cuda.is_available():
+    if torch.device(device).type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         task()
