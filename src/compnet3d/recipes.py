@@ -77,7 +77,7 @@ class Recipe:
         calibration_fraction: share of the training list held out.
         held_out_epochs: after these the calibration split has given omega and the temperature of the confidence, and
             joins the training images; None keeps it out to the end.
-        augmentation: random changes. pose, grid: how poses are searched.
+        augmentation: random changes. pose, grid: how poses are searched; the outlier cost acts in the posing loss, too.
     """
 
     name: str
