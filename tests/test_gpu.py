@@ -89,6 +89,10 @@ def make_model(renderer: str = "cuboid") -> CompNet:
     return model.eval()
 
 
+def random_maps() -> Tensor:
+    return normalize(torch.randn(3, 16, 6, 8, generator=torch.Generator().manual_seed(4)), dim=1)
+
+
 def poses(count: int) -> Pose:
     draw = torch.rand(count, 3, generator=torch.Generator().manual_seed(2))
     return Pose.of(6.28 * draw[:, 0], draw[:, 1] - 0.3, 0.6 * draw[:, 2] - 0.3, torch.full((count,), 3.0))
@@ -147,8 +151,7 @@ def test_fragments(renderer: str, softness: float) -> None:
 
 
 def test_matching_and_its_gradient() -> None:
-    model = make_model()
-    maps = normalize(torch.randn(3, 16, 6, 8, generator=torch.Generator().manual_seed(4)), dim=1)
+    model, maps = make_model(), random_maps()
     scores, gradients = [], []
     for device in ("cpu", DEVICE):
         model.to(device)
@@ -166,8 +169,7 @@ def test_matching_and_its_gradient() -> None:
 
 
 def test_scores_of_poses_and_their_gradient() -> None:
-    model = make_model()
-    maps = normalize(torch.randn(3, 16, 6, 8, generator=torch.Generator().manual_seed(4)), dim=1)
+    model, maps = make_model(), random_maps()
     scores, gradients = [], []
     for device in ("cpu", DEVICE):
         model.to(device)

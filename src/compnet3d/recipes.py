@@ -144,14 +144,11 @@ class Recipe:
     @property
     def unused(self) -> frozenset[str]:
         """Settings that this recipe's method does not look at, so that runs may differ in them."""
-        names = set() if self.method == "compnet" else {"in_weight", "cross_weight", "matching_weight", "posing_weight"}
-        if self.method == "dual-head":
-            names |= {"pose", "grid"}
-        if self.method != "compnet" or self.matching_weight == 0:
-            names.add("matching_cells")
-        if self.method != "compnet" or self.posing_weight == 0:
-            names.add("posing_rivals")
-        return frozenset(names)
+        details = {"matching_weight": "matching_cells", "posing_weight": "posing_rivals"}
+        if self.method == "compnet":
+            return frozenset(detail for weight, detail in details.items() if getattr(self, weight) == 0)
+        search = ("pose", "grid") if self.method == "dual-head" else ()
+        return frozenset(("in_weight", "cross_weight", *details, *details.values(), *search))
 
     def without_posing(self) -> Recipe:
         """Without the posing loss and with the pose settings that serve without it; itself where it has none."""

@@ -37,7 +37,8 @@ class Run:
         team: the processes that train it.
         epoch: epochs done.
         history: one entry per epoch, as in log.jsonl.
-        symmetry_orders: of the categories, int [Y] (see `symmetric_rotation_error`); None if none has a symmetry.
+        symmetry_orders: of the categories, int [Y], where the model is (see `symmetric_rotation_error`); None if none
+            has a symmetry.
     """
 
     recipe: Recipe

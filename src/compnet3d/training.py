@@ -207,7 +207,7 @@ def train_in_team(
         make_optimizer(model, settings),
         FlatGradients(model.parameters()),
         team,
-        symmetry_orders=symmetry_orders(dataset.categories, dataset.symmetry),
+        symmetry_orders=symmetry_orders(dataset.categories, dataset.symmetry).to(device),
     )
     if resume:
         load_checkpoint(run)
@@ -520,7 +520,7 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
         posing = torch.zeros((), device=model.device)
         if recipe.posing_weight > 0:
             orders = run.symmetry_orders
-            order = torch.ones_like(category) if orders is None else orders.to(model.device)[category]
+            order = torch.ones_like(category) if orders is None else orders[category]
             poses, rivals = draw_rivals(pose, order, recipe.posing_rivals, generator)
             posing = posing_loss(model.pose_scores(feature_map, category, poses, principal), rivals)
         total = loss.total + recipe.matching_weight * matching + recipe.posing_weight * posing

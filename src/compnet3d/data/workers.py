@@ -32,9 +32,10 @@ def spread_out(
     Raises:
         CompNetError: if a process dies; and what `work` raises.
     """
-    count = (
-        min(max(1, workers), len(items)) if workers is not None else min(available_cores(), len(items) // worthwhile)
-    )
+    if workers is None:
+        count = min(available_cores(), len(items) // worthwhile)
+    else:
+        count = min(max(1, workers), len(items))
     if count <= 1:
         yield from _here(work, items)
         return

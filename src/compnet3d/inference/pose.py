@@ -171,9 +171,26 @@ def reconstruction_loss(
     """
     index, weight = fragments.vertex_index.flatten(1, 2), fragments.weight.flatten(1, 2)
     foreground = fragments.foreground.flatten(1)
-    gain = (similarity.gather(2, index) * weight).sum(-1) - background
+    matched = (similarity.gather(2, index) * weight).sum(-1)
+    loss, gain = loss_of_matches(matched, background, foreground, outlier_cost)
+    return loss, foreground.detach() * gain.detach()
+
+
+def loss_of_matches(
+    matched: Tensor, background: Tensor, foreground: Tensor, outlier_cost: float | None
+) -> tuple[Tensor, Tensor]:
+    """Eq. 8 averaged over the cells, from what each cell would match if the object covered it.
+
+    Args:
+        matched: f_i . C^_i, [..., H W]; background: max_n f_i . beta_n and foreground, broadcast to it.
+        outlier_cost: see `PoseSettings`.
+
+    Returns:
+        The loss [...], and by how much the object beats the background in each cell [..., H W].
+    """
+    gain = matched - background
     limited = gain if outlier_cost is None else gain.clamp_min(-outlier_cost)
-    return -(background + foreground * limited).mean(dim=-1), foreground.detach() * gain.detach()
+    return -(background + foreground * limited).mean(dim=-1), gain
 
 
 def estimate_pose(

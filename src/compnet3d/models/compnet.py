@@ -23,6 +23,7 @@ from compnet3d.inference.pose import (
     build_start_table,
     estimate_pose,
     fit_to_box,
+    loss_of_matches,
     search_starts,
 )
 from compnet3d.inference.predictor import Prediction
@@ -265,11 +266,9 @@ class CompNet(Model):
             x.flatten(1, 2).unflatten(0, (images, count)).transpose(1, 2) for x in (seen.vertex_index, seen.weight)
         )
         matched = (similarity.gather(2, index.flatten(2)).unflatten(2, index.shape[2:]) * weight).sum(dim=-1)
-        gain = matched - background[..., None]
-        if self.config.pose.outlier_cost is not None:
-            gain = gain.clamp_min(-self.config.pose.outlier_cost)
-        foreground = seen.foreground.flatten(1).unflatten(0, (images, count)).transpose(1, 2)
-        return (background[..., None] + foreground * gain).mean(dim=1)
+        foreground = seen.foreground.flatten(1).unflatten(0, (images, count))
+        cost = self.config.pose.outlier_cost
+        return -loss_of_matches(matched.transpose(1, 2), background[:, None], foreground, cost)[0]
 
     def near_vertices(self, category: Tensor, vertex: Tensor, radius: float) -> Tensor:
         """Which vertices lie near each query's vertex [B, Q, K]; `radius` in fractions of the box's diagonal."""
