@@ -46,6 +46,7 @@ TINY = Recipe(
     matching_weight=0.4,
     matching_cells=20,
     posing_weight=0.5,
+    reconstruction_share=0.5,
     epochs=4,
     batch_size=4,
     learning_rate=3e-3,

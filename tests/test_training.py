@@ -201,8 +201,11 @@ def test_a_single_image_has_its_own_elevation_only() -> None:
 
 
 def test_the_posing_loss_takes_part(tiny_data: Path, tmp_path: Path) -> None:
-    recipe = TINY.with_options(posing_weight=0.5, posing_rivals=5, epochs=6, learning_rate=1e-3)
+    recipe = TINY.with_options(
+        posing_weight=0.5, posing_rivals=5, reconstruction_share=0.5, epochs=6, learning_rate=1e-3
+    )
     model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
+    assert isinstance(model, CompNet) and model.config.reconstruction_share == 0.5
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert log[0]["posing_loss"] > log[-1]["posing_loss"] > 0
     parts = log[0]["in_category_loss"] + log[0]["cross_category_loss"] + 0.5 * log[0]["posing_loss"]
@@ -222,12 +225,17 @@ def test_workers_read_the_calibration_split_to_the_same_end(tiny_data: Path, tmp
 def test_runs_may_differ_in_what_their_method_does_not_look_at() -> None:
     ours, novum, heads = (get_recipe(f"robust-photos{suffix}") for suffix in ("", "-novum", "-heads"))
     assert recipe_differences({"recipe": ours.with_options(posing_weight=1.0).to_dict()}, ours) == ["posing_weight"]
-    assert recipe_differences({"recipe": ours.without_posing().to_dict()}, ours) == ["posing_weight", "pose"]
+    assert recipe_differences({"recipe": ours.without_posing().to_dict()}, ours) == [
+        "reconstruction_share",
+        "posing_weight",
+        "pose",
+    ]
     for baseline in (novum, heads):
         other = baseline.with_options(posing_weight=7.0, matching_cells=3, posing_rivals=2)
         assert recipe_differences({"recipe": other.to_dict()}, baseline) == []
         assert recipe_differences({"recipe": other.with_options(epochs=99).to_dict()}, baseline) == ["epochs"]
     other = PoseSettings(steps=1)
+    assert recipe_differences({"recipe": heads.with_options(reconstruction_share=0.1).to_dict()}, heads) == []
     assert recipe_differences({"recipe": heads.with_options(pose=other).to_dict()}, heads) == []
     assert recipe_differences({"recipe": novum.with_options(pose=other).to_dict()}, novum) == ["pose"]
 
@@ -235,10 +243,15 @@ def test_runs_may_differ_in_what_their_method_does_not_look_at() -> None:
 def test_without_the_posing_loss_poses_are_searched_as_before_it() -> None:
     own = PoseSettings(steps=5, outlier_cost=None, search_margin=0.0)
     assert TINY.with_options(pose=own).without_posing().pose == own  # it had none
-    recipe = TINY.with_options(posing_weight=1.0, pose=PoseSettings(steps=5, outlier_cost=0.7, search_margin=0.0))
+    recipe = TINY.with_options(
+        posing_weight=1.0,
+        reconstruction_share=0.5,
+        pose=PoseSettings(steps=5, outlier_cost=0.7, search_margin=0.0),
+    )
     assert recipe.without_posing() == TINY.with_options(pose=PoseSettings(steps=5))
     novum, heads, _ = baselines_of(recipe)
-    assert novum.posing_weight == 0 and novum.pose == PoseSettings(steps=5) and heads.pose == recipe.pose
+    assert novum.posing_weight == novum.reconstruction_share == 0 and novum.pose == PoseSettings(steps=5)
+    assert heads.pose == recipe.pose
 
 
 def test_no_pair_is_contrasted_less_than_the_floor(tiny_data: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ _LEAST: dict[int, tuple[str, ...]] = {
         "posing_rivals", "regroup_every", "epochs", "batch_size", "processes"),
 }  # fmt: skip
 _MAY_BE_NONE = ("pretrained_layers", "samples_per_category", "queries_per_image", "matching_cells")
-_SHARES = ("momentum", "calibration_fraction")
+_SHARES = ("momentum", "calibration_fraction", "reconstruction_share")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Recipe:
         vertex_count: K (paper: 500). background_size: N_b (paper: 2560).
         background_per_image: T (paper: 5). kappa: 1 / temperature.
         mirrored_scores: name each view together with its mirror image (see `CompNetConfig`).
+        reconstruction_share: of Eq. 8 in the score that names an object (see `CompNetConfig`; paper: 0).
         momentum: sigma (paper: 0.9). samples_per_category: N (paper: 32).
         queries_per_image: visible vertices drawn as queries in each step; None takes all (paper). The bank is always
             updated with all.
@@ -100,6 +101,7 @@ class Recipe:
     background_per_image: int = 5
     kappa: float = 1 / 0.07
     mirrored_scores: bool = False
+    reconstruction_share: float = 0.0
     momentum: float = 0.9
     samples_per_category: int = 32
     queries_per_image: int | None = None
@@ -147,16 +149,16 @@ class Recipe:
         details = {"matching_weight": "matching_cells", "posing_weight": "posing_rivals"}
         if self.method == "compnet":
             return frozenset(detail for weight, detail in details.items() if getattr(self, weight) == 0)
-        search = ("pose", "grid") if self.method == "dual-head" else ()
+        search = ("pose", "grid", "reconstruction_share") if self.method == "dual-head" else ()
         return frozenset(("in_weight", "cross_weight", *details, *details.values(), *search))
 
     def without_posing(self) -> Recipe:
-        """Without the posing loss and with the pose settings that serve without it; itself where it has none."""
+        """Without the posing loss and with what serves without it: pose settings, names by Eq. 7; else itself."""
         if self.posing_weight == 0:
             return self
         usual = PoseSettings()
         pose = replace(self.pose, outlier_cost=usual.outlier_cost, search_margin=usual.search_margin)
-        return self.with_options(posing_weight=0.0, pose=pose)
+        return self.with_options(posing_weight=0.0, reconstruction_share=0.0, pose=pose)
 
     @property
     def last_held_out_epoch(self) -> int:
@@ -192,6 +194,9 @@ def _with_pasting(augmentation: Augmentation) -> Augmentation:
     """An augmentation that also pastes up to three objects over half of the views."""
     return replace(augmentation, erasing=0.5, erasing_count=3, erasing_area=(0.03, 0.25), pasting=1.0)
 
+
+# features that have learned to tell poses apart may lose more in a covered cell, and need less help to cover any
+_AFTER_POSING = PoseSettings(outlier_cost=0.5, search_margin=0.15)
 
 _STRONG = Augmentation(
     rotation=30.0,
@@ -294,6 +299,8 @@ _COMPNETS = (
         augmentation=_with_pasting(_QUICKSTART.augmentation),
         matching_weight=0.4,
         matching_cells=72,
+        posing_weight=0.4,
+        pose=_AFTER_POSING,
         epochs=20,
         held_out_epochs=18,
     ),
@@ -305,8 +312,8 @@ _COMPNETS = (
         width=160,
         matching_weight=0.4,
         posing_weight=2.0,
-        # features that have learned to tell poses apart may lose more in a covered cell
-        pose=PoseSettings(outlier_cost=0.5, search_margin=0.15),
+        pose=_AFTER_POSING,
+        reconstruction_share=2 / 3,
         epochs=12,
         augmentation=_with_pasting(_ETH80.augmentation),
     ),
@@ -346,6 +353,7 @@ def baselines_of(recipe: Recipe) -> tuple[Recipe, ...]:
         method="novum",
         background_weight=0.005,
         matching_weight=0.0,
+        reconstruction_share=0.0,
         dynamic_weights=False,
         **papers_size,
     )

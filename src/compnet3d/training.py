@@ -326,7 +326,7 @@ def _make_model(
         config = DualHeadConfig(**common, pose_head=recipe.pose_head, bins=recipe.pose_bins)
         model = DualHead(config, extractor)
     else:
-        settings = ("vertex_count", "background_size", "kappa", "pose", "grid")
+        settings = ("vertex_count", "background_size", "kappa", "reconstruction_share", "pose", "grid")
         common |= {name: getattr(recipe, name) for name in settings}
         model = CompNet(CompNetConfig(**common), extractor)
     model.cad_meshes = {name: models[0] for name, models in meshes.items()}

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.data.transforms import InputSpec, crop_box
+from compnet3d.data.transforms import Crop, InputSpec, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, feature_grid
 from compnet3d.inference.pose import PoseSettings, reconstruction_loss
@@ -404,3 +404,59 @@ def test_mirrored_scores_are_the_mean_of_both_sides() -> None:
     given = torch.tensor([0, 1, 2])
     poses = [model.predict_views(images, category=given).pose.azimuth for model in (plain, both)]
     assert torch.equal(*poses)
+
+
+def _lowest_losses(model: CompNet, feature_map: Tensor, crop: Crop, margin: float) -> Tensor:
+    """The least over each category's starting poses of Eq. 8 less the margin for covered cells, loop by loop."""
+    losses = torch.empty(len(feature_map), len(model.categories))
+    cost = model.config.pose.outlier_cost
+    assert cost is not None
+    for b, image in enumerate(feature_map.flatten(2).transpose(1, 2)):
+        for y in range(len(model.categories)):
+            table = model.start_table(y, crop)
+            vertices = model.bank.category_features(y)
+            totals = []
+            for vertex_of_cell in table.nearest_vertex.T.tolist():
+                total = 0.0
+                for feature, k in zip(image, vertex_of_cell, strict=True):
+                    background = float((model.bank.background @ feature).max())
+                    if k < len(vertices):
+                        total -= max(float(vertices[k] @ feature), background - cost) + margin
+                    else:
+                        total -= background
+                totals.append(total / len(image))
+            losses[b, y] = min(totals)
+    return losses
+
+
+@pytest.mark.parametrize("crop", ["oracle", "box"])
+def test_names_may_count_the_best_starting_pose(crop: Crop) -> None:
+    grid = PoseGrid(azimuths=3, elevations=1, thetas=2)
+    settings = PoseSettings(starts=1, steps=2, outlier_cost=0.2, search_margin=0.1)
+    plain = make_model(replace(CONFIG, grid=grid, pose=settings))
+    generator = torch.Generator().manual_seed(3)
+    plain.bank.update_background(_units(12, 16, generator=generator))
+    share = make_model(replace(plain.config, reconstruction_share=0.25))
+    share.load_state_dict(plain.state_dict())
+    images = torch.randint(256, (2, 3, 48, 64), dtype=torch.uint8, generator=generator)
+    with torch.no_grad():
+        expected = 0.75 * plain.predict_views(images, crop=crop).scores
+        expected -= 0.25 * _lowest_losses(plain, plain(images), crop, margin=0.1)
+    found = share.predict_views(images, crop=crop)
+    torch.testing.assert_close(found.scores, expected)
+    assert torch.equal(found.category_index, expected.argmax(dim=1))
+    if crop == "oracle":
+        torch.testing.assert_close(share.classify_views(images), expected)
+
+
+def test_only_the_likely_categories_are_searched() -> None:
+    model = make_model(replace(CONFIG, grid=PoseGrid(azimuths=3, elevations=1, thetas=1)))
+    maps = model(torch.rand(4, 3, 48, 64, generator=torch.Generator().manual_seed(5))).detach()
+    exact = model.search_categories(maps)
+    likely = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0], [1.0, 2.0, 3.0]])
+    for count in (1, 2):
+        found = model.search_categories(maps, finalists=count, likely=likely)
+        kept = likely > 3 - count
+        torch.testing.assert_close(found[kept], exact[kept])
+        worst = torch.stack([row[chosen].max() for row, chosen in zip(exact, kept, strict=True)])
+        torch.testing.assert_close(found[~kept], worst.repeat_interleave(3 - count))

@@ -27,7 +27,8 @@ class Prediction:
     Attributes:
         categories: all category names, Y of them.
         category_index: the category whose pose is given: the best score's, unless it was prescribed, int64 [B].
-        scores: S_y of Eq. 7, [B, Y].
+        scores: the largest names the object, [B, Y]: S_y of Eq. 7, or what the model makes of it (see
+            `CompNetConfig.reconstruction_share`); log-probabilities of a dual head.
         confidence: calibrated probability that the best-scoring category is right, [B].
         pose: of the camera whose focal length and principal point follow, [B].
         focal: focal length in pixels, [B].

@@ -39,6 +39,8 @@ from compnet3d.rendering.gaussian import render_gaussians
 
 # A step of the refinement costs about the same for a few cells as for these: 64 maps of the quickstart.
 REFINED_CELLS = 64 * 12 * 12
+# Categories, the likeliest by Eq. 7, whose poses are searched for their score.
+RECONSTRUCTED = 5
 RENDERERS = ("cuboid", "gaussian")
 
 
@@ -70,6 +72,9 @@ class CompNetConfig:
         foreground_threshold: density above which the Gaussian volume is foreground.
         mirrored_scores: S_y is the mean over a view and its mirror image. For data whose categories look mirrored like
             others of their kind; costs a second pass through the network.
+        reconstruction_share: s in the score that names an object, (1 - s) S_y + s max(- L_y), with the lowest loss of
+            Eq. 8 among the category's starting poses, as they are compared for the pose. It needs features that were
+            trained to tell poses apart. 0 is Eq. 7 alone, as in the paper.
         temperature: factor on S_y for the calibrated confidence.
         pose, grid: how poses are searched.
     """
@@ -85,6 +90,7 @@ class CompNetConfig:
     renderer: str = "cuboid"
     foreground_threshold: float = 0.5
     mirrored_scores: bool = False
+    reconstruction_share: float = 0.0
     temperature: float = 100.0
     pose: PoseSettings = field(default_factory=PoseSettings)
     grid: PoseGrid = field(default_factory=PoseGrid)
@@ -328,7 +334,7 @@ class CompNet(Model):
         """Name the objects in views and estimate their poses; see `Predictor.predict_views`."""
         images = images.to(self.device)
         feature_map = self(images)
-        scores = self.view_scores(images, feature_map)
+        scores = self.view_scores(images, feature_map, crop)
         confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
         if category is not None:
             chosen = category.to(self.device)
@@ -351,7 +357,7 @@ class CompNet(Model):
 
     @torch.no_grad()
     def classify_views(self, images: Tensor) -> Tensor:
-        """S_y of views [B, 3, height, width], [B, Y]."""
+        """Scores of views [B, 3, height, width] after an oracle crop, [B, Y]; see `view_scores`."""
         images = images.to(self.device)
         return self.view_scores(images, self(images))
 
@@ -359,12 +365,25 @@ class CompNet(Model):
         """The parameters that no pretraining provides."""
         return self.feature_extractor.head_parameters()
 
-    def view_scores(self, images: Tensor, feature_map: Tensor) -> Tensor:
-        """S_y of views [B, 3, height, width] whose feature maps are at hand, with `mirrored_scores` of both sides."""
-        scores = self.category_scores(feature_map)
+    def view_scores(self, images: Tensor, feature_map: Tensor, crop: Crop = "oracle") -> Tensor:
+        """What names the object in views whose feature maps are at hand, [B, Y]: the largest wins.
+
+        S_y; with `reconstruction_share` the category's best starting pose counts, too, and with `mirrored_scores` it is
+        the mean over both sides.
+        """
+        scores = self._naming_scores(feature_map, crop)
         if not self.config.mirrored_scores:
             return scores
-        return (scores + self.category_scores(self(images.flip(-1)))) / 2
+        return (scores + self._naming_scores(self(images.flip(-1)), crop)) / 2
+
+    def _naming_scores(self, feature_map: Tensor, crop: Crop) -> Tensor:
+        matched = self.category_scores(feature_map)
+        share = self.config.reconstruction_share
+        if share == 0:
+            return matched
+        margin = self.config.pose.search_margin
+        losses = self.search_categories(feature_map, crop, finalists=RECONSTRUCTED, likely=matched, margin=margin)
+        return (1 - share) * matched - share * losses
 
     def category_scores(self, feature_map: Tensor) -> Tensor:
         """S_y of Eq. 7, [B, Y]; with `pruning` set, exact for the likely categories alone (see `pruned_scores`)."""
@@ -444,12 +463,20 @@ class CompNet(Model):
     @torch.no_grad()
     @fast_products()
     def search_categories(
-        self, feature_map: Tensor, crop: Crop = "oracle", *, cells: int = 1000, finalists: int = 8
+        self,
+        feature_map: Tensor,
+        crop: Crop = "oracle",
+        *,
+        cells: int = 1000,
+        finalists: int = 8,
+        likely: Tensor | None = None,
+        margin: float = 0.0,
     ) -> Tensor:
         """The lowest loss of Eq. 8 among each category's starting poses, [B, Y].
 
-        Evenly spaced cells, at most `cells` of them, speak for all; the `finalists` that do best with them are then
-        searched in all cells. The others keep what the few cells say, but no less than the finalists' largest loss.
+        The `finalists` are searched in all cells: those that `likely` [B, Y] puts first or, without it, those that do
+        best where evenly spaced cells, at most `cells` of them, speak for all. The others keep what the few cells say,
+        but no less than the finalists' largest loss. `margin` is that of `search_starts`.
         """
         maps = feature_map.flatten(2).transpose(1, 2)
         background = background_similarity(maps, self.bank.background)
@@ -463,13 +490,17 @@ class CompNet(Model):
                 table, features, limit = table.at(seen), features[:, seen], limit[:, seen]
             similarity = features @ self.bank.category_features(number).T
             cost = self.config.pose.outlier_cost
-            return search_starts(similarity, limit, table, outlier_cost=cost).amin(dim=1)
+            return search_starts(similarity, limit, table, outlier_cost=cost, margin=margin).amin(dim=1)
 
-        if len(everyone) <= finalists or len(some) == maps.shape[1]:
+        if len(everyone) <= finalists or (likely is None and len(some) == maps.shape[1]):
             return torch.stack([lowest(everything, number) for number in everyone], dim=1)
-        losses = torch.stack([lowest(everything, number, some) for number in everyone], dim=1)
+        if likely is None:
+            losses = torch.stack([lowest(everything, number, some) for number in everyone], dim=1)
+            likely = -losses
+        else:
+            losses = torch.full_like(likely, -torch.inf)
         chosen = torch.zeros_like(losses, dtype=torch.bool)
-        chosen.scatter_(1, losses.topk(finalists, dim=1, largest=False).indices, True)
+        chosen.scatter_(1, likely.topk(finalists, dim=1).indices, True)
         for number in chosen.any(dim=0).nonzero()[:, 0].tolist():
             images = chosen[:, number].nonzero()[:, 0]
             losses[images, number] = lowest(images, number)
