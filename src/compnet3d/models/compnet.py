@@ -75,7 +75,7 @@ class CompNetConfig:
         reconstruction_share: s in the score that names an object, (1 - s) S_y + s max(- L_y), with the lowest loss of
             Eq. 8 among the category's starting poses, as they are compared for the pose. It needs features that were
             trained to tell poses apart. 0 is Eq. 7 alone, as in the paper.
-        temperature: factor on S_y for the calibrated confidence.
+        temperature: factor on the scores for the calibrated confidence.
         pose, grid: how poses are searched.
     """
 
