@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from compnet3d import cli
+from compnet3d import cli, viz
 from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen, unseen_samples
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputSpec
@@ -352,6 +352,22 @@ def test_leads_are_over_baselines_with_the_same_backbone(
             assert isinstance(cell, Spread) and cell.values == pytest.approx([-len(suffix) / 100] * 2)
     alone = Experiments(experiments.study, base, baselines=()).table4()
     assert "lead" not in [table.key for table in alone]
+
+
+def test_a_method_keeps_its_colour_whichever_others_are_drawn(experiments: Experiments) -> None:
+    def lines(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
+        figure = figures.plot_radar(["a", "b", "c"], dict.fromkeys(labels, (0.1, 0.2, 0.3)))(viz.LIGHT)
+        return {line.get_label(): (line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
+
+    everything = lines([method.label for method in experiments.methods])
+    assert len({colour for colour, _ in everything.values()}) == len(everything) == 4
+    alone = lines([experiments.method("novum").label, experiments.method().label])
+    assert alone == {label: everything[label] for label in alone}
+    networks = replace(experiments, resnet=RECIPES["imagenet3d-resnet50"], recipe=RECIPES["imagenet3d-vitb14"])
+    two = lines([method.label for method in networks.methods])
+    assert len(set(two.values())) == len(two) == 7
+    for label, (colour, _) in two.items():
+        assert colour == everything[label.partition(", ")[0]][0]
 
 
 def test_omega_of_figure_4_is_what_training_used(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:

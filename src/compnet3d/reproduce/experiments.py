@@ -23,6 +23,12 @@ from compnet3d.tables import POSE_ROWS
 
 POSE_FORMS = ("true_category", "predicted_category", "joint")
 BASELINES = ("heads-regression", "heads", "novum")
+LABELS = {
+    "": "3D-CompNets",
+    "novum": "NOVUM (full contrast)",
+    "heads": "dual head (40 bins)",
+    "heads-regression": "dual head (regression)",
+}  # of the methods in tables and figures, by the suffix of their recipes
 COST = ("images/s", "peak memory [MB]")
 SUMMARY = ("clean", "occluded, mean", "corrupted, mean")  # the columns that sum table 4 up
 ELONGATION = 3.0  # longest side of the box over the next
@@ -61,16 +67,10 @@ class Experiments:
     def method(self, suffix: str = "", base: Recipe | None = None) -> Method:
         """A method of the study by its recipe's suffix: "", "novum", "heads" or "heads-regression"."""
         base = base or self.recipe
-        labels = {
-            "": "3D-CompNets",
-            "novum": "NOVUM (full contrast)",
-            "heads": "dual head (40 bins)",
-            "heads-regression": "dual head (regression)",
-        }
         recipe = next(r for r in baselines_of(base) if r.name == f"{base.name}-{suffix}") if suffix else base
         if self.epochs is not None:
             recipe = recipe.with_options(epochs=self.epochs)
-        label = labels[suffix] + (f", {_backbone(base)}" if self.resnet is not None else "")
+        label = LABELS[suffix] + (f", {_backbone(base)}" if self.resnet is not None else "")
         return Method(recipe.name, label, recipe)
 
     @property

@@ -22,7 +22,7 @@ from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.rotations import rotmat_geodesic_distance
 from compnet3d.grouping import refreshed_weights
 from compnet3d.inference.predictor import Prediction
-from compnet3d.reproduce.experiments import Experiments
+from compnet3d.reproduce.experiments import LABELS, Experiments
 from compnet3d.reproduce.study import CLEAN, Condition, Study
 from compnet3d.reproduce.tables import Spread, Table
 
@@ -31,7 +31,10 @@ _LINE = 15
 
 
 def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]]) -> viz.Plot:
-    """Figure 1: one polygon for each method, one axis for each figure (shares of 1, shown in percent)."""
+    """Figure 1: one polygon for each method, one axis for each figure (shares of 1, shown in percent).
+
+    A method (see `LABELS`) has its colour, whichever others there are; a second backbone's lines are dashed.
+    """
 
     def plot(theme: viz.Theme) -> Any:
         from matplotlib.figure import Figure
@@ -39,11 +42,13 @@ def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]])
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
         axes: Any = figure.add_subplot(projection="polar")
         angles = [2 * math.pi * i / len(axes_names) for i in range(len(axes_names))]
-        others = (theme.muted, theme.text, theme.second, "#3a9c63", "#8a5bb5", "#b08a2e")
-        colours = [*others[: len(series) - 1], theme.accent]
-        for (label, values), colour in zip(series.items(), colours, strict=True):
+        colours = dict(zip(LABELS.values(), (theme.accent, theme.second, theme.text, theme.muted), strict=True))
+        backbones = list(dict.fromkeys(label.partition(", ")[2] for label in series))
+        for label, values in series.items():
+            method, _, backbone = label.partition(", ")
+            colour, style = colours[method], ("-", "--")[backbones.index(backbone)]
             closed = [100 * v for v in [*values, values[0]]]
-            axes.plot([*angles, angles[0]], closed, color=colour, label=label, linewidth=1.8)
+            axes.plot([*angles, angles[0]], closed, color=colour, linestyle=style, label=label, linewidth=1.8)
             axes.fill([*angles, angles[0]], closed, color=colour, alpha=0.08)
         axes.set_xticks(angles, axes_names)
         axes.set_ylim(0, 100)
