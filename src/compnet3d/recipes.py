@@ -307,7 +307,7 @@ _COMPNETS = (
     _ETH80,
     _ETH80.with_options(
         name="robust-photos",
-        description="like eth80 at 160 pixels, for occlusion: objects pasted over the views",
+        description="like eth80 at 160 pixels, for occlusion: objects and random shapes pasted over the views",
         height=160,
         width=160,
         matching_weight=0.4,
@@ -315,7 +315,8 @@ _COMPNETS = (
         pose=_AFTER_POSING,
         reconstruction_share=2 / 3,
         epochs=12,
-        augmentation=_with_pasting(_ETH80.augmentation),
+        # objects of one data set teach little about others: half of what covers a view is no object at all
+        augmentation=replace(_with_pasting(_ETH80.augmentation), erasing=0.7, leaves=0.5),
     ),
     Recipe(
         name="imagenet3d-resnet50",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from compnet3d.data.leaves import scatter_leaves
+
 
 @dataclass(frozen=True)
 class GeometricDraw:
@@ -48,6 +50,8 @@ class Augmentation:
         erasing: probability of covering parts of the view.
         erasing_count: largest number of patches.
         erasing_area: (least, most) area of one patch as a fraction of the view's.
+        leaves: probability that what covers a view is random shapes (see `scatter_leaves`), and nothing of the below.
+        leaves_area: (least, most) share of the view that these cover together.
         pasting: probability that what covers a view is an object cut out of a photograph of the data set (see
             `Cutout`), and not patches of noise, one colour or another part of the view.
     """
@@ -71,13 +75,15 @@ class Augmentation:
     erasing: float = 0.0
     erasing_count: int = 3
     erasing_area: tuple[float, float] = (0.02, 0.15)
+    leaves: float = 0.0
+    leaves_area: tuple[float, float] = (0.05, 0.65)
     pasting: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("mirror", "reflect", "tone", "grey", "blur", "noise_probability", "erasing", "pasting"):
+        for name in ("mirror", "reflect", "tone", "grey", "blur", "noise_probability", "erasing", "leaves", "pasting"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"Augmentation.{name} is a probability, not {getattr(self, name)}")
-        for name in ("scale", "erasing_area"):
+        for name in ("scale", "erasing_area", "leaves_area"):
             low, high = getattr(self, name)
             if not 0.0 < low <= high:
                 raise ValueError(f"Augmentation.{name} must be (low, high) with 0 < low <= high")
@@ -131,7 +137,9 @@ def augment_pixels(
         pixels = _add_noise(pixels, rng.uniform(0.0, augmentation.noise), rng)
     if rng.random() < augmentation.erasing:
         most, area = augmentation.erasing_count, augmentation.erasing_area
-        if augmentation.pasting > 0 and cut_out is not None and rng.random() < augmentation.pasting:
+        if augmentation.leaves > 0 and rng.random() < augmentation.leaves:
+            pixels, covered = scatter_leaves(pixels, augmentation.leaves_area, rng)
+        elif augmentation.pasting > 0 and cut_out is not None and rng.random() < augmentation.pasting:
             pixels, covered = paste_cutouts(pixels, cut_out(rng), most, area, rng)
         else:
             pixels, covered = erase_patches(pixels, most, area, rng)

@@ -1,0 +1,100 @@
+"""Dead leaves: random shapes in random colours, thrown over training views as occluders that no data set has to hold.
+
+After the dead leaves model of natural images (Matheron; Lee, Mumford and Huang, IJCV 2001): shapes of many sizes cover
+each other and what is behind them. Here some lie together like the parts of a thing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+_MOST_THINGS, _MOST_PARTS = 30, 5
+_SIZES = (0.12, 0.4)  # of the things in one view, as fractions of its shorter side
+_LEAST_SIDE = 4  # pixels
+
+
+def scatter_leaves(
+    pixels: np.ndarray, area: tuple[float, float], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Throw things of one to five shapes over a view until a random share of it is covered.
+
+    Args:
+        pixels: uint8 [H, W, 3], not changed in place.
+        area: least and most share of the view to cover; the last thing may cover more, and after 30 things the rest
+            stays bare.
+        rng: the source of all randomness.
+
+    Returns:
+        The pixels, and which of them are covered, bool [H, W].
+    """
+    source, pixels = pixels, pixels.copy()
+    height, width = pixels.shape[:2]
+    covered = np.zeros((height, width), dtype=bool)
+    enough = rng.uniform(*area) * covered.size
+    typical = math.exp(rng.uniform(*np.log(_SIZES))) * min(height, width)
+    for _ in range(_MOST_THINGS):
+        if np.count_nonzero(covered) >= enough:
+            break
+        centre = rng.uniform(0.0, (height, width))
+        size = typical * math.exp(rng.uniform(-0.6, 0.6))
+        for _ in range(int(rng.integers(1, _MOST_PARTS + 1))):
+            side = max(_LEAST_SIDE, int(size * rng.uniform(0.6, 1.8)))
+            top, left = (int(x) for x in centre + 0.4 * size * rng.standard_normal(2) - side / 2)
+            rows, columns = slice(max(0, top), max(0, top + side)), slice(max(0, left), max(0, left + side))
+            hidden = covered[rows, columns]
+            if not hidden.size:
+                continue
+            part = (slice(rows.start - top, rows.start - top + hidden.shape[0]),
+                    slice(columns.start - left, columns.start - left + hidden.shape[1]))  # fmt: skip
+            shape = _leaf_shape(side, rng)[part]
+            np.copyto(pixels[rows, columns], _leaf_colours(side, source, rng)[part], where=shape[..., None])
+            hidden |= shape
+    return pixels, covered
+
+
+def _leaf_shape(side: int, rng: np.random.Generator) -> np.ndarray:
+    """An ellipse, a polygon, a rectangle or a bar, flattened and turned at random: bool [side, side]."""
+    angle: np.ndarray
+    kind = rng.random()
+    if kind < 0.3:
+        angle, radius = np.arange(24) * (math.pi / 12), np.ones(24)
+    elif kind < 0.65:
+        corners = int(rng.integers(3, 9))
+        angle, radius = np.sort(rng.uniform(0.0, 2.0 * math.pi, corners)), rng.uniform(0.45, 1.0, corners)
+    else:
+        angle, radius = (np.arange(4) + 0.5) * (math.pi / 2), np.ones(4)
+    flat = 0.12 if kind >= 0.85 else math.exp(rng.uniform(-1.2, 0.0))
+    turn = rng.uniform(0.0, 2.0 * math.pi)
+    x, y = radius * np.cos(angle), flat * radius * np.sin(angle)
+    corner = np.stack([math.cos(turn) * x - math.sin(turn) * y, math.sin(turn) * x + math.cos(turn) * y], axis=1)
+    image = Image.new("1", (side, side))
+    ImageDraw.Draw(image).polygon([(u, v) for u, v in (side / 2 * (1.0 + corner)).tolist()], fill=1)
+    return np.asarray(image)
+
+
+def _leaf_colours(side: int, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One colour, stripes or a part of the view in other colours; shaded, sometimes noisy: uint8 [side, side, 3]."""
+    turn = rng.uniform(0.0, 2.0 * math.pi)
+    place = np.arange(side, dtype=np.float32) / side - 0.5
+    ramp = math.cos(turn) * place[None, :] + math.sin(turn) * place[:, None]
+    kind = rng.random()
+    grey = rng.random() < 0.3
+    colour = rng.uniform(0.0, 255.0, 1 if grey else 3) * np.ones(3)
+    if kind < 0.15:
+        height, width = (min(side, extent) for extent in pixels.shape[:2])
+        top = int(rng.integers(0, pixels.shape[0] - height + 1))
+        left = int(rng.integers(0, pixels.shape[1] - width + 1))
+        view = Image.fromarray(pixels[top : top + height, left : left + width]).resize((side, side))
+        colours = np.asarray(view)[..., rng.permutation(3)] * rng.uniform(0.6, 1.3, 3)
+    elif kind < 0.3:
+        stripes = np.sin(rng.uniform(15.0, 90.0) * ramp) > 0
+        colours = np.where(stripes[..., None], colour, rng.uniform(0.0, 255.0, 3))
+    else:
+        colours = colour
+    colours = colours * (1.0 + rng.uniform(0.0, 1.4) * ramp)[..., None]
+    if rng.random() < 0.3:
+        colours = colours + rng.uniform(2.0, 25.0) * rng.standard_normal((side, side, 1), dtype=np.float32)
+    return np.clip(colours, 0.0, 255.0).astype(np.uint8)
