@@ -315,7 +315,7 @@ _COMPNETS = (
         pose=_AFTER_POSING,
         reconstruction_share=2 / 3,
         epochs=12,
-        # objects of one data set teach little about others: half of what covers a view is no object at all
+        # toys and fruit cover toys and fruit: half of the covered views have random shapes instead
         augmentation=replace(_with_pasting(_ETH80.augmentation), erasing=0.7, leaves=0.5),
     ),
     Recipe(

@@ -48,11 +48,11 @@ class Augmentation:
         noise: largest standard deviation of added Gaussian noise, in grey levels of 255.
         noise_probability: of adding noise at all.
         erasing: probability of covering parts of the view.
-        erasing_count: largest number of patches.
-        erasing_area: (least, most) area of one patch as a fraction of the view's.
-        leaves: probability that what covers a view is random shapes (see `scatter_leaves`), and nothing of the below.
-        leaves_area: (least, most) share of the view that these cover together.
-        pasting: probability that what covers a view is an object cut out of a photograph of the data set (see
+        erasing_count: largest number of patches or objects.
+        erasing_area: (least, most) area of one patch or object as a fraction of the view's.
+        leaves: probability that a view is covered by random shapes (see `scatter_leaves`), not by patches or objects.
+        leaves_area: (least, most) share of the view that these aim at together.
+        pasting: probability that what else covers a view is an object cut out of a photograph of the data set (see
             `Cutout`), and not patches of noise, one colour or another part of the view.
     """
 
@@ -88,6 +88,8 @@ class Augmentation:
             if not 0.0 < low <= high:
                 raise ValueError(f"Augmentation.{name} must be (low, high) with 0 < low <= high")
             object.__setattr__(self, name, (float(low), float(high)))
+        if self.leaves_area[1] > 1.0:
+            raise ValueError(f"Augmentation.leaves_area are shares of the view, at most 1, not {self.leaves_area[1]}")
 
     def draw_geometry(self, rng: np.random.Generator, mirror_allowed: bool = False) -> GeometricDraw:
         """Draw rotation, scale, shift and mirroring; always uses five random numbers."""

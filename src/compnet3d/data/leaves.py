@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 _MOST_THINGS, _MOST_PARTS = 30, 5
-_SIZES = (0.12, 0.4)  # of the things in one view, as fractions of its shorter side
+# what is typical of a view, as fractions of its shorter side; its shapes' sides are 0.33 to 3.3 times as long
+_SIZES = (0.12, 0.4)
 _LEAST_SIDE = 4  # pixels
 
 
@@ -23,8 +24,8 @@ def scatter_leaves(
 
     Args:
         pixels: uint8 [H, W, 3], not changed in place.
-        area: least and most share of the view to cover; the last thing may cover more, and after 30 things the rest
-            stays bare.
+        area: least and most share of the view to cover, at most 1; the last thing may cover more, and after 30 things
+            the rest stays bare.
         rng: the source of all randomness.
 
     Returns:
@@ -76,7 +77,7 @@ def _leaf_shape(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _leaf_colours(side: int, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One colour, stripes or a part of the view in other colours; shaded, sometimes noisy: uint8 [side, side, 3]."""
+    """One colour, stripes or a part of the view, recoloured; shaded, sometimes noisy: uint8 [side, side, 3]."""
     turn = rng.uniform(0.0, 2.0 * math.pi)
     place = np.arange(side, dtype=np.float32) / side - 0.5
     ramp = math.cos(turn) * place[None, :] + math.sin(turn) * place[:, None]
