@@ -149,7 +149,7 @@ def figure5(experiments: Experiments) -> bytes:
             activation = activation_of(_batch(image), prediction.category_index)[0].float().cpu()
             tiles.append(_captioned(viz.draw_activation(image, activation, min_side=SIDE), "activation"))
         overlay = _overlay(model, image, prediction)
-        tiles.append(_captioned(overlay, f"as a {prediction.category(0)}, {_error(prediction, sample):.0f} deg off"))
+        tiles.append(_captioned(overlay, f"as {prediction.category(0)}, {_error(prediction, sample):.0f} deg off"))
         rows.append(viz.side_by_side(tiles))
     return viz.encode_png(_stacked(rows))
 
@@ -171,10 +171,10 @@ def figure8(experiments: Experiments) -> bytes:
         of_true = [s for s in samples if s.category == names[true]]
         wrong = [x for x in _predicted(study, model, of_true, CLEAN) if x[2].category(0) == names[predicted]]
         other = _first_of_each([s for s in samples if s.category == names[predicted]], [names[predicted]])
-        tiles = [_captioned(viz.enlarge(image, min_side=SIDE), f"a {names[true]}") for _, image, _ in wrong[:3]]
+        tiles = [_captioned(viz.enlarge(image, min_side=SIDE), names[true]) for _, image, _ in wrong[:3]]
         seen = [image for _, image, _ in _predicted(study, model, other, CLEAN)]
-        tiles += [_captioned(viz.enlarge(image, min_side=SIDE), f"a true {names[predicted]}") for image in seen]
-        text = f"{100 * float(share[true, predicted]):.0f} % of {names[true]} are named {names[predicted]}"
+        tiles += [_captioned(viz.enlarge(image, min_side=SIDE), f"{names[predicted]}, to compare") for image in seen]
+        text = f"{names[true]}: {100 * float(share[true, predicted]):.0f} % are named {names[predicted]}"
         rows.append(_captioned(viz.side_by_side(tiles), text))
     return viz.encode_png(_stacked(rows)) if rows else viz.encode_png(np.full((40, 320, 3), 255, dtype=np.uint8))
 
