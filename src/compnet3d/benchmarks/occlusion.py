@@ -22,6 +22,7 @@ from PIL import Image
 
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_cutout, load_image, load_mask
+from compnet3d.data.placement import Placement
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 
@@ -249,7 +250,7 @@ class _Scene:
         row, column = divmod(int(places[rng.integers(len(places))]), self.hidden.shape[1])
         return row, column
 
-    def counts_with(self, fresh: np.ndarray, place: _Placement) -> tuple[int, int]:
+    def counts_with(self, fresh: np.ndarray, place: Placement) -> tuple[int, int]:
         """`hidden_counts` after hiding pixels that are not hidden yet, bool of the size of `place.target`."""
         on_object = int(np.count_nonzero(fresh & self.on_object[place.target]))
         on_background = int(np.count_nonzero(fresh)) - on_object
@@ -276,7 +277,7 @@ def _cover(
             occluder, mirror = _pick(occluders, rng), rng.random() < 0.5
         area = max(1.0, (target - share) * total * rng.uniform(0.4, 1.3) * shrink)
         layer = _Layer.scaled(occluder, area, mirror, 2 * max(scene.hidden.shape))
-        place = _Placement.centred(layer.alpha.shape, scene.free_pixel(region, rng), scene.hidden.shape)
+        place = Placement.centred(layer.alpha.shape, scene.free_pixel(region, rng), scene.hidden.shape)
         alpha = layer.alpha[place.source]
         if refused >= _PATIENCE[region]:
             # No room without touching the other.
@@ -291,24 +292,6 @@ def _cover(
         scene.hidden_counts = counts
         layer.paste(scene.image, place, alpha)
         occluder, refused, shrink = None, refused // 2, min(1.0, 2.0 * shrink)
-
-
-@dataclass(frozen=True)
-class _Placement:
-    """Which part of a cut-out lands where in the picture."""
-
-    source: tuple[slice, slice]
-    target: tuple[slice, slice]
-
-    @classmethod
-    def centred(cls, size: tuple[int, ...], centre: tuple[int, int], limits: tuple[int, ...]) -> _Placement:
-        source, target = [], []
-        for extent, middle, limit in zip(size, centre, limits, strict=True):
-            start = middle - extent // 2
-            low, high = max(0, start), min(limit, start + extent)
-            target.append(slice(low, high))
-            source.append(slice(low - start, high - start))
-        return cls((source[0], source[1]), (target[0], target[1]))
 
 
 @dataclass(frozen=True)
@@ -332,7 +315,7 @@ class _Layer:
             pixels = np.full_like(pixels, 255)
         return cls(occluder, pixels, mirror)
 
-    def paste(self, image: Image.Image, place: _Placement, alpha: np.ndarray) -> None:
+    def paste(self, image: Image.Image, place: Placement, alpha: np.ndarray) -> None:
         """Blend the part `place.source` into the image, with `alpha` of that part's size."""
         size = (self.alpha.shape[1], self.alpha.shape[0])
         # Pillow weighs colours by alpha when it scales RGBA: nothing of what was around the cut-out leaks in.

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from compnet3d.data.leaves import scatter_leaves
+from compnet3d.data.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -163,13 +164,10 @@ def paste_cutouts(
         inside = np.asarray(Image.fromarray(cutout.mask).resize(size, Image.Resampling.NEAREST))
         if rng.random() < 0.5:
             content, inside = content[:, ::-1], inside[:, ::-1]
-        top, left = int(rng.integers(0, height)) - size[1] // 2, int(rng.integers(0, width)) - size[0] // 2
-        rows, columns = slice(max(0, top), top + size[1]), slice(max(0, left), left + size[0])
-        target = covered[rows, columns]
-        part = (slice(rows.start - top, rows.start - top + target.shape[0]),
-                slice(columns.start - left, columns.start - left + target.shape[1]))  # fmt: skip
-        np.copyto(pixels[rows, columns], content[part], where=inside[part][..., None])
-        target |= inside[part]
+        centre = int(rng.integers(0, height)), int(rng.integers(0, width))
+        place = Placement.centred(inside.shape, centre, covered.shape)
+        np.copyto(pixels[place.target], content[place.source], where=inside[place.source][..., None])
+        covered[place.target] |= inside[place.source]
     return pixels, covered
 
 

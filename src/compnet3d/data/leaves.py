@@ -11,6 +11,8 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
+from compnet3d.data.placement import Placement
+
 _MOST_THINGS, _MOST_PARTS = 30, 5
 # what is typical of a view, as fractions of its shorter side; its shapes' sides are 0.33 to 3.3 times as long
 _SIZES = (0.12, 0.4)
@@ -43,16 +45,14 @@ def scatter_leaves(
         size = typical * math.exp(rng.uniform(-0.6, 0.6))
         for _ in range(int(rng.integers(1, _MOST_PARTS + 1))):
             side = max(_LEAST_SIDE, int(size * rng.uniform(0.6, 1.8)))
-            top, left = (int(x) for x in centre + 0.4 * size * rng.standard_normal(2) - side / 2)
-            rows, columns = slice(max(0, top), max(0, top + side)), slice(max(0, left), max(0, left + side))
-            hidden = covered[rows, columns]
-            if not hidden.size:
+            corner = (centre + 0.4 * size * rng.standard_normal(2) - side / 2).astype(int)
+            place = Placement.at(corner.tolist(), (side, side), covered.shape)
+            if not covered[place.target].size:
                 continue
-            part = (slice(rows.start - top, rows.start - top + hidden.shape[0]),
-                    slice(columns.start - left, columns.start - left + hidden.shape[1]))  # fmt: skip
-            shape = _leaf_shape(side, rng)[part]
-            np.copyto(pixels[rows, columns], _leaf_colours(side, source, rng)[part], where=shape[..., None])
-            hidden |= shape
+            shape = _leaf_shape(side, rng)[place.source]
+            colours = _leaf_colours(side, source, rng)[place.source]
+            np.copyto(pixels[place.target], colours, where=shape[..., None])
+            covered[place.target] |= shape
     return pixels, covered
 
 
