@@ -17,7 +17,7 @@ RENDERING = (*GEOMETRY, "rendering")
 DATA = (*GEOMETRY, "data")
 MODELS = (*RENDERING, "products", "files", "data", "losses", "grouping", "inference", "models")
 MEASURING = (*MODELS, "memory", "benchmarks", "baselines")
-TRAINING = (*MEASURING, "recipes", "parallel", "run", "training")
+TRAINING = (*MEASURING, "recipes", "parallel", "run", "assembly", "steps")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "errors": (),
     "products": (),
@@ -37,6 +37,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "recipes": (*MODELS, "recipes"),
     "parallel": ("errors", "files"),
     "run": (*MODELS, "baselines", "recipes", "parallel"),
+    "assembly": (*MEASURING, "recipes"),
+    "steps": (*MEASURING, "recipes", "parallel", "run"),
     "training": TRAINING,
     "viz": RENDERING,
 }

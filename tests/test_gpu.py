@@ -27,7 +27,8 @@ from compnet3d.models.compnet import CompNet, CompNetConfig, PoseGrid
 from compnet3d.recipes import Recipe, baselines_of
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.speed.loss import LossProblem, bench_loss
-from compnet3d.training import draw_rivals, train
+from compnet3d.steps import draw_rivals
+from compnet3d.training import train
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from compnet3d.assembly import find_weights, make_optimizer
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.loader import ViewDataset
@@ -24,15 +25,12 @@ from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.parallel import FlatGradients, Team, gather_team
 from compnet3d.recipes import RECIPES, Recipe, baselines_of, get_recipe
 from compnet3d.run import Run, recipe_differences
+from compnet3d.steps import draw_rivals, train_step
 from compnet3d.training import (
     EpochSampler,
-    draw_rivals,
-    find_weights,
     fit_temperature,
-    make_optimizer,
     train,
     train_in_team,
-    train_step,
     waiting_advice,
 )
 
@@ -119,7 +117,7 @@ def test_a_step_goes_along_the_gradient_of_the_mean_loss(
     expected *= min(1.0, 5.0 / float(expected.norm()))
 
     run = Run(TINY, 0, Path(), model, make_optimizer(model, TINY), FlatGradients(model.parameters()))
-    monkeypatch.setattr("compnet3d.training.grouped_contrastive_loss", stand_in)
+    monkeypatch.setattr("compnet3d.steps.grouped_contrastive_loss", stand_in)
     monkeypatch.setattr(run.optimizer, "step", lambda: None)
     train_step(run, batch, seed=0)
     found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -151,7 +149,7 @@ def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
     again = CompNet.from_pretrained(whole_run).train()
     recipe = TINY.with_options(matching_weight=0.3)
     run = Run(recipe, 0, Path(), again, make_optimizer(again, recipe), FlatGradients(again.parameters()))
-    monkeypatch.setattr("compnet3d.training.grouped_contrastive_loss", nothing)
+    monkeypatch.setattr("compnet3d.steps.grouped_contrastive_loss", nothing)
     monkeypatch.setattr("compnet3d.inference.classify.bf16_is_fast", lambda: False)  # tested elsewhere
     monkeypatch.setattr(run.optimizer, "step", lambda: None)
     total, _, _, matching, _ = train_step(run, batch, seed=0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import shutil
 import sys
 import time
@@ -18,44 +16,22 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Sampler
 
-from compnet3d.baselines import TrainedModel, load_predictor, untrained_model
-from compnet3d.baselines.heads import DualHead, DualHeadConfig
+from compnet3d.assembly import make_extractor, make_model, make_optimizer
+from compnet3d.baselines import TrainedModel, load_predictor
 from compnet3d.benchmarks.evaluate import symmetry_orders
-from compnet3d.benchmarks.metrics import confusion_matrix, symmetric_rotation_error
+from compnet3d.benchmarks.metrics import confusion_matrix
 from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
 from compnet3d.data.loader import CACHE_BYTES, ViewDataset
 from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.data.symmetry import measure_mirror
-from compnet3d.data.transforms import InputSpec
 from compnet3d.data.workers import available_cores
 from compnet3d.files import recover_folder
-from compnet3d.geometry.camera import Pose
-from compnet3d.geometry.mesh import cuboid_bounds
 from compnet3d.grouping import refreshed_weights
-from compnet3d.losses import (
-    draw_cells,
-    draw_queries,
-    full_contrastive_loss,
-    grouped_contrastive_loss,
-    matching_loss,
-    posing_loss,
-    sample_vertices,
-    uniform,
-)
-from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
-from compnet3d.models.compnet import CompNet, CompNetConfig
+from compnet3d.models.compnet import CompNet
 from compnet3d.parallel import FlatGradients, Team, gather_team
 from compnet3d.recipes import Recipe
 from compnet3d.run import Run, check_config, check_folder, load_checkpoint, save_checkpoint, write_config, write_log
-
-RIVAL_ANGLE = math.radians(25)  # nearer poses are not rivals of the true one (see `draw_rivals`)
-
-# what a training step returns, by the recipe's method
-LOSSES = {
-    "compnet": ("loss", "in_category_loss", "cross_category_loss", "matching_loss", "posing_loss"),
-    "novum": ("loss",),
-    "dual-head": ("loss", "category_loss", "pose_loss"),
-}
+from compnet3d.steps import LOSSES, train_step
 
 
 def train(
@@ -196,8 +172,8 @@ def train_in_team(
     samples = dataset.samples("train") if samples is None else samples
     training, calibration = split_calibration(samples, settings.calibration_fraction, seed)
     torch.manual_seed(seed)
-    extractor = None if resume else _make_extractor(settings, data, backbone_weights, from_scratch)
-    model = _make_model(settings, dataset, training, extractor, Path(out) if resume else None)
+    extractor = None if resume else make_extractor(settings, data, backbone_weights, from_scratch)
+    model = make_model(settings, dataset, training, extractor, Path(out) if resume else None)
     model.to(device)
     run = Run(
         settings,
@@ -261,90 +237,6 @@ def fit_temperature(scores: Tensor, category: Tensor) -> float:
     candidates = torch.logspace(-2, 4, 241)
     losses = torch.stack([cross_entropy(t * scores, category) for t in candidates])
     return float(candidates[losses.argmin()])
-
-
-# -- set-up --------------------------------------------------------------------------------------------------------
-
-
-def _make_extractor(
-    recipe: Recipe, data: str | Path, weights: str | Path | None, from_scratch: bool
-) -> FeatureExtractor:
-    if weights is None and recipe.pretrained and not from_scratch:
-        weights = find_weights(recipe.pretrained, data)
-    options: dict[str, Any] = {
-        "dimension": recipe.dimension,
-        "upsampling": recipe.upsampling,
-        "stages": recipe.stages,
-        "layers": recipe.pretrained_layers,
-    }
-    if weights is not None and not from_scratch:
-        return load_extractor(weights, **options)
-    architecture = recipe.architecture
-    mean_std: dict[str, Any] = {}
-    if not architecture and recipe.pretrained:
-        config = load_extractor(weights or find_weights(recipe.pretrained, data), **options).config
-        architecture, mean_std = config.architecture, {"mean": config.mean, "std": config.std}
-    return build_extractor(
-        BackboneConfig(recipe.family, architecture, recipe.dimension, recipe.upsampling, recipe.stages, **mean_std)
-    )
-
-
-def find_weights(names: Sequence[str], data: str | Path) -> str | Path:
-    """Where a recipe's pretrained backbone is: a folder of that name near the data, else the hub.
-
-    Looked for in $COMPNET3D_WEIGHTS, ./weights and the `weights` folders beside the data set's parents.
-    """
-    folders = [Path(os.environ["COMPNET3D_WEIGHTS"])] if "COMPNET3D_WEIGHTS" in os.environ else []
-    folders += [Path("weights"), *(parent / "weights" for parent in Path(data).resolve().parents[:3])]
-    for folder in folders:
-        if (folder / names[0] / "config.json").is_file():
-            return folder / names[0]
-    return names[-1]
-
-
-def _make_model(
-    recipe: Recipe,
-    dataset: ImageNet3D,
-    training: Sequence[Sample],
-    extractor: FeatureExtractor | None,
-    run: Path | None,
-) -> TrainedModel:
-    meshes = {name: dataset.meshes(name) for name in dataset.categories}
-    if run is not None:
-        model = untrained_model(run / "checkpoint" / "model.json")
-        model.cad_meshes = {name: models[0] for name, models in meshes.items()}
-        return model
-    assert extractor is not None
-    common: dict[str, Any] = {
-        "categories": tuple(dataset.categories),
-        "bounds": tuple(tuple(tuple(c) for c in cuboid_bounds(meshes[n]).tolist()) for n in dataset.categories),
-        "backbone": extractor.config,
-        "spec": InputSpec.fitted(training, recipe.height, recipe.width, recipe.fill),
-        "mirrored_scores": recipe.mirrored_scores,
-    }
-    if recipe.method == "dual-head":
-        config = DualHeadConfig(**common, pose_head=recipe.pose_head, bins=recipe.pose_bins)
-        model = DualHead(config, extractor)
-    else:
-        settings = ("vertex_count", "background_size", "kappa", "reconstruction_share", "pose", "grid")
-        common |= {name: getattr(recipe, name) for name in settings}
-        model = CompNet(CompNetConfig(**common), extractor)
-    model.cad_meshes = {name: models[0] for name, models in meshes.items()}
-    return model
-
-
-def make_optimizer(model: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with the recipe's rates, and weight decay for matrices alone."""
-    head = {id(p) for p in model.head_parameters()}
-    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for parameter in model.parameters():
-        rate = recipe.head_learning_rate if id(parameter) in head else recipe.learning_rate
-        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": ps, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()],
-        fused=True,
-    )
 
 
 # -- the loop ------------------------------------------------------------------------------------------------------
@@ -449,121 +341,6 @@ def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, A
         "learning_rate": run.optimizer.param_groups[0]["lr"],
         "input_wait_seconds": waited,
     }
-
-
-def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
-    """One gradient step, of a CompNet followed by the update of its bank (Eq. 6 and the background ring).
-
-    Args:
-        run: its model in training mode.
-        batch: this process's share, as `ViewDataset` collates it.
-        seed: of the sampled vertices and background cells.
-
-    Returns:
-        The loss and its parts over this share, as `LOSSES` names them.
-    """
-    model = run.model
-    batch = {name: value.to(model.device, non_blocking=True) for name, value in batch.items()}
-    pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
-    if isinstance(model, CompNet):
-        return _contrastive_step(run, model, batch, pose, seed)
-    losses = model.loss(batch["image"], batch["category"], pose)
-    _descend(run, losses[0], torch.tensor(len(batch["category"]), device=model.device))
-    return losses.detach().cpu()
-
-
-def _descend(run: Run, loss: Tensor, count: Tensor) -> None:
-    """One step of the optimizer down the mean loss of all shares: this one's is the mean over `count` terms."""
-    run.gradients.clear()
-    (count * loss).backward()
-    run.gradients.average(run.team, count)
-    run.gradients.clip(5.0)
-    run.optimizer.step()
-
-
-def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: Pose, seed: int) -> Tensor:
-    recipe, bank = run.recipe, model.bank
-    generator = torch.Generator(model.device).manual_seed(seed)
-    category, principal = batch["category"], batch["principal"]
-    occluded = batch.get("occluded")
-    feature_map = model(batch["image"])
-    seen = model.observe(feature_map, category, pose, principal, occluded)
-    drawn = draw_queries(seen.valid, recipe.queries_per_image, generator)
-    vertex, queried = seen.vertex.gather(1, drawn), seen.valid.gather(1, drawn)
-    features = seen.features.gather(1, drawn[..., None].expand(-1, -1, seen.features.shape[2]))
-    options: dict[str, Any] = {
-        "vertex_features": bank.vertex_features,
-        "offsets": bank.offsets,
-        "background_features": bank.background,
-        "kappa": recipe.kappa,
-        "excluded": model.near_vertices(category, vertex, recipe.near_radius),
-        "background_weight": recipe.background_weight,
-    }
-    if recipe.method == "novum":
-        losses = full_contrastive_loss(features, category, vertex, queried, **options)[None]
-    else:
-        loss = grouped_contrastive_loss(
-            features,
-            category,
-            vertex,
-            queried,
-            **options,
-            grouping_weights=bank.grouping_weights,
-            sampled=sample_vertices(bank.offsets, recipe.samples_per_category, generator, bank.contrasted(category)),
-            in_weight=recipe.in_weight,
-            cross_weight=recipe.cross_weight,
-        )
-        matching = torch.zeros((), device=model.device)
-        if recipe.matching_weight > 0:
-            cells = draw_cells(feature_map, recipe.matching_cells, generator)
-            matching = matching_loss(model.category_scores(cells), category)
-        posing = torch.zeros((), device=model.device)
-        if recipe.posing_weight > 0:
-            orders = run.symmetry_orders
-            order = torch.ones_like(category) if orders is None else orders[category]
-            poses, rivals = draw_rivals(pose, order, recipe.posing_rivals, generator)
-            posing = posing_loss(model.pose_scores(feature_map, category, poses, principal), rivals)
-        total = loss.total + recipe.matching_weight * matching + recipe.posing_weight * posing
-        losses = torch.stack([total, loss.in_category, loss.cross_category, matching, posing])
-    # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them; the matching and the
-    # posing loss, means over images, are weighted alike for want of a second count
-    _descend(run, losses[0], queried.sum())
-    flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]
-    flat, features = run.team.gather(flat, seen.features.detach()[seen.valid])
-    bank.update_vertices(flat, features, recipe.momentum)
-    background = model.sample_background(
-        feature_map.detach(), category, pose, principal, recipe.background_per_image, generator, occluded
-    )
-    bank.update_background(*run.team.gather(background))
-    return losses.detach().cpu()
-
-
-def draw_rivals(pose: Pose, order: Tensor, count: int, generator: torch.Generator) -> tuple[Pose, Tensor]:
-    """Poses for an image to be told from its own: turned by any angle, elevation and theta those of other images.
-
-    Args:
-        pose: of a batch, [B]; order: of its objects' symmetry (see `symmetric_rotation_error`), int [B]; count: P;
-        generator: on any device.
-
-    Returns:
-        Poses [B, 1 + P], the image's own first and its distance for all; which of the P others are at least RIVAL_ANGLE
-        away from its own and from those that look the same, bool [B, P].
-    """
-    images, device = len(pose.azimuth), pose.azimuth.device
-    turn = 2 * math.pi * uniform((images, 1 + count), generator, device)
-    donor = (images * uniform((images, 1 + count), generator, device)).long().clamp_max(images - 1)
-    turn[:, 0], donor[:, 0] = 0.0, torch.arange(images, device=device)
-    poses = Pose(
-        azimuth=pose.azimuth[:, None] + turn,
-        elevation=pose.elevation[donor],
-        theta=pose.theta[donor],
-        distance=pose.distance[:, None].expand(-1, 1 + count),
-    )
-    own, others = poses.rotmat().split([1, count], dim=1)
-    angle = symmetric_rotation_error(
-        others.flatten(0, 1), own.expand_as(others).flatten(0, 1), order.repeat_interleave(count)
-    )
-    return poses, angle.view(images, count) >= RIVAL_ANGLE
 
 
 def _calibrate(run: Run, held_out: ViewDataset, workers: int = 0) -> dict[str, Any]:

@@ -243,7 +243,7 @@ def test_novum_descends_on_its_own_loss(tiny_data: Path, tmp_path: Path, monkeyp
         calls.append(options)
         return (normalize(args[0], dim=-1).sum() * 0).reshape(())
 
-    monkeypatch.setattr("compnet3d.training.full_contrastive_loss", watched)
+    monkeypatch.setattr("compnet3d.steps.full_contrastive_loss", watched)
     recipe = RECIPES["quickstart-novum"].with_options(
         epochs=1, processes=1, height=48, width=48, architecture=RESNET.architecture, dimension=16, vertex_count=40
     )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compnet3d.assembly import make_optimizer
 from compnet3d.data.procedural import make_dataset
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.parallel import FlatGradients
@@ -16,7 +17,8 @@ from compnet3d.recipes import Recipe, get_recipe
 from compnet3d.run import Run
 from compnet3d.speed.pose import paper_sized_model
 from compnet3d.speed.timing import peak_mb, time_in_turn
-from compnet3d.training import make_optimizer, train, train_step
+from compnet3d.steps import train_step
+from compnet3d.training import train
 
 # the paper's two backbones with random weights: speed does not depend on them
 BACKBONES: dict[str, tuple[str, BackboneConfig]] = {

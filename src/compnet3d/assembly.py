@@ -1,0 +1,116 @@
+"""What a training starts with, made from a recipe: the model with its pretrained backbone, and the optimizer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compnet3d.baselines import TrainedModel, untrained_model
+from compnet3d.baselines.heads import DualHead, DualHeadConfig
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.sample import Sample
+from compnet3d.data.transforms import InputSpec
+from compnet3d.geometry.mesh import cuboid_bounds
+from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
+from compnet3d.models.compnet import CompNet, CompNetConfig
+from compnet3d.recipes import Recipe
+
+
+def make_extractor(
+    recipe: Recipe, data: str | Path, weights: str | Path | None, from_scratch: bool
+) -> FeatureExtractor:
+    """A recipe's feature extractor: with the pretrained backbone where it has one, else random.
+
+    Args:
+        data: the data set, near which the pretrained backbone is looked for (see `find_weights`); weights: a folder
+            with one to take instead; from_scratch: the pretrained backbone's architecture with random weights.
+
+    Raises:
+        CompNetError: if there is no such backbone.
+    """
+    if weights is None and recipe.pretrained and not from_scratch:
+        weights = find_weights(recipe.pretrained, data)
+    options: dict[str, Any] = {
+        "dimension": recipe.dimension,
+        "upsampling": recipe.upsampling,
+        "stages": recipe.stages,
+        "layers": recipe.pretrained_layers,
+    }
+    if weights is not None and not from_scratch:
+        return load_extractor(weights, **options)
+    architecture = recipe.architecture
+    mean_std: dict[str, Any] = {}
+    if not architecture and recipe.pretrained:
+        config = load_extractor(weights or find_weights(recipe.pretrained, data), **options).config
+        architecture, mean_std = config.architecture, {"mean": config.mean, "std": config.std}
+    return build_extractor(
+        BackboneConfig(recipe.family, architecture, recipe.dimension, recipe.upsampling, recipe.stages, **mean_std)
+    )
+
+
+def find_weights(names: Sequence[str], data: str | Path) -> str | Path:
+    """Where a recipe's pretrained backbone is: a folder of that name near the data, else the hub.
+
+    Looked for in $COMPNET3D_WEIGHTS, ./weights and the `weights` folders beside the data set's parents.
+    """
+    folders = [Path(os.environ["COMPNET3D_WEIGHTS"])] if "COMPNET3D_WEIGHTS" in os.environ else []
+    folders += [Path("weights"), *(parent / "weights" for parent in Path(data).resolve().parents[:3])]
+    for folder in folders:
+        if (folder / names[0] / "config.json").is_file():
+            return folder / names[0]
+    return names[-1]
+
+
+def make_model(
+    recipe: Recipe,
+    dataset: ImageNet3D,
+    training: Sequence[Sample],
+    extractor: FeatureExtractor | None,
+    run: Path | None,
+) -> TrainedModel:
+    """A recipe's model of a data set's categories, with a feature extractor or as a stopped run left it.
+
+    Args:
+        training: the training images, whose objects the network's input is fitted to; extractor: needed without `run`;
+            run: folder of a stopped run, from whose checkpoint the model's settings are taken (not its tensors).
+    """
+    meshes = {name: dataset.meshes(name) for name in dataset.categories}
+    if run is not None:
+        model = untrained_model(run / "checkpoint" / "model.json")
+        model.cad_meshes = {name: models[0] for name, models in meshes.items()}
+        return model
+    assert extractor is not None
+    common: dict[str, Any] = {
+        "categories": tuple(dataset.categories),
+        "bounds": tuple(tuple(tuple(c) for c in cuboid_bounds(meshes[n]).tolist()) for n in dataset.categories),
+        "backbone": extractor.config,
+        "spec": InputSpec.fitted(training, recipe.height, recipe.width, recipe.fill),
+        "mirrored_scores": recipe.mirrored_scores,
+    }
+    if recipe.method == "dual-head":
+        config = DualHeadConfig(**common, pose_head=recipe.pose_head, bins=recipe.pose_bins)
+        model = DualHead(config, extractor)
+    else:
+        settings = ("vertex_count", "background_size", "kappa", "reconstruction_share", "pose", "grid")
+        common |= {name: getattr(recipe, name) for name in settings}
+        model = CompNet(CompNetConfig(**common), extractor)
+    model.cad_meshes = {name: models[0] for name, models in meshes.items()}
+    return model
+
+
+def make_optimizer(model: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW with the recipe's rates, and weight decay for matrices alone."""
+    head = {id(p) for p in model.head_parameters()}
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for parameter in model.parameters():
+        rate = recipe.head_learning_rate if id(parameter) in head else recipe.learning_rate
+        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": ps, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()],
+        fused=True,
+    )
