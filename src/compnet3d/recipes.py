@@ -314,7 +314,7 @@ _COMPNETS = (
         posing_weight=2.0,
         pose=_AFTER_POSING,
         reconstruction_share=2 / 3,
-        epochs=12,
+        epochs=24,
         # toys and fruit cover toys and fruit: half of the covered views have random shapes instead
         augmentation=replace(_with_pasting(_ETH80.augmentation), erasing=0.7, leaves=0.5),
     ),
