@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from compnet3d.baselines import TrainedModel, untrained_model
+from compnet3d.baselines import TrainedModel
 from compnet3d.baselines.heads import DualHead, DualHeadConfig
-from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import InputSpec
-from compnet3d.geometry.mesh import cuboid_bounds
+from compnet3d.geometry.mesh import Mesh, cuboid_bounds
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
 from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.recipes import Recipe
@@ -66,40 +65,25 @@ def find_weights(names: Sequence[str], data: str | Path) -> str | Path:
 
 
 def make_model(
-    recipe: Recipe,
-    dataset: ImageNet3D,
-    training: Sequence[Sample],
-    extractor: FeatureExtractor | None,
-    run: Path | None,
+    recipe: Recipe, meshes: Mapping[str, Sequence[Mesh]], training: Sequence[Sample], extractor: FeatureExtractor
 ) -> TrainedModel:
-    """A recipe's model of a data set's categories, with a feature extractor or as a stopped run left it.
+    """A recipe's model over a feature extractor, not trained yet.
 
     Args:
-        training: the training images, whose objects the network's input is fitted to; extractor: needed without `run`;
-            run: folder of a stopped run, from whose checkpoint the model's settings are taken (not its tensors).
+        meshes: CAD models of each category; training: the training images, whose objects the input is fitted to.
     """
-    meshes = {name: dataset.meshes(name) for name in dataset.categories}
-    if run is not None:
-        model = untrained_model(run / "checkpoint" / "model.json")
-        model.cad_meshes = {name: models[0] for name, models in meshes.items()}
-        return model
-    assert extractor is not None
     common: dict[str, Any] = {
-        "categories": tuple(dataset.categories),
-        "bounds": tuple(tuple(tuple(c) for c in cuboid_bounds(meshes[n]).tolist()) for n in dataset.categories),
+        "categories": tuple(meshes),
+        "bounds": tuple(tuple(tuple(c) for c in cuboid_bounds(models).tolist()) for models in meshes.values()),
         "backbone": extractor.config,
         "spec": InputSpec.fitted(training, recipe.height, recipe.width, recipe.fill),
         "mirrored_scores": recipe.mirrored_scores,
     }
     if recipe.method == "dual-head":
-        config = DualHeadConfig(**common, pose_head=recipe.pose_head, bins=recipe.pose_bins)
-        model = DualHead(config, extractor)
-    else:
-        settings = ("vertex_count", "background_size", "kappa", "reconstruction_share", "pose", "grid")
-        common |= {name: getattr(recipe, name) for name in settings}
-        model = CompNet(CompNetConfig(**common), extractor)
-    model.cad_meshes = {name: models[0] for name, models in meshes.items()}
-    return model
+        return DualHead(DualHeadConfig(**common, pose_head=recipe.pose_head, bins=recipe.pose_bins), extractor)
+    settings = ("vertex_count", "background_size", "kappa", "reconstruction_share", "pose", "grid")
+    common |= {name: getattr(recipe, name) for name in settings}
+    return CompNet(CompNetConfig(**common), extractor)
 
 
 def make_optimizer(model: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:

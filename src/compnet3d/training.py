@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Sampler
 
 from compnet3d.assembly import make_extractor, make_model, make_optimizer
-from compnet3d.baselines import TrainedModel, load_predictor
+from compnet3d.baselines import TrainedModel, load_predictor, untrained_model
 from compnet3d.benchmarks.evaluate import symmetry_orders
 from compnet3d.benchmarks.metrics import confusion_matrix
 from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
@@ -172,8 +172,13 @@ def train_in_team(
     samples = dataset.samples("train") if samples is None else samples
     training, calibration = split_calibration(samples, settings.calibration_fraction, seed)
     torch.manual_seed(seed)
-    extractor = None if resume else make_extractor(settings, data, backbone_weights, from_scratch)
-    model = make_model(settings, dataset, training, extractor, Path(out) if resume else None)
+    meshes = {name: dataset.meshes(name) for name in dataset.categories}
+    if resume:
+        model = untrained_model(Path(out) / "checkpoint" / "model.json")
+    else:
+        extractor = make_extractor(settings, data, backbone_weights, from_scratch)
+        model = make_model(settings, meshes, training, extractor)
+    model.cad_meshes = {name: models[0] for name, models in meshes.items()}
     model.to(device)
     run = Run(
         settings,
