@@ -15,7 +15,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "compnet3d"
 GEOMETRY = ("errors", "geometry")
 RENDERING = (*GEOMETRY, "rendering")
 DATA = (*GEOMETRY, "data")
-MODELS = (*RENDERING, "products", "files", "data", "losses", "grouping", "inference", "models")
+MODELS = (*RENDERING, "products", "files", "data", "losses", "sampling", "grouping", "inference", "models")
 MEASURING = (*MODELS, "memory", "benchmarks", "baselines")
 TRAINING = (*MEASURING, "recipes", "parallel", "run", "assembly", "steps")
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -25,6 +25,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "memory": (),
     "geometry": GEOMETRY,
     "losses": ("products",),
+    "sampling": (),
     "grouping": (),
     "benchmarks.metrics": ("geometry",),
     "rendering": RENDERING,

@@ -17,18 +17,15 @@ from compnet3d.inference.pose import reconstruction_loss
 from compnet3d.losses import (
     ContrastiveLoss,
     cross_category_loss,
-    draw_cells,
-    draw_queries,
     full_contrastive_loss,
     grouped_contrastive_loss,
     in_category_loss,
     log_omega,
-    near_vertices,
     posing_loss,
-    sample_vertices,
 )
 from compnet3d.models.bank import VertexFeatureBank
 from compnet3d.rendering.fragments import Fragments
+from compnet3d.sampling import draw_cells, draw_queries, near_vertices, sample_vertices
 
 KAPPA = 1 / 0.07
 

@@ -16,10 +16,10 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import rotmat_geodesic_distance
 from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
-from compnet3d.losses import near_vertices
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.recipes import SMALL_RESNET, get_recipe
+from compnet3d.sampling import near_vertices
 from compnet3d.speed.classify import bench_classify
 from compnet3d.speed.loss import KAPPA, NEAR, LossProblem, bench_loss, grouped_step, novum_step, sparse_weights
 from compnet3d.speed.pose import bench_pose, estimate_by_rendering, expected_maps, paper_sized_model

@@ -10,7 +10,6 @@ different numbers of visible vertices share a batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,31 +134,6 @@ def posing_loss(scores: Tensor, rivals: Tensor, factor: float = 100.0) -> Tensor
     return (torch.cat([true, others], dim=1).logsumexp(dim=1) - true[:, 0]).mean()
 
 
-def draw_cells(feature_map: Tensor, count: int | None, generator: torch.Generator | None = None) -> Tensor:
-    """Some cells of feature maps, drawn uniformly and the same for all images: S_y over them estimates that over all.
-
-    Args:
-        feature_map: [B, D, H, W]; count: how many, None or at least H W keeps all; generator: on any device.
-
-    Returns:
-        [B, D, count, 1], or the map as it is.
-    """
-    cells = feature_map.flatten(2)
-    if count is None or count >= cells.shape[2]:
-        return feature_map
-    drawn = torch.randperm(cells.shape[2], generator=generator, device=_place(generator))[:count].to(cells.device)
-    return cells.index_select(2, drawn)[..., None]
-
-
-def uniform(shape: Sequence[int], generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """Uniform random numbers in [0, 1), drawn where the generator is, on the device."""
-    return torch.rand(tuple(shape), generator=generator, device=_place(generator)).to(device)
-
-
-def _place(generator: torch.Generator | None) -> torch.device:
-    return torch.device("cpu") if generator is None else generator.device
-
-
 def log_omega(omega: Tensor) -> Tensor:
     """log omega, with -10,000 for the logarithm of 0.
 
@@ -167,37 +141,6 @@ def log_omega(omega: Tensor) -> Tensor:
     nothing else has a gradient of exactly 0 where -inf would give none at all.
     """
     return omega.log().clamp_min(-1e4)
-
-
-def sample_vertices(
-    offsets: Tensor,
-    samples_per_category: int | None,
-    generator: torch.Generator | None = None,
-    categories: Tensor | None = None,
-) -> Tensor:
-    """S(C_y) of Eq. 3: draw vertices uniformly and without replacement from every category.
-
-    Args:
-        offsets: where each category's vertices start in the flat bank, int64 [Y + 1].
-        samples_per_category: N; None or a number of at least K takes all vertices of a category.
-        generator: source of randomness, on any device.
-        categories: draw from these alone, int64 [C] in rising order; from all by default.
-
-    Returns:
-        Flat vertex numbers, int64 [M], ordered by category.
-    """
-    starts, counts = offsets[:-1], offsets.diff()
-    if categories is not None:
-        starts, counts = starts[categories], counts[categories]
-    if not len(counts):
-        return offsets.new_zeros(0)
-    widest = int(counts.max())
-    within = torch.arange(widest, device=offsets.device).expand(len(counts), -1)
-    if samples_per_category is not None and samples_per_category < widest:
-        # the N largest of random numbers are N random vertices; those past the end of a category come last
-        draw = uniform(within.shape, generator, offsets.device).masked_fill_(within >= counts[:, None], -1.0)
-        within = draw.topk(samples_per_category, dim=1).indices
-    return (starts[:, None] + within)[within < counts[:, None]]
 
 
 def grouped_contrastive_loss(
@@ -525,33 +468,3 @@ def padded_category_features(vertex_features: Tensor, offsets: Tensor, category:
     padding = within >= counts[:, None]
     index = (offsets[category][:, None] + within).masked_fill(padding, 0)
     return gather_rows(vertex_features, index), padding
-
-
-def draw_queries(valid: Tensor, count: int | None, generator: torch.Generator | None = None) -> Tensor:
-    """Draw queries uniformly from each image's visible vertices; the mean over them estimates that over all.
-
-    Args:
-        valid: bool [B, Q]; count: at most this many of each image, None keeps all; generator: on any device.
-
-    Returns:
-        Positions along Q, int64 [B, min(count, Q)]; where an image has fewer valid ones, invalid ones fill up.
-    """
-    if count is None or count >= valid.shape[1]:
-        return torch.arange(valid.shape[1], device=valid.device).expand(len(valid), -1)
-    draw = uniform(valid.shape, generator, valid.device)
-    return (draw + valid.float()).topk(count, dim=1).indices
-
-
-def near_vertices(vertices: Tensor, vertex: Tensor, radius: float) -> Tensor:
-    """Near-vertex exclusion: which vertices of the category lie within `radius` of each query's vertex.
-
-    The paper contrasts with "distanced" vertices of the same object; neighbours look alike and would only add noise.
-
-    Args:
-        vertices: vertex positions [B, K, 3]; vertex: int64 [B, Q]; radius: in the units of the vertices.
-
-    Returns:
-        bool [B, Q, K], True within the radius (the vertex itself included).
-    """
-    positions = vertices.gather(1, vertex[..., None].expand(-1, -1, 3))
-    return torch.cdist(positions, vertices) < radius

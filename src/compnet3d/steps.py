@@ -11,17 +11,14 @@ from torch import Tensor
 from compnet3d.benchmarks.metrics import symmetric_rotation_error
 from compnet3d.geometry.camera import Pose
 from compnet3d.losses import (
-    draw_cells,
-    draw_queries,
     full_contrastive_loss,
     grouped_contrastive_loss,
     matching_loss,
     posing_loss,
-    sample_vertices,
-    uniform,
 )
 from compnet3d.models.compnet import CompNet
 from compnet3d.run import Run
+from compnet3d.sampling import draw_cells, draw_queries, sample_vertices, uniform
 
 RIVAL_ANGLE = math.radians(25)  # nearer poses are not rivals of the true one (see `draw_rivals`)
 

@@ -28,7 +28,7 @@ from compnet3d.inference.pose import (
 )
 from compnet3d.inference.predictor import Prediction
 from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
-from compnet3d.losses import near_vertices, padded_category_features, uniform
+from compnet3d.losses import padded_category_features
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
 from compnet3d.models.bank import VertexFeatureBank, smooth_features
 from compnet3d.models.base import Model
@@ -36,6 +36,7 @@ from compnet3d.products import fast_products
 from compnet3d.rendering.cuboid import render_cuboids, visible_lattice_vertices
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.rendering.gaussian import render_gaussians
+from compnet3d.sampling import near_vertices, uniform
 
 # A step of the refinement costs about the same for a few cells as for these: 64 maps of the quickstart.
 REFINED_CELLS = 64 * 12 * 12

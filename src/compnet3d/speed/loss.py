@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.losses import COLUMNS, grouped_contrastive_loss, near_vertices, sample_vertices
+from compnet3d.losses import COLUMNS, grouped_contrastive_loss
 from compnet3d.models.bank import VertexFeatureBank
 from compnet3d.products import BLOCK, block_size, fast_products
+from compnet3d.sampling import near_vertices, sample_vertices
 from compnet3d.speed.timing import peak_mb, time_in_turn
 
 KAPPA, MOMENTUM, NEAR = 1 / 0.07, 0.9, 0.1
