@@ -15,11 +15,14 @@ from compnet3d.assembly import find_weights, make_optimizer
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.loader import ViewDataset
+from compnet3d.data.sample import split_calibration
 from compnet3d.data.transforms import View
 from compnet3d.errors import CompNetError
 from compnet3d.files import write_json
 from compnet3d.geometry.camera import Pose
+from compnet3d.geometry.rotations import angles_to_rotmat
 from compnet3d.inference.pose import PoseSettings
+from compnet3d.inference.prior import fit_weights
 from compnet3d.losses import ContrastiveLoss
 from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.parallel import FlatGradients, Team, gather_team
@@ -211,6 +214,23 @@ def test_the_posing_loss_takes_part(tiny_data: Path, tmp_path: Path) -> None:
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
+def test_the_prior_is_that_of_the_training_images_and_changes_no_step(
+    tiny_data: Path, whole_run: Path, tmp_path: Path
+) -> None:
+    recipe = TINY.with_options(pose=replace(TINY.pose, prior_weight=0.01))
+    model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
+    assert isinstance(model, CompNet) and model.prior is not None
+    for name, tensor in tensors(whole_run / "model").items():
+        assert torch.equal(model.state_dict()[name].cpu(), tensor), name
+    samples, _ = split_calibration(ImageNet3D(tiny_data).samples("train"), TINY.calibration_fraction, 0)
+    for number, category in enumerate(model.categories):
+        own = [sample for sample in samples if sample.category == category]
+        angles = torch.tensor([[sample.azimuth, sample.elevation, sample.theta] for sample in own])
+        kept = model.prior.log_share[number] > -torch.inf
+        torch.testing.assert_close(model.prior.centres[number, kept], angles_to_rotmat(*angles.unbind(1)))
+        torch.testing.assert_close(model.prior.weights[number], fit_weights(angles_to_rotmat(*angles.unbind(1))))
+
+
 def test_workers_read_the_calibration_split_to_the_same_end(tiny_data: Path, tmp_path: Path) -> None:
     recipe = TINY.with_options(calibration_fraction=0.5, batch_size=1, epochs=2, regroup_every=1)
     for workers in (0, 1):
@@ -244,7 +264,7 @@ def test_without_the_posing_loss_poses_are_searched_as_before_it() -> None:
     recipe = TINY.with_options(
         posing_weight=1.0,
         reconstruction_share=0.5,
-        pose=PoseSettings(steps=5, outlier_cost=0.7, search_margin=0.0),
+        pose=PoseSettings(steps=5, outlier_cost=0.7, search_margin=0.0, prior_weight=0.1),
     )
     assert recipe.without_posing() == TINY.with_options(pose=PoseSettings(steps=5))
     novum, heads, _ = baselines_of(recipe)

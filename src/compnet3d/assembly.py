@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from compnet3d.baselines import TrainedModel
 from compnet3d.baselines.heads import DualHead, DualHeadConfig
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import InputSpec
 from compnet3d.geometry.mesh import Mesh, cuboid_bounds
+from compnet3d.geometry.rotations import angles_to_rotmat
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
 from compnet3d.models.compnet import CompNet, CompNetConfig
 from compnet3d.recipes import Recipe
@@ -83,7 +85,16 @@ def make_model(
         return DualHead(DualHeadConfig(**common, pose_head=recipe.pose_head, bins=recipe.pose_bins), extractor)
     settings = ("vertex_count", "background_size", "kappa", "reconstruction_share", "pose", "grid")
     common |= {name: getattr(recipe, name) for name in settings}
-    return CompNet(CompNetConfig(**common), extractor)
+    model = CompNet(CompNetConfig(**common), extractor)
+    if model.prior is not None:
+        model.fit_prior([_rotations(training, category) for category in model.categories])
+    return model
+
+
+def _rotations(samples: Sequence[Sample], category: str) -> Tensor:
+    """Object-to-camera rotations of a category's samples, [N, 3, 3]."""
+    angles = [(s.azimuth, s.elevation, s.theta) for s in samples if s.category == category]
+    return angles_to_rotmat(*torch.tensor(angles).reshape(-1, 3).unbind(-1))
 
 
 def make_optimizer(model: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:

@@ -157,7 +157,8 @@ class Recipe:
         if self.posing_weight == 0:
             return self
         usual = PoseSettings()
-        pose = replace(self.pose, outlier_cost=usual.outlier_cost, search_margin=usual.search_margin)
+        names = ("outlier_cost", "search_margin", "prior_weight")
+        pose = replace(self.pose, **{name: getattr(usual, name) for name in names})
         return self.with_options(posing_weight=0.0, reconstruction_share=0.0, pose=pose)
 
     @property
@@ -312,7 +313,8 @@ _COMPNETS = (
         width=160,
         matching_weight=0.4,
         posing_weight=2.0,
-        pose=_AFTER_POSING,
+        # what is left of a covered object often fits several poses alike: the usual one of them is taken
+        pose=replace(_AFTER_POSING, prior_weight=0.01),
         reconstruction_share=2 / 3,
         epochs=24,
         # toys and fruit cover toys and fruit: half of the covered views have random shapes instead

@@ -18,6 +18,8 @@ from compnet3d.rendering.fragments import Fragments
 
 # category numbers [N], poses [N], principal points [N, 2], softness -> fragments of N renderings
 Renderer = Callable[[Tensor, Pose, Tensor, float], Fragments]
+# category numbers [N], poses [N] -> what Eq. 8 is lowered by because such a rotation is usual, [N]
+Bonus = Callable[[Tensor, Pose], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class PoseSettings:
         search_margin: added to the similarity of every covered cell while starting poses are compared. They are 30
             degrees apart, so even the best one fits badly, and would lose to those that cover little. 0 is Eq. 8 to
             the letter.
+        prior_weight: of log p(R | y), how usual a rotation is in the category's training images. It is subtracted from
+            the loss wherever poses are compared; the gradient steps, within a few degrees, do without. After the
+            posing loss 100 (- L) tells how much likelier a pose is than the others in logarithms, and 1 / 100 weighs
+            both alike. 0 is Eq. 8 to the letter, for which all rotations are alike.
     """
 
     starts: int = 3
@@ -48,6 +54,7 @@ class PoseSettings:
     softness: float = 0.5
     outlier_cost: float | None = 0.3
     search_margin: float = 0.3
+    prior_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,14 @@ class StartTable:
         nearest_vertex: int16 [H W, P]: the vertex that weighs most in each cell, K where the cell is background. The
             cell comes first, so that looking up all poses of a cell stays within its K similarities.
         vertex_count: K of the category.
+        bonus: what each start's loss is lowered by because its rotation is usual (`PoseSettings.prior_weight`), [P].
     """
 
     pose: Pose
     principal: Tensor
     nearest_vertex: Tensor
     vertex_count: int
+    bonus: Tensor
 
     def at(self, cells: Tensor) -> StartTable:
         """The same starts seen in some of the cells, int64 [N]."""
@@ -86,12 +95,20 @@ class PoseEstimate:
     foreground: Tensor
 
 
-def build_start_table(render: Renderer, category: int, vertex_count: int, pose: Pose, principal: Tensor) -> StartTable:
+def build_start_table(
+    render: Renderer,
+    category: int,
+    vertex_count: int,
+    pose: Pose,
+    principal: Tensor,
+    bonus: Bonus | None = None,
+) -> StartTable:
     """Render the starting poses of a category.
 
     Args:
         render: the renderer; category: number of the category; vertex_count: its K.
         pose: [P]; principal: [P, 2].
+        bonus: of a category's poses, `PoseSettings.prior_weight` log p(R | y); None is 0 for all.
     """
     numbers = torch.full(pose.shape, category, dtype=torch.int64, device=principal.device)
     fragments = render(numbers, pose, principal, 0.0)
@@ -100,7 +117,8 @@ def build_start_table(render: Renderer, category: int, vertex_count: int, pose: 
     vertex = torch.where(fragments.foreground > 0.5, vertex, vertex_count)
     # int16 keeps a table of 144 poses x 8000 cells at 2.3 MB
     dtype = torch.int16 if vertex_count < torch.iinfo(torch.int16).max else torch.int32
-    return StartTable(pose, principal, vertex.flatten(1).T.to(dtype).contiguous(), vertex_count)
+    gains = torch.zeros_like(principal[:, 0]) if bonus is None else bonus(numbers, pose)
+    return StartTable(pose, principal, vertex.flatten(1).T.to(dtype).contiguous(), vertex_count, gains)
 
 
 def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple[Pose, Tensor]:
@@ -141,7 +159,7 @@ def search_starts(
         margin: see `PoseSettings.search_margin`.
 
     Returns:
-        L(alpha) averaged over the cells, less the margin for every covered cell, [B, P].
+        L(alpha) averaged over the cells, less the margin for every covered cell and the start's bonus, [B, P].
     """
     count, index = table.vertex_count, table.nearest_vertex.long()
     # one more column holds the background, so that a gather serves covered and uncovered cells alike
@@ -153,7 +171,7 @@ def search_starts(
         else:
             torch.maximum(image, limit - outlier_cost, out=options[:, :count])
         options[:, count:] = limit - margin
-        losses.append(-(options.gather(1, index).mean(dim=0) + margin))
+        losses.append(-(options.gather(1, index).mean(dim=0) + margin) - table.bonus)
     return torch.stack(losses)
 
 
@@ -201,6 +219,7 @@ def estimate_pose(
     render: Renderer,
     settings: PoseSettings,
     *,
+    bonus: Bonus | None = None,
     translation_known: bool = False,
 ) -> PoseEstimate:
     """Eq. 8: the best starting poses, refined by gradient descent, the best of which is the answer.
@@ -212,6 +231,7 @@ def estimate_pose(
         tables: the starts of each image's category, B of them.
         render: the renderer.
         settings: how to search.
+        bonus: see `build_start_table`.
         translation_known: keep distance and principal point as the starts have them (an oracle crop tells them).
     """
     starts = []
@@ -236,7 +256,8 @@ def estimate_pose(
     loss, gain = reconstruction_loss(
         similarity[repeat], background[repeat], fragments, outlier_cost=settings.outlier_cost
     )
-    winner = loss.reshape(-1, count).argmin(dim=1) + torch.arange(len(category), device=loss.device) * count
+    total = loss if bonus is None else loss - bonus(category[repeat], pose)
+    winner = total.reshape(-1, count).argmin(dim=1) + torch.arange(len(category), device=loss.device) * count
     height, width = fragments.foreground.shape[1:]
     return PoseEstimate(pose[winner], principal[winner], loss[winner], (gain[winner] > 0).reshape(-1, height, width))
 

@@ -17,6 +17,7 @@ from compnet3d.geometry.cuboid import CuboidMesh, CuboidStack, cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.classify import background_similarity, category_scores, spaced_cells
 from compnet3d.inference.pose import (
+    Bonus,
     PoseEstimate,
     PoseSettings,
     StartTable,
@@ -32,6 +33,7 @@ from compnet3d.losses import padded_category_features
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
 from compnet3d.models.bank import VertexFeatureBank, smooth_features
 from compnet3d.models.base import Model
+from compnet3d.models.prior import RotationPrior
 from compnet3d.products import fast_products
 from compnet3d.rendering.cuboid import render_cuboids, visible_lattice_vertices
 from compnet3d.rendering.fragments import Fragments
@@ -145,6 +147,7 @@ class CompNet(Model):
         config: everything but the tensors.
         feature_extractor: Phi_w.
         bank: vertex features, background features, grouping weights.
+        prior: the categories' usual rotations; None where the pose settings give them no weight.
         cuboids: the categories' boxes, in the categories' order.
         cad_meshes: one CAD model for some categories, for drawing.
         pruning: None matches every category exhaustively (Eq. 7); otherwise only the most likely ones.
@@ -161,6 +164,7 @@ class CompNet(Model):
         self.feature_extractor = feature_extractor or build_extractor(config.backbone)
         self.cuboids: list[CuboidMesh] = [cuboid_mesh(torch.tensor(b), config.vertex_count) for b in config.bounds]
         self.bank = VertexFeatureBank(_starting_features(self.cuboids, config), config.background_size)
+        self.prior = RotationPrior(len(config.categories)) if config.pose.prior_weight > 0 else None
         self.cad_meshes: dict[str, Mesh] = {}
         self.pruning: Pruning | None = None
         self._shapes = _Shapes.of(self.cuboids)
@@ -323,8 +327,21 @@ class CompNet(Model):
                 side = self.spec.box_fill * min(self.spec.height, self.spec.width)
                 pose, principal = fit_to_box(points, pose, self._camera(principal), side)
             count = len(self.cuboids[category].vertices)
-            self._tables[key] = build_start_table(self.render, category, count, pose, principal)
+            self._tables[key] = build_start_table(self.render, category, count, pose, principal, self._bonus())
         return self._tables[key]
+
+    def fit_prior(self, rotations: Sequence[Tensor]) -> None:
+        """Learn which rotations are usual from each category's training images, [N_y, 3, 3] in their order."""
+        if self.prior is None:
+            raise ValueError("this model's pose settings have a prior_weight of 0")
+        self.prior.fit(rotations)
+        self._tables.clear()
+
+    def _bonus(self) -> Bonus | None:
+        prior, weight = self.prior, self.config.pose.prior_weight
+        if prior is None:
+            return None
+        return lambda category, pose: weight * prior(category, pose.rotmat())
 
     # -- inference -----------------------------------------------------------------------------------------------
 
@@ -427,6 +444,7 @@ class CompNet(Model):
                     tables,
                     self.render,
                     self.config.pose,
+                    bonus=self._bonus(),
                     translation_known=crop == "oracle",
                 )
             )
