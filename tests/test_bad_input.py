@@ -25,7 +25,8 @@ from compnet3d.data.transforms import InputSpec
 from compnet3d.errors import CompNetError
 from compnet3d.inference.pose import PoseSettings
 from compnet3d.models.backbones import BackboneConfig
-from compnet3d.models.compnet import CompNet, CompNetConfig, PoseGrid
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig, PoseGrid
 from compnet3d.recipes import Recipe
 from compnet3d.training import train
 

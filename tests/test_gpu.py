@@ -23,7 +23,8 @@ from compnet3d.inference.pose import PoseSettings
 from compnet3d.inference.pruning import Pruning
 from compnet3d.losses import full_contrastive_loss, grouped_contrastive_loss
 from compnet3d.models.backbones import BackboneConfig
-from compnet3d.models.compnet import CompNet, CompNetConfig, PoseGrid
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig, PoseGrid
 from compnet3d.recipes import Recipe, baselines_of
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.speed.loss import LossProblem, bench_loss

@@ -24,7 +24,8 @@ from compnet3d.geometry.rotations import angles_to_rotmat
 from compnet3d.inference.pose import PoseSettings
 from compnet3d.inference.prior import fit_weights
 from compnet3d.losses import ContrastiveLoss
-from compnet3d.models.compnet import CompNet, CompNetConfig
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig
 from compnet3d.parallel import FlatGradients, Team, gather_team
 from compnet3d.recipes import RECIPES, Recipe, baselines_of, get_recipe
 from compnet3d.run import Run, recipe_differences

@@ -17,7 +17,8 @@ from compnet3d.data.transforms import InputSpec
 from compnet3d.geometry.mesh import Mesh, cuboid_bounds
 from compnet3d.geometry.rotations import angles_to_rotmat
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, load_extractor
-from compnet3d.models.compnet import CompNet, CompNetConfig
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig
 from compnet3d.recipes import Recipe
 
 

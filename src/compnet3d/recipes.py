@@ -9,7 +9,7 @@ from compnet3d.data.augment import Augmentation
 from compnet3d.errors import CompNetError
 from compnet3d.files import read_json
 from compnet3d.inference.pose import PoseSettings
-from compnet3d.models.compnet import PoseGrid
+from compnet3d.models.config import PoseGrid
 
 SMALL_RESNET: dict[str, Any] = {
     "embedding_size": 32,

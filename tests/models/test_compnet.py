@@ -18,7 +18,8 @@ from compnet3d.inference.pose import PoseSettings, reconstruction_loss
 from compnet3d.inference.predictor import Prediction
 from compnet3d.inference.pruning import Pruning
 from compnet3d.models.backbones import BackboneConfig
-from compnet3d.models.compnet import CompNet, CompNetConfig, PoseGrid
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig, PoseGrid
 
 NETWORK = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 BOUNDS = (

@@ -16,7 +16,8 @@ from compnet3d.geometry.rotations import angles_to_rotmat, rotmat_geodesic_dista
 from compnet3d.inference.pose import Bonus, PoseSettings, estimate_pose, reconstruction_loss
 from compnet3d.inference.prior import PARTS, fit_weights, log_density
 from compnet3d.models.backbones import BackboneConfig
-from compnet3d.models.compnet import CompNet, CompNetConfig, PoseGrid
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig, PoseGrid
 from compnet3d.models.prior import KEPT, RotationPrior
 
 SMALL = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}

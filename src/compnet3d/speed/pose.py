@@ -15,7 +15,8 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.inference.classify import background_similarity
 from compnet3d.inference.pose import search_starts
 from compnet3d.models.backbones import BackboneConfig
-from compnet3d.models.compnet import CompNet, CompNetConfig
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig
 from compnet3d.recipes import SMALL_RESNET
 from compnet3d.speed.timing import peak_mb, time_in_turn
 

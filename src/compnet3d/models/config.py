@@ -1,0 +1,89 @@
+"""What a CompNet is, apart from its tensors: the contents of its config.json."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from compnet3d.data.transforms import InputSpec
+from compnet3d.inference.pose import PoseSettings
+from compnet3d.models.backbones import BackboneConfig
+
+
+@dataclass(frozen=True)
+class PoseGrid:
+    """The starting poses: see `pose_grid`. Angles in radians."""
+
+    azimuths: int = 12
+    elevations: int = 4
+    thetas: int = 3
+    elevation_range: tuple[float, float] = (-math.pi / 6, math.pi / 3)
+    theta_range: tuple[float, float] = (-math.pi / 6, math.pi / 6)
+
+
+@dataclass(frozen=True)
+class CompNetConfig:
+    """Everything that a model is, apart from its tensors.
+
+    Attributes:
+        categories: names, Y of them.
+        bounds: the box of each category, [Y][2][3], CAD units.
+        backbone: how the feature extractor is built.
+        spec: the network's input and its canonical camera.
+        vertex_count: K aimed at for each category.
+        background_size: N_b.
+        kappa: concentration of the von Mises-Fisher distribution.
+        feature_length: correlation length of the vertex features to start from (see `smooth_features`).
+        renderer: "cuboid" (analytic ray casting) or "gaussian" (the paper's volume).
+        foreground_threshold: density above which the Gaussian volume is foreground.
+        mirrored_scores: S_y is the mean over a view and its mirror image. For data whose categories look mirrored like
+            others of their kind; costs a second pass through the network.
+        reconstruction_share: s in the score that names an object, (1 - s) S_y + s max(- L_y), with the lowest loss of
+            Eq. 8 among the category's starting poses, as they are compared for the pose. It needs features that were
+            trained to tell poses apart. 0 is Eq. 7 alone, as in the paper.
+        temperature: factor on the scores for the calibrated confidence.
+        pose, grid: how poses are searched.
+    """
+
+    categories: tuple[str, ...]
+    bounds: tuple[tuple[tuple[float, ...], ...], ...]
+    backbone: BackboneConfig
+    spec: InputSpec
+    vertex_count: int = 500
+    background_size: int = 2560
+    kappa: float = 1 / 0.07
+    feature_length: float = 0.12
+    renderer: str = "cuboid"
+    foreground_threshold: float = 0.5
+    mirrored_scores: bool = False
+    reconstruction_share: float = 0.0
+    temperature: float = 100.0
+    pose: PoseSettings = field(default_factory=PoseSettings)
+    grid: PoseGrid = field(default_factory=PoseGrid)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For config.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CompNetConfig:
+        """From config.json."""
+        pose, grid = values["pose"], values["grid"]
+        return cls(
+            **{
+                **values,
+                "categories": tuple(values["categories"]),
+                "bounds": tuple(tuple(tuple(c) for c in b) for b in values["bounds"]),
+                "backbone": BackboneConfig.from_dict(values["backbone"]),
+                "spec": InputSpec(**values["spec"]),
+                "pose": PoseSettings(**{**pose, "betas": tuple(pose["betas"])}),
+                "grid": PoseGrid(
+                    **{
+                        **grid,
+                        "elevation_range": tuple(grid["elevation_range"]),
+                        "theta_range": tuple(grid["theta_range"]),
+                    }
+                ),
+            }
+        )
