@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from compnet3d.data.transforms import InputSpec
 from compnet3d.geometry.rotations import angles_to_rotmat, rotmat_geodesic_distance
-from compnet3d.inference.pose import Bonus, PoseSettings, estimate_pose, reconstruction_loss
+from compnet3d.inference.pose import PoseSettings, reconstruction_loss
 from compnet3d.inference.prior import PARTS, fit_weights, log_density
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
@@ -36,6 +36,11 @@ CONFIG = CompNetConfig(
 def around(azimuth: float, elevation: float = 0.3, count: int = 40, spread: float = 0.1) -> Tensor:
     draw = torch.randn(3, count, generator=torch.Generator().manual_seed(0)) * spread
     return angles_to_rotmat(azimuth + draw[0], elevation + draw[1], draw[2])
+
+
+def any_rotations(count: int) -> Tensor:
+    draw = torch.rand(3, count, generator=torch.Generator().manual_seed(1)) * 2 * math.pi
+    return angles_to_rotmat(*draw)
 
 
 def same_everywhere(config: CompNetConfig = CONFIG) -> tuple[CompNet, Tensor]:
@@ -77,37 +82,71 @@ def test_more_rotations_than_are_kept_are_thinned_out() -> None:
         prior.fit([around(0.0), around(0.0)])
 
 
-def test_of_poses_that_explain_an_image_alike_the_usual_one_is_found() -> None:
+@pytest.mark.parametrize("rotmat", [torch.zeros(5, 2, 2), torch.eye(3), torch.full((4, 3, 3), torch.nan)], ids=str)
+def test_what_is_no_rotation_is_refused(rotmat: Tensor) -> None:
+    prior = RotationPrior(2)
+    with pytest.raises(ValueError, match="category 1: rotations must be finite"):
+        prior.fit([around(0.0), rotmat])
+    assert prior(torch.tensor([0]), around(0.0)[:1]).abs() < 1e-6  # nothing of it was taken
+
+
+@pytest.mark.parametrize("weight", [-0.01, math.nan, math.inf])
+def test_a_weight_that_cannot_be(weight: float) -> None:
+    with pytest.raises(ValueError, match="prior_weight must be at least 0"):
+        PoseSettings(prior_weight=weight)
+
+
+def test_a_list_in_the_order_of_its_views_keeps_them_all() -> None:
+    views = any_rotations(41)
+    prior = RotationPrior(1)
+    prior.fit([views.repeat(255, 1, 1)])
+    assert len(prior.centres[0].flatten(1).unique(dim=0)) >= 35
+
+
+def test_fitting_anew_leaves_nothing_of_before() -> None:
+    once, twice = RotationPrior(2), RotationPrior(2)
+    once.fit([around(1.0), around(2.0)[:0]])
+    twice.fit([around(4.0, count=70), around(2.0)])
+    twice.fit([around(1.0), around(2.0)[:0]])
+    assert all(torch.equal(a, b) for a, b in zip(once.buffers(), twice.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("starts", [1, 24])
+def test_of_poses_that_explain_an_image_alike_the_usual_one_is_found(starts: int) -> None:
+    """By the comparison of the starts, where one is refined, and by that after it, where all 24 are."""
+    model, maps = same_everywhere(replace(CONFIG, pose=replace(CONFIG.pose, starts=starts)))
+    category = torch.tensor([0, 1])
+    plain = model.estimate_poses(maps, category).pose.rotmat()
+    grid = model.start_table(0).pose
+    usual = [int(rotmat_geodesic_distance(grid.rotmat(), rotmat).argmax()) for rotmat in plain]
+    for numbers in (usual, usual[::-1]):  # what was estimated before does not stay
+        model.fit_prior([around(float(grid.azimuth[n]), float(grid.elevation[n])) for n in numbers])
+        found = model.estimate_poses(maps, category).pose.rotmat()
+        torch.testing.assert_close(found, grid.rotmat()[numbers], rtol=0, atol=1e-5)
+
+
+def test_loading_another_state_is_noticed() -> None:
     model, maps = same_everywhere()
-    # two of the starting poses
-    first, second = (math.pi / 2, math.pi / 12), (5 * math.pi / 4, math.pi / 3)
-    usual = angles_to_rotmat(*torch.tensor([first, second]).unbind(1), torch.zeros(2))
-    model.fit_prior([around(*first), around(*second)])
-    found = model.estimate_poses(maps, torch.tensor([0, 1]))
-    assert (rotmat_geodesic_distance(found.pose.rotmat(), usual) < 1e-3).all()
-    model.fit_prior([around(*second), around(*first)])  # starts that were rated before do not stay
-    found = model.estimate_poses(maps, torch.tensor([1, 0]))
-    assert (rotmat_geodesic_distance(found.pose.rotmat(), usual) < 1e-3).all()
+    category = torch.tensor([0, 1])
+    model.fit_prior([around(1.2, 0.5), around(4.0, 0.1)])
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    expected = model.estimate_poses(maps, category).pose.azimuth
+    model.fit_prior([around(3.0), around(5.5)])
+    assert not torch.equal(model.estimate_poses(maps, category).pose.azimuth, expected)
+    model.load_state_dict(state)
+    assert torch.equal(model.estimate_poses(maps, category).pose.azimuth, expected)
 
 
-def test_the_prior_decides_between_refined_poses_too() -> None:
-    """The starts were not rated by it, all are kept, and one of them is usual."""
-    model, maps = same_everywhere()
-    table = model.start_table(0)
-    similarity, background = model.similarities(maps[:1], torch.tensor([0]))
-
-    def found(bonus: Bonus | None) -> Tensor:
-        settings = replace(CONFIG.pose, starts=len(table.bonus), steps=0)
-        options = [similarity, background, torch.tensor([0]), [table], model.render, settings]
-        return estimate_pose(*options, bonus=bonus).pose.rotmat()  # type: ignore[arg-type]
-
-    assert not table.bonus.any()  # nothing is fitted yet
-    starts = table.pose.rotmat()
-    usual = int(rotmat_geodesic_distance(starts, found(None)).argmax())
-    model.fit_prior([around(float(table.pose.azimuth[usual]), float(table.pose.elevation[usual]))] * 2)
-    prior = model.prior
-    assert prior is not None
-    assert torch.equal(found(lambda number, pose: 0.01 * prior(number, pose.rotmat()))[0], starts[usual])
+def test_names_do_not_depend_on_it() -> None:
+    """Nor does the category that lends an unknown object its features: the loss alone counts there."""
+    torch.manual_seed(0)
+    model = CompNet(replace(CONFIG, reconstruction_share=0.5)).eval()
+    maps = normalize(torch.randn(4, 16, *model.map_size), dim=1)
+    images = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8)
+    before = model.classify_views(images), model.search_categories(maps)
+    model.fit_prior([around(1.2), around(4.0, spread=0.5)])
+    after = model.classify_views(images), model.search_categories(maps)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_the_loss_that_is_told_is_that_of_eq_8_alone() -> None:

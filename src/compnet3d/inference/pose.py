@@ -7,6 +7,7 @@ D-dimensional features is ever drawn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -40,10 +41,13 @@ class PoseSettings:
         search_margin: added to the similarity of every covered cell while starting poses are compared. They are 30
             degrees apart, so even the best one fits badly, and would lose to those that cover little. 0 is Eq. 8 to
             the letter.
-        prior_weight: of log p(R | y), how usual a rotation is in the category's training images. It is subtracted from
-            the loss wherever poses are compared; the gradient steps, within a few degrees, do without. After the
-            posing loss 100 (- L) tells how much likelier a pose is than the others in logarithms, and 1 / 100 weighs
-            both alike. 0 is Eq. 8 to the letter, for which all rotations are alike.
+        prior_weight: of log p(R | y), how usual a rotation is in the category's training images; at least 0. It is
+            subtracted from the loss where poses of one category are compared, before and after the gradient steps.
+            After the posing loss 100 (- L) tells in logarithms how much likelier a pose is than others, and 1 / 100
+            weighs both alike. 0 is Eq. 8 to the letter, for which all rotations are alike. Names do not depend on it.
+
+    Raises:
+        ValueError: if `prior_weight` is negative or not finite.
     """
 
     starts: int = 3
@@ -56,6 +60,10 @@ class PoseSettings:
     search_margin: float = 0.3
     prior_weight: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.prior_weight < math.inf:
+            raise ValueError(f"prior_weight must be at least 0 and finite, got {self.prior_weight}")
+
 
 @dataclass(frozen=True)
 class StartTable:
@@ -66,14 +74,12 @@ class StartTable:
         nearest_vertex: int16 [H W, P]: the vertex that weighs most in each cell, K where the cell is background. The
             cell comes first, so that looking up all poses of a cell stays within its K similarities.
         vertex_count: K of the category.
-        bonus: what each start's loss is lowered by because its rotation is usual (`PoseSettings.prior_weight`), [P].
     """
 
     pose: Pose
     principal: Tensor
     nearest_vertex: Tensor
     vertex_count: int
-    bonus: Tensor
 
     def at(self, cells: Tensor) -> StartTable:
         """The same starts seen in some of the cells, int64 [N]."""
@@ -95,20 +101,12 @@ class PoseEstimate:
     foreground: Tensor
 
 
-def build_start_table(
-    render: Renderer,
-    category: int,
-    vertex_count: int,
-    pose: Pose,
-    principal: Tensor,
-    bonus: Bonus | None = None,
-) -> StartTable:
+def build_start_table(render: Renderer, category: int, vertex_count: int, pose: Pose, principal: Tensor) -> StartTable:
     """Render the starting poses of a category.
 
     Args:
         render: the renderer; category: number of the category; vertex_count: its K.
         pose: [P]; principal: [P, 2].
-        bonus: of a category's poses, `PoseSettings.prior_weight` log p(R | y); None is 0 for all.
     """
     numbers = torch.full(pose.shape, category, dtype=torch.int64, device=principal.device)
     fragments = render(numbers, pose, principal, 0.0)
@@ -117,8 +115,7 @@ def build_start_table(
     vertex = torch.where(fragments.foreground > 0.5, vertex, vertex_count)
     # int16 keeps a table of 144 poses x 8000 cells at 2.3 MB
     dtype = torch.int16 if vertex_count < torch.iinfo(torch.int16).max else torch.int32
-    gains = torch.zeros_like(principal[:, 0]) if bonus is None else bonus(numbers, pose)
-    return StartTable(pose, principal, vertex.flatten(1).T.to(dtype).contiguous(), vertex_count, gains)
+    return StartTable(pose, principal, vertex.flatten(1).T.to(dtype).contiguous(), vertex_count)
 
 
 def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple[Pose, Tensor]:
@@ -159,7 +156,7 @@ def search_starts(
         margin: see `PoseSettings.search_margin`.
 
     Returns:
-        L(alpha) averaged over the cells, less the margin for every covered cell and the start's bonus, [B, P].
+        L(alpha) averaged over the cells, less the margin for every covered cell, [B, P].
     """
     count, index = table.vertex_count, table.nearest_vertex.long()
     # one more column holds the background, so that a gather serves covered and uncovered cells alike
@@ -171,7 +168,7 @@ def search_starts(
         else:
             torch.maximum(image, limit - outlier_cost, out=options[:, :count])
         options[:, count:] = limit - margin
-        losses.append(-(options.gather(1, index).mean(dim=0) + margin) - table.bonus)
+        losses.append(-(options.gather(1, index).mean(dim=0) + margin))
     return torch.stack(losses)
 
 
@@ -231,11 +228,12 @@ def estimate_pose(
         tables: the starts of each image's category, B of them.
         render: the renderer.
         settings: how to search.
-        bonus: see `build_start_table`.
+        bonus: of a category's poses, `PoseSettings.prior_weight` log p(R | y); None is 0 for all.
         translation_known: keep distance and principal point as the starts have them (an oracle crop tells them).
     """
     starts = []
-    for row, table in enumerate(tables):
+    gains: dict[int, Tensor] = {}  # of the starts of each category
+    for row, (number, table) in enumerate(zip(category.tolist(), tables, strict=True)):
         loss = search_starts(
             similarity[row : row + 1],
             background[row : row + 1],
@@ -243,6 +241,10 @@ def estimate_pose(
             outlier_cost=settings.outlier_cost,
             margin=settings.search_margin,
         )[0]
+        if bonus is not None:
+            if number not in gains:
+                gains[number] = bonus(category[row].expand(len(loss)), table.pose)
+            loss = loss - gains[number]
         best = loss.topk(min(settings.starts, len(loss)), largest=False).indices
         starts.append((table.pose[best], table.principal[best]))
     count = len(starts[0][1])

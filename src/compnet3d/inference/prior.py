@@ -61,6 +61,8 @@ def fit_weights(rotmat: Tensor) -> Tensor:
 def log_kernels(rotmat: Tensor, centre: Tensor) -> Tensor:
     """Logarithms of von Mises-Fisher kernels on SO(3), exp(cos(angle) / width^2), and of their means over all azimuths.
 
+    The matrix von Mises-Fisher distribution (Khatri and Mardia 1977) with the same concentration about all axes.
+
     Args:
         rotmat, centre: [..., 3, 3], broadcast against each other.
 

@@ -249,15 +249,18 @@ class CompNet(Model):
                 side = self.spec.box_fill * min(self.spec.height, self.spec.width)
                 pose, principal = fit_to_box(points, pose, self._camera(principal), side)
             count = len(self.cuboids[category].vertices)
-            self._tables[key] = build_start_table(self.render, category, count, pose, principal, self._bonus())
+            self._tables[key] = build_start_table(self.render, category, count, pose, principal)
         return self._tables[key]
 
     def fit_prior(self, rotations: Sequence[Tensor]) -> None:
-        """Learn which rotations are usual from each category's training images, [N_y, 3, 3] in their order."""
+        """Learn which rotations are usual from the training images; see `RotationPrior.fit`.
+
+        Raises:
+            ValueError: if the pose settings give a prior no weight, or if the rotations are none.
+        """
         if self.prior is None:
             raise ValueError("this model's pose settings have a prior_weight of 0")
         self.prior.fit(rotations)
-        self._tables.clear()
 
     def _bonus(self) -> Bonus | None:
         prior, weight = self.prior, self.config.pose.prior_weight

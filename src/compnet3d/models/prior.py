@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compnet3d.inference.prior import PARTS, fit_weights, log_density
 
-# Rotations kept of each category; evenly spaced ones where the training list has more.
+# Rotations kept of each category; drawn ones where the training list has more.
 KEPT = 256
 
 
@@ -27,23 +27,43 @@ class RotationPrior(nn.Module):
 
     def __init__(self, categories: int) -> None:
         super().__init__()
-        self.register_buffer("centres", torch.eye(3).repeat(categories, KEPT, 1, 1))
-        self.register_buffer("log_share", torch.full((categories, KEPT), -math.log(KEPT)))
-        self.register_buffer("weights", torch.eye(PARTS)[0].repeat(categories, 1))
+        self.register_buffer("centres", torch.empty(categories, KEPT, 3, 3))
+        self.register_buffer("log_share", torch.empty(categories, KEPT))
+        self.register_buffer("weights", torch.empty(categories, PARTS))
+        self._forget()
 
     @torch.no_grad()
     def fit(self, rotations: Sequence[Tensor]) -> None:
-        """Take the rotations of each category's training images, [N_y, 3, 3] in the categories' order; N_y may be 0."""
+        """Take the place of what was fitted before with the rotations of each category's training images.
+
+        Args:
+            rotations: object to camera, [N_y, 3, 3] in the categories' order. A category with fewer than two is
+                uniform; of more than KEPT as many are drawn, the same each time.
+
+        Raises:
+            ValueError: naming the category's number, if they are of another shape or not finite.
+        """
         if len(rotations) != len(self.centres):
             raise ValueError(f"{len(rotations)} lists of rotations for {len(self.centres)} categories")
         for category, rotmat in enumerate(rotations):
-            kept = rotmat[torch.linspace(0, len(rotmat) - 1, KEPT).round().long().unique()] if len(rotmat) else rotmat
-            self.weights[category] = fit_weights(kept.to(self.centres))
+            if rotmat.ndim != 3 or rotmat.shape[1:] != (3, 3) or not rotmat.isfinite().all():
+                raise ValueError(f"category {category}: rotations must be finite [N, 3, 3], got {list(rotmat.shape)}")
+        self._forget()
+        for category, rotmat in enumerate(rotations):
+            # drawn, since the list's order may go along with the views: every 41st image shows the same one
+            drawn = torch.randperm(len(rotmat), generator=torch.Generator().manual_seed(0))[:KEPT].sort().values
+            kept = rotmat[drawn.to(rotmat.device)].to(self.centres)
+            self.weights[category] = fit_weights(kept)
             if len(kept):
-                self.centres[category, : len(kept)] = kept.to(self.centres)
+                self.centres[category, : len(kept)] = kept
                 self.log_share[category] = -torch.inf
                 self.log_share[category, : len(kept)] = -math.log(len(kept))
 
     def forward(self, category: Tensor, rotmat: Tensor) -> Tensor:
         """Logarithm of the density relative to the uniform one, [N], of rotations [N, 3, 3] of categories int64 [N]."""
         return log_density(rotmat, self.centres[category], self.log_share[category], self.weights[category])
+
+    def _forget(self) -> None:
+        self.centres.copy_(torch.eye(3))
+        self.log_share.fill_(-math.log(KEPT))
+        self.weights.copy_(torch.eye(PARTS)[0])
