@@ -55,7 +55,7 @@ TINY = Recipe(
     head_learning_rate=3e-3,
     calibration_fraction=0.25,
     augmentation=Augmentation(rotation=10, scale=(0.9, 1.1), shift=0.05, mirror=0.5, erasing=0.5, brightness=0.2),
-    pose=PoseSettings(steps=3, starts=1),
+    pose=PoseSettings(steps=3, starts=1, prior_weight=0.01),
 )
 METHODS = {recipe.name: recipe for recipe in (TINY, *baselines_of(TINY))}
 
@@ -82,13 +82,14 @@ def make_model(renderer: str = "cuboid") -> CompNet:
             vertex_count=60,
             background_size=32,
             renderer=renderer,
-            pose=PoseSettings(steps=4, starts=2),
+            pose=PoseSettings(steps=4, starts=2, prior_weight=0.01),
             grid=PoseGrid(azimuths=6, elevations=2, thetas=1),
         )
     )
     model.feature_extractor.amp = False
     model.bank.vertex_features.copy_(unit(*model.bank.vertex_features.shape))
     model.bank.update_background(unit(20, 16, seed=1))
+    model.fit_prior(list(poses(60).rotmat().split(20)))
     return model.eval()
 
 
