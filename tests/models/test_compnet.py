@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from compnet3d.data.transforms import Crop, InputSpec, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, feature_grid
+from compnet3d.inference.classify import background_similarity
 from compnet3d.inference.pose import PoseSettings, reconstruction_loss
 from compnet3d.inference.predictor import Prediction
 from compnet3d.inference.pruning import Pruning
@@ -448,6 +449,32 @@ def test_names_may_count_the_best_starting_pose(crop: Crop) -> None:
     assert torch.equal(found.category_index, expected.argmax(dim=1))
     if crop == "oracle":
         torch.testing.assert_close(share.classify_views(images), expected)
+
+
+@pytest.mark.parametrize("pruning", [None, Pruning(codes=8, cells=20, finalists=2)])
+def test_what_the_background_matches_is_computed_once_for_a_view(
+    pruning: Pruning | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(replace(CONFIG, reconstruction_share=0.5, mirrored_scores=True))
+    model.pruning = pruning
+    images = torch.randint(256, (3, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    asked: list[int] = []
+
+    def counted(features: Tensor, background: Tensor) -> Tensor:
+        asked.append(len(features))
+        return background_similarity(features, background)
+
+    for module in ("models.compnet", "inference.classify", "inference.pruning"):
+        monkeypatch.setattr(f"compnet3d.{module}.background_similarity", counted)
+    found = model.predict_views(images)
+    assert asked == [3, 3]  # the view's own cells and its mirror image's
+    with torch.no_grad():
+        maps = model(images)
+    apart = model.estimate_poses(maps, found.category_index)  # computes it again
+    assert asked == [3, 3, 3] and torch.equal(found.pose.azimuth, apart.pose.wrapped().azimuth)
+    limit = model.background(maps)
+    assert torch.equal(model.category_scores(maps), model.category_scores(maps, limit))
+    assert torch.equal(model.search_categories(maps), model.search_categories(maps, "oracle", limit))
 
 
 def test_only_the_likely_categories_are_searched() -> None:

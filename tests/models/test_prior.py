@@ -156,7 +156,7 @@ def test_the_loss_that_is_told_is_that_of_eq_8_alone() -> None:
     maps = normalize(torch.randn(2, 16, *model.map_size), dim=1)
     category = torch.tensor([0, 1])
     found = model.estimate_poses(maps, category)
-    similarity, background = model.similarities(maps, category)
+    similarity, background = model.similarities(maps, category), model.background(maps)
     fragments = model.render(category, found.pose, found.principal)
     loss, _ = reconstruction_loss(similarity, background, fragments, outlier_cost=CONFIG.pose.outlier_cost)
     torch.testing.assert_close(found.loss, loss)

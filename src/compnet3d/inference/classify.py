@@ -32,7 +32,11 @@ def background_similarity(features: Tensor, background_features: Tensor) -> Tens
 
 @fast_products()
 def category_scores(
-    feature_map: Tensor, vertex_features: Tensor, offsets: Tensor, background_features: Tensor
+    feature_map: Tensor,
+    vertex_features: Tensor,
+    offsets: Tensor,
+    background_features: Tensor,
+    background: Tensor | None = None,
 ) -> Tensor:
     """S_y of Eq. 7 as an average over the feature map's cells.
 
@@ -40,13 +44,14 @@ def category_scores(
         feature_map: unit vectors [B, D, H, W].
         vertex_features: the flat bank [sum of K, D], categories divided by `offsets` [Y + 1].
         background_features: [N_b, D].
+        background: `background_similarity` of the cells, [B, H W], where it is known already.
 
     Returns:
         [B, Y], each in [-1, 1].
     """
     cells = feature_map.flatten(2).transpose(1, 2).flatten(0, 1)
-    background = background_similarity(cells, background_features)
-    matched = torch.maximum(category_matches(cells, vertex_features, offsets.tolist()), background[:, None])
+    limit = background_similarity(cells, background_features) if background is None else background.flatten()
+    matched = torch.maximum(category_matches(cells, vertex_features, offsets.tolist()), limit[:, None])
     return matched.view(len(feature_map), feature_map.shape[2] * feature_map.shape[3], len(offsets) - 1).mean(dim=1)
 
 

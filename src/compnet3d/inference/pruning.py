@@ -68,12 +68,13 @@ def pruned_scores(
     background_features: Tensor,
     codes: Tensor,
     pruning: Pruning,
+    background: Tensor | None = None,
 ) -> Tensor:
     """S_y of Eq. 7, exact for the categories that do best at first sight.
 
     Args:
         feature_map: unit vectors [B, D, H, W].
-        vertex_features, offsets, background_features: see `category_scores`.
+        vertex_features, offsets, background_features, background: see `category_scores`.
         codes: of these vertex features, see `category_codes`.
         pruning: how much to look at.
 
@@ -83,7 +84,8 @@ def pruned_scores(
     """
     images, _, height, width = feature_map.shape
     cells = feature_map.flatten(2).transpose(1, 2).contiguous()
-    background = background_similarity(cells, background_features)
+    if background is None:
+        background = background_similarity(cells, background_features)
     some = spaced_cells(height, width, pruning.cells).to(cells.device)
     coarse = _code_scores(cells[:, some], codes, background[:, some])
     if codes.shape[0] <= pruning.finalists:

@@ -277,15 +277,16 @@ class CompNet(Model):
         """Name the objects in views and estimate their poses; see `Predictor.predict_views`."""
         images = images.to(self.device)
         feature_map = self(images)
-        scores = self.view_scores(images, feature_map, crop)
+        background = self.background(feature_map)
+        scores = self.view_scores(images, feature_map, crop, background)
         confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
         if category is not None:
             chosen = category.to(self.device)
         elif unknown:
-            chosen = self.reconstructing_category(feature_map, crop)
+            chosen = self.reconstructing_category(feature_map, crop, background)
         else:
             chosen = scores.argmax(dim=-1)
-        estimate = self.estimate_poses(feature_map, chosen, crop)
+        estimate = self.estimate_poses(feature_map, chosen, crop, background)
         return Prediction(
             categories=self.categories,
             category_index=chosen,
@@ -304,36 +305,45 @@ class CompNet(Model):
         images = images.to(self.device)
         return self.view_scores(images, self(images))
 
+    def background(self, feature_map: Tensor) -> Tensor:
+        """max_n f_i . beta_n of each cell, [B, H W]. Names and poses both need it."""
+        return background_similarity(feature_map.flatten(2).transpose(1, 2), self.bank.background)
+
     def head_parameters(self) -> list[nn.Parameter]:
         """The parameters that no pretraining provides."""
         return self.feature_extractor.head_parameters()
 
-    def view_scores(self, images: Tensor, feature_map: Tensor, crop: Crop = "oracle") -> Tensor:
+    def view_scores(
+        self, images: Tensor, feature_map: Tensor, crop: Crop = "oracle", background: Tensor | None = None
+    ) -> Tensor:
         """What names the object in views whose feature maps are at hand, [B, Y]: the largest wins.
 
         S_y; with `reconstruction_share` the category's best starting pose counts, too, and with `mirrored_scores` it is
-        the mean over both sides.
+        the mean over both sides. `background` is that of the feature maps, where it is known already.
         """
-        scores = self._naming_scores(feature_map, crop)
+        scores = self._naming_scores(feature_map, crop, background)
         if not self.config.mirrored_scores:
             return scores
         return (scores + self._naming_scores(self(images.flip(-1)), crop)) / 2
 
-    def _naming_scores(self, feature_map: Tensor, crop: Crop) -> Tensor:
-        matched = self.category_scores(feature_map)
+    def _naming_scores(self, feature_map: Tensor, crop: Crop, background: Tensor | None = None) -> Tensor:
         share = self.config.reconstruction_share
         if share == 0:
-            return matched
+            return self.category_scores(feature_map, background)
+        background = self.background(feature_map) if background is None else background
+        matched = self.category_scores(feature_map, background)
         margin = self.config.pose.search_margin
-        losses = self.search_categories(feature_map, crop, finalists=RECONSTRUCTED, likely=matched, margin=margin)
+        losses = self.search_categories(
+            feature_map, crop, background, finalists=RECONSTRUCTED, likely=matched, margin=margin
+        )
         return (1 - share) * matched - share * losses
 
-    def category_scores(self, feature_map: Tensor) -> Tensor:
+    def category_scores(self, feature_map: Tensor, background: Tensor | None = None) -> Tensor:
         """S_y of Eq. 7, [B, Y]; with `pruning` set, exact for the likely categories alone (see `pruned_scores`)."""
         features = (self.bank.vertex_features, self.bank.offsets, self.bank.background)
         if self.pruning is None:
-            return category_scores(feature_map, *features)
-        return pruned_scores(feature_map, *features, self._category_codes(self.pruning.codes), self.pruning)
+            return category_scores(feature_map, *features, background)
+        return pruned_scores(feature_map, *features, self._category_codes(self.pruning.codes), self.pruning, background)
 
     def _category_codes(self, count: int) -> Tensor:
         """Codes of the vertex features, made on first use and again when the features have changed."""
@@ -347,7 +357,13 @@ class CompNet(Model):
 
     @torch.no_grad()
     def estimate_poses(
-        self, feature_map: Tensor, category: Tensor, crop: Crop = "oracle", *, chunk: int | None = None
+        self,
+        feature_map: Tensor,
+        category: Tensor,
+        crop: Crop = "oracle",
+        background: Tensor | None = None,
+        *,
+        chunk: int | None = None,
     ) -> PoseEstimate:
         """Eq. 8 for the given category of each image.
 
@@ -357,14 +373,16 @@ class CompNet(Model):
         if chunk is None:
             cells = REFINED_CELLS if self.device.type == "cpu" else 32 * REFINED_CELLS
             chunk = max(16, cells // math.prod(feature_map.shape[2:]))
+        background = self.background(feature_map) if background is None else background
         parts = []
-        for maps, numbers in zip(feature_map.split(chunk), category.split(chunk), strict=True):
-            similarity, background = self.similarities(maps, numbers)
+        for maps, numbers, limit in zip(
+            feature_map.split(chunk), category.split(chunk), background.split(chunk), strict=True
+        ):
             tables = [self.start_table(int(y), crop) for y in numbers]
             parts.append(
                 estimate_pose(
-                    similarity,
-                    background,
+                    self.similarities(maps, numbers),
+                    limit,
                     numbers,
                     tables,
                     self.render,
@@ -381,26 +399,29 @@ class CompNet(Model):
         )
 
     @fast_products()
-    def similarities(self, feature_map: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
-        """f_i . C_k of each image's category, [B, H W, K_max] (-1 where padded), and the best background, [B, H W]."""
+    def similarities(self, feature_map: Tensor, category: Tensor) -> Tensor:
+        """f_i . C_k of each image's category, [B, H W, K_max] (-1 where padded)."""
         cells = feature_map.flatten(2).transpose(1, 2)
         widest = int(self.bank.offsets.diff().max())
         rows = []
         for image, number in zip(cells, category.tolist(), strict=True):
             similarity = image @ self.bank.category_features(number).T
             rows.append(pad(similarity, (0, widest - similarity.shape[1]), value=-1.0))
-        return torch.stack(rows), background_similarity(cells, self.bank.background)
+        return torch.stack(rows)
 
     @torch.no_grad()
-    def reconstructing_category(self, feature_map: Tensor, crop: Crop = "oracle", *, candidates: int = 3) -> Tensor:
+    def reconstructing_category(
+        self, feature_map: Tensor, crop: Crop = "oracle", background: Tensor | None = None, *, candidates: int = 3
+    ) -> Tensor:
         """The category with the lowest reconstruction loss (section 5.3), int64 [B].
 
         All categories compete with their starting poses; the best `candidates` are refined.
         """
-        losses = self.search_categories(feature_map, crop)
+        background = self.background(feature_map) if background is None else background
+        losses = self.search_categories(feature_map, crop, background)
         best = losses.topk(min(candidates, losses.shape[1]), dim=1, largest=False).indices
         refined = torch.stack(
-            [self.estimate_poses(feature_map, numbers, crop).loss for numbers in best.unbind(1)], dim=1
+            [self.estimate_poses(feature_map, numbers, crop, background).loss for numbers in best.unbind(1)], dim=1
         )
         return best.gather(1, refined.argmin(dim=1, keepdim=True))[:, 0]
 
@@ -410,6 +431,7 @@ class CompNet(Model):
         self,
         feature_map: Tensor,
         crop: Crop = "oracle",
+        background: Tensor | None = None,
         *,
         cells: int = 1000,
         finalists: int = 8,
@@ -423,13 +445,13 @@ class CompNet(Model):
         but no less than the finalists' largest loss. `margin` is that of `search_starts`.
         """
         maps = feature_map.flatten(2).transpose(1, 2)
-        background = background_similarity(maps, self.bank.background)
+        limits = self.background(feature_map) if background is None else background
         some = spaced_cells(feature_map.shape[2], feature_map.shape[3], cells).to(self.device)
         everything, everyone = torch.arange(len(maps), device=self.device), range(len(self.categories))
 
         def lowest(images: Tensor, number: int, seen: Tensor | None = None) -> Tensor:
             table = self.start_table(number, crop)
-            features, limit = maps[images], background[images]
+            features, limit = maps[images], limits[images]
             if seen is not None:
                 table, features, limit = table.at(seen), features[:, seen], limit[:, seen]
             similarity = features @ self.bank.category_features(number).T
@@ -455,7 +477,7 @@ class CompNet(Model):
     def feature_activation(self, images: Tensor, category: Tensor) -> Tensor:
         """How strongly each cell looks like some vertex of the category: max_k f_i . C_k, [B, H, W]."""
         feature_map = self(images.to(self.device))
-        similarity, _ = self.similarities(feature_map, category.to(self.device))
+        similarity = self.similarities(feature_map, category.to(self.device))
         return similarity.amax(dim=-1).unflatten(1, feature_map.shape[2:])
 
     def _placed_shapes(self) -> _Shapes:

@@ -67,7 +67,7 @@ def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, devic
     distance = torch.full((images,), model.spec.distance, device=device)
     pose = Pose.of(2 * math.pi * draw[:, 0], draw[:, 1] - 0.3, 0.6 * draw[:, 2] - 0.3, distance)
     maps = expected_maps(model, category, pose)
-    similarity, background = model.similarities(maps, category)
+    similarity, background = model.similarities(maps, category), model.background(maps)
     tables = [model.start_table(number) for number in range(categories)]
     cost = model.config.pose.outlier_cost
 
@@ -76,7 +76,7 @@ def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, devic
             search_starts(similarity[row : row + 1], background[row : row + 1], tables[number], outlier_cost=cost)
 
     def one_category() -> None:
-        seen, behind = model.similarities(maps, category)
+        seen, behind = model.similarities(maps, category), model.background(maps)
         for row, number in enumerate(category.tolist()):
             search_starts(seen[row : row + 1], behind[row : row + 1], tables[number], outlier_cost=cost)
 
