@@ -19,9 +19,9 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
   margin: 0 0 1rem; }
 p { margin: 0 0 .8rem; max-width: 75ch; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .75rem; margin: 0 0 1rem; }
-.tile { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; }
-.tile b { font-size: 1.55rem; font-weight: 650; color: var(--accent); font-variant-numeric: tabular-nums; }
-.tile .unit { margin-left: .2rem; font-size: .85rem; color: var(--soft); }
+.tile { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .7rem; }
+.tile b { font-size: 1.4rem; font-weight: 650; color: var(--accent); font-variant-numeric: tabular-nums; }
+.tile .unit { margin-left: .2rem; font-size: .8rem; color: var(--soft); }
 .tile p { margin: 0; color: var(--soft); font-size: .85rem; line-height: 1.3; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem; }
