@@ -73,7 +73,8 @@ def make_model(
     """A recipe's model over a feature extractor, not trained yet.
 
     Args:
-        meshes: CAD models of each category; training: the training images, whose objects the input is fitted to.
+        meshes: CAD models of each category; training: the training images; the input is fitted to their objects, a
+            prior over rotations to their poses.
     """
     common: dict[str, Any] = {
         "categories": tuple(meshes),

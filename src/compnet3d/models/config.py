@@ -40,8 +40,8 @@ class CompNetConfig:
         mirrored_scores: S_y is the mean over a view and its mirror image. For data whose categories look mirrored like
             others of their kind; costs a second pass through the network.
         reconstruction_share: s in the score that names an object, (1 - s) S_y + s max(- L_y), with the lowest loss of
-            Eq. 8 among the category's starting poses, as they are compared for the pose. It needs features that were
-            trained to tell poses apart. 0 is Eq. 7 alone, as in the paper.
+            Eq. 8 among the category's starting poses, with the pose's search margin and no prior. It needs features
+            that were trained to tell poses apart. 0 is Eq. 7 alone, as in the paper.
         temperature: factor on the scores for the calibrated confidence.
         pose, grid: how poses are searched.
     """
