@@ -221,7 +221,14 @@ def provenance(sources: Sequence[Source]) -> str:
     commands = [command(source.figures) for source in sources]
     unique = [list(dict.fromkeys(values)) for values in
               (commands, [s.machine for s in sources], [s.date for s in sources])]  # fmt: skip
-    return "\n".join([*(f"- `{text}`" for text in unique[0]), f"- {'; '.join(unique[1])}; {', '.join(unique[2])}"])
+    evaluated = [s.figures["settings"]["evaluated"] for s in sources if s.figures["settings"].get("evaluated")]
+    return "\n".join(
+        [
+            *(f"- `{text}`" for text in unique[0]),
+            f"- {'; '.join(unique[1])}; {', '.join(unique[2])}",
+            *(f"- evaluated {text}" for text in dict.fromkeys(evaluated)),
+        ]
+    )
 
 
 def command(figures: Figures) -> str:

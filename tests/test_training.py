@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from compnet3d.training import (
     fit_temperature,
     train,
     train_in_team,
+    train_or_load,
     waiting_advice,
 )
 
@@ -314,6 +316,23 @@ def test_a_run_is_not_overwritten_and_a_foreign_seed_not_resumed(
         train(TINY, tiny_data, tmp_path / "none", resume=True, **options())  # type: ignore[arg-type]
     with pytest.raises(CompNetError, match="seed 0"):
         train(TINY, tiny_data, whole_run, resume=True, seed=3, **options())  # type: ignore[arg-type]
+
+
+def test_a_run_does_not_go_on_with_other_categories_or_images(
+    tiny_data: Path, whole_run: Path, tmp_path: Path, tiny_maker: Callable[..., Path]
+) -> None:
+    """They are numbered: with others the labels would be wrong."""
+    other = tiny_maker(tmp_path / "other", ("brick", "slab"))
+    halves = tmp_path / "halves"
+    train(TINY, tiny_data, halves, stop_after=1, **options())  # type: ignore[arg-type]
+    with pytest.raises(CompNetError, match=r"halves: was trained on other categories .*\(slab, tower\)"):
+        train(TINY, other, halves, resume=True, **options())  # type: ignore[arg-type]
+    with pytest.raises(CompNetError, match=r"was trained on other categories .*\(slab, tower\)"):
+        train_or_load(TINY, other, whole_run, **options())
+    assert train_or_load(TINY, tiny_data, whole_run, **options()).categories == ("brick", "tower")
+    fewer = tiny_maker(tmp_path / "fewer", images=6)
+    with pytest.raises(CompNetError, match=r"started with 16 samples, and the data set gives 12 now"):
+        train(TINY, fewer, halves, resume=True, **options())  # type: ignore[arg-type]
 
 
 def test_a_crash_between_two_renames_loses_nothing(tiny_data: Path, whole_run: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from compnet3d.cli_options import (
     File,
     Folder,
     Names,
+    Protocol,
     at_least,
     choose_device,
     command_line,
@@ -47,6 +48,8 @@ class Reproduce:
     """A second data set for table 2: the categories that both have, by name, are evaluated."""
     occluders: Annotated[str, arg(metavar="things|blobs|objects|DIR")] = "things"
     """What covers objects: things (rendered, of categories that the data does not have), blobs, objects or a FOLDER."""
+    occlusion_protocol: Protocol = "generator"
+    """Whose levels: of the generator of Occluded-PASCAL3D+, or of the paper's text."""
     frost: Folder = None
     """Folder of textures for the frost corruption; procedural ice without one."""
     batch_size: Annotated[int, arg(metavar="N")] = 64
@@ -76,6 +79,7 @@ class Reproduce:
             data=self.data,
             seeds=tuple(range(self.seeds or (1 if paper_scale else 3))),
             occluders=self.occluders,
+            occlusion_protocol=self.occlusion_protocol,
             frost=self.frost,
             batch_size=self.batch_size,
             device=choose_device(self.device),

@@ -8,10 +8,13 @@ import platform
 
 import torch
 
+from compnet3d import __version__
+
 
 def provenance(command: str) -> dict[str, str]:
     """What every file of figures says of its origin."""
-    return {"command": command, "machine": machine_class(), "date": datetime.date.today().isoformat()}
+    today = datetime.date.today().isoformat()
+    return {"command": command, "machine": machine_class(), "date": today, "version": __version__}
 
 
 def machine_class() -> str:

@@ -85,6 +85,35 @@ def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str
         raise CompNetError(f"{path}: was made with seed {earlier['seed']}, not {seed}; resume with that seed")
 
 
+def check_data(run: Path, model: Path, categories: Sequence[str], **counts: int) -> None:
+    """Check that a run was started on a data set with these categories, in this order, and so many images.
+
+    A model numbers its categories, and a training draws its images by number: with others it would go on with wrong
+    labels.
+
+    Args:
+        run: its folder; model: its model's configuration; counts: as in its config.json, those that are to be compared.
+
+    Raises:
+        CompNetError: naming what differs.
+    """
+    earlier = read_json(model).get("categories")
+    if earlier != list(categories):
+        odd = sorted(set(earlier or ()) ^ set(categories))
+        raise CompNetError(
+            f"{run}: was trained on other categories than the data set has now "
+            f"({', '.join(odd[:4]) or 'in another order'}); put its lists back as they were, or train in another "
+            "folder"
+        )
+    noted = read_json(run / "config.json").get("counts", {})
+    for name, count in counts.items():
+        if noted.get(name, count) != count:
+            raise CompNetError(
+                f"{run}: was started with {noted[name]} {name}, and the data set gives {count} now; put its lists back "
+                "as they were, or train in another folder"
+            )
+
+
 def check_recipe(path: Path, config: Any, recipe: Recipe) -> None:
     """Refuse what was started with another recipe; settings that its version lacked have their defaults.
 

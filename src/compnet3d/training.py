@@ -30,7 +30,16 @@ from compnet3d.grouping import refreshed_weights
 from compnet3d.models.compnet import CompNet
 from compnet3d.parallel import FlatGradients, Team, gather_team
 from compnet3d.recipes import Recipe
-from compnet3d.run import Run, check_config, check_folder, load_checkpoint, save_checkpoint, write_config, write_log
+from compnet3d.run import (
+    Run,
+    check_config,
+    check_data,
+    check_folder,
+    load_checkpoint,
+    save_checkpoint,
+    write_config,
+    write_log,
+)
 from compnet3d.steps import LOSSES, train_step
 
 
@@ -81,6 +90,10 @@ def train(
     samples = dataset.samples("train")
     check_trainable(dataset, samples)
     check_folder(out, recipe, resume=resume, seed=seed, without=without)
+    training, calibration = split_calibration(samples, recipe.calibration_fraction, seed)
+    if resume:
+        counts = {"samples": len(samples), "calibration": len(calibration)}
+        check_data(out, out / "checkpoint" / "model.json", dataset.categories, **counts)
     arguments: dict[str, Any] = {
         "recipe": recipe.to_dict(),
         "data": str(data),
@@ -95,7 +108,7 @@ def train(
     }
     # more processes on one accelerator would only stand in line
     size = max(1, min(recipe.processes, recipe.batch_size)) if torch.device(device).type == "cpu" else 1
-    size = min(size, len(split_calibration(samples, recipe.calibration_fraction, seed)[0]))
+    size = min(size, len(training))
     if workers is None:
         workers = _default_workers(size, device)
     arguments["workers"] = workers
@@ -134,10 +147,11 @@ def train_or_load(recipe: Recipe, data: str | Path, run: Path, *, device: str = 
         run: its folder.
 
     Raises:
-        CompNetError: if the folder holds a run with other settings; or see `train`.
+        CompNetError: if the folder holds a run with other settings or categories; or see `train`.
     """
     if recover_folder(run / "model").is_dir():
         check_config(run / "config.json", recipe, seed=options.get("seed", 0), without=options.get("without", ()))
+        check_data(run, run / "model" / "config.json", _open(data, options.get("without", ())).categories)
         print(f"already trained: {run / 'model'}", flush=True)
         return load_predictor(run / "model").to(device)
     resume = recover_folder(run / "checkpoint").is_dir()

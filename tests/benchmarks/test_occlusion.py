@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from compnet3d.benchmarks.occlusion import (
+    ALSO_CALLED,
     RANGES,
     Level,
     Occluded,
@@ -26,15 +27,16 @@ from compnet3d.benchmarks.occlusion import (
     object_region,
     occlude,
     occluder_samples,
+    same_category,
     within_ranges,
 )
-from compnet3d.data.imagenet3d import ImageNet3D, annotation_dict, write_list, write_object
+from compnet3d.data.imagenet3d import ImageNet3D, annotation_dict, plain_name, write_list, write_object
 from compnet3d.data.images import hidden_shares
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 
 TRIANGLE = np.tri(20, 30, 5, dtype=np.uint8) * 255
-CUTOUT = Occluder(np.full((20, 30, 3), 200, np.uint8), TRIANGLE, "cup")
+CUTOUT = Occluder(np.full((20, 30, 3), 200, np.uint8), TRIANGLE, "kettle")
 LEVELS, PROTOCOLS = get_args(Level), get_args(Protocol)
 
 
@@ -152,6 +154,15 @@ def test_cutouts_of_the_same_category_are_not_used() -> None:
         assert seen == expected
     with pytest.raises(CompNetError, match="every occluder is of the category mug"):
         occlude(black(64, 64), disc(64, 20), np.random.default_rng(0), "L1", (marked,), category="mug")
+
+
+def test_a_category_is_the_same_however_data_sets_write_it() -> None:
+    for one, other in (("dining_table", "Dining Table"), ("diningtable", "table"), ("cup", "mug"), ("TV", "tvmonitor")):
+        assert same_category(one, other) and same_category(other, one)
+    for one, other in (("cup", "table"), ("car", "cart"), (None, "car"), (None, None)):
+        assert not same_category(one, other) and not same_category(other, one)
+    names = [name for usual, others in ALSO_CALLED.items() for name in (usual, *others)]
+    assert len(names) == len(set(names)) and all(plain_name(name) == name for name in names)
 
 
 def test_what_surrounds_a_cutout_does_not_leak_in() -> None:

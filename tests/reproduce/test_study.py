@@ -22,7 +22,7 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.inference.pose import PoseSettings
 from compnet3d.inference.predictor import Prediction
 from compnet3d.recipes import RECIPES, Recipe
-from compnet3d.reproduce import figures, paper
+from compnet3d.reproduce import efficiency, figures, paper
 from compnet3d.reproduce import run as run_module
 from compnet3d.reproduce.efficiency import times
 from compnet3d.reproduce.experiments import Experiments
@@ -157,9 +157,12 @@ def test_a_study_of_an_earlier_version_goes_on(experiments: Experiments, tmp_pat
     write_json(tmp_path / "study.json", noted)
     run_module.claim(replace(experiments, study=study))
     assert read_json(tmp_path / "study.json") == noted
-    of = {"options": {}, "recipe": experiments.method().recipe.to_dict(), "without": []}
+    of = {"options": {}, "recipe": experiments.method().recipe.to_dict(), "without": [], "version": "2.0"}
     made_with = json.loads(json.dumps(of))
-    assert _is_of(made_with | {"recipe": noted["recipe"]}, made_with, tmp_path / "none")
+    earlier = {key: value for key, value in made_with.items() if key != "version"} | {"recipe": noted["recipe"]}
+    assert _is_of(earlier, made_with, tmp_path / "none")
+    assert _is_of(earlier | {"version": "2.0"}, made_with, tmp_path / "none")
+    assert not _is_of(earlier | {"version": "1.9"}, made_with, tmp_path / "none")
     assert not _is_of(made_with | {"options": {"rotate": 90.0}}, made_with, tmp_path / "none")
     assert not _is_of(None, made_with, tmp_path / "none") and not _is_of({}, made_with, tmp_path / "none")
 
@@ -175,6 +178,95 @@ def test_an_evaluation_of_another_model_is_made_again(experiments: Experiments) 
     assert study.figures(ours, 0)["images"] == -1
     write_json(path, stored | {"images": -1, "made_with": stored["made_with"] | {"model": "0" * 64}})
     assert study.figures(ours, 0)["images"] > 0
+
+
+def test_evaluations_by_other_commands_and_on_other_days_are_told(experiments: Experiments, tmp_path: Path) -> None:
+    study, ours = experiments.study, experiments.method()
+    study.figures(ours, 0)
+    study.take_origins()
+    study.figures(ours, 0)
+    (origin,) = study.take_origins()
+    assert origin["command"] == "compnet3d reproduce" and study.take_origins() == []
+    run_module.write_tables(tmp_path, "table2", [], origin["command"], [origin, origin])
+    assert "evaluated" not in read_json(tmp_path / "table2.json")["settings"]
+    elsewhere = origin | {"date": "2001-02-03", "machine": "an abacus", "command": "compnet3d reproduce table4"}
+    run_module.write_tables(tmp_path, "table2", [], origin["command"], [origin, elsewhere])
+    told = read_json(tmp_path / "table2.json")["settings"]["evaluated"]
+    assert told.startswith("2001-02-03 to ") and "an abacus" in told and "by `compnet3d reproduce table4`" in told
+    assert f"Evaluated {told}." in (tmp_path / "table2.md").read_text()
+
+
+def test_the_papers_levels_of_occlusion_are_kept_apart(
+    experiments: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Experiments] = []
+    monkeypatch.setattr("compnet3d.reproduce.run.reproduce", lambda experiments, names: asked.append(experiments))
+    cli.main(["reproduce", "table4", "--data", str(tmp_path), "--occlusion-protocol", "paper"])
+    text = replace(experiments.study, occlusion_protocol=asked[0].study.occlusion_protocol).occlusions
+    assert [condition.name for condition in text] == ["L1 (paper)", "L2 (paper)", "L3 (paper)"]
+    assert {condition.options["occlusion_protocol"] for condition in text} == {"paper"}
+    assert [condition.options["occlusion"] for condition in text] == ["L1", "L2", "L3"]
+    assert not {c.name for c in experiments.study.occlusions} & {c.name for c in text}
+
+
+def test_backbones_are_looked_for_before_anything_is_trained(experiments: Experiments, tmp_path: Path) -> None:
+    study = replace(experiments.study, out=tmp_path)
+    missing = replace(experiments, study=study, recipe=TINY.with_options(pretrained=(str(tmp_path / "backbone"),)))
+    with pytest.raises(CompNetError, match="backbone: no backbone there"):
+        run_module.check(missing, ["table2"])
+    assert run_module.check(missing, ["figure2"]) == ("figure2",)  # trains nothing
+    for method in missing.methods:
+        for seed in study.seeds:
+            (study.run(method, seed) / "model").mkdir(parents=True)
+    assert run_module.check(missing, ["table2"]) == ("table2",)  # all is trained
+
+
+def test_loss_parts_are_compared_under_occlusion_and_with_novum(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every figure is made up of the method's and the condition's name, so the means can be told by hand."""
+
+    def value(name: str, seed: int, condition: str) -> float:
+        return len(name) / 100 + (seed + 1) * len(condition) / 1000
+
+    def figures_of(study: Study, method: Method, seed: int, condition: Condition) -> dict[str, Any]:
+        share = value(method.name, seed, condition.name)
+        forms = dict.fromkeys(("true_category", "predicted_category", "joint"), {"acc_pi6": share})
+        cost = dict.fromkeys(("model_images_per_second", "peak_memory_mb", "peak_gpu_memory_mb"), 1.0)
+        return {"classification": {"accuracy": share}, "pose": {**forms, "symmetry_aware": forms}, **cost}
+
+    monkeypatch.setattr(Study, "figures", figures_of)
+    tables = {table.key: table for table in experiments.table6()}
+    assert list(tables) == ["clean", "robust", "lead"]
+    rows = {row.label: row.cells for row in tables["robust"].rows}
+    labels = ["in-category only", "cross-category only", "both", "both and matching", "both, matching and posing"]
+    assert list(rows) == [*labels, "NOVUM (full contrast)"]
+    weather = [f"{name}-4" for name in ("brightness", "frost", "snow", "fog")]
+    for group, names in (("occluded", ["L1", "L2", "L3"]), ("corrupted", weather)):
+        cell = rows["NOVUM (full contrast)"][tables["robust"].columns.index(f"classification, {group}") - 1]
+        expected = [sum(value("tiny-novum", seed, name) for name in names) / len(names) for seed in (0, 1)]
+        assert isinstance(cell, Spread) and cell.values == pytest.approx(expected)
+    ahead = (len("tiny-both") - len("tiny-novum")) / 100  # under every condition, with every seed
+    for row in tables["lead"].rows:
+        for cell in row.cells:
+            assert isinstance(cell, Spread) and cell.values == pytest.approx([ahead, ahead])
+    without = replace(experiments, baselines=("heads",)).table6()
+    assert [table.key for table in without] == ["clean", "robust"] and len(without[1].rows) == 5
+
+
+def test_table_1_counts_times_and_names_the_trained(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(efficiency, "CATEGORIES", 40)
+    monkeypatch.setattr(efficiency, "VERTICES", (100,))
+    counted, steps, trained = efficiency.table1(experiments)
+    operations = [float(str(row.cells[0])) for row in counted.rows]
+    labels = ["full, exact", "N = 64", "N = 32", "NOVUM as it is usually written"]
+    assert [row.label for row in counted.rows] == labels
+    assert operations[2] < operations[1] < operations[0] < operations[3]
+    assert [row.label for row in steps.rows] == ["NOVUM (full contrast)", "3D-CompNets", "3D-CompNets, Eq. 5 alone"]
+    for row in steps.rows:
+        whole, beyond = (float(str(cell)) for cell in row.cells[:2])
+        assert whole > 0 and beyond <= whole
+    assert [row.label for row in trained.rows] == ["NOVUM (full contrast)", "3D-CompNets"]
 
 
 def test_unknown_names_are_told(experiments: Experiments) -> None:
@@ -417,6 +509,17 @@ def test_the_paper_beside_ours(experiments: Experiments, monkeypatch: pytest.Mon
     assert (confused.label, *confused.cells) == ("jar", "pot", 0.55)
     posed = {table.key: [row.label for row in table.rows] for table in experiments.table4()}
     assert "3D-CompNets (paper)" in posed["true_category"] and "3D-CompNets (paper)" not in posed["joint"]
+    drawn: list[dict[str, list[float]]] = []
+    monkeypatch.setattr(figures, "plot_radar", lambda names, series: drawn.append(series) or (lambda theme: None))
+    monkeypatch.setattr(viz, "render_plot", lambda plot, theme: b"")
+    figures.figure1(
+        experiments
+    )  # the paper's rows, of which the table of the predicted category has none, are left out
+    table = next(table for table in experiments.table4() if table.key == "predicted_category")
+    cells = {row.label: row.cells for row in table.rows}
+    assert list(drawn[0]) == list(cells) == [method.label for method in experiments.methods]
+    clean = cells["3D-CompNets"][0]
+    assert isinstance(clean, Spread) and drawn[0]["3D-CompNets"][3] == clean.mean
 
 
 def test_occluders_are_of_other_categories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,9 +529,8 @@ def test_occluders_are_of_other_categories(tmp_path: Path, monkeypatch: pytest.M
         return small(root, **{**options, "categories": 4, "size": 32, "train": 1}, workers=1)
 
     monkeypatch.setattr(run_module, "make_dataset", few)
-    folder = make_occluders(tmp_path / "things", ["car"])
-    names = {path.name for path in folder.iterdir()}
-    assert names and "car" not in names
+    folder = make_occluders(tmp_path / "things", ["Car", "air-plane"])  # as data sets write them
+    assert {path.name for path in folder.iterdir()} == {"chair", "teapot"}
     stamp = folder.stat().st_mtime_ns
     assert make_occluders(folder, []) == folder and folder.stat().st_mtime_ns == stamp
 

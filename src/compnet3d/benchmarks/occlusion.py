@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.imagenet3d import ImageNet3D, plain_name
 from compnet3d.data.images import load_cutout, load_image, load_mask
 from compnet3d.data.placement import Placement
 from compnet3d.data.sample import Sample
@@ -42,6 +42,21 @@ RANGES: dict[Protocol, dict[Level, tuple[Range, Range]]] = {
         "L2": ((0.25, 0.35), (0.45, 0.55)),
         "L3": ((0.45, 0.55), (0.65, 0.75)),
     },
+}
+# what data sets call the categories that are drawn as occluders, as `plain_name` writes them
+ALSO_CALLED = {
+    "aeroplane": ("airplane", "plane"),
+    "boat": ("ship",),
+    "desklamp": ("lamp", "tablelamp"),
+    "diningtable": ("table",),
+    "iron": ("flatiron",),
+    "motorbike": ("motorcycle",),
+    "mug": ("cup", "coffeemug", "coffeecup"),
+    "pan": ("fryingpan", "skillet"),
+    "powerdrill": ("drill",),
+    "sofa": ("couch",),
+    "tv": ("tvmonitor", "television", "monitor"),
+    "washingmachine": ("washer",),
 }
 _PURPOSE = 1  # keeps these random numbers apart from those of other changes to the same image (see views.py)
 _ATTEMPTS = 150
@@ -125,6 +140,16 @@ class Occlusion:
         )
 
 
+def same_category(one: str | None, other: str | None) -> bool:
+    """Whether two names, of data sets that may spell or call it differently, are of one category; None is of none."""
+    return None not in (one, other) and _usual_name(str(one)) == _usual_name(str(other))
+
+
+def _usual_name(category: str) -> str:
+    name = plain_name(category)
+    return next((usual for usual, others in ALSO_CALLED.items() if name in others), name)
+
+
 def level_ranges(level: Level, protocol: Protocol = "generator") -> tuple[Range, Range]:
     """The shares of the object and of the background that a level asks for.
 
@@ -183,7 +208,7 @@ def occlude(
         rng: the source of all randomness.
         level: "L1", "L2" or "L3".
         occluders: cut-outs to draw from (`gather_occluders`); coloured blobs where there are none.
-        category: of the object in the picture; cut-outs of the same category are not used.
+        category: of the object in the picture; cut-outs of the same category (`same_category`) are not used.
         protocol: which ranges, see the module's text.
 
     Returns:
@@ -196,7 +221,7 @@ def occlude(
     object_range, background_range = level_ranges(level, protocol)
     if (image.height, image.width) != object_mask.shape:
         raise ValueError(f"a mask of shape {object_mask.shape} does not fit a {image.width} x {image.height} picture")
-    usable = [o for o in occluders if category is None or o.category != category]
+    usable = [o for o in occluders if not same_category(o.category, category)]
     if occluders and not usable:
         raise CompNetError(f"every occluder is of the category {category} itself; add occluders of another category")
     scene = _Scene.of(image, object_mask.astype(bool))

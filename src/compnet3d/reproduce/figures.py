@@ -101,15 +101,16 @@ def figure1(experiments: Experiments) -> bytes:
     tables = {table.key: table for table in experiments.table4()}
     columns = ("clean", "occluded, mean", "corrupted, mean")
     names = [f"{kind}\n{column.partition(',')[0]}" for kind in ("category", "pose") for column in columns]
-    series = {}
-    for row, posed in zip(tables["classification"].rows, tables["predicted_category"].rows, strict=True):
-        series[row.label] = [
-            _share(table, line, column)
-            for table, line in ((tables["classification"], row), (tables["predicted_category"], posed))
+    shown = [tables[key] for key in ("classification", "predicted_category")]
+    series = {
+        method.label: [
+            _share(table, next(row for row in table.rows if row.label == method.label), column)
+            for table in shown
             for column in columns
         ]
-    chosen = {label: values for label, values in series.items() if "(paper)" not in label}
-    return viz.render_plot(plot_radar(names, chosen), viz.LIGHT)
+        for method in experiments.methods
+    }
+    return viz.render_plot(plot_radar(names, series), viz.LIGHT)
 
 
 def _share(table: Table, row: Any, column: str) -> float:

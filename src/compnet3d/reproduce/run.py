@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from compnet3d.assembly import find_weights
 from compnet3d.benchmarks.corruption import load_textures
-from compnet3d.benchmarks.occlusion import cut_occluders, gather_occluders, occluder_samples
+from compnet3d.benchmarks.occlusion import cut_occluders, gather_occluders, occluder_samples, same_category
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.procedural import make_dataset
 from compnet3d.errors import CompNetError
 from compnet3d.files import read_json, write_bytes, write_folder, write_json, write_text
+from compnet3d.models.backbones import load_extractor
 from compnet3d.provenance import provenance
 from compnet3d.report_style import page
 from compnet3d.reproduce import figures
@@ -81,7 +83,8 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
     Raises:
         CompNetError: if a name is unknown, or what training, evaluation and the data say.
     """
-    wanted = check(experiments, names)
+    # those that time the loss alone come last: they leave memory behind that an evaluation would count as its own
+    wanted = sorted(check(experiments, names), key=lambda name: name in ("table1", "figure2"))
     study = experiments.study
     claim(experiments)
     if study.occluders == "things" and {"table4", "table7", "figure1", "figure10"} & set(wanted):
@@ -89,9 +92,10 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
     for number, name in enumerate(wanted, start=1):
         print(f"[{number}/{len(wanted)}] {name}", flush=True)
         start = time.perf_counter()
+        study.take_origins()  # those of what was done before
         if name in TABLES:
             tables = TABLES[name](experiments)
-            write_tables(study.out, name, tables, study.command)
+            write_tables(study.out, name, tables, study.command, study.take_origins())
             print("\n".join(table.markdown() for table in tables), flush=True)
         else:
             write_bytes(study.out / f"{name}.png", _on_white(FIGURES[name](experiments)))
@@ -130,6 +134,8 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
         if not any(other.names(category, "val") for category in common):
             raise CompNetError(f"{other.root}: has no test image of {', '.join(sorted(common))}; add their val lists")
     wanted = list(NAMES if "all" in names else dict.fromkeys(names))
+    if set(wanted) - {"figure2"}:  # which trains nothing
+        check_weights(experiments)
     if {"figure1", "figure2", "figure4"} & set(wanted):
         require_matplotlib()
     if experiments.recipe.calibration_fraction == 0 and {"table5", "figure4"} & set(wanted):
@@ -152,18 +158,57 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(wanted)
 
 
+def check_weights(experiments: Experiments) -> None:
+    """Load each pretrained backbone that a training still needs: the last method's may come after days of others.
+
+    Raises:
+        CompNetError: if one is not there.
+    """
+    study = experiments.study
+    for names in dict.fromkeys(
+        method.recipe.pretrained
+        for method in experiments.methods
+        if method.recipe.pretrained and not all((study.run(method, s) / "model").is_dir() for s in study.seeds)
+    ):
+        load_extractor(find_weights(names, study.data), dimension=1)
+
+
 def claim(experiments: Experiments) -> None:
     """Note in the study's folder what it is of, or check that it is of the same."""
     study = experiments.study
     claim_study(study.out / "study.json", experiments.method().recipe, {"data": str(study.data.resolve())}, "a study")
 
 
-def write_tables(out: Path, name: str, tables: Sequence[Table], command: str) -> None:
-    """OUT/NAME.json and OUT/NAME.md."""
-    origin = provenance(command)
-    write_json(out / f"{name}.json", {"tables": [table.to_dict() for table in tables], "settings": origin})
-    made = f"Made by `{origin['command']}` on {origin['machine']}, {origin['date']}."
+def write_tables(
+    out: Path, name: str, tables: Sequence[Table], command: str, origins: Sequence[dict[str, str]] = ()
+) -> None:
+    """OUT/NAME.json and OUT/NAME.md.
+
+    Args:
+        out, name: where; tables: what; command: what the user typed now.
+        origins: of the evaluations in the tables; those by other commands, on other machines or days are told.
+    """
+    settings = provenance(command)
+    made = f"Made by `{settings['command']}` on {settings['machine']}, {settings['date']}."
+    if evaluated := _evaluated(origins, settings):
+        settings["evaluated"] = evaluated
+        made += f" Evaluated {evaluated}."
+    write_json(out / f"{name}.json", {"tables": [table.to_dict() for table in tables], "settings": settings})
     write_text(out / f"{name}.md", "\n".join([*(table.markdown() for table in tables), made]) + "\n")
+
+
+def _evaluated(origins: Sequence[dict[str, str]], now: dict[str, str]) -> str:
+    """When, where and by which other commands evaluations were made; empty if all were now, here and by this one."""
+    told = {}
+    for key in ("date", "machine", "command"):
+        values = sorted({origin[key] for origin in origins if origin[key]})
+        told[key] = values if values not in ([], [now[key]]) else []
+    days = told["date"]
+    parts = [f"{days[0]} to {days[-1]}" if len(days) > 1 else days[0]] if days else []
+    parts += [f"on {'; on '.join(told['machine'])}"] if told["machine"] else []
+    others = [command for command in told["command"] if command != now["command"]]
+    parts += ["by " + ", ".join(f"`{command}`" for command in others)] if others else []
+    return ", ".join(parts)
 
 
 def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64, *, seed: int = 5) -> Path:
@@ -186,7 +231,9 @@ def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64, *, see
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) / "data"
         make_dataset(root, categories=100, train=2, val=0, size=192, seed=seed)
-        samples = [s for s in ImageNet3D(root).samples("train") if s.category not in set(exclude)]
+        samples = [
+            s for s in ImageNet3D(root).samples("train") if not any(same_category(s.category, name) for name in exclude)
+        ]
         cutouts = cut_occluders(samples, count)
         if not cutouts:
             raise CompNetError("the data set has all categories that can be drawn; give --occluders blobs or a folder")

@@ -11,10 +11,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from compnet3d import __version__
 from compnet3d.ablation import read_log
 from compnet3d.baselines import TrainedModel
 from compnet3d.benchmarks.evaluate import evaluate
-from compnet3d.benchmarks.occlusion import occluder_samples
+from compnet3d.benchmarks.occlusion import Protocol, occluder_samples
 from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.files import read_json, write_json
@@ -97,7 +98,7 @@ class Study:
         out: the study's folder.
         data: a data set with the lists train and val.
         seeds: of the trainings.
-        occluders, frost: see `evaluate`; "things" are cut-outs in OUT/occluders.
+        occluders, occlusion_protocol, frost: see `evaluate`; "things" are cut-outs in OUT/occluders.
         batch_size: in evaluations.
         device, progress: as in `train`.
         workers: processes that prepare images for each that trains, and for each evaluation; None leaves it to `train`
@@ -109,6 +110,7 @@ class Study:
     data: Path
     seeds: tuple[int, ...] = (0, 1, 2)
     occluders: str = "things"
+    occlusion_protocol: Protocol = "generator"
     frost: Path | None = None
     batch_size: int = 64
     device: str = "cpu"
@@ -116,12 +118,17 @@ class Study:
     progress: bool = True
     command: str = ""
     _kept: list[Any] = field(default_factory=list, compare=False, repr=False)
+    _origins: list[dict[str, str]] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def occlusions(self) -> tuple[Condition, ...]:
-        """L1 to L3."""
-        occluders = str(self.things) if self.occluders == "things" else self.occluders
-        return tuple(Condition(level, {"occlusion": level, "occluders": occluders}) for level in LEVELS)
+        """L1 to L3; those of the paper's text have other names, so that one study may hold both."""
+        options = {"occluders": str(self.things) if self.occluders == "things" else self.occluders}
+        suffix = ""
+        if self.occlusion_protocol != "generator":
+            options["occlusion_protocol"] = self.occlusion_protocol
+            suffix = f" ({self.occlusion_protocol})"
+        return tuple(Condition(f"{level}{suffix}", {"occlusion": level, **options}) for level in LEVELS)
 
     @property
     def things(self) -> Path:
@@ -219,6 +226,12 @@ class Study:
 
         return self._once(method, seed, names, "unseen", {}, measure)
 
+    def take_origins(self) -> list[dict[str, str]]:
+        """Command, machine and date of each evaluation that was asked for since this was called last."""
+        taken = list(self._origins)
+        self._origins.clear()
+        return taken
+
     def times(self) -> dict[str, tuple[list[float], list[float | None]]]:
         """Of each method that is there: seconds of each training's epochs; of each evaluation, None if untimed."""
         found = {}
@@ -248,7 +261,8 @@ class Study:
         path = self.out / "figures" / name / f"seed-{seed}" / f"{condition}.json"
         weights = self.run(method, seed, without) / "model" / "model.safetensors"
         # plain values only, so that what is measured now and what is read later are the same
-        made_with = json.loads(json.dumps(of | {"recipe": method.recipe.to_dict(), "without": sorted(without)}))
+        noted = of | {"recipe": method.recipe.to_dict(), "without": sorted(without), "version": __version__}
+        made_with = json.loads(json.dumps(noted))
         earlier = read_json(path) if path.is_file() else {}
         if not _is_of(earlier.get("made_with"), made_with, weights):
             model = self.model(method, seed, without)
@@ -256,6 +270,7 @@ class Study:
             figures = json.loads(json.dumps(measure(model), default=str))
             earlier = figures | {"made_with": made_with | {"model": _digest(weights)}, **provenance(self.command)}
             write_json(path, earlier)
+        self._origins.append({key: str(earlier.get(key, "")) for key in ("command", "machine", "date")})
         result: dict[str, Any] = earlier
         return result
 
@@ -270,6 +285,7 @@ def _is_of(earlier: Any, made_with: dict[str, Any], weights: Path) -> bool:
         return False
     digest = earlier.get("model")
     same = {key: value for key, value in earlier.items() if key != "model"} | {"recipe": made_with["recipe"]}
+    same = {"version": made_with["version"]} | same
     return same == made_with and (digest is None or not weights.is_file() or digest == _digest(weights))
 
 

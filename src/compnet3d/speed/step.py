@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
-from compnet3d.assembly import make_optimizer
+from compnet3d.assembly import make_extractor, make_model, make_optimizer
+from compnet3d.benchmarks.evaluate import symmetry_orders
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.loader import ViewDataset
 from compnet3d.data.procedural import make_dataset
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.parallel import FlatGradients
 from compnet3d.recipes import Recipe, get_recipe
 from compnet3d.run import Run
 from compnet3d.speed.pose import paper_sized_model
-from compnet3d.speed.timing import peak_mb, time_in_turn
+from compnet3d.speed.timing import Task, peak_mb, time_in_turn
 from compnet3d.steps import train_step
 from compnet3d.training import train
 
@@ -97,6 +102,48 @@ def time_backbone(
         train_step(run, batch, seed=0)
 
     return {**time_in_turn({"bare": bare, "step": step}, rounds=rounds), "peak_mb": peak_mb(step, device)}
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """Something to time.
+
+    Attributes:
+        whole: a training step. bare: a forward and a backward pass of its feature extractor. images: in the batch.
+    """
+
+    whole: Task
+    bare: Task
+    images: int
+
+
+def training_step(recipe: Recipe, data: str | Path, *, device: str = "cpu") -> TrainingStep:
+    """The first step of a contrastive recipe's training on a data set, as one of its processes does it.
+
+    Raises:
+        CompNetError: if the data set or the pretrained backbone is not there.
+    """
+    dataset = ImageNet3D(data)
+    samples = dataset.samples("train")
+    meshes = {name: dataset.meshes(name) for name in dataset.categories}
+    model = make_model(recipe, meshes, samples, make_extractor(recipe, data, None, False)).to(device).train()
+    gradients = FlatGradients(model.parameters())
+    orders = symmetry_orders(dataset.categories, dataset.symmetry).to(device)
+    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), gradients, symmetry_orders=orders)
+    views = ViewDataset(samples, dataset.categories, model.spec, augmentation=recipe.augmentation)
+    size = recipe.batch_size if torch.device(device).type != "cpu" else -(-recipe.batch_size // recipe.processes)
+    chosen = torch.linspace(0, len(samples) - 1, min(size, len(samples))).long().tolist()  # of all categories
+    batch = {name: value.to(device) for name, value in default_collate([views[i] for i in chosen]).items()}
+    outer = torch.randn_like(model(batch["image"]))
+
+    def whole() -> None:
+        train_step(run, batch, seed=0)
+
+    def bare() -> None:
+        gradients.clear()
+        model(batch["image"]).backward(outer)
+
+    return TrainingStep(whole, bare, len(chosen))
 
 
 def _input_wait(workers: int, device: str) -> float:
