@@ -7,10 +7,11 @@ command line; below it stand the command, the machine and the date:
         eth80=runs/eth80/val.json "eth80:turned by up to 25 degrees=runs/eth80/rotated.json" \
         ablation=runs/ablation/ablation.json speed=runs/eth80/val.json
 
-Slots `ablation`, `speed`, `bench-...` and `study-...` (files of `compnet3d reproduce`) have tables of their own; all
-others show an evaluation. Several files may go to one slot, one row (for `bench-...` one column, for `study-...` one
-table after the other) each. A file of `compnet3d quickstart` gives two rows, clean and occluded. Slots that are not
-named stay as they are.
+Slots `ablation`, `speed`, `bench-...` and `study-...` (files of `compnet3d reproduce`) have tables of their own, and
+`aims` says of files of table 4 how far the project's aims are reached; all others show an evaluation. Several files may
+go to one slot, one row (for `aims` and `bench-...` one column, for `study-...` one table after the other) each.
+`FILE#KEY,KEY` takes some of a study's tables. A file of `compnet3d quickstart` gives two rows, clean and occluded.
+Slots that are not named stay as they are.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ from compnet3d.reproduce.tables import Table
 from compnet3d.speed.tables import rows as bench_rows
 from compnet3d.tables import degrees, percent
 
+# over what, figure and column of table 4, and the points by which the project wants to lead; 0: nothing is lost
+AIMS = tuple(
+    (baseline, figure, column, points)
+    for baseline, wanted in (("dual head (40 bins)", (10, 5, 0)), ("NOVUM (full contrast)", (0, 0, 0)))
+    for figure in ("classification", "pose pi/6, true category given")
+    for column, points in zip(("occluded, mean", "corrupted, mean", "clean"), wanted, strict=True)
+)
 SLOT = re.compile(r"(<!-- result:(?P<name>[\w-]+) -->\n).*?(<!-- /result -->)", re.DOTALL)
 Figures = dict[str, Any]
 
@@ -72,7 +80,13 @@ def read_source(text: str, *, machine: str = "", date: str = "") -> Source:
     if not separator or not place or not name:
         raise CompNetError(f"{text!r} is not SLOT=FILE or SLOT:LABEL=FILE")
     slot, _, label = place.partition(":")
+    name, _, keys = name.partition("#")
     figures = read_json(name)
+    if keys and isinstance(figures, dict):
+        tables = {table["key"]: table for table in figures.get("tables", [])}
+        if missing := [key for key in keys.split(",") if key not in tables]:
+            raise CompNetError(f"{name}: has no table {missing[0]!r}; there are {', '.join(tables) or 'none'}")
+        figures |= {"tables": [tables[key] for key in keys.split(",")]}
     if not isinstance(figures, dict) or "settings" not in figures:
         raise CompNetError(f"{name}: is not a file of evaluate, quickstart, ablation or bench (it has no settings)")
     settings = figures["settings"]
@@ -116,6 +130,8 @@ def slot_text(name: str, sources: Sequence[Source], *, short: bool = False) -> s
     """The table of one slot, and below it how it was made."""
     if name == "ablation":
         columns, rows = ablation_rows(sources)
+    elif name == "aims":
+        columns, rows = aims_rows(sources)
     elif name.startswith("study-"):
         tables = [Table.from_dict(values) for source in sources for values in source.figures["tables"]]
         return "\n".join([*(table.markdown() for table in tables), provenance(sources), ""])
@@ -131,6 +147,31 @@ def slot_text(name: str, sources: Sequence[Source], *, short: bool = False) -> s
     lines = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", provenance(sources), ""])
+
+
+def aims_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]]:
+    """How far table 4 of each study reaches `AIMS`: in bold where it does, "-" where it lacks the baseline.
+
+    That nothing is lost holds where the lead is not below 0 by more than its standard deviation.
+    """
+    leads = []
+    for source in sources:
+        table = next(table for table in source.figures["tables"] if table["key"] == "lead")
+        leads.append({row["label"]: row["cells"] for row in table["rows"]})
+    rows = []
+    for baseline, figure, column, points in AIMS:
+        row = [f"over {baseline}: {figure}, {column.partition(',')[0]}", f"{points}" if points else "none lost"]
+        for lead in leads:
+            cell = lead.get(f"{figure}, over {baseline}", {}).get(column)
+            if cell is None:
+                row.append("-")
+                continue
+            mean, deviation = 100 * cell["mean"], 100 * (cell["deviation"] or 0.0)
+            reached = mean >= points if points else mean >= -deviation
+            text = f"{mean:.1f} ± {deviation:.1f}"
+            row.append(f"**{text}**" if reached else text)
+        rows.append(row)
+    return ["points of lead", "aim", *(source.label for source in sources)], rows
 
 
 def evaluations(source: Source) -> list[tuple[str, Figures]]:

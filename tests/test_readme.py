@@ -419,6 +419,41 @@ def test_the_ablation_has_a_row_for_each_variant(pages):
     assert "- `compnet3d ablation --data data/q --out runs/ablation`\n- two cores; 2030-01-01\n" in text
 
 
+def test_aims_are_told_from_the_leads_and_only_the_tables_asked_for_are_shown(pages):
+    def lead(mean, deviation):
+        return {"mean": mean, "deviation": deviation, "values": [mean]}
+
+    def table(key, rows):
+        columns = ["figure", "clean", "occluded, mean", "corrupted, mean"]
+        return {"name": "table4", "title": key, "key": key, "columns": columns, "notes": [],
+                "rows": [{"label": label, "cells": dict(zip(columns[1:], cells, strict=True))}
+                         for label, cells in rows.items()]}  # fmt: skip
+
+    names = (lead(-0.01, 0.02), lead(0.099, 0.01), lead(0.05, 0.0))
+    poses = (lead(-0.03, 0.02), lead(0.1, 0.01), lead(0.049, 0.01))
+    rows = {"classification, over dual head (40 bins)": names,
+            "pose pi/6, true category given, over dual head (40 bins)": poses}  # fmt: skip
+    settings = {"command": "compnet3d reproduce table4 --data data/q", "machine": "m", "date": "2030-01-01",
+                "evaluated": "2029-12-31"}  # fmt: skip
+    study = {"settings": settings, "tables": [table("lead", rows), table("other", {})]}
+    path = put(pages / "table4.json", study)
+    text = FILLER.slot_text("aims", [FILLER.read_source(f"aims:ours={path}")])
+    cells = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in text.splitlines()[2:8]}
+    named, posed = (
+        "over dual head (40 bins): classification, ",
+        "over dual head (40 bins): pose pi/6, true category given, ",
+    )
+    assert cells[named + "occluded"] == ["10", "9.9 ± 1.0"] and cells[named + "corrupted"] == ["5", "**5.0 ± 0.0**"]
+    assert cells[named + "clean"] == ["none lost", "**-1.0 ± 2.0**"] and cells[posed + "clean"][1] == "-3.0 ± 2.0"
+    assert cells[posed + "occluded"][1] == "**10.0 ± 1.0**" and cells[posed + "corrupted"][1] == "4.9 ± 1.0"
+    assert text.count("| none lost | - |") == 6  # it was not compared with NOVUM
+    assert "- evaluated 2029-12-31\n" in text
+    part = FILLER.slot_text("study-table4", [FILLER.read_source(f"study-table4={path}#lead")])
+    assert "**lead**" in part and "**other**" not in part
+    with pytest.raises(CompNetError, match="has no table 'cost'; there are lead, other"):
+        FILLER.read_source(f"study-table4={path}#lead,cost")
+
+
 def test_commands_that_the_filler_writes_parse():
     for settings in ({}, {"rotate_deg": 25.0, "seed": 2}, {"occlusion": "L2", "occluders": "objects", "split": "test"}):
         line = FILLER.command(evaluation(0.9, **settings))
