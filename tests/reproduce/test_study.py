@@ -250,6 +250,9 @@ def test_loss_parts_are_compared_under_occlusion_and_with_novum(
     for row in tables["lead"].rows:
         for cell in row.cells:
             assert isinstance(cell, Spread) and cell.values == pytest.approx([ahead, ahead])
+    base, resnet = RECIPES["imagenet3d-vitb14"], RECIPES["imagenet3d-resnet50"]
+    at_scale = Experiments(experiments.study, base, resnet=resnet).table6()
+    assert [table.key for table in at_scale] == ["clean", "robust"]  # NOVUM has a ResNet-50 only
     without = replace(experiments, baselines=("heads",)).table6()
     assert [table.key for table in without] == ["clean", "robust"] and len(without[1].rows) == 5
 

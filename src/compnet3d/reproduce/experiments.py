@@ -256,9 +256,9 @@ class Experiments:
         study = self.study
         groups = {"occluded": study.occlusions, "corrupted": study.corruptions}
         measures = {"classification": classification} | {f"pi/6, {POSE_ROWS[f]}": pose(f) for f in POSE_FORMS}
-        novum = {LABELS["novum"]: self.method("novum")} if "novum" in self.baselines else {}
+        novum = [method for method in self.families[-1] if method.recipe.method == "novum"]
         rows = []
-        for label, method in {**variants, **novum}.items():
+        for label, method in {**variants, **{other.label: other for other in novum}}.items():
             cells = [
                 mean_of([self.spread(method, condition, measure) for condition in group])
                 for measure in measures.values()
@@ -268,7 +268,7 @@ class Experiments:
         columns = ("loss", *(f"{name}, {group}" for name in measures for group in groups))
         notes = () if novum else self.notes()
         tables = [Table("table6", "the same under occlusion and corruption", columns, tuple(rows), notes, "robust")]
-        for other in novum.values():
+        for other in novum:
             leads = []
             for name, measure in measures.items():
                 ours, theirs = (

@@ -87,7 +87,7 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
     wanted = sorted(check(experiments, names), key=lambda name: name in ("table1", "figure2"))
     study = experiments.study
     claim(experiments)
-    if study.occluders == "things" and {"table4", "table7", "figure1", "figure10"} & set(wanted):
+    if study.occluders == "things" and {"table4", "table6", "table7", "figure1", "figure10"} & set(wanted):
         make_occluders(study.things, study.dataset().categories)
     for number, name in enumerate(wanted, start=1):
         print(f"[{number}/{len(wanted)}] {name}", flush=True)
