@@ -350,7 +350,7 @@ def test_every_slot_is_closed_and_known():
     bench = [f"bench-{gpu}{kind}" for gpu in ("", "gpu-") for kind in ("classify", "loss", "pose", "scale", "step")]
     study = [f"study-table{number}" for number in range(1, 8)] + ["study-times"]
     study += [f"study-{data}-table{number}" for data in ("eth80", "cad100") for number in (2, 4)]
-    study.append("study-cad100-photos-table4")
+    study += ["study-40-table4", "study-cad100-photos-table4", "aims", "aims"]
     assert sorted(names) == sorted(["ablation", *bench, "eth80", "eth80", "quickstart", "quickstart", "speed", *study])
 
 
