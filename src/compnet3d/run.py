@@ -95,11 +95,14 @@ def check_data(run: Path, model: Path, categories: Sequence[str], **counts: int)
         run: its folder; model: its model's configuration; counts: as in its config.json, those that are to be compared.
 
     Raises:
-        CompNetError: naming what differs.
+        CompNetError: naming what differs, or the broken file.
     """
-    earlier = read_json(model).get("categories")
+    config = read_json(model)
+    earlier = config.get("categories") if isinstance(config, dict) else None
+    if not isinstance(earlier, list):
+        raise CompNetError(f"{model}: names no categories; copy it again, or train in another folder")
     if earlier != list(categories):
-        odd = sorted(set(earlier or ()) ^ set(categories))
+        odd = sorted(set(map(str, earlier)) ^ set(categories))
         raise CompNetError(
             f"{run}: was trained on other categories than the data set has now "
             f"({', '.join(odd[:4]) or 'in another order'}); put its lists back as they were, or train in another "
