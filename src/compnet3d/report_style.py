@@ -42,6 +42,7 @@ figcaption b { color: var(--text); }
 .pair section { margin: 0; }
 .pair { margin: 0 0 1rem; }
 code { font: .9em ui-monospace, SFMono-Regular, Menlo, monospace; overflow-wrap: anywhere; }
+.word { display: inline-block; max-width: 100%; }
 """
 
 

@@ -98,6 +98,7 @@ def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> 
     write_page(out, out / "report.html")
     page = (out / "report.html").read_text()
     assert page.count("<h2>Table") == 6 and page.count("<h2>Figure") == 5 and page.count("<h2>Time") == 1
+    assert '<span class="word">compnet3d</span> <span class="word">reproduce;</span>' in page
     labels = [row["label"] for row in read_json(out / "times.json")["tables"][0]["rows"]]
     assert len(labels) == 12 and labels[-1] == "all" and "tiny-without-slab" in labels
     trainings, evaluations = experiments.study.times()["tiny"]

@@ -260,7 +260,7 @@ def write_page(out: Path, path: Path) -> None:
         if (out / f"{name}.json").is_file():
             values = read_json(out / f"{name}.json")
             body = "".join(Table.from_dict(table).html() for table in values["tables"])
-            made = html.escape("; ".join(values["settings"].values()))
+            made = _unbroken_words("; ".join(_origin_parts(values["settings"])))
             heading = f"Table {name.removeprefix('table')}" if name in TABLES else "Time"
             sections.append(f"<section><h2>{heading}</h2>{body}<p><code>{made}</code></p></section>")
         elif (out / f"{name}.png").is_file():
@@ -274,6 +274,17 @@ def write_page(out: Path, path: Path) -> None:
     if not sections:
         raise CompNetError(f"{out}: holds no table and no figure; run `compnet3d reproduce` with --out {out} first")
     write_text(path, page(f"The paper's experiments: {_title(out)}", "\n".join(sections)))
+
+
+def _origin_parts(settings: dict[str, str]) -> list[str]:
+    """What a table's file says of its origin, as it is read."""
+    said = {"version": "compnet3d {}", "evaluated": "evaluated {}"}
+    return [said.get(key, "{}").format(value) for key, value in settings.items()]
+
+
+def _unbroken_words(text: str) -> str:
+    """HTML whose lines end between words alone, and not at the hyphens of a command's options."""
+    return " ".join(f'<span class="word">{html.escape(word)}</span>' for word in text.split())
 
 
 def _title(out: Path) -> str:
