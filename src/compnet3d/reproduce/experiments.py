@@ -253,29 +253,32 @@ class Experiments:
 
     def _robustness_of(self, variants: Mapping[str, Method], alone: Method) -> list[Table]:
         """The parts of the loss under occlusion and corruption, and by how much Eq. 5 alone leads over NOVUM."""
-        study = self.study
-        groups = {"occluded": study.occlusions, "corrupted": study.corruptions}
+        occlusions, corruptions = self.study.occlusions, self.study.corruptions
         measures = {"classification": classification} | {f"pi/6, {POSE_ROWS[f]}": pose(f) for f in POSE_FORMS}
         novum = [method for method in self.families[-1] if method.recipe.method == "novum"]
-        rows = []
-        for label, method in {**variants, **{other.label: other for other in novum}}.items():
-            cells = [
-                mean_of([self.spread(method, condition, measure) for condition in group])
+        methods = {**variants, **{other.label: other for other in novum}}
+        found = {
+            method.name: [
+                self._means(
+                    [self.spread(method, condition, measure) for condition in (CLEAN, *occlusions, *corruptions)],
+                    len(occlusions),
+                )
                 for measure in measures.values()
-                for group in groups.values()
             ]
-            rows.append(Row(label, tuple(cells)))
-        columns = ("loss", *(f"{name}, {group}" for name in measures for group in groups))
+            for method in methods.values()
+        }
+        rows = [
+            Row(label, tuple(mean for _, *means in found[method.name] for mean in means))
+            for label, method in methods.items()
+        ]
+        columns = ("loss", *(f"{name}, {group}" for name in measures for group in ("occluded", "corrupted")))
         notes = () if novum else self.notes()
         tables = [Table("table6", "the same under occlusion and corruption", columns, tuple(rows), notes, "robust")]
         for other in novum:
-            leads = []
-            for name, measure in measures.items():
-                ours, theirs = (
-                    [mean_of([self.spread(method, c, measure) for c in g]) for g in ((CLEAN,), *groups.values())]
-                    for method in (alone, other)
-                )
-                leads.append(Row(name, tuple(a.over(b) for a, b in zip(ours, theirs, strict=True))))
+            leads = [
+                Row(name, tuple(a.over(b) for a, b in zip(ours, theirs, strict=True)))
+                for name, ours, theirs in zip(measures, found[alone.name], found[other.name], strict=True)
+            ]
             title = f"by how many points both, without matching and posing loss, lead over {other.label}"
             tables.append(Table("table6", title, ("figure", *SUMMARY), tuple(leads), self.notes(), "lead"))
         return tables

@@ -79,8 +79,7 @@ def time_backbone(
     """
     generator = torch.Generator().manual_seed(0)
     model = paper_sized_model(categories, backbone, height=recipe.height, width=recipe.width).to(device).train()
-    gradients = FlatGradients(model.parameters())
-    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), gradients)
+    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), FlatGradients(model.parameters()))
     draw = torch.rand(images, 4, generator=generator)
     batch = {
         "image": torch.randint(256, (images, 3, recipe.height, recipe.width), dtype=torch.uint8, generator=generator),
@@ -92,16 +91,9 @@ def time_backbone(
         "principal": torch.tensor([recipe.width / 2, recipe.height / 2]).expand(images, 2).contiguous(),
     }
     batch = {name: value.to(device) for name, value in batch.items()}
-    outer: list[Tensor] = [torch.randn_like(model(batch["image"]))]
-
-    def bare() -> None:
-        gradients.clear()
-        model(batch["image"]).backward(outer[0])
-
-    def step() -> None:
-        train_step(run, batch, seed=0)
-
-    return {**time_in_turn({"bare": bare, "step": step}, rounds=rounds), "peak_mb": peak_mb(step, device)}
+    step = _step_of(run, batch)
+    seconds = time_in_turn({"bare": step.bare, "step": step.whole}, rounds=rounds)
+    return {**seconds, "peak_mb": peak_mb(step.whole, device)}
 
 
 @dataclass(frozen=True)
@@ -134,16 +126,21 @@ def training_step(recipe: Recipe, data: str | Path, *, device: str = "cpu") -> T
     size = recipe.batch_size if torch.device(device).type != "cpu" else -(-recipe.batch_size // recipe.processes)
     chosen = torch.linspace(0, len(samples) - 1, min(size, len(samples))).long().tolist()  # of all categories
     batch = {name: value.to(device) for name, value in default_collate([views[i] for i in chosen]).items()}
-    outer = torch.randn_like(model(batch["image"]))
+    return _step_of(run, batch)
+
+
+def _step_of(run: Run, batch: dict[str, Tensor]) -> TrainingStep:
+    """A step of a run on a batch, over and over the same."""
+    outer = torch.randn_like(run.model(batch["image"]))
 
     def whole() -> None:
         train_step(run, batch, seed=0)
 
     def bare() -> None:
-        gradients.clear()
-        model(batch["image"]).backward(outer)
+        run.gradients.clear()
+        run.model(batch["image"]).backward(outer)
 
-    return TrainingStep(whole, bare, len(chosen))
+    return TrainingStep(whole, bare, len(batch["image"]))
 
 
 def _input_wait(workers: int, device: str) -> float:
