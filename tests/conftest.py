@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-from compnet3d.data.imagenet3d import write_annotation
+from compnet3d.data.annotations import write_annotation
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh, save_off

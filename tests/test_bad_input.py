@@ -19,16 +19,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from compnet3d import cli, recipes
-from compnet3d.data.imagenet3d import read_annotation, write_annotation
+from compnet3d.cli import main as cli
+from compnet3d.data.annotations import read_annotation, write_annotation
 from compnet3d.data.transforms import InputSpec
 from compnet3d.errors import CompNetError
-from compnet3d.inference.pose import PoseSettings
+from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
-from compnet3d.models.config import CompNetConfig, PoseGrid
-from compnet3d.recipes import Recipe
-from compnet3d.training import train
+from compnet3d.models.config import CompNetConfig
+from compnet3d.training import builtin_recipes as recipes
+from compnet3d.training.recipe import Recipe
+from compnet3d.training.train import train
 
 NETWORK = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 BOX = ((-0.45, -0.2, -0.15), (0.45, 0.2, 0.15))

@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from compnet3d import cli, recipes
+from compnet3d.cli import main as cli
 from compnet3d.data.augment import Augmentation
-from compnet3d.inference.pose import PoseSettings
+from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.models.compnet import CompNet
-from compnet3d.recipes import Recipe
+from compnet3d.training import builtin_recipes as recipes
+from compnet3d.training.recipe import Recipe
 
 RECIPE = Recipe(
     name="end-to-end",

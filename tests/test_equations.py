@@ -10,22 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.benchmarks.metrics import confusion_matrix
-from compnet3d.grouping import grouping_weights
-from compnet3d.inference.classify import category_matches, category_scores
-from compnet3d.inference.pose import reconstruction_loss
-from compnet3d.losses import (
-    ContrastiveLoss,
-    cross_category_loss,
-    full_contrastive_loss,
-    grouped_contrastive_loss,
-    in_category_loss,
-    log_omega,
-    posing_loss,
-)
+from compnet3d.evaluation.metrics import confusion_matrix
+from compnet3d.inference.matching import category_matches, category_scores
+from compnet3d.inference.pose_search import reconstruction_loss
+from compnet3d.losses.auxiliary import posing_loss
+from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
+from compnet3d.losses.contrastive import ContrastiveLoss, cross_category_loss, in_category_loss, log_omega
+from compnet3d.losses.grouping import grouping_weights
+from compnet3d.losses.sampling import draw_cells, draw_queries, near_vertices, sample_vertices
 from compnet3d.models.bank import VertexFeatureBank
 from compnet3d.rendering.fragments import Fragments
-from compnet3d.sampling import draw_cells, draw_queries, near_vertices, sample_vertices
 
 KAPPA = 1 / 0.07
 
@@ -172,9 +166,9 @@ def test_eq5_is_the_mean_of_eq2_and_eq4_block_by_block(
     in_one_pass: bool,
 ) -> None:
     """Against the readable functions and autograd in float64; also a kappa whose exponentials leave float32's range."""
-    monkeypatch.setattr("compnet3d.losses.BLOCK", 40)
-    monkeypatch.setattr("compnet3d.losses.COLUMNS", 5)
-    monkeypatch.setattr("compnet3d.losses._in_one_pass", lambda device: in_one_pass)
+    monkeypatch.setattr("compnet3d.losses.blockwise.BLOCK", 40)
+    monkeypatch.setattr("compnet3d.losses.blockwise.COLUMNS", 5)
+    monkeypatch.setattr("compnet3d.losses.blockwise._in_one_pass", lambda device: in_one_pass)
     offsets = torch.tensor([0, 7, 19, 28])
     features, background = unit(28, 8, seed=1), unit(13, 8, seed=2)
     category, valid = torch.tensor([1, 2, 1]), torch.rand(3, 9, generator=torch.Generator().manual_seed(3)) < 0.7
@@ -378,7 +372,7 @@ def test_background_ring_drops_the_oldest() -> None:
 
 
 def test_gradient_of_eq7_goes_to_the_best_match(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compnet3d.inference.classify.BLOCK", 35)
+    monkeypatch.setattr("compnet3d.inference.matching.BLOCK", 35)
     features, bank, background = unit(2, 3, 4, 5, seed=1), unit(9, 5, seed=2), unit(3, 5, seed=3)
     offsets, weight = torch.tensor([0, 4, 9]), torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64)
     maps = features.permute(0, 3, 1, 2).clone().requires_grad_()
@@ -402,8 +396,8 @@ def test_gradient_of_eq7_goes_to_the_best_match(monkeypatch: pytest.MonkeyPatch)
 def test_best_match_searched_in_bfloat16_has_its_float32_similarity(
     bfloat16: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compnet3d.inference.classify.bf16_is_fast", lambda: bfloat16)
-    monkeypatch.setattr("compnet3d.inference.classify.BLOCK", 35)  # more cells than one block holds
+    monkeypatch.setattr("compnet3d.inference.matching.bf16_is_fast", lambda: bfloat16)
+    monkeypatch.setattr("compnet3d.inference.matching.BLOCK", 35)  # more cells than one block holds
     cells, bank = unit(300, 16, seed=1).float().requires_grad_(), unit(50, 16, seed=2).float()
     found = category_matches(cells, bank, [0, 20, 50])
     (gradient,) = torch.autograd.grad(found.sum(), cells)
@@ -446,7 +440,7 @@ def test_drawn_cells_are_some_of_the_map_and_average_to_it() -> None:
 
 
 def test_eq7_against_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compnet3d.inference.classify.BLOCK", 35)
+    monkeypatch.setattr("compnet3d.inference.matching.BLOCK", 35)
     features, bank, background = unit(2, 3, 4, 5, seed=1), unit(9, 5, seed=2), unit(3, 5, seed=3)
     offsets = torch.tensor([0, 4, 9])
     ours = category_scores(features.permute(0, 3, 1, 2), bank, offsets, background)

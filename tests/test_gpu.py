@@ -11,25 +11,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d import cli, recipes
-from compnet3d.baselines import load_predictor
-from compnet3d.benchmarks.evaluate import evaluate
+from compnet3d.bench.loss import LossProblem, bench_loss
+from compnet3d.cli import main as cli
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputSpec
+from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Pose
-from compnet3d.inference.classify import category_scores
-from compnet3d.inference.pose import PoseSettings
-from compnet3d.inference.pruning import Pruning
-from compnet3d.losses import full_contrastive_loss, grouped_contrastive_loss
+from compnet3d.inference.matching import category_scores
+from compnet3d.inference.pose_search import PoseGrid, PoseSettings
+from compnet3d.inference.pruned_matching import Pruning
+from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
+from compnet3d.losses.sampling import draw_rivals
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
-from compnet3d.models.config import CompNetConfig, PoseGrid
-from compnet3d.recipes import Recipe, baselines_of
+from compnet3d.models.config import CompNetConfig
+from compnet3d.models.registry import load_predictor
 from compnet3d.rendering.fragments import Fragments
-from compnet3d.speed.loss import LossProblem, bench_loss
-from compnet3d.steps import draw_rivals
-from compnet3d.training import train
+from compnet3d.training import builtin_recipes as recipes
+from compnet3d.training.builtin_recipes import baselines_of
+from compnet3d.training.recipe import Recipe
+from compnet3d.training.train import train
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compnet3d import cli
+from compnet3d.cli import main as cli
 from compnet3d.errors import CompNetError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +76,7 @@ def test_there_are_commands():
 
 
 def test_recipes_in_commands_exist():
-    from compnet3d.recipes import RECIPES
+    from compnet3d.training.builtin_recipes import RECIPES
 
     named = {a[a.index("--recipe") + 1] for _, a in COMMANDS if "--recipe" in a}
     named = {name for name in named if not name.endswith(".json")}  # a run's config
@@ -190,8 +190,8 @@ def test_named_files_exist():
 
 def test_numbers_of_the_recipes_are_the_codes():
     from compnet3d.geometry.camera import pose_grid
-    from compnet3d.inference.pose import PoseSettings
-    from compnet3d.recipes import RECIPES
+    from compnet3d.inference.pose_search import PoseSettings
+    from compnet3d.training.builtin_recipes import RECIPES
 
     decisions = " ".join((ROOT / "docs" / "decisions.md").read_text(encoding="utf-8").split())
     stated = r"Momentum is ([\d.]+) in the eth80 recipe, ([\d.]+) in the quickstart, ([\d.]+) \(the paper's\)"
@@ -236,8 +236,8 @@ def test_numbers_of_the_recipes_are_the_codes():
 
 def test_counts_in_the_data_page_are_the_codes():
     from compnet3d.data.imagenet3d import IMAGE_SUFFIXES
-    from compnet3d.data.procedural.categories import BUILTIN
-    from compnet3d.data.procedural.writer import VIEWS_PER_INSTANCE
+    from compnet3d.procedural.categories import BUILTIN
+    from compnet3d.procedural.writer import VIEWS_PER_INSTANCE
 
     text = " ".join((ROOT / "docs" / "data.md").read_text(encoding="utf-8").split())
     assert f"Parametric models of {len(BUILTIN)} everyday objects" in text
@@ -246,7 +246,7 @@ def test_counts_in_the_data_page_are_the_codes():
 
 
 def test_the_occlusion_levels_are_the_codes():
-    from compnet3d.benchmarks.occlusion import RANGES
+    from compnet3d.robustness.occlusion import RANGES
 
     text = (ROOT / "docs" / "occlusion.md").read_text(encoding="utf-8")
     for level in RANGES["generator"]:
@@ -261,11 +261,11 @@ def test_pages_name_no_machine():
         assert not re.search(r"/(work|tmp|home|root)\b|\.\./shared", text), page_id(page)
 
 
-# -- docs/fill_results.py ------------------------------------------------------------------------------------------
+# -- tools/fill_results.py ------------------------------------------------------------------------------------------
 
 
 def load_filler() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fill_results", ROOT / "docs" / "fill_results.py")
+    spec = importlib.util.spec_from_file_location("fill_results", ROOT / "tools" / "fill_results.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["fill_results"] = module  # dataclasses look their module up
@@ -328,8 +328,8 @@ def slot(path: Path, name: str) -> str:
 
 
 def test_a_studys_tables_are_filled_in(pages: Path, tmp_path: Path) -> None:
-    from compnet3d.reproduce.run import write_tables
-    from compnet3d.reproduce.tables import Row, Spread, Table
+    from compnet3d.reporting.tables import Row, Spread, Table
+    from compnet3d.reproduce.runner import write_tables
 
     table = Table("table9", "a title", ("method", "first"), (Row("ours", (Spread((0.5, 0.75)),)),), ("A note.",))
     write_tables(tmp_path, "table9", [table], "compnet3d reproduce table9 --data /far/away/data")

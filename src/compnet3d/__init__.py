@@ -8,15 +8,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
-    from compnet3d.baselines import load_predictor
     from compnet3d.errors import CompNetError
     from compnet3d.geometry.camera import Camera, Pose
     from compnet3d.geometry.mesh import Mesh
-    from compnet3d.inference.predictor import Prediction, Predictor
+    from compnet3d.inference.prediction import Prediction, Predictor
     from compnet3d.models.compnet import CompNet
+    from compnet3d.models.registry import load_predictor
+
+
+__version__ = "0.1.0"
 
 _HOMES = {
     "Camera": "compnet3d.geometry.camera",
@@ -24,9 +25,9 @@ _HOMES = {
     "CompNetError": "compnet3d.errors",
     "Mesh": "compnet3d.geometry.mesh",
     "Pose": "compnet3d.geometry.camera",
-    "load_predictor": "compnet3d.baselines",
-    "Prediction": "compnet3d.inference.predictor",
-    "Predictor": "compnet3d.inference.predictor",
+    "load_predictor": "compnet3d.models.registry",
+    "Prediction": "compnet3d.inference.prediction",
+    "Predictor": "compnet3d.inference.prediction",
 }
 
 __all__ = [

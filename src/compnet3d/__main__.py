@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compnet3d.cli import main
+from compnet3d.cli.main import main
 
 if __name__ == "__main__":
     main()

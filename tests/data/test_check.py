@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from compnet3d.data.annotations import annotation_dict, parse_object
 from compnet3d.data.check import CheckResult, check_dataset, implausible, print_check, projected_box_iou
-from compnet3d.data.imagenet3d import annotation_dict, parse_object, write_list, write_object
+from compnet3d.data.imagenet3d import write_list, write_object
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh, save_off
 

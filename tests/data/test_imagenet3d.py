@@ -12,14 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compnet3d.data.imagenet3d import (
-    ImageNet3D,
-    annotation_dict,
-    read_annotation,
-    write_annotation,
-    write_list,
-    write_object,
-)
+from compnet3d.data.annotations import annotation_dict, read_annotation, write_annotation
+from compnet3d.data.imagenet3d import ImageNet3D, write_list, write_object
 from compnet3d.data.sample import parse_instance, split_calibration
 from compnet3d.errors import CompNetError
 

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from compnet3d.data.annotations import annotation_dict
 from compnet3d.data.augment import Augmentation
-from compnet3d.data.imagenet3d import ImageNet3D, annotation_dict, write_list, write_object
+from compnet3d.data.imagenet3d import ImageNet3D, write_list, write_object
 from compnet3d.data.loader import ViewDataset
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import InputSpec

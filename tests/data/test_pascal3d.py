@@ -14,16 +14,17 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from compnet3d import cli
-from compnet3d.benchmarks.views import EvaluationViews
+from compnet3d.cli import main as cli
+from compnet3d.data.annotations import read_annotation
 from compnet3d.data.check import check_dataset, projected_box_iou
-from compnet3d.data.imagenet3d import ImageNet3D, read_annotation
+from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image, load_mask
 from compnet3d.data.pascal3d import COARSE_ONLY, import_pascal3d, read_record
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import InputSpec
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
+from compnet3d.evaluation.crops import EvaluationViews
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh, load_off, save_off
 

@@ -27,14 +27,12 @@ from compnet3d.data.transforms import (
     InputSpec,
     View,
     crop_box,
-    invert_affine,
     make_view,
     rotate_sample_image,
-    transform_points,
     view_matrix,
     view_to_source_pose,
-    warp_image,
 )
+from compnet3d.data.warp import invert_affine, transform_points, warp_image
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
 

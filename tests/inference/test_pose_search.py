@@ -12,10 +12,10 @@ from torch.nn.functional import normalize
 from compnet3d.data.transforms import InputSpec
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.rotations import rotmat_geodesic_distance
-from compnet3d.inference.pose import PoseSettings, search_starts
+from compnet3d.inference.pose_search import PoseGrid, PoseSettings, search_starts
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
-from compnet3d.models.config import CompNetConfig, PoseGrid
+from compnet3d.models.config import CompNetConfig
 
 SMALL = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 

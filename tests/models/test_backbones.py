@@ -8,14 +8,9 @@ import torch
 from torch.nn.functional import normalize
 
 from compnet3d.errors import CompNetError
-from compnet3d.models.backbones import (
-    BackboneConfig,
-    FeatureExtractor,
-    ResNetExtractor,
-    build_extractor,
-    load_extractor,
-)
-from compnet3d.recipes import SMALL_DINOV2, SMALL_RESNET
+from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, ResNetExtractor, build_extractor
+from compnet3d.models.pretrained import load_extractor
+from compnet3d.training.builtin_recipes import SMALL_DINOV2, SMALL_RESNET
 
 RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "patch_size": 16,

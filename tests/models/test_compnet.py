@@ -14,13 +14,13 @@ from torch.nn.functional import normalize
 from compnet3d.data.transforms import Crop, InputSpec, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, feature_grid
-from compnet3d.inference.classify import background_similarity
-from compnet3d.inference.pose import PoseSettings, reconstruction_loss
-from compnet3d.inference.predictor import Prediction
-from compnet3d.inference.pruning import Pruning
+from compnet3d.inference.matching import background_similarity
+from compnet3d.inference.pose_search import PoseGrid, PoseSettings, reconstruction_loss
+from compnet3d.inference.prediction import Prediction
+from compnet3d.inference.pruned_matching import Pruning
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
-from compnet3d.models.config import CompNetConfig, PoseGrid
+from compnet3d.models.config import CompNetConfig
 
 NETWORK = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 BOUNDS = (
@@ -204,7 +204,7 @@ def test_an_object_that_fills_the_image_leaves_no_background(model: CompNet) -> 
 
 def test_pose_scores_are_those_of_eq8_pose_by_pose(monkeypatch: pytest.MonkeyPatch) -> None:
     """With their gradient, against the loss that pose estimation refines, one rendering after the other."""
-    monkeypatch.setattr("compnet3d.inference.classify.bf16_is_fast", lambda: False)  # tested elsewhere
+    monkeypatch.setattr("compnet3d.inference.matching.bf16_is_fast", lambda: False)  # tested elsewhere
     model = make_model()
     maps = _units(4, ROWS, COLUMNS, 16, generator=torch.Generator().manual_seed(7)).permute(0, 3, 1, 2)
     turns = torch.tensor([0.0, 1.5, 3.0])

@@ -12,22 +12,29 @@ import pytest
 import torch
 from PIL import Image
 
-from compnet3d import cli, viz
-from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen, unseen_samples
+from compnet3d.cli import main as cli
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputSpec
 from compnet3d.errors import CompNetError
-from compnet3d.files import read_json, write_json
+from compnet3d.evaluation.unseen import common_samples, evaluate_unseen, unseen_samples
 from compnet3d.geometry.camera import Pose
-from compnet3d.inference.pose import PoseSettings
-from compnet3d.inference.predictor import Prediction
-from compnet3d.recipes import RECIPES, Recipe
-from compnet3d.reproduce import efficiency, figures, paper
-from compnet3d.reproduce import run as run_module
-from compnet3d.reproduce.efficiency import times
+from compnet3d.inference.pose_search import PoseSettings
+from compnet3d.inference.prediction import Prediction
+from compnet3d.reporting import plots
+from compnet3d.reporting.tables import Spread
+from compnet3d.reproduce import cost_tables as efficiency
+from compnet3d.reproduce import figures
+from compnet3d.reproduce import paper_numbers as paper
+from compnet3d.reproduce import runner as run_module
+from compnet3d.reproduce.cost_tables import times
+from compnet3d.reproduce.distractors import make_occluders
 from compnet3d.reproduce.experiments import Experiments
-from compnet3d.reproduce.run import make_occluders, reproduce, write_page
-from compnet3d.reproduce.study import Condition, Method, Spread, Study, _is_of
+from compnet3d.reproduce.page import write_page
+from compnet3d.reproduce.runner import reproduce
+from compnet3d.reproduce.study import Condition, Method, Study, _is_of
+from compnet3d.training.builtin_recipes import RECIPES
+from compnet3d.training.recipe import Recipe
+from compnet3d.utils.files import read_json, write_json
 
 TINY = Recipe(
     name="tiny",
@@ -201,7 +208,7 @@ def test_the_papers_levels_of_occlusion_are_kept_apart(
     experiments: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Experiments] = []
-    monkeypatch.setattr("compnet3d.reproduce.run.reproduce", lambda experiments, names: asked.append(experiments))
+    monkeypatch.setattr("compnet3d.reproduce.runner.reproduce", lambda experiments, names: asked.append(experiments))
     cli.main(["reproduce", "table4", "--data", str(tmp_path), "--occlusion-protocol", "paper"])
     text = replace(experiments.study, occlusion_protocol=asked[0].study.occlusion_protocol).occlusions
     assert [condition.name for condition in text] == ["L1 (paper)", "L2 (paper)", "L3 (paper)"]
@@ -420,7 +427,7 @@ def test_recipe_and_seeds_follow_the_scale(
     methods: int,
 ) -> None:
     asked: list[Experiments] = []
-    monkeypatch.setattr("compnet3d.reproduce.run.reproduce", lambda experiments, names: asked.append(experiments))
+    monkeypatch.setattr("compnet3d.reproduce.runner.reproduce", lambda experiments, names: asked.append(experiments))
     cli.main(["reproduce", "table4", "--data", str(tmp_path), *options])
     (experiments,) = asked
     assert (experiments.recipe.name, experiments.study.seeds, len(experiments.methods)) == (recipe, seeds, methods)
@@ -452,7 +459,7 @@ def test_leads_are_over_baselines_with_the_same_backbone(
 
 def test_a_method_keeps_its_colour_whichever_others_are_drawn(experiments: Experiments) -> None:
     def lines(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
-        figure = figures.plot_radar(["a", "b", "c"], dict.fromkeys(labels, (0.1, 0.2, 0.3)))(viz.LIGHT)
+        figure = figures.plot_radar(["a", "b", "c"], dict.fromkeys(labels, (0.1, 0.2, 0.3)))(plots.LIGHT)
         return {line.get_label(): (line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
 
     everything = lines([method.label for method in experiments.methods])
@@ -469,7 +476,7 @@ def test_a_method_keeps_its_colour_whichever_others_are_drawn(experiments: Exper
 def test_omega_of_figure_4_is_what_training_used(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr("compnet3d.reproduce.figures.plot_weights", lambda history, *_: drawn.append(history))
-    monkeypatch.setattr("compnet3d.reproduce.figures.viz.render_plot", lambda plot, theme: b"")
+    monkeypatch.setattr("compnet3d.reproduce.figures.plots.render_plot", lambda plot, theme: b"")
     confusion = [[8, 1, 1], [0, 10, 0], [0, 0, 10]]
     log = [
         {"epoch": 1, "confusion": confusion, "calibration_accuracy": 0.4},
@@ -515,7 +522,7 @@ def test_the_paper_beside_ours(experiments: Experiments, monkeypatch: pytest.Mon
     assert "3D-CompNets (paper)" in posed["true_category"] and "3D-CompNets (paper)" not in posed["joint"]
     drawn: list[dict[str, list[float]]] = []
     monkeypatch.setattr(figures, "plot_radar", lambda names, series: drawn.append(series) or (lambda theme: None))
-    monkeypatch.setattr(viz, "render_plot", lambda plot, theme: b"")
+    monkeypatch.setattr(plots, "render_plot", lambda plot, theme: b"")
     figures.figure1(
         experiments
     )  # the paper's rows, of which the table of the predicted category has none, are left out
@@ -595,7 +602,7 @@ def test_known_categories_are_not_unseen(tiny_data: Path) -> None:
 
 
 def test_a_model_knows_nothing_of_what_was_left_out(experiments: Experiments) -> None:
-    from compnet3d.training import train
+    from compnet3d.training.train import train
 
     study = experiments.study
     model = study.model(experiments.method(), 0, ["slab"])

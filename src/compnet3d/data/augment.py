@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from compnet3d.data.leaves import scatter_leaves
+from compnet3d.data.dead_leaves import scatter_leaves
 from compnet3d.data.placement import Placement
 
 

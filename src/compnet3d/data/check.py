@@ -12,15 +12,16 @@ import torch
 
 from compnet3d.data.imagenet3d import ImageNet3D, ReadReport, load_cad, read_objects
 from compnet3d.data.images import load_image, load_mask
-from compnet3d.data.progress import tracked
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import match_image_size
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh
+from compnet3d.utils.progress import tracked
 
 if TYPE_CHECKING:
     from rich.console import Console
+
 
 Severity = Literal["error", "warning", "note"]
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")

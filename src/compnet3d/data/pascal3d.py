@@ -23,21 +23,13 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from compnet3d.data.imagenet3d import (
-    IMAGE_SUFFIXES,
-    ReadReport,
-    SkipObject,
-    annotation_dict,
-    parse_object,
-    read_list,
-    write_annotation,
-    write_list,
-)
+from compnet3d.data.annotations import SkipObject, annotation_dict, parse_object, write_annotation
+from compnet3d.data.imagenet3d import IMAGE_SUFFIXES, ReadReport, read_list, write_list
 from compnet3d.data.images import hidden_shares, load_image
-from compnet3d.data.progress import tracked
 from compnet3d.data.unpickle import MALFORMED, load_npz_objects
 from compnet3d.errors import CompNetError
-from compnet3d.files import require_empty, write_folder
+from compnet3d.utils.files import require_empty, write_folder
+from compnet3d.utils.progress import tracked
 
 Level = Literal["L1", "L2", "L3"]
 COARSE_ONLY = "distance = 0: a coarse label only"

@@ -9,10 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from compnet3d.errors import CompNetError
-from compnet3d.files import write_json
 from compnet3d.geometry.mesh import Mesh
+from compnet3d.utils.files import write_json
+
+
+def symmetry_orders(categories: Sequence[str], symmetry: Mapping[str, Symmetry] | None) -> Tensor:
+    """Symmetry order [Y] of each category about its z axis: 1 none, n n-fold, 0 continuous."""
+    table = symmetry or {}
+    return torch.tensor([table[name].order if name in table else 1 for name in categories])
+
 
 FILE_NAME = "symmetry.json"
 # Mean distance over the bounding box's diagonal. Clean models of symmetric things measure below 0.01, visual hulls of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -194,3 +194,23 @@ def _spread(limits: tuple[float, float], count: int) -> Tensor:
     if count == 1:
         return torch.tensor([sum(limits) / 2], dtype=torch.float64)
     return torch.linspace(limits[0], limits[1], count, dtype=torch.float64)
+
+
+def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple[Pose, Tensor]:
+    """Distance and principal point with which an object fills a box centred in the view.
+
+    Args:
+        points: the object's surface, CAD units, [V, 3], or [P, V, 3] where each view has another object.
+        pose: [P], whose distances are replaced; camera: of the views, batch shape [P].
+        side: longest side of the box in pixels.
+
+    Returns:
+        Poses [P] and principal points [P, 2] whose projections have their longest side so long, centred in the image.
+    """
+    centre = torch.tensor([camera.width / 2, camera.height / 2], device=points.device)
+    for _ in range(4):  # perspective makes it slightly nonlinear; each round divides the error by the distance
+        pixels, _ = camera.project(points.expand(len(pose.azimuth), -1, -1), pose)
+        low, high = pixels.amin(dim=1), pixels.amax(dim=1)
+        pose = replace(pose, distance=pose.distance * (high - low).amax(dim=1) / side)
+        camera = replace(camera, principal=camera.principal + centre - (low + high) / 2)
+    return pose, camera.principal

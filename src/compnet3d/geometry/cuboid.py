@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from compnet3d.geometry.mesh import Mesh
 
@@ -145,4 +146,40 @@ class CuboidStack:
             self.segments.to(device),
             self.vertex_lookup.to(device),
             self.lookup_offset.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """The cuboids as padded tensors: vertices [Y, K, 3], lattice [Y, K, 3], real [Y, K], spacing [Y]."""
+
+    stack: CuboidStack
+    vertices: Tensor
+    lattice: Tensor
+    real: Tensor
+    spacing: Tensor
+
+    @classmethod
+    def of(cls, cuboids: Sequence[CuboidMesh]) -> _Shapes:
+        widest = max(len(c.vertices) for c in cuboids)
+        fill = [(0, 0, 0, widest - len(c.vertices)) for c in cuboids]
+        real = torch.arange(widest) < torch.tensor([[len(c.vertices)] for c in cuboids])
+        spacing = [((c.bounds[1] - c.bounds[0]) / torch.tensor(c.segments)).max() for c in cuboids]
+        return cls(
+            CuboidStack.of(cuboids),
+            torch.stack([pad(c.vertices, f) for c, f in zip(cuboids, fill, strict=True)]),
+            torch.stack([pad(c.lattice_index, f) for c, f in zip(cuboids, fill, strict=True)]),
+            real,
+            torch.stack(spacing),
+        )
+
+    def to(self, device: torch.device) -> _Shapes:
+        if self.vertices.device == device:
+            return self
+        return _Shapes(
+            self.stack.to(device),
+            self.vertices.to(device),
+            self.lattice.to(device),
+            self.real.to(device),
+            self.spacing.to(device),
         )

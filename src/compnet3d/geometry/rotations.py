@@ -7,6 +7,52 @@ import math
 import torch
 from torch import Tensor
 
+CONTINUOUS = 0
+
+
+def symmetric_rotation_error(predicted: Tensor, true: Tensor, order: Tensor) -> Tensor:
+    """Smallest geodesic angle [N] over the turns about the object's z axis that leave the object as it is.
+
+    Args:
+        predicted: object-to-camera rotations [N, 3, 3].
+        true: object-to-camera rotations [N, 3, 3].
+        order: int [N]; 1 = no symmetry, n = a turn by 2 pi / n changes nothing, 0 = any turn changes nothing.
+
+    For a continuous symmetry the minimum over all turns has a closed form: it is the angle between the two z axes
+    as the camera sees them, because a turn about z can undo everything but the tilt of that axis.
+    """
+    if predicted.shape != true.shape or predicted.shape[1:] != (3, 3) or order.shape != predicted.shape[:1]:
+        raise ValueError(
+            f"need [N, 3, 3], [N, 3, 3] and [N], not {[*predicted.shape]}, {[*true.shape]} and {[*order.shape]}"
+        )
+    error = rotmat_geodesic_distance(predicted, true)
+    for n in order.unique().tolist():
+        chosen = order == n
+        if n == CONTINUOUS:
+            error[chosen] = axis_angle_between(predicted[chosen][..., 2], true[chosen][..., 2])
+        elif n > 1:
+            turned = predicted[chosen, None] @ _turns_about_z(n, predicted)
+            error[chosen] = rotmat_geodesic_distance(turned, true[chosen, None].expand_as(turned)).amin(dim=1)
+        elif n < 0:
+            raise ValueError(f"a symmetry order is 0 (continuous), 1 (none) or n, not {n}")
+    return error
+
+
+def axis_angle_between(a: Tensor, b: Tensor) -> Tensor:
+    """Angle [...] in [0, pi] between unit vectors [..., 3], from the chords: exact near 0 and near pi."""
+    return 2 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))
+
+
+def _turns_about_z(n: int, like: Tensor) -> Tensor:
+    """Rotations [n, 3, 3] by 0, 2 pi / n, ... about the z axis, with the type and device of `like`."""
+    angle = torch.arange(n, dtype=like.dtype, device=like.device) * (2 * math.pi / n)
+    turn = torch.eye(3, dtype=like.dtype, device=like.device).repeat(n, 1, 1)
+    turn[:, 0, 0] = turn[:, 1, 1] = angle.cos()
+    turn[:, 1, 0] = angle.sin()
+    turn[:, 0, 1] = -angle.sin()
+    return turn
+
+
 TWO_PI = 2 * math.pi
 
 

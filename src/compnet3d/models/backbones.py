@@ -5,9 +5,7 @@ Backbones come from transformers, from a local folder or a hub name; small ones 
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from compnet3d.errors import CompNetError
-from compnet3d.products import bf16_is_fast
+from compnet3d.utils.matmul import bf16_is_fast
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -179,51 +177,6 @@ class TransformerExtractor(FeatureExtractor):
         return nn.functional.pixel_shuffle(projected, self.config.upsampling)
 
 
-class ImageEncoder(nn.Module):
-    """The backbone of a feature extractor as classifiers use it: one vector per image.
-
-    A ResNet's last stage averaged over the image; a ViT's class token; DINOv2's class token beside the mean of its
-    patch tokens, which its authors classify with.
-
-    Attributes:
-        config: of the extractor.
-        size: C, length of the vectors.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, extractor: FeatureExtractor) -> None:
-        """Take over the extractor's backbone; what it adds on top is left out."""
-        super().__init__()
-        self.config, self.amp, self.backbone = extractor.config, extractor.amp, extractor.backbone
-        self.register_buffer("mean", extractor.mean, persistent=False)
-        self.register_buffer("std", extractor.std, persistent=False)
-        shape = self.backbone.config
-        sizes = {"resnet": lambda: shape.hidden_sizes[-1], "dinov2": lambda: 2 * shape.hidden_size}
-        self.size: int = sizes.get(self.config.family, lambda: shape.hidden_size)()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images, as `FeatureExtractor.forward` takes them, to float32 vectors [B, C]."""
-        images = _normalised(images, self.mean, self.std)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
-            if self.config.family == "resnet":
-                vectors = self.backbone(images).feature_maps[-1].mean(dim=(2, 3))
-            elif self.config.family == "dinov2":
-                tokens = self.backbone(images).last_hidden_state
-                vectors = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
-            else:
-                vectors = self.backbone(images, interpolate_pos_encoding=True).last_hidden_state[:, 0]
-        return vectors.float()
-
-    def train(self, mode: bool = True) -> ImageEncoder:
-        """As `nn.Module.train`, but frozen statistics stay frozen."""
-        super().train(mode)
-        if self.config.freeze_statistics:
-            _freeze_statistics(self.backbone)
-        return self
-
-
 def _normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """RGB [B, 3, height, width], uint8 or float in 0 .. 1, as a backbone takes it."""
     if images.ndim != 4 or images.shape[1] != 3:
@@ -254,107 +207,6 @@ def build_extractor(config: BackboneConfig) -> FeatureExtractor:
     if config.family in ("dinov2", "vit"):
         return TransformerExtractor(config)
     raise CompNetError(f"backbone family {config.family!r} is unknown; use one of resnet, dinov2, vit")
-
-
-def load_extractor(
-    source: str | Path, *, dimension: int = 128, upsampling: int = 1, stages: int = 3, layers: int | None = None
-) -> FeatureExtractor:
-    """A feature extractor with a pretrained backbone.
-
-    Args:
-        source: a local folder in the transformers layout (config.json and model.safetensors) or a hub name.
-        dimension, upsampling, stages: see `BackboneConfig`.
-        layers: keep only the first layers of a transformer; by default all.
-
-    Raises:
-        CompNetError: if the source cannot be read, is of an unknown family or has fewer layers.
-    """
-    from transformers import AutoConfig
-
-    try:
-        pretrained = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise CompNetError(
-            f"{source}: no backbone there ({str(error).splitlines()[0]}); give a folder with config.json and "
-            "model.safetensors, or a hub name that this machine can reach; training looks in the folder "
-            "$COMPNET3D_WEIGHTS and in ./weights first"
-        ) from None
-    family = str(pretrained.model_type)
-    mean, std = _normalisation(source, family)
-    architecture = _architecture(pretrained.to_dict())
-    if layers is not None:
-        there = architecture.get("num_hidden_layers", 0)
-        if not 1 <= layers <= there:
-            raise CompNetError(
-                f"{source}: has {there} transformer layers, of which {layers} cannot be kept; set pretrained_layers to "
-                "a smaller number, or to null to keep everything"
-            )
-        architecture["num_hidden_layers"] = layers
-    config = BackboneConfig(
-        family=family,
-        architecture=architecture,
-        dimension=dimension,
-        upsampling=upsampling,
-        stages=stages,
-        mean=mean,
-        std=std,
-        freeze_statistics=family == "resnet",
-    )
-    extractor = build_extractor(config)
-    state = _pretrained_state(source, extractor.backbone)
-    extractor.backbone.load_state_dict({name: state[name] for name in extractor.backbone.state_dict()})
-    return extractor
-
-
-def _pretrained_state(source: str | Path, backbone: Any) -> dict[str, Tensor]:
-    """The pretrained tensors of a backbone, read by its own class."""
-    from safetensors import SafetensorError
-    from transformers.utils import logging
-
-    options: dict[str, dict[str, Any]] = {
-        "ResNetBackbone": {"out_features": ["stage2", "stage3", "stage4"]},
-        "ViTModel": {"add_pooling_layer": False},
-    }
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # the classifier's tensors are expected to be left over
-    logging.disable_progress_bar()
-    try:
-        kind = type(backbone)
-        loaded, notes = kind.from_pretrained(
-            source,
-            dtype=torch.float32,
-            output_loading_info=True,
-            use_safetensors=True,
-            **options.get(kind.__name__, {}),
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CompNetError(f"{source}: cannot load the backbone's weights ({str(error).splitlines()[0]})") from None
-    finally:
-        logging.set_verbosity(verbosity)
-    if notes["missing_keys"]:
-        names = sorted(notes["missing_keys"])
-        raise CompNetError(f"{source}: the weights lack {len(names)} tensors of the backbone, such as {names[0]}")
-    return loaded.state_dict()
-
-
-def _architecture(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a transformers config that shapes the network: no labels, no bookkeeping."""
-    dropped = {"id2label", "label2id", "architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path"}
-    dropped |= {"model_type", "out_features", "out_indices", "stage_names", "num_labels", "_attn_implementation"}
-    return {key: value for key, value in config.items() if key not in dropped and value is not None}
-
-
-def _normalisation(source: str | Path, family: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and std from the folder's preprocessor_config.json, else the family's usual ones."""
-    path = Path(source) / "preprocessor_config.json"
-    if path.is_file():
-        values = json.loads(path.read_text())
-        if "image_mean" in values and "image_std" in values:
-            return tuple(values["image_mean"]), tuple(values["image_std"])
-    if family == "vit":
-        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    return IMAGENET_MEAN, IMAGENET_STD
 
 
 def _attention() -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compnet3d.data.transforms import Crop, InputSpec
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.inference.predictor import ImageLike, Prediction, predict_images
+from compnet3d.inference.prediction import ImageLike, Prediction, predict_images
 from compnet3d.models.checkpoint import load_model, save_model
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compnet3d.errors import CompNetError
-from compnet3d.files import read_json, recover_folder, write_folder, write_json
 from compnet3d.geometry.mesh import load_off, save_off
+from compnet3d.utils.files import read_json, recover_folder, write_folder, write_json
 
 FORMAT = 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
@@ -12,54 +12,39 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample, normalize, pad
 
 from compnet3d.data.transforms import Crop
-from compnet3d.geometry.camera import Camera, Pose, pose_grid
-from compnet3d.geometry.cuboid import CuboidMesh, CuboidStack, cuboid_mesh
+from compnet3d.geometry.camera import Camera, Pose, fit_to_box, pose_grid
+from compnet3d.geometry.cuboid import CuboidMesh, _Shapes, cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.inference.classify import background_similarity, category_scores, spaced_cells
-from compnet3d.inference.pose import (
+from compnet3d.inference.matching import background_similarity, category_scores, spaced_cells
+from compnet3d.inference.pose_search import (
     Bonus,
     PoseEstimate,
     StartTable,
     build_start_table,
     estimate_pose,
-    fit_to_box,
     loss_of_matches,
     search_starts,
 )
-from compnet3d.inference.predictor import Prediction
-from compnet3d.inference.pruning import Pruning, category_codes, pruned_scores
-from compnet3d.losses import padded_category_features
+from compnet3d.inference.prediction import Prediction
+from compnet3d.inference.pruned_matching import Pruning, category_codes, pruned_scores
+from compnet3d.losses.blockwise import padded_category_features
+from compnet3d.losses.sampling import near_vertices, uniform
 from compnet3d.models.backbones import FeatureExtractor, build_extractor
 from compnet3d.models.bank import VertexFeatureBank, smooth_features
 from compnet3d.models.base import Model
 from compnet3d.models.config import CompNetConfig
-from compnet3d.models.prior import RotationPrior
-from compnet3d.products import fast_products
-from compnet3d.rendering.cuboid import render_cuboids, visible_lattice_vertices
+from compnet3d.models.observation import Observation
+from compnet3d.models.rotation_prior import RotationPrior
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.rendering.gaussian import render_gaussians
-from compnet3d.sampling import near_vertices, uniform
+from compnet3d.rendering.raycast import render_cuboids, visible_lattice_vertices
+from compnet3d.utils.matmul import fast_products
 
 # A step of the refinement costs about the same for a few cells as for these: 64 maps of the quickstart.
 REFINED_CELLS = 64 * 12 * 12
 # Categories, the likeliest by Eq. 7, whose poses are searched for their score.
 RECONSTRUCTED = 5
 RENDERERS = ("cuboid", "gaussian")
-
-
-@dataclass(frozen=True)
-class Observation:
-    """The features that an image shows of its object's vertices (f_k with o_k), padded over the batch.
-
-    Attributes:
-        features: unit vectors [B, Q, D].
-        vertex: k within the category, int64 [B, Q].
-        valid: False where padded, [B, Q].
-    """
-
-    features: Tensor
-    vertex: Tensor
-    valid: Tensor
 
 
 class CompNet(Model):
@@ -508,39 +493,3 @@ def _starting_features(cuboids: Sequence[CuboidMesh], config: CompNetConfig) -> 
             )
         )
     return features
-
-
-@dataclass(frozen=True)
-class _Shapes:
-    """The cuboids as padded tensors: vertices [Y, K, 3], lattice [Y, K, 3], real [Y, K], spacing [Y]."""
-
-    stack: CuboidStack
-    vertices: Tensor
-    lattice: Tensor
-    real: Tensor
-    spacing: Tensor
-
-    @classmethod
-    def of(cls, cuboids: Sequence[CuboidMesh]) -> _Shapes:
-        widest = max(len(c.vertices) for c in cuboids)
-        fill = [(0, 0, 0, widest - len(c.vertices)) for c in cuboids]
-        real = torch.arange(widest) < torch.tensor([[len(c.vertices)] for c in cuboids])
-        spacing = [((c.bounds[1] - c.bounds[0]) / torch.tensor(c.segments)).max() for c in cuboids]
-        return cls(
-            CuboidStack.of(cuboids),
-            torch.stack([pad(c.vertices, f) for c, f in zip(cuboids, fill, strict=True)]),
-            torch.stack([pad(c.lattice_index, f) for c, f in zip(cuboids, fill, strict=True)]),
-            real,
-            torch.stack(spacing),
-        )
-
-    def to(self, device: torch.device) -> _Shapes:
-        if self.vertices.device == device:
-            return self
-        return _Shapes(
-            self.stack.to(device),
-            self.vertices.to(device),
-            self.lattice.to(device),
-            self.real.to(device),
-            self.spacing.to(device),
-        )

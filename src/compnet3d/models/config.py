@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from compnet3d.data.transforms import InputSpec
-from compnet3d.inference.pose import PoseSettings
+from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 from compnet3d.models.backbones import BackboneConfig
-
-
-@dataclass(frozen=True)
-class PoseGrid:
-    """The starting poses: see `pose_grid`. Angles in radians."""
-
-    azimuths: int = 12
-    elevations: int = 4
-    thetas: int = 3
-    elevation_range: tuple[float, float] = (-math.pi / 6, math.pi / 3)
-    theta_range: tuple[float, float] = (-math.pi / 6, math.pi / 6)
 
 
 @dataclass(frozen=True)

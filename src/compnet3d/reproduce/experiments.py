@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from compnet3d.benchmarks.metrics import row_shares
-from compnet3d.data.imagenet3d import plain_name
+from compnet3d.data.annotations import plain_name
 from compnet3d.errors import CompNetError
+from compnet3d.evaluation.metrics import row_shares
 from compnet3d.geometry.mesh import cuboid_bounds
-from compnet3d.recipes import Recipe, baselines_of
-from compnet3d.reproduce import paper
-from compnet3d.reproduce.study import CLEAN, Condition, Method, Spread, Study
-from compnet3d.reproduce.tables import Cell, Row, Table
-from compnet3d.tables import POSE_ROWS
+from compnet3d.reporting.tables import Cell, Row, Spread, Table
+from compnet3d.reporting.terminal import POSE_ROWS
+from compnet3d.reproduce import paper_numbers as paper
+from compnet3d.reproduce.measures import (
+    COST,
+    POSE_FORMS,
+    SUMMARY,
+    EntryMeasure,
+    Measure,
+    _entry_pose,
+    _median_cost,
+    _over,
+    _unseen_pose,
+    classification,
+    mean_of,
+    over_categories,
+    pose,
+)
+from compnet3d.reproduce.study import CLEAN, Condition, Method, Study
+from compnet3d.training.builtin_recipes import baselines_of
+from compnet3d.training.recipe import Recipe
 
-POSE_FORMS = ("true_category", "predicted_category", "joint")
 BASELINES = ("heads-regression", "heads", "novum")
 LABELS = {
     "": "3D-CompNets",
@@ -29,8 +43,6 @@ LABELS = {
     "heads": "dual head (40 bins)",
     "heads-regression": "dual head (regression)",
 }  # of the methods in tables and figures, by the suffix of their recipes
-COST = ("images/s", "peak memory [MB]")
-SUMMARY = ("clean", "occluded, mean", "corrupted, mean")  # the columns that sum table 4 up
 ELONGATION = 3.0  # longest side of the box over the next
 
 
@@ -388,74 +400,6 @@ class Experiments:
 
 def _plain(names: Iterable[str]) -> set[str]:
     return {plain_name(name) for name in names}
-
-
-def _median_cost(figures: Sequence[dict[str, Any]]) -> tuple[Cell, Cell]:
-    rates = [f["model_images_per_second"] for f in figures if "model_images_per_second" in f]
-    if len(rates) < len(figures):  # evaluations of unseen categories by an earlier version
-        return None, None
-    memory = [f["peak_gpu_memory_mb"] or f["peak_memory_mb"] or 0.0 for f in figures]
-    return f"{median(rates):.1f}", f"{median(memory):.0f}"
-
-
-Measure = Callable[[dict[str, Any]], float]
-EntryMeasure = Callable[[dict[str, Any]], float | None]
-
-
-def classification(figures: dict[str, Any]) -> float:
-    """Share of images named rightly."""
-    return float(figures["classification"]["accuracy"])
-
-
-def pose(form: str, accuracy: str = "acc_pi6", *, aware: bool = False) -> Measure:
-    """Share of images whose pose is within an angle, in one of the evaluator's forms."""
-
-    def measure(figures: dict[str, Any]) -> float:
-        block = figures["pose"]["symmetry_aware"] if aware else figures["pose"]
-        share = block[form][accuracy]
-        if share is None:
-            raise CompNetError("no image has a defined pose: all categories turn without changing")
-        return float(share)
-
-    return measure
-
-
-def mean_of(spreads: Sequence[Spread]) -> Spread:
-    """The mean over conditions, seed by seed."""
-    return Spread(tuple(sum(values) / len(values) for values in zip(*(s.values for s in spreads), strict=True)))
-
-
-def _over(found: dict[int, dict[str, Any]], measure: Callable[[dict[str, Any]], float | None]) -> Spread | None:
-    values = [measure(figures) for figures in found.values()]
-    return None if any(value is None for value in values) else Spread(tuple(v for v in values if v is not None))
-
-
-def _unseen_pose(name: str) -> Callable[[dict[str, Any]], float | None]:
-    return lambda figures: figures["per_category"][name]["pose"]["acc_pi6"]
-
-
-def _entry_pose(form: str) -> EntryMeasure:
-    def measure(entry: dict[str, Any]) -> float | None:
-        share: float | None = entry["pose"][form]["acc_pi6"]
-        return share
-
-    return measure
-
-
-def over_categories(names: Iterable[str], entry_of: EntryMeasure) -> Measure:
-    """A figure over the images of some categories, from those of each."""
-    wanted = set(names)
-
-    def measure(figures: dict[str, Any]) -> float:
-        hits, images = 0.0, 0
-        for name, entry in figures["per_category"].items():
-            value = entry_of(entry)
-            if name in wanted and value is not None:
-                hits += value * entry["images"]
-                images += entry["images"]
-        return hits / max(1, images)
-
-    return measure
 
 
 def _backbone(recipe: Recipe) -> str:

@@ -10,33 +10,33 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from compnet3d import viz
-from compnet3d.benchmarks.corruption import load_textures
-from compnet3d.benchmarks.evaluate import pose_rotmat
-from compnet3d.benchmarks.metrics import row_shares
-from compnet3d.benchmarks.views import EvaluationViews
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
+from compnet3d.evaluation.crops import EvaluationViews
+from compnet3d.evaluation.evaluate import pose_rotmat
+from compnet3d.evaluation.metrics import row_shares
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.rotations import rotmat_geodesic_distance
-from compnet3d.grouping import refreshed_weights
-from compnet3d.inference.predictor import Prediction
+from compnet3d.inference.prediction import Prediction
+from compnet3d.losses.grouping import refreshed_weights
+from compnet3d.reporting import overlays, plots
+from compnet3d.reporting.tables import Spread, Table
 from compnet3d.reproduce.experiments import LABELS, Experiments
 from compnet3d.reproduce.study import CLEAN, Condition, Study
-from compnet3d.reproduce.tables import Spread, Table
+from compnet3d.robustness.corruption import load_textures
 
 SIDE = 200
 _LINE = 15
 
 
-def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]]) -> viz.Plot:
+def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]]) -> plots.Plot:
     """Figure 1: one polygon for each method, one axis for each figure (shares of 1, shown in percent).
 
     A method (see `LABELS`) has its colour, whichever others there are; a second backbone's lines are dashed.
     """
 
-    def plot(theme: viz.Theme) -> Any:
+    def plot(theme: plots.Theme) -> Any:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
@@ -63,13 +63,13 @@ def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]])
 
 def plot_weights(
     history: Sequence[tuple[int, np.ndarray, np.ndarray]], names: Sequence[str], floor: float = 0.0
-) -> viz.Plot:
+) -> plots.Plot:
     """Figure 4: the confusions of the calibration split (shares of a row) and omega after some epochs.
 
     Rows = true category; the diagonal is left out. Pairs above the `floor` that all have are counted.
     """
 
-    def plot(theme: viz.Theme) -> Any:
+    def plot(theme: plots.Theme) -> Any:
         from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.figure import Figure
 
@@ -110,7 +110,7 @@ def figure1(experiments: Experiments) -> bytes:
         ]
         for method in experiments.methods
     }
-    return viz.render_plot(plot_radar(names, series), viz.LIGHT)
+    return plots.render_plot(plot_radar(names, series), plots.LIGHT)
 
 
 def _share(table: Table, row: Any, column: str) -> float:
@@ -133,7 +133,7 @@ def figure4(experiments: Experiments) -> bytes:
             omega = omega if new is None else new
             history.append((int(entry["epoch"]), row_shares(confusion).numpy(), omega.numpy()))
     history = [history[i] for i in sorted({0, len(history) // 2, len(history) - 1})]
-    return viz.render_plot(plot_weights(history, names, ours.recipe.grouping_floor), viz.LIGHT)
+    return plots.render_plot(plot_weights(history, names, ours.recipe.grouping_floor), plots.LIGHT)
 
 
 def figure5(experiments: Experiments) -> bytes:
@@ -144,15 +144,15 @@ def figure5(experiments: Experiments) -> bytes:
     first = _first_of_each(dataset.samples("val"), names)
     rows = []
     for sample, image, prediction in _predicted(study, model, first, CLEAN, unknown=True):
-        tiles = [_captioned(viz.enlarge(image, min_side=SIDE), sample.category)]
+        tiles = [_captioned(overlays.enlarge(image, min_side=SIDE), sample.category)]
         activation_of = getattr(model, "feature_activation", None)
         if activation_of is not None:
             activation = activation_of(_batch(image), prediction.category_index)[0].float().cpu()
-            tiles.append(_captioned(viz.draw_activation(image, activation, min_side=SIDE), "activation"))
+            tiles.append(_captioned(overlays.draw_activation(image, activation, min_side=SIDE), "activation"))
         overlay = _overlay(model, image, prediction)
         tiles.append(_captioned(overlay, f"as {prediction.category(0)}, {_error(prediction, sample):.0f} deg off"))
-        rows.append(viz.side_by_side(tiles))
-    return viz.encode_png(_stacked(rows))
+        rows.append(overlays.side_by_side(tiles))
+    return overlays.encode_png(_stacked(rows))
 
 
 def figure8(experiments: Experiments) -> bytes:
@@ -172,12 +172,16 @@ def figure8(experiments: Experiments) -> bytes:
         of_true = [s for s in samples if s.category == names[true]]
         wrong = [x for x in _predicted(study, model, of_true, CLEAN) if x[2].category(0) == names[predicted]]
         other = _first_of_each([s for s in samples if s.category == names[predicted]], [names[predicted]])
-        tiles = [_captioned(viz.enlarge(image, min_side=SIDE), names[true]) for _, image, _ in wrong[:3]]
+        tiles = [_captioned(overlays.enlarge(image, min_side=SIDE), names[true]) for _, image, _ in wrong[:3]]
         seen = [image for _, image, _ in _predicted(study, model, other, CLEAN)]
-        tiles += [_captioned(viz.enlarge(image, min_side=SIDE), f"{names[predicted]}, to compare") for image in seen]
+        tiles += [
+            _captioned(overlays.enlarge(image, min_side=SIDE), f"{names[predicted]}, to compare") for image in seen
+        ]
         text = f"{names[true]}: {100 * float(share[true, predicted]):.0f} % are named {names[predicted]}"
-        rows.append(_captioned(viz.side_by_side(tiles), text))
-    return viz.encode_png(_stacked(rows)) if rows else viz.encode_png(np.full((40, 320, 3), 255, dtype=np.uint8))
+        rows.append(_captioned(overlays.side_by_side(tiles), text))
+    return (
+        overlays.encode_png(_stacked(rows)) if rows else overlays.encode_png(np.full((40, 320, 3), 255, dtype=np.uint8))
+    )
 
 
 def figure10(experiments: Experiments) -> bytes:
@@ -191,13 +195,15 @@ def figure10(experiments: Experiments) -> bytes:
     for condition in conditions:
         tiles = []
         for sample, image, prediction in _predicted(study, model, chosen, condition):
-            picture = viz.side_by_side([viz.enlarge(image, min_side=120), _overlay(model, image, prediction, 120)])
+            picture = overlays.side_by_side(
+                [overlays.enlarge(image, min_side=120), _overlay(model, image, prediction, 120)]
+            )
             right = prediction.category(0) == sample.category
             text = f"{prediction.category(0)}{'' if right else ' (wrong)'}, {_error(prediction, sample):.0f} deg"
             tiles.append(_captioned(picture, text))
         columns.append(_captioned(_stacked(tiles), condition.name))
     half = (len(columns) + 1) // 2
-    return viz.encode_png(_stacked([viz.side_by_side(columns[:half]), viz.side_by_side(columns[half:])]))
+    return overlays.encode_png(_stacked([overlays.side_by_side(columns[:half]), overlays.side_by_side(columns[half:])]))
 
 
 def _first_of_each(samples: Sequence[Sample], names: Sequence[str]) -> list[Sample]:
@@ -245,7 +251,7 @@ def _overlay(model: Any, image: np.ndarray, prediction: Prediction, side: int = 
         width=model.spec.width,
     )
     mesh = model.mesh(prediction.category(0))
-    return viz.draw_overlay(image, mesh, prediction.pose[0].to("cpu"), camera, min_side=side)
+    return overlays.draw_overlay(image, mesh, prediction.pose[0].to("cpu"), camera, min_side=side)
 
 
 def _captioned(picture: np.ndarray, text: str) -> np.ndarray:

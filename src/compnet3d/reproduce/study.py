@@ -8,21 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from compnet3d import __version__
-from compnet3d.ablation import read_log
-from compnet3d.baselines import TrainedModel
-from compnet3d.benchmarks.evaluate import evaluate
-from compnet3d.benchmarks.occlusion import Protocol, occluder_samples
-from compnet3d.benchmarks.unseen import common_samples, evaluate_unseen
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.files import read_json, write_json
-from compnet3d.provenance import provenance
-from compnet3d.recipes import Recipe
-from compnet3d.run import recipe_differences
-from compnet3d.training import train_or_load
+from compnet3d.evaluation.evaluate import evaluate
+from compnet3d.evaluation.unseen import common_samples, evaluate_unseen
+from compnet3d.models.registry import TrainedModel
+from compnet3d.reporting.provenance import provenance
+from compnet3d.reporting.tables import Spread
+from compnet3d.robustness.occluders import occluder_samples
+from compnet3d.robustness.occlusion import Protocol
+from compnet3d.training.recipe import Recipe
+from compnet3d.training.run_folder import check_recipe, read_log, recipe_differences
+from compnet3d.training.train import train_or_load
+from compnet3d.utils.files import claim_folder, read_json, write_json
 
 LEVELS = ("L1", "L2", "L3")
 # section 4.1: four kinds of weather and light, at level 4
@@ -60,31 +60,6 @@ class Condition:
 
 
 CLEAN = Condition("clean")
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A figure measured with several seeds."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Its mean."""
-        return mean(self.values)
-
-    @property
-    def deviation(self) -> float | None:
-        """Its sample standard deviation; None for one seed."""
-        return stdev(self.values) if len(self.values) > 1 else None
-
-    def over(self, other: Spread) -> Spread:
-        """By how much this is ahead of another one, seed by seed."""
-        return Spread(tuple(ours - theirs for ours, theirs in zip(self.values, other.values, strict=True)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
 
 
 @dataclass(frozen=True)
@@ -302,3 +277,17 @@ def _digest_of(path: Path, changed: int, size: int) -> str:
 
 def _name(method: Method, without: Sequence[str]) -> str:
     return f"{method.name}-without-{'+'.join(sorted(without))}" if without else method.name
+
+
+def claim_study(path: Path, recipe: Recipe, settings: dict[str, Any], what: str) -> None:
+    """`claim_folder` for a study of a recipe; settings that the version which began it lacked have their defaults.
+
+    Raises:
+        CompNetError: if the folder holds one of another recipe or with other settings, or something else.
+    """
+    earlier = read_json(path) if path.is_file() else None
+    noted = recipe.to_dict()
+    if isinstance(earlier, dict) and "recipe" in earlier:
+        check_recipe(path, earlier, recipe)
+        noted = earlier["recipe"]
+    claim_folder(path, {"recipe": noted, **settings}, what)

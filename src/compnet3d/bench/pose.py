@@ -1,0 +1,151 @@
+"""Pose (Eq. 8) at the paper's sizes: search, whole estimate, all categories; and the same by rendering feature maps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from compnet3d.bench.timing import peak_mb, time_in_turn
+from compnet3d.data.transforms import InputSpec
+from compnet3d.geometry.camera import Pose
+from compnet3d.inference.matching import background_similarity
+from compnet3d.inference.pose_search import search_starts
+from compnet3d.models.backbones import BackboneConfig
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig
+from compnet3d.training.builtin_recipes import SMALL_RESNET
+
+
+def paper_sized_model(
+    categories: int, backbone: BackboneConfig | None = None, *, height: int = 640, width: int = 800, seed: int = 0
+) -> CompNet:
+    """K = 500, D = 128, N_b = 2560, random boxes and an untrained backbone, by default a small ResNet of stride 8."""
+    generator = torch.Generator().manual_seed(seed)
+    half = 0.5 * normalize(0.2 + torch.rand(categories, 3, generator=generator), dim=1)
+    config = CompNetConfig(
+        categories=tuple(f"category {number}" for number in range(categories)),
+        bounds=tuple(((-x, -y, -z), (x, y, z)) for x, y, z in half.tolist()),
+        backbone=backbone or BackboneConfig("resnet", SMALL_RESNET),
+        spec=InputSpec(height=height, width=width, focal=2500.0, distance=5.0, box_fill=0.7),
+    )
+    model = CompNet(config).eval()
+    model.bank.update_background(normalize(torch.randn(2560, 128, generator=generator), dim=1))
+    return model
+
+
+@torch.no_grad()
+def expected_maps(model: CompNet, category: Tensor, pose: Pose, noise: float = 0.05, seed: int = 0) -> Tensor:
+    """Feature maps [B, D, H, W] as the model expects them at these poses, with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    centre = torch.tensor([model.spec.width / 2, model.spec.height / 2], device=model.device)
+    maps = _rendered_features(model, category, pose, centre.expand(len(category), 2))[0]
+    maps = maps + noise * torch.randn(maps.shape, generator=generator).to(maps.device)
+    return normalize(maps, dim=-1).unflatten(1, model.map_size).permute(0, 3, 1, 2)
+
+
+def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, device: str = "cpu") -> dict[str, Any]:
+    """Time per image and memory of pose estimation.
+
+    Args:
+        rounds: how often each is timed; categories: Y for unknown objects; images: in a batch; device: where.
+
+    Returns:
+        Seconds an image: search_s (144 starts, similarities given), category_s (one category's similarities and its
+        search), estimate_s (with 30 refinement steps), all_categories_s (the search over all categories),
+        rendered_maps_s (the whole estimate by rendering feature maps). start_table_mb, estimate_peak_mb,
+        rendered_maps_peak_mb, and ratios.
+    """
+    model = paper_sized_model(categories).to(device)
+    generator = torch.Generator().manual_seed(1)
+    draw = torch.rand(images, 3, generator=generator).to(device)
+    category = torch.arange(images, device=device) % categories
+    distance = torch.full((images,), model.spec.distance, device=device)
+    pose = Pose.of(2 * math.pi * draw[:, 0], draw[:, 1] - 0.3, 0.6 * draw[:, 2] - 0.3, distance)
+    maps = expected_maps(model, category, pose)
+    similarity, background = model.similarities(maps, category), model.background(maps)
+    tables = [model.start_table(number) for number in range(categories)]
+    cost = model.config.pose.outlier_cost
+
+    def search() -> None:
+        for row, number in enumerate(category.tolist()):
+            search_starts(similarity[row : row + 1], background[row : row + 1], tables[number], outlier_cost=cost)
+
+    def one_category() -> None:
+        seen, behind = model.similarities(maps, category), model.background(maps)
+        for row, number in enumerate(category.tolist()):
+            search_starts(seen[row : row + 1], behind[row : row + 1], tables[number], outlier_cost=cost)
+
+    tasks = {
+        "search_s": search,
+        "category_s": one_category,
+        "estimate_s": lambda: model.estimate_poses(maps, category),
+        "all_categories_s": lambda: model.search_categories(maps),
+    }
+    seconds = {name: value / images for name, value in time_in_turn(tasks, rounds=rounds).items()}
+    slow = {
+        "estimate_s": lambda: model.estimate_poses(maps[:1], category[:1]),
+        "rendered_maps_s": lambda: estimate_by_rendering(model, maps[:1], category[:1]),
+    }
+    pair = time_in_turn(slow, rounds=1, warm_up=0)
+    table = tables[0].nearest_vertex
+    return {
+        **seconds,
+        "rendered_maps_s": pair["rendered_maps_s"],
+        "rendered_maps_over_estimate": pair["rendered_maps_s"] / pair["estimate_s"],
+        "all_categories_ratio": seconds["all_categories_s"] / seconds["category_s"],
+        "start_table_mb": table.numel() * table.element_size() / 1e6,
+        "estimate_peak_mb": peak_mb(slow["estimate_s"], device),
+        "rendered_maps_peak_mb": peak_mb(slow["rendered_maps_s"], device),
+        "images": images,
+        "categories": categories,
+    }
+
+
+def estimate_by_rendering(model: CompNet, maps: Tensor, category: Tensor) -> tuple[Pose, Tensor]:
+    """Eq. 8 as it is usually computed: a D-dimensional map is drawn for every pose and compared with the image's.
+
+    The same starts, steps and loss as `CompNet.estimate_poses`, one image; the poses [starts] and losses in the end.
+    """
+    settings, number = model.config.pose, int(category[0])
+    table = model.start_table(number)
+    cells = maps.flatten(2).transpose(1, 2)
+    background = background_similarity(cells, model.bank.background)
+
+    def loss(pose: Pose, principal: Tensor, softness: float) -> Tensor:
+        rendered, foreground = _rendered_features(model, category.expand(len(principal)), pose, principal, softness)
+        gain = (rendered * cells).sum(-1) - background
+        if settings.outlier_cost is not None:
+            gain = gain.clamp_min(-settings.outlier_cost)
+        return -(background + foreground * gain).mean(dim=-1)
+
+    with torch.no_grad():
+        found = torch.cat([loss(table.pose[i : i + 8], table.principal[i : i + 8], 0.0) for i in range(0, 144, 8)])
+    best = found.topk(settings.starts, largest=False).indices
+    start, principal = table.pose[best], table.principal[best]
+    angles = torch.stack([start.azimuth, start.elevation, start.theta], dim=1).requires_grad_(True)
+    optimizer = torch.optim.Adam([angles], lr=settings.learning_rate, betas=settings.betas)
+    for _ in range(settings.steps + 1):
+        pose = replace(start, azimuth=angles[:, 0], elevation=angles[:, 1], theta=angles[:, 2])
+        value = loss(pose, principal, settings.softness)
+        optimizer.zero_grad()
+        value.sum().backward()
+        optimizer.step()
+    return replace(start, azimuth=angles[:, 0], elevation=angles[:, 1], theta=angles[:, 2]).detach(), value.detach()
+
+
+def _rendered_features(
+    model: CompNet, category: Tensor, pose: Pose, principal: Tensor, softness: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """C^ of Eq. 8 [N, H W, D], the first background feature where nothing is drawn, and the foreground [N, H W]."""
+    fragments = model.render(category, pose, principal, softness)
+    flat = model.bank.offsets[category][:, None, None] + fragments.vertex_index.flatten(1, 2)
+    features = (model.bank.vertex_features[flat] * fragments.weight.flatten(1, 2)[..., None]).sum(-2)
+    foreground = fragments.foreground.flatten(1)
+    if softness == 0:
+        features = torch.where(foreground[..., None] > 0, features, model.bank.background[0])
+    return features, foreground

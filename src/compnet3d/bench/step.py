@@ -1,0 +1,156 @@
+"""The training step beside the bare feature extractor at the paper's sizes, and how long training waits for images."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from compnet3d.bench.pose import paper_sized_model
+from compnet3d.bench.timing import Task, peak_mb, time_in_turn
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.loader import ViewDataset
+from compnet3d.data.symmetry import symmetry_orders
+from compnet3d.models.backbones import BackboneConfig
+from compnet3d.procedural.writer import make_dataset
+from compnet3d.training.build import make_extractor, make_model, make_optimizer
+from compnet3d.training.builtin_recipes import get_recipe
+from compnet3d.training.process_group import FlatGradients
+from compnet3d.training.recipe import Recipe
+from compnet3d.training.run_folder import Run
+from compnet3d.training.step import train_step
+from compnet3d.training.train import train
+
+# the paper's two backbones with random weights: speed does not depend on them
+BACKBONES: dict[str, tuple[str, BackboneConfig]] = {
+    "resnet-50": ("imagenet3d-resnet50", BackboneConfig("resnet", {})),
+    "vit-b-14": ("imagenet3d-vitb14", BackboneConfig("dinov2", {"patch_size": 14, "image_size": 518})),
+}
+
+
+def bench_step(
+    *, rounds: int = 3, images: int | None = None, categories: int = 188, workers: int = 2, device: str = "cpu"
+) -> dict[str, Any]:
+    """How much a training step costs beyond its feature extractor.
+
+    Args:
+        rounds: how often each is timed; images: in a batch, by default 4, or the recipe's batch on an accelerator;
+            categories: Y; workers: that prepare images; device: where.
+
+    Returns:
+        step_s and bare_s of each backbone (medians), peak_mb of the step beyond what lasts, batch (images), overhead =
+        step / bare - 1, and input_wait, the share of a quickstart-sized epoch that one training process waits for its
+        images.
+    """
+    bare, step, peak, batch = {}, {}, {}, {}
+    for name, (recipe_name, backbone) in BACKBONES.items():
+        recipe = get_recipe(recipe_name)
+        batch[name] = images or (4 if torch.device(device).type == "cpu" else recipe.batch_size)
+        measured = time_backbone(
+            recipe, backbone, images=batch[name], categories=categories, rounds=rounds, device=device
+        )
+        bare[name], step[name], peak[name] = measured["bare"], measured["step"], measured["peak_mb"]
+    return {
+        "bare_s": bare,
+        "step_s": step,
+        "overhead": {name: step[name] / bare[name] - 1 for name in bare},
+        "peak_mb": peak,
+        "batch": batch,
+        "input_wait": _input_wait(workers, device),
+        "workers": workers,
+        "categories": categories,
+    }
+
+
+def time_backbone(
+    recipe: Recipe, backbone: BackboneConfig, *, images: int, categories: int, rounds: int, device: str = "cpu"
+) -> dict[str, Any]:
+    """Median seconds of the training step ("step") and of its extractor's forward and backward alone ("bare").
+
+    "peak_mb" is the step's memory beyond what lasts (`peak_mb`).
+
+    Args:
+        recipe: the step's settings; backbone: with random weights; images: in a batch of random pixels and poses;
+            categories: Y; rounds: how often each is timed; device: where.
+    """
+    generator = torch.Generator().manual_seed(0)
+    model = paper_sized_model(categories, backbone, height=recipe.height, width=recipe.width).to(device).train()
+    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), FlatGradients(model.parameters()))
+    draw = torch.rand(images, 4, generator=generator)
+    batch = {
+        "image": torch.randint(256, (images, 3, recipe.height, recipe.width), dtype=torch.uint8, generator=generator),
+        "category": torch.randint(categories, (images,), generator=generator),
+        "azimuth": 2 * torch.pi * draw[:, 0],
+        "elevation": draw[:, 1] - 0.3,
+        "theta": 0.6 * draw[:, 2] - 0.3,
+        "distance": torch.full((images,), 5.0),
+        "principal": torch.tensor([recipe.width / 2, recipe.height / 2]).expand(images, 2).contiguous(),
+    }
+    batch = {name: value.to(device) for name, value in batch.items()}
+    step = _step_of(run, batch)
+    seconds = time_in_turn({"bare": step.bare, "step": step.whole}, rounds=rounds)
+    return {**seconds, "peak_mb": peak_mb(step.whole, device)}
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """Something to time.
+
+    Attributes:
+        whole: a training step. bare: a forward and a backward pass of its feature extractor. images: in the batch.
+    """
+
+    whole: Task
+    bare: Task
+    images: int
+
+
+def training_step(recipe: Recipe, data: str | Path, *, device: str = "cpu") -> TrainingStep:
+    """The first step of a contrastive recipe's training on a data set, as one of its processes does it.
+
+    Raises:
+        CompNetError: if the data set or the pretrained backbone is not there.
+    """
+    dataset = ImageNet3D(data)
+    samples = dataset.samples("train")
+    meshes = {name: dataset.meshes(name) for name in dataset.categories}
+    model = make_model(recipe, meshes, samples, make_extractor(recipe, data, None, False)).to(device).train()
+    gradients = FlatGradients(model.parameters())
+    orders = symmetry_orders(dataset.categories, dataset.symmetry).to(device)
+    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), gradients, symmetry_orders=orders)
+    views = ViewDataset(samples, dataset.categories, model.spec, augmentation=recipe.augmentation)
+    size = recipe.batch_size if torch.device(device).type != "cpu" else -(-recipe.batch_size // recipe.processes)
+    chosen = torch.linspace(0, len(samples) - 1, min(size, len(samples))).long().tolist()  # of all categories
+    batch = {name: value.to(device) for name, value in default_collate([views[i] for i in chosen]).items()}
+    return _step_of(run, batch)
+
+
+def _step_of(run: Run, batch: dict[str, Tensor]) -> TrainingStep:
+    """A step of a run on a batch, over and over the same."""
+    outer = torch.randn_like(run.model(batch["image"]))
+
+    def whole() -> None:
+        train_step(run, batch, seed=0)
+
+    def bare() -> None:
+        run.gradients.clear()
+        run.model(batch["image"]).backward(outer)
+
+    return TrainingStep(whole, bare, len(batch["image"]))
+
+
+def _input_wait(workers: int, device: str) -> float:
+    """Share of the time that training waits for images, in a second epoch over the quickstart's kind of data."""
+    recipe = get_recipe("quickstart").with_options(processes=1, epochs=2, held_out_epochs=2)
+    with tempfile.TemporaryDirectory() as folder:
+        make_dataset(Path(folder) / "data", categories=24, train=40, val=1, size=128, seed=0)
+        run = Path(folder) / "run"
+        train(recipe, Path(folder) / "data", run, workers=workers, progress=False, device=device)
+        last = (run / "log.csv").read_text().splitlines()
+    entry = dict(zip(last[0].split(","), last[-1].split(","), strict=True))
+    return float(entry["input_wait_seconds"]) / float(entry["seconds"])

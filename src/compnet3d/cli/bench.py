@@ -1,0 +1,177 @@
+"""`compnet3d bench`: speed and memory of the parts, as ratios of things timed in turn in one process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg, subcommand
+
+from compnet3d.cli.options import (
+    Count,
+    Device,
+    File,
+    Folder,
+    at_least,
+    choose_device,
+    command_line,
+    model_folder,
+    require_folder,
+)
+from compnet3d.errors import CompNetError
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What all benchmarks share."""
+
+    rounds: Count = None
+    """How often each task is timed; the median counts. By default as often as its length allows."""
+    threads: Count = None
+    """Threads to compute with; one per core by default."""
+    device: Device = "auto"
+    """Where to run; auto takes the GPU if there is one."""
+    json: File = None
+    """Also write all figures to this file."""
+
+    def finish(self, kind: str, result: dict[str, Any]) -> None:
+        """Print the table and write the file."""
+        from rich.console import Console
+        from rich.table import Table
+
+        from compnet3d.bench.tables import rows
+        from compnet3d.bench.timing import setting
+        from compnet3d.reporting.provenance import provenance
+        from compnet3d.utils.files import write_json
+
+        table = Table(title=kind, title_justify="left", show_header=False)
+        table.add_column()
+        table.add_column(justify="right")
+        for row in rows(kind, result):
+            table.add_row(*row)
+        Console().print(table)
+        if self.json is not None:
+            where = provenance(command_line())
+            write_json(self.json, {**result, **setting(), **where, "settings": {"bench": kind, **where}})
+            print(f"wrote {self.json}")
+
+    def start(self) -> dict[str, Any]:
+        """Check the options, set the threads; what every benchmark is told."""
+        at_least(1, rounds=self.rounds, threads=self.threads)
+        import torch
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        chosen: dict[str, Any] = {"device": choose_device(self.device)}
+        return chosen if self.rounds is None else {**chosen, "rounds": self.rounds}
+
+
+@dataclass(frozen=True)
+class BenchLoss(BenchOptions):
+    """The loss step at the paper's sizes: 188 categories, K = 500, N = 32, 2560 background features."""
+
+    pairs: Annotated[float, arg(metavar="N")] = 3.0
+    """Contrasted categories per category where the grouping weights are sparse."""
+    images: Annotated[int, arg(metavar="N")] = 4
+    """Images in the batch; the paper's 38 need 37 GB of memory for the full contrast as it is usually written."""
+
+    def run(self) -> None:
+        """Run and print."""
+        at_least(1, images=self.images)
+        from compnet3d.bench.loss import bench_loss
+
+        self.finish("loss", bench_loss(pairs=self.pairs, images=self.images, **self.start()))
+
+
+@dataclass(frozen=True)
+class BenchClassify(BenchOptions):
+    """Matching one image of 80 x 100 cells with 188 categories: exhaustive and pruned."""
+
+    model: Folder = None
+    """A trained model of many categories on which the two matchers' answers are compared (with --data)."""
+    data: Folder = None
+    """The data set whose val list is matched."""
+
+    def run(self) -> None:
+        """Run and print."""
+        if (self.model is None) != (self.data is None):
+            raise CompNetError("--model and --data belong together: give both, or neither")
+        chosen = self.start()
+        if self.model is not None and self.data is not None:
+            require_folder(self.data, "--data")
+            chosen |= {"model": model_folder(self.model), "data": self.data}
+        from compnet3d.bench.matching import bench_classify
+
+        self.finish("classify", bench_classify(**chosen))
+
+
+@dataclass(frozen=True)
+class BenchPose(BenchOptions):
+    """Pose of an object in 80 x 100 cells: search, whole estimate, all categories, and by rendering feature maps."""
+
+    images: Annotated[int, arg(metavar="N")] = 4
+    """Images in the batch that the times per image are of."""
+
+    def run(self) -> None:
+        """Run and print."""
+        at_least(1, images=self.images)
+        from compnet3d.bench.pose import bench_pose
+
+        self.finish("pose", bench_pose(images=self.images, **self.start()))
+
+
+@dataclass(frozen=True)
+class BenchStep(BenchOptions):
+    """The training step beside its bare ResNet-50 and ViT-B/14 at the paper's sizes (minutes on a CPU)."""
+
+    workers: Annotated[int, arg(metavar="N")] = 2
+    """Processes that prepare images where the waiting for them is measured."""
+    images: Count = None
+    """Images in a batch; by default 4, or the paper's 38 and 32 on a GPU."""
+
+    def run(self) -> None:
+        """Run and print."""
+        at_least(1, workers=self.workers, images=self.images)
+        from compnet3d.bench.step import bench_step
+
+        self.finish("step", bench_step(workers=self.workers, images=self.images, **self.start()))
+
+
+@dataclass(frozen=True)
+class BenchScale(BenchOptions):
+    """The loss step from 47 to 1504 categories, with all of them contrasted and with sparse grouping weights."""
+
+    pairs: Annotated[float, arg(metavar="N")] = 3.0
+    """Contrasted categories per category where the grouping weights are sparse."""
+    figure: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None
+    """Also draw the growth into this PNG or SVG file (needs matplotlib)."""
+
+    def run(self) -> None:
+        """Run and print."""
+        from compnet3d.bench.scale import bench_scale, check_figure, draw_scale
+
+        if self.figure is not None:
+            check_figure(self.figure)  # now, and not after the minutes of the benchmark
+        result = bench_scale(pairs=self.pairs, **self.start())
+        self.finish("scale", result)
+        if self.figure is not None:
+            draw_scale(result, self.figure)
+            print(f"wrote {self.figure}")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure speed and memory of the parts, each beside what it is compared with."""
+
+    command: (
+        Annotated[BenchLoss, subcommand("loss")]
+        | Annotated[BenchClassify, subcommand("classify")]
+        | Annotated[BenchPose, subcommand("pose")]
+        | Annotated[BenchStep, subcommand("step")]
+        | Annotated[BenchScale, subcommand("scale")]
+    )
+
+    def run(self) -> None:
+        """Run the chosen benchmark."""
+        self.command.run()

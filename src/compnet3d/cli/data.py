@@ -1,0 +1,266 @@
+"""`compnet3d data`: make data sets, convert or change one, or check one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+from compnet3d.cli.options import (
+    Count,
+    Flag,
+    Folder,
+    Level,
+    Occluders,
+    Protocol,
+    Severity,
+    at_least,
+    require_corruption,
+    require_folder,
+    require_occluders,
+)
+from compnet3d.errors import CompNetError
+
+
+@dataclass(frozen=True)
+class DataMake:
+    """Make a data set of everyday objects by rendering procedural models: the same seed gives the same bytes."""
+
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    categories: Annotated[int, arg(metavar="N")] = 24
+    """Number of categories; beyond the built-in ones a shape grammar invents more."""
+    train: Annotated[int, arg(metavar="N")] = 120
+    """Training images per category."""
+    val: Annotated[int, arg(metavar="N")] = 24
+    """Test images per category, of other instances."""
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
+    """Side of the images, in pixels."""
+    seed: int = 0
+    """Seed of everything random."""
+    workers: Count = None
+    """Processes that render; one per core by default. The images do not depend on it."""
+
+    def run(self) -> None:
+        """Make the data set."""
+        at_least(1, categories=self.categories, workers=self.workers)
+        at_least(0, train=self.train, val=self.val, seed=self.seed)
+        at_least(32, size=self.size)
+        from compnet3d.procedural.writer import make_dataset
+
+        make_dataset(
+            self.out,
+            categories=self.categories,
+            train=self.train,
+            val=self.val,
+            size=self.size,
+            seed=self.seed,
+            workers=self.workers,
+        )
+        print(f"the data set is in {self.out}")
+
+
+@dataclass(frozen=True)
+class DataRender:
+    """Make a data set from your own CAD models: CAD/{category}/*.off, seen under sampled light and poses."""
+
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    cad: Annotated[Path, arg(metavar="DIR")]
+    """Folder with one folder of .off files per category (x right, y backward, z up)."""
+    train: Annotated[int, arg(metavar="N")] = 120
+    """Training images per category."""
+    val: Annotated[int, arg(metavar="N")] = 24
+    """Test images per category."""
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
+    """Side of the images, in pixels."""
+    seed: int = 0
+    """Seed of everything random."""
+    workers: Count = None
+    """Processes that render; one per core by default. The images do not depend on it."""
+
+    def run(self) -> None:
+        """Render the data set."""
+        at_least(1, workers=self.workers)
+        at_least(0, train=self.train, val=self.val, seed=self.seed)
+        at_least(32, size=self.size)
+        require_folder(self.cad, "--cad")
+        from compnet3d.procedural.writer import render_dataset
+
+        render_dataset(
+            self.cad,
+            self.out,
+            train=self.train,
+            val=self.val,
+            size=self.size,
+            seed=self.seed,
+            workers=self.workers,
+        )
+        print(f"the data set is in {self.out}")
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """Look a data set over: counts, missing and broken files, implausible annotations; exit code 1 if any is broken."""
+
+    data: Annotated[Positional[Path], arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout."""
+
+    def run(self) -> None:
+        """Check and print a table."""
+        require_folder(self.data, "DIR")
+        from compnet3d.data.check import check_dataset, print_check
+
+        result = check_dataset(self.data, progress=True)
+        print_check(result)
+        if result.exit_code:
+            raise SystemExit(result.exit_code)
+
+
+@dataclass(frozen=True)
+class DataOcclude:
+    """Write a data set with occluders on its photographs, and say how much of objects and background they hide."""
+
+    data: Annotated[Positional[Path], arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    level: Annotated[Literal["L1", "L2", "L3"], arg(metavar="L1|L2|L3")]
+    """How much is hidden: L1, L2 and L3 hide 20-40, 40-60 and 60-80 % of the object."""
+    occluders: Occluders = "blobs"
+    """What occluders are: coloured blobs, objects of other categories cut out of the train list by their masks, or a
+    folder of cut-outs (PNG or WebP with transparency)."""
+    protocol: Protocol = "generator"
+    """Whose levels: those of Occluded-PASCAL3D+, or of the paper's text (5-15, 25-35 and 45-55 % of the object)."""
+    seed: int = 0
+    """Seed of the occluders and their places."""
+    split: str = "val"
+    """Which of the data set's lists to occlude."""
+    workers: Count = None
+    """Processes that write; one per core by default, fewer for few objects. The pictures do not depend on it."""
+
+    def run(self) -> None:
+        """Write the data set."""
+        at_least(0, seed=self.seed)
+        at_least(1, workers=self.workers)
+        require_folder(self.data, "DIR")
+        require_occluders(self.occluders)
+        from compnet3d.reporting.terminal import percent
+        from compnet3d.robustness.occluded_data import occlude_dataset
+
+        summary = occlude_dataset(
+            self.data,
+            self.out,
+            self.level,
+            occluders=self.occluders,
+            protocol=self.protocol,
+            seed=self.seed,
+            split=self.split,
+            workers=self.workers,
+            progress=True,
+        )
+        for what in ("object", "background"):
+            reached = summary[f"hidden_{what}"]
+            least, most = percent(reached["min"]), percent(reached["max"])
+            print(f"hidden of the {what}: {percent(reached['mean'])} % on average, {least} to {most} %")
+        print(f"{summary['images']} images, {summary['outside_range']} of them outside the level's ranges")
+        print(f"the data set is in {self.out}")
+
+
+@dataclass(frozen=True)
+class DataCorrupt:
+    """Write a copy of a data set with the photographs of one split corrupted in one of the 19 ways of ImageNet-C."""
+
+    data: Annotated[Positional[Path], arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    corruption: Annotated[str, arg(metavar="NAME")]
+    """Which corruption, such as fog or motion_blur."""
+    severity: Severity = 4
+    """How strong it is."""
+    frost: Folder = None
+    """Pictures of ice for the corruption frost; drawn ice without."""
+    seed: int = 0
+    """Seed of everything random; the pictures are those that evaluate would see with it."""
+    split: str = "val"
+    """Which of the data set's lists to take."""
+    workers: Count = None
+    """Processes that write; one per core by default, fewer for few objects. The pictures do not depend on it."""
+
+    def run(self) -> None:
+        """Write the data set."""
+        at_least(0, seed=self.seed)
+        at_least(1, workers=self.workers)
+        require_folder(self.data, "DIR")
+        require_corruption(self.corruption, self.severity, self.frost)
+        from compnet3d.robustness.corrupted_data import corrupt_dataset
+
+        count = corrupt_dataset(
+            self.data,
+            self.out,
+            self.corruption,
+            self.severity,
+            frost=self.frost,
+            seed=self.seed,
+            split=self.split,
+            workers=self.workers,
+            progress=True,
+        )
+        print(f"the data set is in {self.out} ({count} images)")
+
+
+@dataclass(frozen=True)
+class DataImportPascal3d:
+    """Convert PASCAL3D+ (release 1.1, ImageNet part), or a level of Occluded-PASCAL3D+, to the ImageNet3D layout."""
+
+    root: Annotated[Positional[Path], arg(metavar="ROOT")]
+    """The folder PASCAL3D+_release1.1."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder to make; it must not exist or be empty."""
+    occluded: Folder = None
+    """The folder of Occluded-PASCAL3D+: convert its pictures, as the val split, instead of the clean ones."""
+    level: Level = None
+    """Which level of the occluded pictures."""
+    all_objects: Flag = False
+    """Take all objects of the image's category; only its first one by default."""
+
+    def run(self) -> None:
+        """Convert, and say what was left out."""
+        require_folder(self.root, "ROOT")
+        if self.occluded is not None:
+            require_folder(self.occluded, "--occluded")
+        if (self.occluded is None) != (self.level is None):
+            raise CompNetError("--occluded and --level go together: give both or neither")
+        from compnet3d.data.pascal3d import import_pascal3d
+
+        report = import_pascal3d(
+            self.root,
+            self.out,
+            occluded=self.occluded,
+            level=self.level,
+            all_objects=self.all_objects,
+            progress=True,
+        )
+        print(report)
+        print(f"the data set is in {self.out}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Make data sets, convert or change one, or check one."""
+
+    command: (
+        Annotated[DataMake, subcommand("make")]
+        | Annotated[DataRender, subcommand("render")]
+        | Annotated[DataOcclude, subcommand("occlude")]
+        | Annotated[DataCorrupt, subcommand("corrupt")]
+        | Annotated[DataImportPascal3d, subcommand("import-pascal3d")]
+        | Annotated[DataCheck, subcommand("check")]
+    )
+
+    def run(self) -> None:
+        """Run the chosen command."""
+        self.command.run()

@@ -1,0 +1,191 @@
+"""`compnet3d evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from compnet3d.cli.options import (
+    Corruption,
+    Device,
+    File,
+    Flag,
+    Folder,
+    Level,
+    Occluders,
+    Protocol,
+    Severity,
+    at_least,
+    choose_device,
+    command_line,
+    model_folder,
+    require_corruption,
+    require_folder,
+    require_occluders,
+    run_log,
+)
+from compnet3d.errors import CompNetError
+
+if TYPE_CHECKING:
+    from compnet3d.models.registry import TrainedModel
+    from compnet3d.reporting.evaluation_report import Evaluation
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a model's classification and pose on a data set, and print both."""
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL")]
+    """The model's folder, RUN/model of a training run (RUN itself will do)."""
+    data: Annotated[Path, arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout."""
+    split: str = "val"
+    """Which of the data set's lists to take."""
+    categories: Literal["all", "common", "unseen"] = "all"
+    """all: the model must know all of the data set's. common: those that both have, by name. unseen: those that the
+    model does not know; their pose is that of the category that reconstructs the image best."""
+    crop: Literal["oracle", "box"] = "oracle"
+    """How objects are cut out: oracle uses the annotated distance and centre, box the bounding box alone."""
+    rotate: Annotated[float, arg(metavar="DEG")] = 0.0
+    """Turn each image in the plane by an angle drawn evenly from -DEG to DEG degrees."""
+    occlusion: Level = None
+    """Paste occluders over the images: L1, L2 and L3 hide 20-40, 40-60 and 60-80 % of the object."""
+    occlusion_protocol: Protocol = "generator"
+    """Whose levels: those of Occluded-PASCAL3D+, or of the paper's text (5-15, 25-35 and 45-55 % of the object)."""
+    occluders: Occluders = "blobs"
+    """What occluders are: coloured blobs, objects of other categories cut out of the train list by their masks, or a
+    folder of cut-outs (PNG or WebP with transparency)."""
+    corruption: Corruption = None
+    """Corrupt the photographs in one of the 19 ways of ImageNet-C, such as fog or motion_blur."""
+    severity: Severity = 4
+    """How strongly they are corrupted."""
+    frost: Folder = None
+    """Pictures of ice for the corruption frost; drawn ice without."""
+    matching: Literal["exhaustive", "pruned"] = "exhaustive"
+    """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
+    unknown: Flag = False
+    """Also estimate the pose without a category, from the one that reconstructs the image best (slow)."""
+    seed: int = 0
+    """Seed of the occluders, the angles and the corruption."""
+    batch_size: Annotated[int, arg(metavar="N")] = 32
+    """Images that go through the model together."""
+    workers: Annotated[int, arg(metavar="N")] = 0
+    """Processes that read images; 0 reads them in this one."""
+    device: Device = "auto"
+    """Where to run the model; auto takes the GPU if there is one."""
+    json: File = None
+    """Also write all figures to this file."""
+    report: File = None
+    """Also write an HTML report with figures to this file (needs matplotlib)."""
+
+    def run(self) -> None:
+        """Evaluate, print tables, write files."""
+        at_least(1, batch_size=self.batch_size)
+        at_least(0, workers=self.workers, seed=self.seed)
+        require_folder(self.data, "--data")
+        if self.occlusion is not None:
+            require_occluders(self.occluders)
+        require_corruption(self.corruption, self.severity, self.frost)
+        if self.categories == "unseen":
+            self._evaluate_unseen()
+            return
+        from compnet3d.reporting.terminal import print_evaluation
+
+        evaluation = self._evaluate()
+        print_evaluation(evaluation.figures)
+        if self.json is not None:
+            from compnet3d.utils.files import write_json
+
+            write_json(self.json, evaluation.figures)
+            print(f"wrote {self.json}")
+        if self.report is not None:
+            from compnet3d.reporting.evaluation_report import write_report
+
+            write_report(self.report, evaluation, command=command_line(), log=run_log(self.model))
+            print(f"wrote {self.report}")
+
+    def _evaluate_unseen(self) -> None:
+        if self.occlusion or self.corruption or self.rotate or self.report:
+            raise CompNetError("--categories unseen takes images as they are: leave out occlusion, corruption, report")
+        from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.evaluation.unseen import evaluate_unseen, unseen_samples
+        from compnet3d.reporting.provenance import provenance
+        from compnet3d.reporting.terminal import print_unseen
+        from compnet3d.utils.files import write_json
+
+        model, dataset = load_model(self.model, self.device, self.matching), ImageNet3D(self.data)
+        figures = evaluate_unseen(
+            model,
+            unseen_samples(dataset.samples(self.split), model.categories),
+            crop=self.crop,
+            batch_size=self.batch_size,
+            symmetry=dataset.symmetry,
+            workers=self.workers,
+        )
+        print_unseen(figures)
+        if self.json is not None:
+            settings = {"model": str(self.model), "data": str(self.data), "split": self.split, "crop": self.crop}
+            write_json(self.json, figures | {"settings": settings | provenance(command_line())})
+            print(f"wrote {self.json}")
+
+    def _evaluate(self) -> Evaluation:
+        from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.evaluation.evaluate import evaluate
+        from compnet3d.reporting.evaluation_report import Evaluation
+        from compnet3d.reporting.provenance import provenance
+        from compnet3d.robustness.occluders import occluder_samples
+
+        model = load_model(self.model, self.device, self.matching)
+        dataset = ImageNet3D(self.data)
+        samples = dataset.samples(self.split)
+        if dataset.report.total_skipped:
+            print(f"{dataset.report}", file=sys.stderr)
+        if self.categories == "common":
+            from compnet3d.evaluation.unseen import common_samples
+
+            samples = common_samples(samples, model.categories)
+        cut = self.occlusion is not None and self.occluders == "objects"
+        lenders = occluder_samples(dataset, self.split) if cut else None
+        figures, records = evaluate(
+            model,
+            samples,
+            return_records=True,
+            crop=self.crop,
+            batch_size=self.batch_size,
+            occlusion=self.occlusion,
+            occlusion_protocol=self.occlusion_protocol,
+            occluders=self.occluders,
+            occluder_samples=lenders,
+            rotate=self.rotate,
+            seed=self.seed,
+            symmetry=dataset.symmetry,
+            unknown=self.unknown,
+            workers=self.workers,
+            corruption=self.corruption,
+            severity=self.severity,
+            frost=self.frost,
+        )
+        figures["settings"] |= {"model": str(self.model), "data": str(self.data), "split": self.split}
+        figures["settings"] |= {"matching": self.matching, **provenance(command_line())}
+        return Evaluation(model, samples, figures, records, lenders)
+
+
+def load_model(path: Path, device: str, matching: str = "exhaustive") -> TrainedModel:
+    """Load a model onto a device, to match categories in this way."""
+    folder, device = model_folder(path), choose_device(device)
+    from compnet3d.inference.pruned_matching import Pruning
+    from compnet3d.models.compnet import CompNet
+    from compnet3d.models.registry import load_predictor
+
+    model = load_predictor(folder).to(device)
+    if isinstance(model, CompNet):
+        model.pruning = Pruning() if matching == "pruned" else None
+    elif matching == "pruned":
+        raise CompNetError(
+            f"{folder}: is a baseline without vertices, which has nothing to prune; leave --matching out"
+        )
+    return model

@@ -1,0 +1,95 @@
+"""The command line: every subcommand is a dataclass whose fields are its options and whose `run` does the work.
+
+Nothing heavy is imported before a command runs, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import tyro
+from tyro.conf import subcommand
+
+from compnet3d import __version__
+from compnet3d.cli.ablation import Ablation
+from compnet3d.cli.bench import Bench
+from compnet3d.cli.data import Data
+from compnet3d.cli.evaluate import Evaluate
+from compnet3d.cli.predict import Predict
+from compnet3d.cli.quickstart import Quickstart
+from compnet3d.cli.reproduce import Report, Reproduce
+from compnet3d.cli.train import Train
+from compnet3d.errors import CompNetError
+
+Command = (
+    Annotated[Quickstart, subcommand("quickstart")]
+    | Annotated[Train, subcommand("train")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Predict, subcommand("predict")]
+    | Annotated[Ablation, subcommand("ablation")]
+    | Annotated[Reproduce, subcommand("reproduce")]
+    | Annotated[Report, subcommand("report")]
+    | Annotated[Data, subcommand("data")]
+    | Annotated[Bench, subcommand("bench")]
+)
+DESCRIPTION = (
+    "3D compositional models: one image in, the object's category and 3D pose out.\n"
+    "`compnet3d COMMAND --help` tells a command's options, `compnet3d --version` the version."
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit with 0, 2 for an error that the user can mend, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"compnet3d {__version__}")
+        return
+    command = parse(arguments or ["--help"])
+    try:
+        command.run()
+    except KeyboardInterrupt:
+        fail("interrupted", status=130)
+    except BrokenPipeError:
+        # The reader of our output has gone; python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (CompNetError, OSError) as error:
+        if os.environ.get("COMPNET3D_TRACEBACK"):
+            raise
+        fail(sentence(error))
+
+
+def parse(
+    arguments: list[str],
+) -> Quickstart | Train | Evaluate | Predict | Ablation | Reproduce | Report | Data | Bench:
+    """The command that the arguments ask for; leaves the program with help or a usage error."""
+    options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+    return tyro.cli(Command, prog="compnet3d", description=DESCRIPTION, args=arguments, config=options)
+
+
+def sentence(error: Exception) -> str:
+    """One line for the user."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        if error.errno == errno.ENOSPC:
+            return f"{where}no space left on the disk; free some and run again"
+        return f"{where}{error.strerror or error}"
+    text = str(error)
+    # A reading process wraps its error in the text of a traceback; the sentence is what follows the last name.
+    return text.rpartition("CompNetError: ")[2].strip() if "Original Traceback" in text else text
+
+
+def fail(message: str, status: int = 2) -> None:
+    """Print one red line on stderr and leave the program."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), (" ".join(message.split()), "red")))
+    raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What the subcommands share: types of options, and the checks that come before anything slow."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from compnet3d.errors import CompNetError
+
+Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
+Box = Annotated[tuple[float, float, float, float] | None, arg(metavar="X1 Y1 X2 Y2", help_behavior_hint="")]
+File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
+Folder = Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")]
+Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
+Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
+Flag = Annotated[bool, arg(help_behavior_hint="")]
+Level = Annotated[Literal["L1", "L2", "L3"] | None, arg(metavar="L1|L2|L3", help_behavior_hint="")]
+Corruption = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
+Severity = Annotated[int, arg(metavar="1..5")]
+
+Occluders = Annotated[str, arg(metavar="blobs|objects|DIR")]
+Protocol = Annotated[Literal["generator", "paper"], arg(metavar="generator|paper")]
+
+
+def at_least(minimum: int, **options: int | None) -> None:
+    """Check whole-number options; None stands for a default."""
+    for name, value in options.items():
+        if value is not None and value < minimum:
+            raise CompNetError(f"--{name.replace('_', '-')} must be at least {minimum}, not {value}")
+
+
+def require_folder(path: Path, option: str) -> None:
+    """Check that a folder exists before anything slow starts."""
+    if not path.exists():
+        raise CompNetError(f"{path}: does not exist; give {option} an existing folder")
+    if not path.is_dir():
+        raise CompNetError(f"{path}: is not a folder; give {option} a folder")
+
+
+def require_occluders(occluders: str) -> None:
+    """Check that a folder of occluders exists before anything slow starts."""
+    if occluders not in ("blobs", "objects"):
+        require_folder(Path(occluders), "--occluders (blobs, objects or a folder)")
+
+
+def require_corruption(name: str | None, severity: int, frost: Path | None) -> None:
+    """Check what is to be corrupted before anything slow starts."""
+    from compnet3d.robustness.corruption import check_corruption
+
+    if name is not None:
+        check_corruption(name, severity)
+    if frost is not None:
+        require_folder(frost, "--frost")
+
+
+def choose_device(name: str) -> str:
+    """The name of a device that PyTorch has here; "auto" takes the GPU if there is one."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise CompNetError(f"--device {name}: unknown; use auto, cpu or cuda") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise CompNetError("--device cuda: PyTorch finds no GPU here; use --device cpu")
+    return name
+
+
+def model_folder(path: Path) -> Path:
+    """The model's folder, also where the run's was given."""
+    require_folder(path, "MODEL")
+    return path / "model" if (path / "model").is_dir() else path
+
+
+def run_log(path: Path) -> Path | None:
+    """The log of the training run that a model folder belongs to, if it is there."""
+    candidates = (path / "log.jsonl", path.parent / "log.jsonl")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def command_line() -> str:
+    """The command as it was typed."""
+    import shlex
+
+    return shlex.join(["compnet3d", *sys.argv[1:]])

@@ -1,0 +1,175 @@
+"""The quickstart: make data, train, evaluate clean and occluded images, write metrics.json and report.html."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from compnet3d.cli.options import (
+    Count,
+    Device,
+    at_least,
+    choose_device,
+    command_line,
+)
+from compnet3d.utils.files import claim_folder, write_json
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Make data, train on it, evaluate clean and occluded images, write a report: seven to ten minutes on two cores."""
+
+    out: Annotated[Path, arg(metavar="FOLDER")] = Path("runs/quickstart")
+    """Where data, model, metrics.json and report.html go."""
+    seed: int = 0
+    """Seed of the data, the training and the occluders."""
+    categories: Annotated[int, arg(metavar="N")] = 24
+    """Number of object categories to make."""
+    train: Annotated[int, arg(metavar="N")] = 260
+    """Training images per category."""
+    val: Annotated[int, arg(metavar="N")] = 24
+    """Test images per category, of instances that are not in the training images."""
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
+    """Side of the images, in pixels."""
+    epochs: Count = None
+    """Epochs to train for; the recipe's number by default."""
+    workers: Count = None
+    """Processes that make the images; one per core by default. Training reads them with one process of its own."""
+    device: Device = "auto"
+    """Where to train and evaluate; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        """Run all the steps."""
+        at_least(1, epochs=self.epochs, workers=self.workers, train=self.train, val=self.val)
+        at_least(2, categories=self.categories)
+        at_least(0, seed=self.seed)
+        at_least(32, size=self.size)
+        from compnet3d.cli.quickstart import run_quickstart
+
+        run_quickstart(
+            self.out,
+            seed=self.seed,
+            categories=self.categories,
+            train_images=self.train,
+            val_images=self.val,
+            size=self.size,
+            epochs=self.epochs,
+            workers=self.workers,
+            device=choose_device(self.device),
+            command=command_line(),
+        )
+
+
+OCCLUSION = "L1"
+STEPS = 5
+
+
+def run_quickstart(
+    out: Path,
+    *,
+    seed: int = 0,
+    categories: int = 24,
+    train_images: int = 260,
+    val_images: int = 24,
+    size: int = 128,
+    epochs: int | None = None,
+    workers: int | None = None,
+    device: str = "cpu",
+    command: str = "",
+) -> dict[str, Any]:
+    """Run every step, saying what it does, and return the metrics.
+
+    `out` gets data/, run/ (with the model), metrics.json (the figures of clean images, and under "occluded" those of
+    occluded ones) and report.html. A step that an earlier call with the same settings has finished is not done again.
+
+    Raises:
+        CompNetError: if `out` holds a quickstart with other settings, or something cannot be written.
+    """
+    from compnet3d.data.imagenet3d import ImageNet3D
+    from compnet3d.evaluation.evaluate import evaluate
+    from compnet3d.reporting.evaluation_report import Evaluation, write_report
+    from compnet3d.reporting.provenance import provenance
+    from compnet3d.reporting.terminal import print_evaluation
+
+    settings = {
+        "seed": seed,
+        "categories": categories,
+        "train": train_images,
+        "val": val_images,
+        "size": size,
+        "epochs": epochs,
+    }
+    start = time.perf_counter()
+    claim_folder(out / "quickstart.json", settings, "a quickstart")
+    with _step(1, f"making {categories} categories of objects, {train_images} + {val_images} images each"):
+        _make_data(out / "data", settings, workers)
+    with _step(2, "training a 3D compositional model of every category"):
+        model = _train(out, seed, epochs, device)
+    dataset = ImageNet3D(out / "data")
+    samples = dataset.samples("val")
+    evaluations = []
+    for number, occlusion in ((3, None), (4, OCCLUSION)):
+        kind = "clean" if occlusion is None else f"occluded ({occlusion})"
+        with _step(number, f"evaluating {len(samples)} images of objects never seen in training, {kind}"):
+            figures, records = evaluate(
+                model,
+                samples,
+                return_records=True,
+                batch_size=64,  # small maps are refined in large chunks (REFINED_CELLS)
+                occlusion=occlusion,
+                seed=seed,
+                symmetry=dataset.symmetry,
+            )
+        figures["settings"] |= {"model": str(out / "run" / "model"), "data": str(out / "data"), "split": "val"}
+        figures["settings"] |= provenance(command)
+        evaluations.append(Evaluation(model, samples, figures, records))
+        print_evaluation(figures, title=f"{kind} images")
+    clean, occluded = evaluations
+    metrics = clean.figures | {"occluded": occluded.figures}
+    with _step(STEPS, "writing the report"):
+        write_json(out / "metrics.json", metrics)
+        write_report(
+            out / "report.html",
+            clean,
+            occluded=occluded,
+            title="compnet3d quickstart",
+            command=command,
+            log=out / "run" / "log.jsonl",
+        )
+    print(f"done in {(time.perf_counter() - start) / 60:.1f} minutes: open {out / 'report.html'}")
+    return metrics
+
+
+def _make_data(folder: Path, settings: dict[str, Any], workers: int | None) -> None:
+    from compnet3d.procedural.writer import make_dataset
+
+    if (folder / "lists").is_dir():
+        print(f"already there: {folder}")
+        return
+    options = {key: settings[key] for key in ("categories", "train", "val", "size", "seed")}
+    make_dataset(folder, workers=workers, **options)
+
+
+def _train(out: Path, seed: int, epochs: int | None, device: str) -> Any:
+    from compnet3d.training.builtin_recipes import get_recipe
+    from compnet3d.training.train import train_or_load
+
+    recipe = get_recipe("quickstart")
+    if epochs is not None:
+        recipe = recipe.with_options(epochs=epochs)
+    return train_or_load(recipe, out / "data", out / "run", seed=seed, device=device)
+
+
+@contextmanager
+def _step(number: int, what: str) -> Iterator[None]:
+    """Say what a step does, and how long it took."""
+    print(f"[{number}/{STEPS}] {what}", flush=True)
+    start = time.perf_counter()
+    yield
+    print(f"[{number}/{STEPS}] took {time.perf_counter() - start:.0f} s", flush=True)

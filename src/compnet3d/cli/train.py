@@ -1,0 +1,77 @@
+"""`compnet3d train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
+
+from compnet3d.cli.options import (
+    Count,
+    Device,
+    Flag,
+    Folder,
+    Names,
+    at_least,
+    choose_device,
+    require_folder,
+)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on a data set in the ImageNet3D layout."""
+
+    recipe: Annotated[str, arg(metavar="NAME")]
+    """quickstart, robust, eth80, robust-photos, imagenet3d-resnet50, imagenet3d-vitb14; with -heads, -heads-regression
+    or -novum after it one of its baselines; or a run's config.json."""
+    data: Annotated[Path, arg(metavar="DIR")]
+    """The data set (`compnet3d data make` makes one, `data check` looks one over)."""
+    out: Annotated[Path, arg(metavar="RUN")]
+    """The run's folder: the model, its checkpoints, log and config.json."""
+    resume: Flag = False
+    """Go on with the run in RUN where it stopped; the result is that of an uninterrupted run."""
+    seed: int = 0
+    """Seed of everything random."""
+    epochs: Count = None
+    """Epochs to train for; the recipe's number by default."""
+    without: Names = ()
+    """Categories to leave out, so that the model does not know them (see `evaluate --categories unseen`)."""
+    backbone_weights: Folder = None
+    """Folder of the pretrained feature extractor; by default the recipe's is looked for, then its hub name."""
+    from_scratch: Flag = False
+    """Start from random weights although the recipe names a pretrained feature extractor."""
+    workers: Count = None
+    """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores;
+    with a GPU one per core but one, 16 at most."""
+    device: Device = "auto"
+    """Where to train; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        """Train and say where the model is."""
+        at_least(1, epochs=self.epochs)
+        at_least(0, workers=self.workers, seed=self.seed)
+        require_folder(self.data, "--data")
+        if self.backbone_weights is not None:
+            require_folder(self.backbone_weights, "--backbone-weights")
+        from compnet3d.training.builtin_recipes import get_recipe
+        from compnet3d.training.train import train
+
+        recipe = get_recipe(self.recipe)
+        if self.epochs is not None:
+            recipe = recipe.with_options(epochs=self.epochs)
+        train(
+            recipe,
+            self.data,
+            self.out,
+            seed=self.seed,
+            without=self.without,
+            resume=self.resume,
+            backbone_weights=self.backbone_weights,
+            from_scratch=self.from_scratch,
+            device=choose_device(self.device),
+            workers=self.workers,
+        )
+        print(f"the model is in {self.out / 'model'}")

@@ -1,0 +1,193 @@
+"""One annotation file of the ImageNet3D raw layout: reading, checking and writing its objects."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+import re
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compnet3d.data.sample import Sample, parse_instance
+from compnet3d.data.unpickle import load_npz_objects
+from compnet3d.errors import CompNetError
+
+_NUMBERS = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py", "height", "width")
+HIDDEN_KEYS = ("hidden_object", "hidden_background")
+_REQUIRED = (*_NUMBERS, "bbox", "cad_index", "object_status")
+_TWO_PI = 2.0 * math.pi
+
+
+class SkipObject(Exception):
+    """An object that the reader leaves out; the message is the reason."""
+
+
+def read_annotation(path: Path | str) -> list[dict[str, Any]]:
+    """The objects in one annotation file, as plain dicts; safe against hostile pickles.
+
+    Raises:
+        CompNetError: naming the file, if it is missing, broken, or holds anything but plain data.
+    """
+    objects = load_npz_objects(path, "annotations")
+    if isinstance(objects, dict):
+        objects = [objects]
+    if not isinstance(objects, list) or not all(isinstance(entry, dict) for entry in objects):
+        raise CompNetError(f"{path} must hold a list of dicts, one per object, under the key 'annotations'.")
+    return objects
+
+
+def parse_object(
+    entry: dict[str, Any],
+    *,
+    image: Path,
+    category: str,
+    name: str,
+    mask: Path | None = None,
+    object_index: int = 0,
+) -> Sample:
+    """One annotation dict as a `Sample`.
+
+    Raises:
+        SkipObject: if the object cannot be used; the message is the reason to count.
+    """
+    for key in _REQUIRED:
+        if key not in entry:
+            raise SkipObject(f"missing key {key}")
+    label = entry.get("class", category)
+    if not isinstance(label, str) or plain_name(label) != plain_name(category):
+        raise SkipObject("object of another class")
+    if _number(entry.get("ignore", 0), "ignore") > 0:
+        raise SkipObject("marked ignore")
+    values = {key: _number(entry[key], key) for key in _NUMBERS}
+    if values["distance"] <= 0:
+        raise SkipObject("distance <= 0")
+    focal = values["viewport"] * values["focal"]
+    if focal <= 0:
+        raise SkipObject("viewport * focal <= 0")
+    if values["width"] < 1 or values["height"] < 1:
+        raise SkipObject("image size < 1")
+    return Sample(
+        image=image,
+        category=category,
+        name=name,
+        azimuth=values["azimuth"] % _TWO_PI,
+        elevation=math.remainder(values["elevation"], _TWO_PI),
+        theta=values["theta"] % _TWO_PI,
+        distance=values["distance"],
+        focal=focal,
+        principal=(values["px"], values["py"]),
+        bbox=_parse_bbox(entry["bbox"]),
+        width=int(values["width"]),
+        height=int(values["height"]),
+        cad_index=int(_number(entry["cad_index"], "cad_index")),
+        mask=mask,
+        instance=parse_instance(name),
+        object_index=object_index,
+        hidden=_parse_hidden(entry),
+    )
+
+
+def _parse_hidden(entry: dict[str, Any]) -> tuple[float, float] | None:
+    if not all(key in entry for key in HIDDEN_KEYS):
+        return None
+    on_object, on_background = (_number(entry[key], key) for key in HIDDEN_KEYS)
+    return on_object, on_background
+
+
+def plain_name(label: str) -> str:
+    """A category's name without its case, spaces, underscores and hyphens, for comparing names of different sources."""
+    return re.sub(r"[\s_-]", "", label).lower()
+
+
+def _number(value: Any, key: str) -> float:
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, bool | np.bool_ | complex | np.complexfloating | str | bytes):
+        raise SkipObject(f"wrong type of {key}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise SkipObject(f"wrong type of {key}") from None
+    if not math.isfinite(number):
+        raise SkipObject(f"{key} is not finite")
+    return number
+
+
+def _parse_bbox(value: Any) -> tuple[float, float, float, float]:
+    try:
+        corners = [_number(x, "bbox") for x in value]
+    except TypeError:
+        raise SkipObject("wrong type of bbox") from None
+    if len(corners) != 4:
+        raise SkipObject("wrong type of bbox")
+    x1, y1, x2, y2 = corners
+    if x2 <= x1 or y2 <= y1:
+        raise SkipObject("empty bbox")
+    return x1, y1, x2, y2
+
+
+def annotation_dict(
+    *,
+    category: str,
+    azimuth: float,
+    elevation: float,
+    theta: float,
+    distance: float,
+    focal: float,
+    principal: tuple[float, float],
+    bbox: tuple[float, float, float, float],
+    width: int,
+    height: int,
+    cad_index: int = 1,
+    status: str = "status_good",
+    viewport: int = 3000,
+) -> dict[str, Any]:
+    """One object as ImageNet3D writes it: angles (radians) wrapped to [0, 2 pi), `focal` (pixels) over `viewport`."""
+    return {
+        "azimuth": float(azimuth) % _TWO_PI,
+        "elevation": float(elevation) % _TWO_PI,
+        "theta": float(theta) % _TWO_PI,
+        "distance": float(distance),
+        "focal": float(focal) / viewport,
+        "viewport": int(viewport),
+        "principal": np.array(principal, dtype=np.float64),
+        "px": float(principal[0]),
+        "py": float(principal[1]),
+        "cad_index": int(cad_index),
+        "height": np.uint16(height),
+        "width": np.uint16(width),
+        "bbox": np.array(bbox, dtype=np.float64),
+        "object_status": status,
+        "dense": "dense_no",
+        "ignore": 0,
+        "class": category,
+    }
+
+
+def write_annotation(path: Path | str, objects: Sequence[dict[str, Any]]) -> None:
+    """Write one annotation file in the raw layout; equal objects give equal bytes (with one version of numpy).
+
+    `numpy.load(path, allow_pickle=True)["annotations"]` reads it too. The file appears whole or not at all.
+    """
+    path = Path(path)
+    cells = np.empty(len(objects), dtype=object)
+    for i, entry in enumerate(objects):
+        # str() because numpy's strings, which annotations of others may hold, cannot be interned
+        cells[i] = {sys.intern(str(k)): sys.intern(str(v)) if isinstance(v, str) else v for k, v in entry.items()}
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(cells))
+    pickle.dump(cells, stream, protocol=4)
+    # A ZipInfo of our own: numpy.savez would leave its time stamps and permissions to the platform.
+    info = zipfile.ZipInfo("annotations.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    info.create_system, info.external_attr = 3, 0o644 << 16
+    temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(info, stream.getvalue())
+    os.replace(temporary, path)

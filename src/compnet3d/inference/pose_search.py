@@ -1,0 +1,316 @@
+"""Pose by render and compare in score space (Eq. 8).
+
+Eq. 8 needs f_i . C^_i(alpha), and C^_i is a weighted sum of vertex features; so the similarities of all cells with all
+vertices of the category are computed once per image, and rendering a pose means gathering from them. No map of
+D-dimensional features is ever drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from compnet3d.geometry.camera import Pose
+from compnet3d.rendering.fragments import Fragments
+
+# category numbers [N], poses [N], principal points [N, 2], softness -> fragments of N renderings
+Renderer = Callable[[Tensor, Pose, Tensor, float], Fragments]
+# category numbers [N], poses [N] -> what Eq. 8 is lowered by because such a rotation is usual, [N]
+Bonus = Callable[[Tensor, Pose], Tensor]
+
+
+@dataclass(frozen=True)
+class PoseSettings:
+    """How poses are searched.
+
+    Attributes:
+        starts: how many of the best starting poses are refined.
+        steps: gradient steps (Adam).
+        learning_rate: step size of the angles in radians, of log distance, and of the principal point in units of
+            `shift_unit` pixels.
+        betas: Adam's momenta.
+        shift_unit: pixels that the principal point moves for a unit step.
+        softness: width of the silhouette's soft edge in cells while refining.
+        outlier_cost: the most that a covered cell may lose against the background; beyond it the cell counts as
+            hidden by something else (the latent z of Eq. 1, at a price, because a free one would let the silhouette
+            grow over the background). None is Eq. 8 to the letter.
+        search_margin: added to the similarity of every covered cell while starting poses are compared. They are 30
+            degrees apart, so even the best one fits badly, and would lose to those that cover little. 0 is Eq. 8 to
+            the letter.
+        prior_weight: of log p(R | y), how usual a rotation is in the category's training images; at least 0. It is
+            subtracted from the loss where poses of one category are compared, before and after the gradient steps.
+            After the posing loss 100 (- L) tells in logarithms how much likelier a pose is than others, and 1 / 100
+            weighs both alike. 0 is Eq. 8 to the letter, for which all rotations are alike. Names do not depend on it.
+
+    Raises:
+        ValueError: if `prior_weight` is negative or not finite.
+    """
+
+    starts: int = 3
+    steps: int = 30
+    learning_rate: float = 0.05
+    betas: tuple[float, float] = (0.4, 0.6)
+    shift_unit: float = 40.0
+    softness: float = 0.5
+    outlier_cost: float | None = 0.3
+    search_margin: float = 0.3
+    prior_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.prior_weight < math.inf:
+            raise ValueError(f"prior_weight must be at least 0 and finite, got {self.prior_weight}")
+
+
+@dataclass(frozen=True)
+class StartTable:
+    """The starting poses of one category, rendered once and shared by all images.
+
+    Attributes:
+        pose: [P]; principal: [P, 2].
+        nearest_vertex: int16 [H W, P]: the vertex that weighs most in each cell, K where the cell is background. The
+            cell comes first, so that looking up all poses of a cell stays within its K similarities.
+        vertex_count: K of the category.
+    """
+
+    pose: Pose
+    principal: Tensor
+    nearest_vertex: Tensor
+    vertex_count: int
+
+    def at(self, cells: Tensor) -> StartTable:
+        """The same starts seen in some of the cells, int64 [N]."""
+        return replace(self, nearest_vertex=self.nearest_vertex[cells])
+
+
+@dataclass(frozen=True)
+class PoseEstimate:
+    """Poses of a batch of images.
+
+    Attributes:
+        pose: [B]; principal: [B, 2]; loss: L(alpha) of Eq. 8 averaged over the cells, [B].
+        foreground: cells that the rendered object covers and explains better than the background, bool [B, H, W].
+    """
+
+    pose: Pose
+    principal: Tensor
+    loss: Tensor
+    foreground: Tensor
+
+
+def build_start_table(render: Renderer, category: int, vertex_count: int, pose: Pose, principal: Tensor) -> StartTable:
+    """Render the starting poses of a category.
+
+    Args:
+        render: the renderer; category: number of the category; vertex_count: its K.
+        pose: [P]; principal: [P, 2].
+    """
+    numbers = torch.full(pose.shape, category, dtype=torch.int64, device=principal.device)
+    fragments = render(numbers, pose, principal, 0.0)
+    heaviest = fragments.weight.argmax(dim=-1, keepdim=True)
+    vertex = fragments.vertex_index.gather(-1, heaviest)[..., 0]
+    vertex = torch.where(fragments.foreground > 0.5, vertex, vertex_count)
+    # int16 keeps a table of 144 poses x 8000 cells at 2.3 MB
+    dtype = torch.int16 if vertex_count < torch.iinfo(torch.int16).max else torch.int32
+    return StartTable(pose, principal, vertex.flatten(1).T.to(dtype).contiguous(), vertex_count)
+
+
+def search_starts(
+    similarity: Tensor,
+    background: Tensor,
+    table: StartTable,
+    *,
+    outlier_cost: float | None = None,
+    margin: float = 0.0,
+) -> Tensor:
+    """Eq. 8 for every starting pose of the table, with each cell's nearest vertex standing for the weighted four.
+
+    Args:
+        similarity: f_i . C_k of the category, [B, H W, K], or wider where padded.
+        background: max_n f_i . beta_n, [B, H W].
+        table: the category's starts, P of them.
+        outlier_cost: see `PoseSettings`.
+        margin: see `PoseSettings.search_margin`.
+
+    Returns:
+        L(alpha) averaged over the cells, less the margin for every covered cell, [B, P].
+    """
+    count, index = table.vertex_count, table.nearest_vertex.long()
+    # one more column holds the background, so that a gather serves covered and uncovered cells alike
+    options = similarity.new_empty(similarity.shape[1], count + 1)
+    losses = []
+    for image, limit in zip(similarity[..., :count], background[..., None], strict=True):
+        if outlier_cost is None:
+            options[:, :count] = image
+        else:
+            torch.maximum(image, limit - outlier_cost, out=options[:, :count])
+        options[:, count:] = limit - margin
+        losses.append(-(options.gather(1, index).mean(dim=0) + margin))
+    return torch.stack(losses)
+
+
+def reconstruction_loss(
+    similarity: Tensor, background: Tensor, fragments: Fragments, *, outlier_cost: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """Eq. 8 averaged over the cells, differentiable in the fragments' weights and foreground.
+
+    Args:
+        similarity: [N, H W, K]; background: [N, H W]; fragments: N renderings of shape [N, H, W].
+        outlier_cost: see `PoseSettings`.
+
+    Returns:
+        The loss [N], and by how much the object beats the background in each covered cell [N, H W] (0 elsewhere).
+    """
+    index, weight = fragments.vertex_index.flatten(1, 2), fragments.weight.flatten(1, 2)
+    foreground = fragments.foreground.flatten(1)
+    matched = (similarity.gather(2, index) * weight).sum(-1)
+    loss, gain = loss_of_matches(matched, background, foreground, outlier_cost)
+    return loss, foreground.detach() * gain.detach()
+
+
+def loss_of_matches(
+    matched: Tensor, background: Tensor, foreground: Tensor, outlier_cost: float | None
+) -> tuple[Tensor, Tensor]:
+    """Eq. 8 averaged over the cells, from what each cell would match if the object covered it.
+
+    Args:
+        matched: f_i . C^_i, [..., H W]; background: max_n f_i . beta_n and foreground, broadcast to it.
+        outlier_cost: see `PoseSettings`.
+
+    Returns:
+        The loss [...], and by how much the object beats the background in each cell [..., H W].
+    """
+    gain = matched - background
+    limited = gain if outlier_cost is None else gain.clamp_min(-outlier_cost)
+    return -(background + foreground * limited).mean(dim=-1), gain
+
+
+def estimate_pose(
+    similarity: Tensor,
+    background: Tensor,
+    category: Tensor,
+    tables: list[StartTable],
+    render: Renderer,
+    settings: PoseSettings,
+    *,
+    bonus: Bonus | None = None,
+    translation_known: bool = False,
+) -> PoseEstimate:
+    """Eq. 8: the best starting poses, refined by gradient descent, the best of which is the answer.
+
+    Args:
+        similarity: f_i . C_k, [B, H W, K_max], -1 where a category has fewer vertices.
+        background: [B, H W].
+        category: int64 [B].
+        tables: the starts of each image's category, B of them.
+        render: the renderer.
+        settings: how to search.
+        bonus: of a category's poses, `PoseSettings.prior_weight` log p(R | y); None is 0 for all.
+        translation_known: keep distance and principal point as the starts have them (an oracle crop tells them).
+    """
+    starts = []
+    gains: dict[int, Tensor] = {}  # of the starts of each category
+    for row, (number, table) in enumerate(zip(category.tolist(), tables, strict=True)):
+        loss = search_starts(
+            similarity[row : row + 1],
+            background[row : row + 1],
+            table,
+            outlier_cost=settings.outlier_cost,
+            margin=settings.search_margin,
+        )[0]
+        if bonus is not None:
+            if number not in gains:
+                gains[number] = bonus(category[row].expand(len(loss)), table.pose)
+            loss = loss - gains[number]
+        best = loss.topk(min(settings.starts, len(loss)), largest=False).indices
+        starts.append((table.pose[best], table.principal[best]))
+    count = len(starts[0][1])
+    pose = Pose.cat([p for p, _ in starts])
+    principal = torch.cat([x for _, x in starts])
+    repeat = torch.arange(len(category), device=category.device).repeat_interleave(count)
+    pose, principal = refine(
+        similarity, background, category, pose, principal, repeat, render, settings, translation_known=translation_known
+    )
+    fragments = render(category[repeat], pose, principal, 0.0)
+    loss, gain = reconstruction_loss(
+        similarity[repeat], background[repeat], fragments, outlier_cost=settings.outlier_cost
+    )
+    total = loss if bonus is None else loss - bonus(category[repeat], pose)
+    winner = total.reshape(-1, count).argmin(dim=1) + torch.arange(len(category), device=loss.device) * count
+    height, width = fragments.foreground.shape[1:]
+    return PoseEstimate(pose[winner], principal[winner], loss[winner], (gain[winner] > 0).reshape(-1, height, width))
+
+
+def refine(
+    similarity: Tensor,
+    background: Tensor,
+    category: Tensor,
+    pose: Pose,
+    principal: Tensor,
+    image: Tensor,
+    render: Renderer,
+    settings: PoseSettings,
+    *,
+    translation_known: bool = False,
+) -> tuple[Pose, Tensor]:
+    """Gradient descent on Eq. 8 from each starting pose; the best pose met on the way is returned.
+
+    Args:
+        similarity: [B, H W, K]; background: [B, H W]; category: int64 [B].
+        pose: [N]; principal: [N, 2]; image: which image each start belongs to, int64 [N].
+        render, settings, translation_known: see `estimate_pose`.
+
+    Returns:
+        Poses [N] and principal points [N, 2] with the lowest soft loss along each path.
+    """
+    if settings.steps == 0:
+        return pose, principal
+    similarity, background, category = similarity[image], background[image], category[image]
+    zeros = torch.zeros_like(pose.azimuth)
+    start = torch.stack([pose.azimuth, pose.elevation, pose.theta, zeros, zeros, zeros], dim=-1)
+    free = start.new_tensor([1, 1, 1] + 3 * [0 if translation_known else 1])
+
+    def unpack(values: Tensor) -> tuple[Pose, Tensor]:
+        moved = Pose(
+            azimuth=values[:, 0],
+            elevation=values[:, 1],
+            theta=values[:, 2],
+            distance=pose.distance * values[:, 3].exp(),
+        )
+        return moved, principal + settings.shift_unit * values[:, 4:]
+
+    values = start.clone()
+    first, second = torch.zeros_like(values), torch.zeros_like(values)
+    best_loss, best = torch.full_like(zeros, torch.inf), values
+    beta1, beta2 = settings.betas
+    for step in range(settings.steps + 1):
+        with torch.enable_grad():
+            values = values.detach().requires_grad_(True)
+            fragments = render(category, *unpack(values), settings.softness)
+            loss, _ = reconstruction_loss(similarity, background, fragments, outlier_cost=settings.outlier_cost)
+            (gradient,) = torch.autograd.grad(loss.sum(), values)
+        values, loss = values.detach(), loss.detach()
+        better = loss < best_loss
+        best_loss = torch.where(better, loss, best_loss)
+        best = torch.where(better[:, None], values, best)
+        # Adam, per row: written out because each row is an independent problem with its own best point
+        first = beta1 * first + (1 - beta1) * gradient
+        second = beta2 * second + (1 - beta2) * gradient.square()
+        unbiased = first / (1 - beta1 ** (step + 1)) / ((second / (1 - beta2 ** (step + 1))).sqrt() + 1e-8)
+        decay = 0.5 * (1 + torch.cos(torch.tensor(step / settings.steps * torch.pi)))
+        values = values - settings.learning_rate * decay * unbiased * free
+    return unpack(best)
+
+
+@dataclass(frozen=True)
+class PoseGrid:
+    """The starting poses: see `pose_grid`. Angles in radians."""
+
+    azimuths: int = 12
+    elevations: int = 4
+    thetas: int = 3
+    elevation_range: tuple[float, float] = (-math.pi / 6, math.pi / 3)
+    theta_range: tuple[float, float] = (-math.pi / 6, math.pi / 6)

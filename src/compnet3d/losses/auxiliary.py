@@ -1,0 +1,36 @@
+"""Losses that the paper does not have: classification by Eq. 7 and pose by Eq. 8, each as a cross-entropy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def matching_loss(scores: Tensor, category: Tensor, factor: float = 100.0) -> Tensor:
+    """The cross-entropy of the softmax of the categories' scores; not in the paper (docs/decisions.md).
+
+    Args:
+        scores: S_y of Eq. 7, [B, Y], see `category_scores`.
+        category: the true ones, int64 [B].
+        factor: on the scores, which differ by hundredths. The calibrated confidence of trained models has 80 to 150.
+
+    Returns:
+        The mean over the images.
+    """
+    return torch.nn.functional.cross_entropy(factor * scores, category)
+
+
+def posing_loss(scores: Tensor, rivals: Tensor, factor: float = 100.0) -> Tensor:
+    """The cross-entropy of the softmax of one category's scores at several poses; not in the paper (docs/decisions.md).
+
+    Args:
+        scores: - L(alpha) of Eq. 8 averaged over the cells, at the true pose first and then at others, [B, 1 + P].
+        rivals: which of the others count, bool [B, P].
+        factor: on the scores, as in `matching_loss`.
+
+    Returns:
+        The mean over the images.
+    """
+    others = (factor * scores[:, 1:]).masked_fill(~rivals, -torch.inf)
+    true = factor * scores[:, :1]
+    return (torch.cat([true, others], dim=1).logsumexp(dim=1) - true[:, 0]).mean()

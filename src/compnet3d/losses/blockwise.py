@@ -1,0 +1,348 @@
+"""The vertex-contrastive losses of the paper, Eq. 2 to 5, as functions of tensors.
+
+Notation: f_k is an observed feature (a query), C_k the vertex feature it belongs to, C_y all vertex features of its
+category, B the background features. All features are unit vectors and every similarity is multiplied by kappa.
+
+Each function returns one value per query, - log of the equation's ratio. Padding lets queries of several images with
+different numbers of visible vertices share a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compnet3d.losses.contrastive import ContrastiveLoss
+from compnet3d.utils.matmul import BLOCK, block_size, fast_products, gather_rows
+
+COLUMNS = 2048  # features that a block of similarities is with, at most (`block_size` on an accelerator)
+
+
+def grouped_contrastive_loss(
+    observed: Tensor,
+    category: Tensor,
+    vertex: Tensor,
+    valid: Tensor,
+    *,
+    vertex_features: Tensor,
+    offsets: Tensor,
+    background_features: Tensor,
+    grouping_weights: Tensor,
+    sampled: Tensor,
+    kappa: float,
+    excluded: Tensor | None = None,
+    background_weight: float = 1.0,
+    in_weight: float = 1.0,
+    cross_weight: float = 1.0,
+) -> ContrastiveLoss:
+    """Eq. 5 over a batch of images: the mean over all visible vertices of Eq. 2 plus Eq. 4.
+
+    The same values as `in_category_loss` and `cross_category_loss`, at little more than the cost of the matrix
+    products: the gradient is computed along with the value, and similarities with the background and with other
+    categories are computed block by block.
+
+    Args:
+        observed: f_k of each image's visible vertices, unit vectors, padded, [B, Q, D]. The gradient is with respect
+            to them alone; nothing else here is learned by gradients.
+        category: y of each image, int64 [B].
+        vertex: k of each query within its category, int64 [B, Q] (anything valid where padded).
+        valid: which queries are real, bool [B, Q].
+        vertex_features: the flat bank [sum of K, D].
+        offsets: int64 [Y + 1], where each category starts in it.
+        background_features: [N_b, D].
+        grouping_weights: omega [Y, Y], row = the image's category; the diagonal is ignored.
+        sampled: flat vertex numbers that serve as negatives (see `sample_vertices`), int64 [M].
+        kappa: concentration.
+        excluded: bool [B, Q, K_max], in-category negatives to leave out.
+        background_weight: see `in_category_loss`.
+        in_weight, cross_weight: weights of the two parts; a part of weight 0 is not computed.
+
+    Returns:
+        The loss and its parts, scalars.
+    """
+    queries = _Queries.of(observed, category, vertex, valid, vertex_features, offsets, background_features, kappa)
+    in_category = cross_category = observed.sum() * 0.0
+    if in_weight > 0:
+        in_category = queries.mean_loss(*queries.in_category_terms(excluded, background_weight))
+    if cross_weight > 0:
+        cross_category = queries.mean_loss(*queries.cross_category_terms(grouping_weights, sampled))
+    return ContrastiveLoss(in_weight * in_category + cross_weight * cross_category, in_category, cross_category)
+
+
+def full_contrastive_loss(
+    observed: Tensor,
+    category: Tensor,
+    vertex: Tensor,
+    valid: Tensor,
+    *,
+    vertex_features: Tensor,
+    offsets: Tensor,
+    background_features: Tensor,
+    kappa: float,
+    excluded: Tensor | None = None,
+    background_weight: float = 1.0,
+) -> Tensor:
+    """NOVUM's loss (Jesslen et al. 2024): one softmax over the vertices of all categories and the background.
+
+    The exact mean over all visible vertices, computed block by block like `grouped_contrastive_loss`.
+
+    Args:
+        observed, category, vertex, valid, vertex_features, offsets, background_features, kappa, excluded,
+        background_weight: as there.
+
+    Returns:
+        The loss, a scalar.
+    """
+    queries = _Queries.of(observed, category, vertex, valid, vertex_features, offsets, background_features, kappa)
+    total, pull = queries.in_category_terms(excluded, background_weight)
+    categories = len(offsets) - 1
+    everything = torch.arange(len(vertex_features), device=offsets.device)
+    more, more_pull = queries.cross_category_terms(vertex_features.new_ones(categories, categories), everything)
+    return queries.mean_loss(total + more, pull + more_pull)
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """A batch of queries with what they are compared with, in the type that holds their exponentials.
+
+    Exponentials are taken relative to the largest possible logit, kappa; the smallest is 2 kappa below.
+
+    Attributes:
+        observed: with its gradient, [B, Q, D]; features: the same without, in that type.
+        positive: C_k of each query, [B, Q, D]; log_own: kappa f . C_k - kappa, [B, Q].
+        weight: of each query in the mean, [B, Q]; the other attributes as in `grouped_contrastive_loss`.
+    """
+
+    observed: Tensor
+    features: Tensor
+    category: Tensor
+    vertex: Tensor
+    valid: Tensor
+    vertex_features: Tensor
+    offsets: Tensor
+    background_features: Tensor
+    positive: Tensor
+    log_own: Tensor
+    weight: Tensor
+    kappa: float
+
+    @classmethod
+    def of(
+        cls,
+        observed: Tensor,
+        category: Tensor,
+        vertex: Tensor,
+        valid: Tensor,
+        vertex_features: Tensor,
+        offsets: Tensor,
+        background_features: Tensor,
+        kappa: float,
+    ) -> _Queries:
+        if kappa > 300:
+            raise ValueError(f"kappa must be at most 300, not {kappa}: its exponentials leave the range of float64")
+        features = observed.detach()
+        if kappa > 40 and features.dtype == torch.float32:
+            features, vertex_features, background_features = (
+                x.double() for x in (features, vertex_features, background_features)
+            )
+        own = offsets[category][:, None] + vertex
+        positive = gather_rows(vertex_features, own)
+        log_own = kappa * (features * positive).sum(-1) - kappa
+        weight = valid.to(features.dtype) / valid.sum().clamp_min(1)
+        return cls(
+            observed, features, category, vertex, valid, vertex_features, offsets, background_features,
+            positive, log_own, weight, kappa,
+        )  # fmt: skip
+
+    def mean_loss(self, total: Tensor, pull: Tensor) -> Tensor:
+        """The mean of log (own + total) - log own, whose gradient follows from the sums alone."""
+        whole = self.log_own.exp() + total
+        gradient = (self.kappa * self.weight / whole)[..., None] * (pull - total[..., None] * self.positive)
+        value: Tensor = _WithGradient.apply(self.observed, ((whole.log() - self.log_own) * self.weight).sum(), gradient)
+        return value
+
+    def in_category_terms(self, excluded: Tensor | None, background_weight: float) -> tuple[Tensor, Tensor]:
+        return _in_category_terms(
+            self.features, self.category, self.vertex, self.valid, self.vertex_features, self.offsets,
+            self.background_features, self.kappa, excluded, background_weight,
+        )  # fmt: skip
+
+    def cross_category_terms(self, grouping_weights: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor]:
+        return _cross_category_terms(
+            self.features, self.category, self.valid, self.vertex_features, self.offsets,
+            grouping_weights, sampled, self.kappa,
+        )  # fmt: skip
+
+
+class _WithGradient(torch.autograd.Function):
+    """A value whose gradient is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, observed: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.to(observed.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (outer[0] * gradient).to(outer[0].dtype), None, None
+
+
+# The two sums are operators of their own, so that torch.compile sees the loss as one graph without breaks: which
+# queries and categories there are to compute depends on the data, and is decided within them.
+@torch.library.custom_op(
+    "compnet3d::in_category_terms",
+    mutates_args=(),
+    schema="(Tensor queries, Tensor category, Tensor vertex, Tensor valid, Tensor vertex_features, Tensor offsets, "
+    "Tensor background_features, float kappa, Tensor? excluded, float background_weight) -> (Tensor, Tensor)",
+)
+@fast_products()
+def _in_category_terms(
+    queries: Tensor,
+    category: Tensor,
+    vertex: Tensor,
+    valid: Tensor,
+    vertex_features: Tensor,
+    offsets: Tensor,
+    background_features: Tensor,
+    kappa: float,
+    excluded: Tensor | None,
+    background_weight: float,
+) -> tuple[Tensor, Tensor]:
+    """Eq. 2's denominator without the own vertex, [B, Q], and the same sum of features, [B, Q, D].
+
+    Both are sums over e_m = exp(kappa f . C_m - kappa), of e_m and of e_m C_m. Queries that are not `valid` are spared
+    the background.
+    """
+    own, padding = padded_category_features(vertex_features, offsets, category)
+    terms = torch.bmm(kappa * queries, own.transpose(1, 2)).sub_(kappa).exp_()
+    terms.masked_fill_(padding[:, None] if excluded is None else excluded | padding[:, None], 0.0)
+    terms.scatter_(2, vertex[..., None], 0.0)
+    total, pull = terms.sum(-1), torch.bmm(terms, own)
+    if background_weight > 0 and len(background_features):
+        rows = valid.flatten().nonzero()[:, 0]
+        more, more_pull = _weighted_terms(queries.flatten(0, 1).index_select(0, rows), background_features, kappa)
+        total.view(-1).index_add_(0, rows, more, alpha=background_weight)
+        pull.view(-1, pull.shape[-1]).index_add_(0, rows, more_pull, alpha=background_weight)
+    return total, pull
+
+
+@torch.library.custom_op(
+    "compnet3d::cross_category_terms",
+    mutates_args=(),
+    schema="(Tensor queries, Tensor category, Tensor valid, Tensor vertex_features, Tensor offsets, "
+    "Tensor grouping_weights, Tensor sampled, float kappa) -> (Tensor, Tensor)",
+)
+@fast_products()
+def _cross_category_terms(
+    queries: Tensor,
+    category: Tensor,
+    valid: Tensor,
+    vertex_features: Tensor,
+    offsets: Tensor,
+    grouping_weights: Tensor,
+    sampled: Tensor,
+    kappa: float,
+) -> tuple[Tensor, Tensor]:
+    """Eq. 4's sums over the other categories' sampled vertices (see `_in_category_terms`), weighted by omega.
+
+    Categories of weight 0 are not computed at all.
+    """
+    total, pull = queries.new_zeros(queries.shape[:-1]), queries.new_zeros(queries.shape)
+    sampled_category = torch.searchsorted(offsets, sampled, right=True) - 1
+    if _in_one_pass(queries.device):
+        omega = grouping_weights.to(queries.dtype)[category].scatter(1, category[:, None], 0.0)
+        return _weighted_terms_of_images(queries, vertex_features, kappa, sampled, omega[:, sampled_category])
+    for present in category.unique().tolist():
+        omega = grouping_weights[present].to(queries.dtype).clone()
+        omega[present] = 0
+        weights = omega[sampled_category]
+        wanted = weights > 0
+        if not wanted.any():
+            continue
+        rows = ((category == present)[:, None] & valid).flatten().nonzero()[:, 0]
+        some, some_pull = _weighted_terms(
+            queries.flatten(0, 1).index_select(0, rows), vertex_features, kappa, sampled[wanted], weights[wanted]
+        )
+        total.view(-1).index_copy_(0, rows, some)
+        pull.view(-1, pull.shape[-1]).index_copy_(0, rows, some_pull)
+    return total, pull
+
+
+def _in_one_pass(device: torch.device) -> bool:
+    """Whether all images are compared with all samples at once; else each category's with its own.
+
+    On an accelerator the many kernels of the latter cost more than the products of pairs that have weight 0.
+    """
+    return device.type != "cpu"
+
+
+@torch.library.register_fake("compnet3d::in_category_terms")
+@torch.library.register_fake("compnet3d::cross_category_terms")
+def _shapes_of_terms(queries: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return queries.new_empty(queries.shape[:-1]), queries.new_empty(queries.shape)
+
+
+def _weighted_terms(
+    queries: Tensor, features: Tensor, kappa: float, chosen: Tensor | None = None, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sums over m of w_m e_m and of w_m e_m C_m, e_m = exp(kappa f . C_m - kappa): [Q] and [Q, D].
+
+    Block by block, so that the exponentials of a block stay in the processor's cache, and nothing as large as all
+    similarities, or as the bank, is ever stored.
+
+    Args:
+        queries: [Q, D]; features: [M, D]; chosen: rows of them to take, int64, all by default; weights: of the rows
+            taken, 1 by default.
+    """
+    queries = kappa * queries
+    total, pull = queries.new_zeros(len(queries)), queries.new_zeros(queries.shape)
+    count = len(features) if chosen is None else len(chosen)
+    wide = block_size(COLUMNS, queries.device)
+    rows = max(1, block_size(BLOCK, queries.device) // max(1, min(count, wide)))
+    for first in range(0, count, wide):
+        columns = slice(first, first + wide)
+        some = features[columns] if chosen is None else features.index_select(0, chosen[columns])
+        weight = None if weights is None else weights[columns]
+        for start in range(0, len(queries), rows):
+            block = slice(start, start + rows)
+            terms = torch.mm(queries[block], some.T).sub_(kappa).exp_()
+            if weight is not None:
+                terms.mul_(weight)
+            total[block] += terms.sum(1)
+            pull[block].addmm_(terms, some)
+    return total, pull
+
+
+def _weighted_terms_of_images(
+    queries: Tensor, features: Tensor, kappa: float, chosen: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`_weighted_terms` where each image has its own weights: [B, Q] and [B, Q, D].
+
+    Args:
+        queries: [B, Q, D]; features: [M, D]; chosen: rows of them to take, int64 [N]; weights: of these, [B, N].
+    """
+    images, count, _ = queries.shape
+    flat = kappa * queries.flatten(0, 1)
+    total, pull = flat.new_zeros(len(flat)), flat.new_zeros(flat.shape)
+    wide = max(1, block_size(BLOCK, queries.device) // max(1, len(flat)))
+    for first in range(0, len(chosen), wide):
+        columns = slice(first, first + wide)
+        some = features.index_select(0, chosen[columns])
+        terms = torch.mm(flat, some.T).sub_(kappa).exp_()
+        terms.view(images, count, -1).mul_(weights[:, None, columns])
+        total += terms.sum(1)
+        pull.addmm_(terms, some)
+    return total.view(images, count), pull.view(queries.shape)
+
+
+def padded_category_features(vertex_features: Tensor, offsets: Tensor, category: Tensor) -> tuple[Tensor, Tensor]:
+    """The vertex features of each image's category, padded to the largest K: [B, K, D] and the padding mask [B, K]."""
+    counts = offsets.diff()[category]
+    within = torch.arange(int(offsets.diff().max()), device=offsets.device)
+    padding = within >= counts[:, None]
+    index = (offsets[category][:, None] + within).masked_fill(padding, 0)
+    return gather_rows(vertex_features, index), padding

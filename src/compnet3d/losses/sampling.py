@@ -1,0 +1,129 @@
+"""What a training step draws at random, vertices, queries and cells, and which vertices it leaves out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from compnet3d.geometry.camera import Pose
+from compnet3d.geometry.rotations import symmetric_rotation_error
+
+
+def uniform(shape: Sequence[int], generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """Uniform random numbers in [0, 1), drawn where the generator is, on the device."""
+    return torch.rand(tuple(shape), generator=generator, device=_place(generator)).to(device)
+
+
+def _place(generator: torch.Generator | None) -> torch.device:
+    return torch.device("cpu") if generator is None else generator.device
+
+
+def sample_vertices(
+    offsets: Tensor,
+    samples_per_category: int | None,
+    generator: torch.Generator | None = None,
+    categories: Tensor | None = None,
+) -> Tensor:
+    """S(C_y) of Eq. 3: draw vertices uniformly and without replacement from every category.
+
+    Args:
+        offsets: where each category's vertices start in the flat bank, int64 [Y + 1].
+        samples_per_category: N; None or a number of at least K takes all vertices of a category.
+        generator: source of randomness, on any device.
+        categories: draw from these alone, int64 [C] in rising order; from all by default.
+
+    Returns:
+        Flat vertex numbers, int64 [M], ordered by category.
+    """
+    starts, counts = offsets[:-1], offsets.diff()
+    if categories is not None:
+        starts, counts = starts[categories], counts[categories]
+    if not len(counts):
+        return offsets.new_zeros(0)
+    widest = int(counts.max())
+    within = torch.arange(widest, device=offsets.device).expand(len(counts), -1)
+    if samples_per_category is not None and samples_per_category < widest:
+        # the N largest of random numbers are N random vertices; those past the end of a category come last
+        draw = uniform(within.shape, generator, offsets.device).masked_fill_(within >= counts[:, None], -1.0)
+        within = draw.topk(samples_per_category, dim=1).indices
+    return (starts[:, None] + within)[within < counts[:, None]]
+
+
+def draw_queries(valid: Tensor, count: int | None, generator: torch.Generator | None = None) -> Tensor:
+    """Draw queries uniformly from each image's visible vertices; the mean over them estimates that over all.
+
+    Args:
+        valid: bool [B, Q]; count: at most this many of each image, None keeps all; generator: on any device.
+
+    Returns:
+        Positions along Q, int64 [B, min(count, Q)]; where an image has fewer valid ones, invalid ones fill up.
+    """
+    if count is None or count >= valid.shape[1]:
+        return torch.arange(valid.shape[1], device=valid.device).expand(len(valid), -1)
+    draw = uniform(valid.shape, generator, valid.device)
+    return (draw + valid.float()).topk(count, dim=1).indices
+
+
+def draw_cells(feature_map: Tensor, count: int | None, generator: torch.Generator | None = None) -> Tensor:
+    """Some cells of feature maps, drawn uniformly and the same for all images: S_y over them estimates that over all.
+
+    Args:
+        feature_map: [B, D, H, W]; count: how many, None or at least H W keeps all; generator: on any device.
+
+    Returns:
+        [B, D, count, 1], or the map as it is.
+    """
+    cells = feature_map.flatten(2)
+    if count is None or count >= cells.shape[2]:
+        return feature_map
+    drawn = torch.randperm(cells.shape[2], generator=generator, device=_place(generator))[:count].to(cells.device)
+    return cells.index_select(2, drawn)[..., None]
+
+
+def near_vertices(vertices: Tensor, vertex: Tensor, radius: float) -> Tensor:
+    """Near-vertex exclusion: which vertices of the category lie within `radius` of each query's vertex.
+
+    The paper contrasts with "distanced" vertices of the same object; neighbours look alike and would only add noise.
+
+    Args:
+        vertices: vertex positions [B, K, 3]; vertex: int64 [B, Q]; radius: in the units of the vertices.
+
+    Returns:
+        bool [B, Q, K], True within the radius (the vertex itself included).
+    """
+    positions = vertices.gather(1, vertex[..., None].expand(-1, -1, 3))
+    return torch.cdist(positions, vertices) < radius
+
+
+RIVAL_ANGLE = math.radians(25)  # nearer poses are not rivals of the true one (see `draw_rivals`)
+
+
+def draw_rivals(pose: Pose, order: Tensor, count: int, generator: torch.Generator) -> tuple[Pose, Tensor]:
+    """Poses for an image to be told from its own: turned by any angle, elevation and theta those of other images.
+
+    Args:
+        pose: of a batch, [B]; order: of its objects' symmetry (see `symmetric_rotation_error`), int [B]; count: P;
+        generator: on any device.
+
+    Returns:
+        Poses [B, 1 + P], the image's own first and its distance for all; which of the P others are at least RIVAL_ANGLE
+        away from its own and from those that look the same, bool [B, P].
+    """
+    images, device = len(pose.azimuth), pose.azimuth.device
+    turn = 2 * math.pi * uniform((images, 1 + count), generator, device)
+    donor = (images * uniform((images, 1 + count), generator, device)).long().clamp_max(images - 1)
+    turn[:, 0], donor[:, 0] = 0.0, torch.arange(images, device=device)
+    poses = Pose(
+        azimuth=pose.azimuth[:, None] + turn,
+        elevation=pose.elevation[donor],
+        theta=pose.theta[donor],
+        distance=pose.distance[:, None].expand(-1, 1 + count),
+    )
+    own, others = poses.rotmat().split([1, count], dim=1)
+    angle = symmetric_rotation_error(
+        others.flatten(0, 1), own.expand_as(others).flatten(0, 1), order.repeat_interleave(count)
+    )
+    return poses, angle.view(images, count) >= RIVAL_ANGLE

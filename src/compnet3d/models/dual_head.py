@@ -1,0 +1,250 @@
+"""The dual-head baseline (section 4.2): a backbone, one vector per image, a classification head and a pose head.
+
+Two forms of the pose head: "regression", the paper's, has an output of size 3, the angles; "bins" is ImageNet3D's (Ma
+et al. 2024), which classifies each angle into 40 bins of the full circle and is the stronger of the two. Both are
+shared by all categories, so the pose needs no category and is there for unknown ones as well.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from compnet3d.data.transforms import Crop, InputSpec
+from compnet3d.geometry.camera import Camera, Pose, fit_to_box
+from compnet3d.geometry.cuboid import cuboid_mesh
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.inference.prediction import Prediction
+from compnet3d.models.backbones import (
+    BackboneConfig,
+    FeatureExtractor,
+    _freeze_statistics,
+    _normalised,
+    build_extractor,
+)
+from compnet3d.models.base import Model
+
+POSE_HEADS = ("bins", "regression")
+
+
+@dataclass(frozen=True)
+class DualHeadConfig:
+    """Everything that a dual-head model is, apart from its tensors.
+
+    Attributes:
+        categories: names, Y of them.
+        bounds: the box of each category, [Y][2][3], CAD units; for the distance after a box crop, and for drawing.
+        backbone: how the backbone is built.
+        spec: the network's input and its canonical camera.
+        pose_head: "bins" or "regression".
+        bins: of each angle, over the full circle.
+        mirrored_scores: the scores are the mean over a view and its mirror image.
+        temperature: factor on the scores for the calibrated confidence.
+    """
+
+    categories: tuple[str, ...]
+    bounds: tuple[tuple[tuple[float, ...], ...], ...]
+    backbone: BackboneConfig
+    spec: InputSpec
+    pose_head: str = "bins"
+    bins: int = 40
+    mirrored_scores: bool = False
+    temperature: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For config.json."""
+        return {"kind": DualHead.kind, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DualHeadConfig:
+        """From config.json."""
+        return cls(
+            **{
+                **{name: value for name, value in values.items() if name != "kind"},
+                "categories": tuple(values["categories"]),
+                "bounds": tuple(tuple(tuple(c) for c in b) for b in values["bounds"]),
+                "backbone": BackboneConfig.from_dict(values["backbone"]),
+                "spec": InputSpec(**values["spec"]),
+            }
+        )
+
+
+class DualHead(Model):
+    """A classifier with a second head for the pose; a `Predictor`.
+
+    Attributes:
+        config: everything but the tensors.
+        encoder: images to vectors.
+        category_head, pose_head: linear layers on them.
+        cad_meshes: one CAD model for some categories, for drawing.
+    """
+
+    kind: ClassVar[str] = "dual-head"
+    config: DualHeadConfig
+
+    def __init__(self, config: DualHeadConfig, extractor: FeatureExtractor | None = None) -> None:
+        super().__init__()
+        if config.pose_head not in POSE_HEADS:
+            raise ValueError(f"pose_head must be one of {POSE_HEADS}, got {config.pose_head!r}")
+        self.config = config
+        self.encoder = ImageEncoder(extractor or build_extractor(config.backbone))
+        self.category_head = nn.Linear(self.encoder.size, len(config.categories))
+        self.pose_head = nn.Linear(self.encoder.size, 3 * (config.bins if config.pose_head == "bins" else 1))
+        self.cad_meshes: dict[str, Mesh] = {}
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> DualHead:
+        """With random tensors, from config.json."""
+        return cls(DualHeadConfig.from_dict(values))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.category_head.weight.device
+
+    def mesh(self, category: str) -> Mesh:
+        """A mesh to draw: the category's CAD model where one was saved, else its cuboid."""
+        if category in self.cad_meshes:
+            return self.cad_meshes[category]
+        return cuboid_mesh(torch.tensor(self.config.bounds[self.categories.index(category)]), 8).mesh
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters that no pretraining provides."""
+        return [*self.category_head.parameters(), *self.pose_head.parameters()]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, Y] and the pose head's output [B, 3 bins] or [B, 3] for views [B, 3, height, width]."""
+        vectors = self.encoder(images)
+        return self.category_head(vectors), self.pose_head(vectors)
+
+    def loss(self, images: Tensor, category: Tensor, pose: Pose) -> Tensor:
+        """The training loss: cross-entropy of the category plus the pose head's, [3]: total, category, pose.
+
+        The pose loss is the sum over the angles of the cross-entropy of the right bin, or of 1 - cos of the error.
+        """
+        logits, output = self(images)
+        angles = torch.stack([pose.azimuth, pose.elevation, pose.theta], dim=-1)
+        if self.config.pose_head == "bins":
+            target = (angles.remainder(2 * math.pi) * (self.config.bins / (2 * math.pi))).long()
+            # an angle a rounding below 2 pi belongs to the last bin
+            target = target.clamp_max(self.config.bins - 1)
+            of_pose = 3 * cross_entropy(output.unflatten(1, (3, -1)).flatten(0, 1), target.flatten())
+        else:
+            of_pose = (1 - (output - angles).cos()).sum(dim=1).mean()
+        of_category = cross_entropy(logits, category)
+        return torch.stack([of_category + of_pose, of_category, of_pose])
+
+    def angles(self, output: Tensor) -> Tensor:
+        """Azimuth, elevation and theta [B, 3] in radians, of the pose head's output.
+
+        With bins, the most likely one and its two neighbours are averaged by their probabilities: the centre alone
+        would be off by up to half a bin.
+        """
+        if self.config.pose_head == "regression":
+            return output
+        probability = output.unflatten(1, (3, -1)).softmax(dim=-1)
+        count = self.config.bins
+        best = probability.argmax(dim=-1, keepdim=True)
+        near = torch.cat([(best - 1) % count, best, (best + 1) % count], dim=-1)
+        weight = probability.gather(-1, near)
+        step = weight.new_tensor([-1.0, 0.0, 1.0])
+        offset = (weight * step).sum(dim=-1) / weight.sum(dim=-1)
+        return (best[..., 0] + 0.5 + offset) * (2 * math.pi / count)
+
+    @torch.no_grad()
+    def classify_views(self, images: Tensor) -> Tensor:
+        """Log-probabilities of the categories [B, Y]; with `mirrored_scores` the mean of both sides."""
+        return self._look(images)[0]
+
+    def _look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, output = self(images.to(self.device))
+        scores = logits.float().log_softmax(dim=-1)
+        if self.config.mirrored_scores:
+            scores = (scores + self(images.to(self.device).flip(-1))[0].float().log_softmax(dim=-1)) / 2
+        return scores, output.float()
+
+    @torch.no_grad()
+    def predict_views(
+        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"
+    ) -> Prediction:
+        """Name the objects in views and estimate their poses; see `Predictor.predict_views`.
+
+        The pose is the same whatever the category, so `category` and `unknown` change the names only.
+        """
+        scores, output = self._look(images)
+        confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
+        chosen = scores.argmax(dim=-1) if category is None else category.to(self.device)
+        azimuth, elevation, theta = self.angles(output).unbind(-1)
+        distance = torch.full_like(azimuth, self.spec.distance)
+        pose = Pose(azimuth=azimuth, elevation=elevation, theta=theta, distance=distance)
+        principal = pose.azimuth.new_tensor([self.spec.width / 2, self.spec.height / 2]).expand(len(chosen), 2)
+        if crop == "box":
+            pose, principal = self._fit(chosen, pose, principal)
+        return Prediction(
+            categories=self.categories,
+            category_index=chosen,
+            scores=scores,
+            confidence=confidence,
+            pose=pose.wrapped(),
+            focal=torch.full_like(distance, self.spec.focal),
+            principal=principal,
+        )
+
+    def _fit(self, chosen: Tensor, pose: Pose, principal: Tensor) -> tuple[Pose, Tensor]:
+        """Distance and principal point with which each category's box fills the crop."""
+        low, high = torch.tensor(self.config.bounds, device=self.device)[chosen].unbind(1)
+        corner = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], device=self.device)] * 3)
+        points = low[:, None] + corner * (high - low)[:, None]
+        focal = principal.new_tensor(self.spec.focal).expand(len(principal))
+        camera = Camera(focal=focal, principal=principal, height=self.spec.height, width=self.spec.width)
+        return fit_to_box(points, pose, camera, self.spec.box_fill * min(self.spec.height, self.spec.width))
+
+
+class ImageEncoder(nn.Module):
+    """The backbone of a feature extractor as classifiers use it: one vector per image.
+
+    A ResNet's last stage averaged over the image; a ViT's class token; DINOv2's class token beside the mean of its
+    patch tokens, which its authors classify with.
+
+    Attributes:
+        config: of the extractor.
+        size: C, length of the vectors.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        """Take over the extractor's backbone; what it adds on top is left out."""
+        super().__init__()
+        self.config, self.amp, self.backbone = extractor.config, extractor.amp, extractor.backbone
+        self.register_buffer("mean", extractor.mean, persistent=False)
+        self.register_buffer("std", extractor.std, persistent=False)
+        shape = self.backbone.config
+        sizes = {"resnet": lambda: shape.hidden_sizes[-1], "dinov2": lambda: 2 * shape.hidden_size}
+        self.size: int = sizes.get(self.config.family, lambda: shape.hidden_size)()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images, as `FeatureExtractor.forward` takes them, to float32 vectors [B, C]."""
+        images = _normalised(images, self.mean, self.std)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
+            if self.config.family == "resnet":
+                vectors = self.backbone(images).feature_maps[-1].mean(dim=(2, 3))
+            elif self.config.family == "dinov2":
+                tokens = self.backbone(images).last_hidden_state
+                vectors = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
+            else:
+                vectors = self.backbone(images, interpolate_pos_encoding=True).last_hidden_state[:, 0]
+        return vectors.float()
+
+    def train(self, mode: bool = True) -> ImageEncoder:
+        """As `nn.Module.train`, but frozen statistics stay frozen."""
+        super().train(mode)
+        if self.config.freeze_statistics:
+            _freeze_statistics(self.backbone)
+        return self

@@ -1,0 +1,43 @@
+"""The methods that 3D-CompNets are compared with, behind the same protocol, and loading a saved model of any kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compnet3d.errors import CompNetError
+from compnet3d.models.checkpoint import find_model, load_model, model_from_config, model_kind
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.dual_head import DualHead
+
+TrainedModel = CompNet | DualHead
+
+
+def load_predictor(folder: str | Path) -> TrainedModel:
+    """Load a model of any kind, ready for inference.
+
+    Args:
+        folder: a model's folder, or a run's folder that holds one as `model`.
+
+    Raises:
+        CompNetError: if something is missing, broken or foreign; the message names the file and the tensor.
+    """
+    folder = find_model(folder)
+    return load_model(folder, DualHead) if _is_dual_head(folder / "config.json") else load_model(folder, CompNet)
+
+
+def untrained_model(path: Path) -> TrainedModel:
+    """A model with random tensors, as a checkpoint's model.json says.
+
+    Raises:
+        CompNetError: naming the file, if it is missing or not a model's configuration.
+    """
+    return model_from_config(path, DualHead) if _is_dual_head(path) else model_from_config(path, CompNet)
+
+
+def _is_dual_head(path: Path) -> bool:
+    kind = model_kind(path)
+    if kind not in (CompNet.kind, DualHead.kind):
+        raise CompNetError(
+            f"{path}: holds a model of the unknown kind {kind!r}; use the version of compnet3d that wrote it"
+        )
+    return kind == DualHead.kind

@@ -1,0 +1,206 @@
+"""What stands behind an object: flat backdrops, a ground plane, and clutter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from PIL import Image, ImageFilter
+
+from compnet3d.procedural.materials import Floats, Material, random_colour, random_material
+from compnet3d.procedural.parts import Part, axis_rotation, box, cross, cylinder, ellipsoid, join, tube
+from compnet3d.rendering.raster import rasterize
+
+if TYPE_CHECKING:
+    from compnet3d.procedural.view import Light, View
+
+
+def flat_backdrop(rng: Generator, size: int) -> Floats:
+    """A picture [S, S, 3] in [0, 1]: gradient, cloudy noise, a pattern, or blurred patches."""
+    kind = int(rng.choice(4, p=(0.35, 0.35, 0.1, 0.2)))
+    if kind == 0:
+        return _gradient(rng, size)
+    if kind == 1:
+        return _clouds(rng, size)
+    if kind == 2:
+        return _pattern(rng, size)
+    return _patches(rng, size)
+
+
+def _grid(size: int) -> tuple[Floats, Floats]:
+    axis = np.linspace(-1 + 1 / size, 1 - 1 / size, size).astype(np.float32)
+    return axis[None, :], axis[:, None]
+
+
+def _gradient(rng: Generator, size: int) -> Floats:
+    x, y = _grid(size)
+    if rng.random() < 0.7:
+        angle = rng.normal(math.pi / 2, 0.6)
+        share = 0.5 + 0.4 * (np.cos(angle) * x + np.sin(angle) * y)
+    else:
+        share = np.hypot(x - rng.uniform(-0.5, 0.5), y - rng.uniform(-0.5, 0.5)) / 1.5
+    first, second = random_colour(rng, (0.2, 1.0), grey=0.5), random_colour(rng, (0.2, 1.0), grey=0.5)
+    result: Floats = (first + np.clip(share, 0, 1)[..., None] * (second - first)).astype(np.float32)
+    return result
+
+
+def _clouds(rng: Generator, size: int) -> Floats:
+    share = np.zeros((size, size), dtype=np.float32)
+    for cells in (3, 7, 17):
+        if rng.random() < 0.8:
+            grid = Image.fromarray(rng.uniform(-1, 1, (cells, cells)).astype(np.float32))
+            share += np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC)) * (1.2 / math.sqrt(cells))
+    first, second = random_colour(rng, (0.15, 1.0), grey=0.4), random_colour(rng, (0.15, 1.0), grey=0.4)
+    result: Floats = first + np.clip(0.5 + 0.5 * share, 0, 1)[..., None] * (second - first)
+    return result
+
+
+def _pattern(rng: Generator, size: int) -> Floats:
+    x, y = np.broadcast_arrays(*_grid(size))
+    points = np.stack([x.reshape(-1), y.reshape(-1), np.zeros(size * size, dtype=np.float32)], axis=1)
+    material = random_material(rng, random_colour(rng, grey=0.4), patterned=1.0, scale=rng.uniform(1.5, 5.0))
+    picture = material.albedo(points.astype(np.float32)).reshape(size, size, 3)
+    return _blurred(picture, rng.uniform(0, 2.5) * size / 128)
+
+
+def _patches(rng: Generator, size: int) -> Floats:
+    small = 32
+    picture = np.empty((small, small, 3), dtype=np.float32)
+    picture[:] = random_colour(rng, grey=0.5)
+    for _ in range(int(rng.integers(4, 14))):
+        x, y = rng.integers(-6, small, 2)
+        w, h = rng.integers(4, 18, 2)
+        picture[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)] = random_colour(rng, grey=0.4)
+    image = Image.fromarray((picture * 255).astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
+    image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 5.0) * size / 128))
+    return np.asarray(image, dtype=np.float32) / np.float32(255)
+
+
+def _blurred(picture: Floats, radius: float) -> Floats:
+    if radius < 0.3:
+        return picture
+    image = Image.fromarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) / np.float32(255)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A floor under the object, fading into the backdrop with distance.
+
+    Attributes:
+        points: float32 [N, 3] where the camera's rays meet the floor, for the pixels `pixels` [N] of the image.
+        fade: float32 [N], 1 near, 0 far away.
+        material: of the floor.
+    """
+
+    points: Floats
+    pixels: np.ndarray
+    fade: Floats
+    material: Material
+
+    @classmethod
+    def sample(cls, rng: Generator, view: View, floor: float) -> Ground | None:
+        """A floor at height `floor`, or None: by chance, or because the camera does not look down on it."""
+        wanted = rng.random() < 0.75
+        reach = rng.uniform(1.2, 6.0)
+        material = random_material(
+            rng, random_colour(rng, (0.25, 0.95), grey=0.5), patterned=0.25, scale=rng.uniform(2, 6)
+        )
+        if not wanted or view.elevation < math.radians(3):
+            return None
+        eye, rays = pixel_rays(view)
+        rays = rays.reshape(-1, 3)
+        drop = np.minimum(rays[:, 2], -1e-6)
+        along = (floor - eye[2]) / drop
+        points = eye + along[:, None] * rays
+        away = np.hypot(points[:, 0], points[:, 1])
+        pixels = np.flatnonzero((rays[:, 2] < -1e-4) & (away < 3 * reach))
+        if len(pixels) == 0:
+            return None
+        fade = np.clip((3 * reach - away[pixels]) / (2 * reach), 0, 1)
+        return cls(points[pixels].astype(np.float32), pixels, fade.astype(np.float32), material)
+
+    def paint(self, picture: Floats, shade: Callable[[Floats], Floats]) -> Floats:
+        """The floor over a backdrop [S, S, 3]; `shade` darkens points [N, 3] by a factor [N]."""
+        result = picture.reshape(-1, 3).copy()
+        colour = self.material.albedo(self.points)
+        behind = result[self.pixels]
+        mixed = behind + self.fade[:, None] * (colour - behind)
+        result[self.pixels] = mixed * shade(self.points)[:, None]
+        return result.reshape(picture.shape)
+
+
+def pixel_rays(view: View) -> tuple[Floats, Floats]:
+    """Camera centre [3] and the direction of every pixel's ray [S, S, 3] (not normalised) in the object frame."""
+    pose = view.pose()
+    rotation = pose.rotmat()[0].numpy()
+    centre = pose.camera_centre()[0].numpy()
+    axis = np.arange(view.size) + 0.5
+    x, y = (axis - view.principal[0]) / view.focal, (view.principal[1] - axis) / view.focal
+    in_camera = np.stack(np.broadcast_arrays(x[None, :], y[:, None], -1.0), axis=-1)
+    return centre.astype(np.float32), (in_camera @ rotation).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _clutter_pool() -> tuple[Part, ...]:
+    """Simple solids and a few compounds, each in a unit box standing on z = 0."""
+    rng = np.random.default_rng(7)
+    solids = [
+        box((1, 1, 1)),
+        box((1, 0.7, 1), taper=(0.5, 0.5)),
+        cylinder(0.5, 1.0, segments=12),
+        cylinder(0.5, 1.0, top=0.05, segments=12),
+        ellipsoid((0.5, 0.5, 0.5), at=(0, 0, 0.5), segments=12, rings=7),
+        tube([(-0.4, 0, 0), (-0.3, 0, 0.9), (0.3, 0, 0.9), (0.4, 0, 0)], 0.1, segments=6),
+    ]
+    pool = list(solids)
+    for _ in range(14):
+        first, second = (solids[int(i)] for i in rng.integers(len(solids), size=2))
+        size = rng.uniform(0.3, 0.9, 3)
+        x, y, z = rng.uniform([-0.4, -0.4, 0.2], [0.4, 0.4, 0.6])
+        pool.append(join([first.scaled(z=0.6), second.scaled(*size).moved(x, y, z)]))
+    return tuple(pool)
+
+
+def clutter_layer(rng: Generator, picture: Floats, view: View, floor: float, light: Light) -> Floats:
+    """Up to five solids behind and beside the object, flatly shaded and more or less out of focus."""
+    count = int(rng.integers(1, 6)) if rng.random() < 0.5 else 0
+    if count == 0:
+        return picture
+    parts, colours = [], []
+    right = np.array([math.cos(view.azimuth), math.sin(view.azimuth)])
+    behind = np.array([-math.sin(view.azimuth), math.cos(view.azimuth)])
+    pool = _clutter_pool()
+    for _ in range(count):
+        part = pool[int(rng.integers(len(pool)))]
+        size = rng.uniform(0.12, 0.6) * rng.uniform(0.6, 1.4, 3)
+        place = right * rng.uniform(-1.6, 1.6) + behind * rng.uniform(0.2, 2.2)
+        turned = part.vertices * size @ axis_rotation("z", rng.uniform(0, 360)).T
+        parts.append(Part(turned + [*place, floor + rng.uniform(0.0, 0.1)], part.faces, part.roles))
+        colours.append(np.broadcast_to(random_colour(rng, grey=0.35), (len(part.faces), 3)))
+    whole, colour = join(parts), np.concatenate(colours)
+    a, b, c = (whole.vertices[whole.faces[:, i]] for i in range(3))
+    normal = cross(b - a, c - a)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    lit = light.ground + (0.5 + 0.5 * normal[:, 2:]) * (light.sky - light.ground)
+    shaded = colour * (lit + np.maximum(normal @ light.direction, 0)[:, None] * light.colour)
+    camera, pose = view.camera(), view.pose()
+    vertices = pose.object_to_camera(torch.from_numpy(whole.vertices))
+    raster = rasterize(
+        vertices,
+        torch.from_numpy(whole.faces),
+        focal=camera.focal,
+        principal=camera.principal,
+        height=view.size,
+        width=view.size,
+        near=0.5,
+    )
+    face = raster.face_index[0].numpy()
+    layer = np.where((face >= 0)[..., None], shaded[face.clip(0)], picture).astype(np.float32)
+    return _blurred(layer, rng.uniform(0.0, 2.0) * view.size / 128)

@@ -1,0 +1,147 @@
+"""Colours and solid textures: functions of a point in the object frame, so no surface coordinates are needed.
+
+Like real ones, the parts of a category mostly have about the same colours, and now and then any other.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
+
+from compnet3d.procedural.parts import Role
+
+Floats = npt.NDArray[np.float32]
+KINDS = ("plain", "stripes", "checks", "noise", "wood")
+TYPICAL = 0.75
+
+
+@dataclass(frozen=True)
+class Material:
+    """A surface.
+
+    Attributes:
+        kind: one of `KINDS`.
+        colours: float32 [2, 3], RGB in [0, 1], mixed by the pattern.
+        waves: float32 [3, 3], spatial frequencies in radians per unit length.
+        phase: float32 [3], radians.
+        gloss: strength of highlights in [0, 1].
+        shininess: exponent of highlights.
+    """
+
+    kind: str
+    colours: Floats
+    waves: Floats
+    phase: Floats
+    gloss: float
+    shininess: float
+
+    def albedo(self, points: Floats) -> Floats:
+        """Colours [N, 3] at points [N, 3]."""
+        if self.kind == "plain":
+            return np.broadcast_to(self.colours[0], points.shape)
+        share = self._pattern(points)[:, None]
+        mixed: Floats = self.colours[0] + share * (self.colours[1] - self.colours[0])
+        return mixed
+
+    def _pattern(self, points: Floats) -> Floats:
+        angle = points @ self.waves.T + self.phase
+        if self.kind == "stripes":
+            return _hard(np.sin(angle[:, 0]))
+        if self.kind == "checks":
+            return _hard(np.sin(angle[:, 0]) * np.sin(angle[:, 1]))
+        if self.kind == "noise":
+            warped = np.sin(angle + 1.7 * np.sin(1.3 * angle[:, [1, 2, 0]]))
+            noise: Floats = 0.5 + 0.5 * np.clip(warped.sum(axis=1) / 1.8, -1, 1)
+            return noise
+        rings = np.hypot(angle[:, 0], angle[:, 1]) + 0.6 * np.sin(0.5 * angle[:, 2])
+        grain: Floats = 0.5 + 0.5 * np.sin(rings)
+        return grain
+
+
+def _hard(wave: Floats) -> Floats:
+    hard: Floats = np.clip(0.5 + 3 * wave, 0, 1)
+    return hard
+
+
+def random_colour(rng: Generator, value: tuple[float, float] = (0.25, 0.95), grey: float = 0.4) -> Floats:
+    """A colour of any hue; with probability `grey` nearly without colour, else as muted as real things mostly are."""
+    saturation = rng.uniform(0.0, 0.14) if rng.random() < grey else rng.uniform(0.15, 0.75)
+    return np.array(colorsys.hsv_to_rgb(rng.random(), saturation, rng.uniform(*value)), dtype=np.float32)
+
+
+def random_material(rng: Generator, colour: Floats, *, patterned: float = 0.4, scale: float = 1.0) -> Material:
+    """A material with a main colour; with probability `patterned` it has a texture.
+
+    Args:
+        rng: random numbers.
+        colour: RGB [3].
+        patterned: probability of anything but plain.
+        scale: size of the pattern relative to an object of unit diagonal.
+    """
+    kind = str(rng.choice(KINDS[1:])) if rng.random() < patterned else "plain"
+    if kind in ("noise", "wood") or rng.random() < 0.7:
+        other = np.clip(colour * rng.uniform(0.5, 0.85) if rng.random() < 0.6 else colour * 1.35 + 0.05, 0, 1)
+    else:
+        other = random_colour(rng)
+    directions = np.linalg.qr(rng.normal(size=(3, 3)))[0] if rng.random() < 0.5 else np.eye(3)[rng.permutation(3)]
+    low, high = (8.0, 22.0) if kind == "noise" else (22.0, 60.0)
+    waves = directions * rng.uniform(low, high) / scale
+    if kind == "wood":
+        waves = directions * np.array([[90.0], [60.0], [14.0]]) * rng.uniform(0.6, 1.2) / scale
+    gloss = float(rng.uniform(0.0, 0.25) if rng.random() < 0.5 else rng.uniform(0.25, 0.8))
+    return Material(
+        kind=kind,
+        colours=np.stack([colour, other]).astype(np.float32),
+        waves=waves.astype(np.float32),
+        phase=rng.uniform(0, 2 * np.pi, 3).astype(np.float32),
+        gloss=gloss,
+        shininess=float(rng.uniform(8, 60)),
+    )
+
+
+def typical_colours(name: str) -> dict[Role, tuple[float, float, float]]:
+    """Hue, saturation and value that the parts of a category mostly have, from the category's name alone.
+
+    Real categories have them too (tyres are dark, screens bluish, washing machines white); which ones is made up here.
+    """
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    hue, step = rng.random(), rng.choice([-1, 1]) * rng.uniform(0.25, 0.4)
+    return {
+        Role.MAIN: (hue, rng.uniform(0.1, 0.7), rng.uniform(0.35, 0.9)),
+        Role.SECOND: (hue + step, rng.uniform(0.1, 0.7), rng.uniform(0.3, 0.9)),
+        Role.ACCENT: (hue + 2 * step, rng.uniform(0.5, 0.9), rng.uniform(0.6, 0.95)),
+        Role.DARK: (rng.random(), rng.uniform(0.0, 0.3), rng.uniform(0.08, 0.25)),
+        Role.LIGHT: (rng.random(), rng.uniform(0.0, 0.3), rng.uniform(0.75, 1.0)),
+        Role.GLASS: (rng.uniform(0.5, 0.65), rng.uniform(0.1, 0.5), rng.uniform(0.15, 0.45)),
+    }
+
+
+def random_palette(rng: Generator, name: str, typical: float = TYPICAL) -> dict[Role, Material]:
+    """A material for every role of one instance of a category.
+
+    Args:
+        rng: random numbers.
+        name: the category, which has typical colours.
+        typical: probability that a role has about its typical colour rather than any.
+    """
+    usual = {}
+    for role, (hue, saturation, value) in typical_colours(name).items():
+        shifted = (
+            (hue + rng.normal(0, 0.03)) % 1.0,
+            float(np.clip(saturation + rng.uniform(-0.15, 0.15), 0, 1)),
+            float(np.clip(value + rng.uniform(-0.15, 0.15), 0.04, 1)),
+        )
+        known = rng.random() < typical
+        usual[role] = np.array(colorsys.hsv_to_rgb(*shifted), dtype=np.float32) if known else random_colour(rng)
+    palette = {}
+    for role, colour in usual.items():
+        patterned = {Role.MAIN: 0.2, Role.SECOND: 0.2, Role.ACCENT: 0.1}.get(role, 0.05)
+        palette[role] = random_material(rng, colour, patterned=patterned)
+    glass = palette[Role.GLASS]
+    palette[Role.GLASS] = Material("plain", glass.colours, glass.waves, glass.phase, 0.9, 60.0)
+    return palette

@@ -1,0 +1,309 @@
+"""Writes drawn data sets in the ImageNet3D raw layout: built-in categories, or anybody's CAD models.
+
+Every random number comes from a generator seeded by (seed, category, instance, view), so the bytes do not depend on the
+number of workers or on the order of their work.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from compnet3d.data.annotations import annotation_dict
+from compnet3d.data.imagenet3d import write_list, write_object
+from compnet3d.data.symmetry import Symmetry, measure_mirror, save_symmetry
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.mesh import save_off
+from compnet3d.procedural.cad import load_cad_part
+from compnet3d.procedural.categories import category, category_names
+from compnet3d.procedural.materials import random_palette
+from compnet3d.procedural.parts import Part
+from compnet3d.procedural.scene import Model, draw, prepare, sample_view
+from compnet3d.utils.files import require_empty
+from compnet3d.utils.workers import spread_out
+
+VIEWS_PER_INSTANCE = 1
+CAD_PER_CATEGORY = 4
+_SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """All views of one instance.
+
+    `source` is a category's number, or the CAD file to draw; `cad_index` is fixed for CAD files and found by likeness
+    for built-in categories.
+    """
+
+    root: Path
+    name: str
+    source: int | Path
+    instance: int
+    views: tuple[int, ...]
+    size: int
+    seed: int
+    cad_index: int | None = None
+    cad_instances: tuple[int, ...] = ()
+
+    def names(self) -> list[str]:
+        """Image names, such as car_i012_v03."""
+        return [f"{self.name}_i{self.instance:03d}_v{view:02d}" for view in self.views]
+
+
+def make_dataset(
+    out: str | Path,
+    categories: int = 24,
+    train: int = 120,
+    val: int = 24,
+    size: int = 128,
+    seed: int = 0,
+    workers: int | None = None,
+    views: int = VIEWS_PER_INSTANCE,
+) -> list[str]:
+    """Draw a data set of parametric objects: everyday categories first, then invented ones (shape0032, ...).
+
+    Args:
+        out: folder to make; it must not exist or be empty. It appears only when everything is written.
+        categories: how many, >= 1.
+        train, val: images of each category; instances of val are never in train.
+        size: height and width of the images in pixels, >= 16.
+        seed: the same seed gives the same bytes.
+        workers: processes; None takes one per CPU, 1 works in this process.
+        views: images of each instance.
+
+    Returns:
+        The categories' names.
+
+    Raises:
+        CompNetError: for impossible numbers, or if `out` is not empty or cannot be written.
+    """
+    _check_numbers(
+        categories=(categories, 1), train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1)
+    )
+    _check_images(train, val)
+    names = category_names(categories)
+    with _building(Path(out)) as root:
+        tasks, table = [], {}
+        for index, name in enumerate(names):
+            plan = _plan(train, val, views)
+            shown = tuple(range(min(CAD_PER_CATEGORY, max(1, len(plan["train"]) or len(plan["val"])))))
+            _save_cad(root, name, [_instance(index, i, seed) for i in shown])
+            table[name] = category(index).symmetry
+            chosen = [
+                _Task(root, name, index, i, v, size, seed, cad_instances=shown) for s in _SPLITS for i, v in plan[s]
+            ]
+            tasks += chosen
+            _write_lists(root, name, chosen, len(plan["train"]))
+        save_symmetry(root, table)
+        _run(tasks, workers, f"drawing {categories} categories, {categories * (train + val)} images")
+    return names
+
+
+def render_dataset(
+    cad_dir: str | Path,
+    out: str | Path,
+    train: int = 120,
+    val: int = 24,
+    size: int = 128,
+    seed: int = 0,
+    workers: int | None = None,
+    held_out_models: bool = True,
+    views: int = VIEWS_PER_INSTANCE,
+) -> list[str]:
+    """Draw a data set from CAD models: cad_dir/{category}/01.off, 02.off, ... (x right, y backward, z up).
+
+    An instance is a model in materials of its own. Models are centred and scaled to unit diagonal. `symmetry.json` says
+    of each category whether its models are mirror-symmetric, which is measured; nothing is claimed about rotations.
+
+    Args:
+        cad_dir: one folder for each category.
+        out: folder to make; it must not exist or be empty.
+        train, val: images of each category.
+        size: height and width of the images in pixels, >= 16.
+        seed: the same seed gives the same bytes.
+        workers: processes; None takes one per CPU, 1 works in this process.
+        held_out_models: a category with several models keeps its last one for val.
+        views: images of each instance.
+
+    Returns:
+        The categories' names.
+
+    Raises:
+        CompNetError: as `make_dataset`, and for folders without models and for broken models, naming the file.
+    """
+    _check_numbers(train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1))
+    _check_images(train, val)
+    models = find_models(cad_dir)
+    with _building(Path(out)) as root:
+        tasks, table = [], {}
+        for name, paths in models.items():
+            parts = [load_cad_part(path) for path in paths]
+            _save_cad(root, name, parts)
+            table[name] = Symmetry(order=1, mirror=measure_mirror([part.mesh() for part in parts]))
+            plan = _plan(train, val, views)
+            usable = {split: _models_for(split, len(paths), held_out_models) for split in _SPLITS}
+            chosen = []
+            for split in _SPLITS:
+                for turn, (instance, shown) in enumerate(plan[split]):
+                    number = usable[split][turn % len(usable[split])]
+                    chosen.append(_Task(root, name, paths[number], instance, shown, size, seed, cad_index=number + 1))
+            tasks += chosen
+            _write_lists(root, name, chosen, len(plan["train"]))
+        save_symmetry(root, table)
+        # instances of one model follow each other, so that each worker prepares few models
+        tasks.sort(key=lambda task: (task.name, str(task.source), task.instance))
+        _run(tasks, workers, f"drawing {len(models)} categories, {len(models) * (train + val)} images")
+    return list(models)
+
+
+def find_models(cad_dir: str | Path) -> dict[str, list[Path]]:
+    """CAD files of every category folder in alphabetical order.
+
+    Raises:
+        CompNetError: if the folder is missing, holds no category, or a category holds no model.
+    """
+    folder = Path(cad_dir)
+    if not folder.is_dir():
+        raise CompNetError(f"{folder} is not a folder; give one that holds CATEGORY/01.off files.")
+    found = {}
+    for child in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        paths = sorted(child.glob("*.off"))
+        if not paths:
+            raise CompNetError(f"{child} holds no CAD model; put at least one there as 01.off or remove the folder.")
+        found[child.name] = paths
+    if not found:
+        raise CompNetError(f"{folder} holds no category folder; it needs CATEGORY/01.off files.")
+    return found
+
+
+def _check_numbers(**limits: tuple[int, int]) -> None:
+    for name, (value, least) in limits.items():
+        if value < least:
+            raise CompNetError(f"{name} must be at least {least}, not {value}.")
+
+
+def _check_images(train: int, val: int) -> None:
+    if train + val < 1:
+        raise CompNetError("train and val are both 0: ask for at least one image of each category.")
+
+
+def _models_for(split: str, count: int, held_out: bool) -> list[int]:
+    if not held_out or count < 2:
+        return list(range(count))
+    return list(range(count - 1)) if split == "train" else [count - 1]
+
+
+def _plan(train: int, val: int, views: int) -> dict[str, list[tuple[int, tuple[int, ...]]]]:
+    """Instance numbers and their views for each split; val goes on counting after train."""
+    plan, first = {}, 0
+    for split, images in zip(_SPLITS, (train, val), strict=True):
+        counts = [min(views, images - start) for start in range(0, images, views)]
+        plan[split] = [(first + i, tuple(range(n))) for i, n in enumerate(counts)]
+        first += len(counts)
+    return plan
+
+
+def _write_lists(root: Path, name: str, tasks: Sequence[_Task], train_instances: int) -> None:
+    for split, part in zip(_SPLITS, (tasks[:train_instances], tasks[train_instances:]), strict=True):
+        write_list(root, name, split, [image for task in part for image in task.names()])
+
+
+def _save_cad(root: Path, name: str, parts: Sequence[Part]) -> None:
+    folder = root / "CAD" / name
+    folder.mkdir(parents=True)
+    for number, part in enumerate(parts, start=1):
+        save_off(folder / f"{number:02d}.off", part.mesh())
+
+
+def _generator(seed: int, name: str, *rest: int) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), *rest])
+
+
+@lru_cache(maxsize=64)
+def _instance(index: int, instance: int, seed: int) -> Part:
+    made = category(index)
+    return made.instance(_generator(seed, made.name, instance, 0))
+
+
+@lru_cache(maxsize=4)
+def _cad_model(path: Path) -> Model:
+    return prepare(load_cad_part(path))
+
+
+def _likest(part: Part, others: Sequence[Part]) -> int:
+    """1-based number of the part whose extents are nearest."""
+
+    def extents(p: Part) -> np.ndarray:
+        low, high = p.bounds()
+        return high - low
+
+    return 1 + int(np.argmin([np.abs(extents(part) - extents(o)).sum() for o in others]))
+
+
+def _draw_task(task: _Task) -> int:
+    """Draw all views of one instance; returns their number."""
+    if isinstance(task.source, Path):
+        model, cad_index = _cad_model(task.source), task.cad_index or 1
+    else:
+        part = _instance(task.source, task.instance, task.seed)
+        model = prepare(part)
+        cad_index = _likest(part, [_instance(task.source, i, task.seed) for i in task.cad_instances])
+    palette = random_palette(_generator(task.seed, task.name, task.instance, 1), task.name)
+    for view_number, name in zip(task.views, task.names(), strict=True):
+        rng = _generator(task.seed, task.name, task.instance, 2, view_number)
+        view = sample_view(rng, model.mesh, task.size)
+        picture = draw(model, palette, view, rng)
+        entry = annotation_dict(
+            category=task.name,
+            azimuth=view.azimuth,
+            elevation=view.elevation,
+            theta=view.theta,
+            distance=view.distance,
+            focal=view.focal,
+            principal=view.principal,
+            bbox=picture.bbox,
+            width=task.size,
+            height=task.size,
+            cad_index=cad_index,
+            viewport=round(view.focal),
+        )
+        write_object(task.root, task.name, name, picture.image, [entry], picture.mask)
+    return len(task.views)
+
+
+def _run(tasks: Sequence[_Task], workers: int | None, description: str) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=False) as progress:
+        bar = progress.add_task(description, total=sum(len(task.views) for task in tasks))
+        for done in spread_out(_draw_task, tasks, workers):
+            progress.advance(bar, done)
+
+
+@contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out`, renamed to it at the end and removed on failure."""
+    require_empty(out)
+    temporary = out.with_name(f".{out.name}.part-{os.getpid()}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        if out.exists():
+            out.rmdir()
+        temporary.rename(out)
+    except OSError as error:
+        raise CompNetError(
+            f"{out} cannot be written ({error.strerror or error}); free some space or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

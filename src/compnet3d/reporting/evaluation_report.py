@@ -1,0 +1,372 @@
+"""The report of an evaluation: one self-contained HTML file, readable on light and dark screens."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from compnet3d.data.sample import Sample
+from compnet3d.data.transforms import View
+from compnet3d.evaluation.crops import EvaluationViews
+from compnet3d.evaluation.summary import Record
+from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.reporting import overlays, plots
+from compnet3d.reporting.page import page
+from compnet3d.reporting.provenance import machine_class
+from compnet3d.reporting.terminal import POSE_ROWS, degrees, percent
+from compnet3d.robustness.corruption import load_textures
+from compnet3d.utils.files import write_text
+
+if TYPE_CHECKING:
+    from compnet3d.inference.prediction import Predictor
+
+
+_PICTURE_SIDE = 224
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model, the samples it was evaluated on, the figures, and one record per sample.
+
+    `occluder_samples` are those that the evaluation cut occluders out of, None if they are the samples themselves.
+    """
+
+    predictor: Predictor
+    samples: Sequence[Sample]
+    figures: dict[str, Any]
+    records: Sequence[Record]
+    occluder_samples: Sequence[Sample] | None = None
+
+    def views(self) -> EvaluationViews:
+        """The views that the figures were measured on."""
+        settings = self.figures["settings"]
+        return EvaluationViews(
+            self.samples,
+            self.predictor.categories,
+            self.predictor.spec,
+            crop=settings["crop"],
+            occlusion=settings["occlusion"],
+            occlusion_protocol=settings["occlusion_protocol"] or "generator",
+            occluders=settings["occluders"] or "blobs",
+            occluder_samples=self.occluder_samples,
+            rotate=settings["rotate_deg"],
+            seed=settings["seed"],
+            corruption=settings.get("corruption"),
+            severity=settings.get("severity") or 4,
+            textures=load_textures(settings["frost"]) if settings.get("frost") else (),
+        )
+
+
+def write_report(
+    path: Path | str,
+    clean: Evaluation,
+    *,
+    occluded: Evaluation | None = None,
+    title: str = "compnet3d: evaluation",
+    command: str = "",
+    log: Path | str | None = None,
+    examples: int = 12,
+    now: datetime | None = None,
+) -> None:
+    """Write the report; an earlier one is replaced only when the new one is complete.
+
+    Args:
+        path: the HTML file.
+        clean: the evaluation to report; its settings may ask for occlusion all the same.
+        occluded: the same images with occluders, if that was measured too.
+        title: the page's heading.
+        command: the command line that made the report.
+        log: log.jsonl of the training run, for the training curve; a missing or broken one is left out.
+        examples: number of pictures of clean images drawn at random (half as many occluded ones and failures).
+        now: the date to print; by default the present time.
+
+    Raises:
+        CompNetError: if matplotlib is missing or the file cannot be written.
+    """
+    sections = [
+        _headline(clean, occluded),
+        _examples(clean, examples),
+        _failures(clean, max(1, examples // 2)),
+        _occluded_examples(occluded, max(1, examples // 2)),
+        _activations(clean, 6),
+        _plots(clean, log),
+        _category_table(clean.figures),
+        _settings(clean, occluded, command, now or datetime.now(timezone.utc)),
+    ]
+    body = "\n".join(section for section in sections if section)
+    write_text(path, page(title, body))
+
+
+def _headline(clean: Evaluation, occluded: Evaluation | None) -> str:
+    figures = clean.figures
+    pose, symmetric = figures["pose"], figures["pose"]["symmetry_aware"]
+    aware = symmetric["true_category"]
+    tiles = [
+        (percent(figures["classification"]["accuracy"]), "%", "classification"),
+        (percent(pose["true_category"]["acc_pi6"]), "%", "pose within pi/6 (30&deg;)"),
+        (percent(pose["true_category"]["acc_pi18"]), "%", "pose within pi/18 (10&deg;)"),
+        (percent(aware["acc_pi6"]), "%", "pose within pi/6, symmetry-aware"),
+        (f"{figures['images_per_second']:.1f}", "images/s", "everything included"),
+        (_megabytes(figures["peak_memory_mb"]), "MB", "peak memory of the process"),
+    ]
+    cells = "".join(
+        f'<div class="tile"><b>{value}</b><span class="unit">{unit}</span><p>{label}</p></div>'
+        for value, unit, label in tiles
+    )
+    columns = {_name(clean): figures} | ({} if occluded is None else {_name(occluded): occluded.figures})
+    excluded = pose["excluded_categories"]
+    note = (
+        f"Plain pose figures are over {pose['images']} images: turning {html.escape(', '.join(excluded))} about the "
+        "vertical axis changes nothing, so their azimuth is arbitrary. Symmetry-aware figures are over all images."
+        if excluded
+        else f"All pose figures are over {pose['images']} images."
+    )
+    text = f"<p>{figures['images']} images of {len(figures['per_category'])} categories. {note}</p>"
+    return f'<section><div class="tiles">{cells}</div>{text}{_figure_table(columns)}</section>'
+
+
+def _figure_table(columns: Mapping[str, dict[str, Any]]) -> str:
+    names = ("pi/6 %", "pi/18 %", "median &deg;")
+    head = "".join(f'<th colspan="3">{html.escape(name)}</th>' for name in columns)
+    sub = "".join(f"<th>{name}</th>" for _ in columns for name in names)
+    accuracy = "".join(f'<td colspan="3">{percent(f["classification"]["accuracy"])} %</td>' for f in columns.values())
+    rows = [f"<tr><th>classification</th>{accuracy}</tr>", f'<tr class="sub"><th></th>{sub}</tr>']
+    for form, label in (("", "pose, plain"), ("symmetry_aware", "pose, symmetry-aware")):
+        blocks = [f["pose"][form] if form else f["pose"] for f in columns.values()]
+        rows.append(f'<tr class="group"><th colspan="{1 + 3 * len(columns)}">{label}</th></tr>')
+        for key, text in POSE_ROWS.items():
+            if all(key in block for block in blocks):
+                cells = "".join(_pose_cells(block[key]) for block in blocks)
+                rows.append(f"<tr><th>{text}</th>{cells}</tr>")
+    return f'<div class="scroll"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _pose_cells(block: Mapping[str, float | None]) -> str:
+    values = (percent(block["acc_pi6"]), percent(block["acc_pi18"]), degrees(block["median_deg"]))
+    return "".join(f"<td>{value}</td>" for value in values)
+
+
+def _examples(evaluation: Evaluation, count: int) -> str:
+    rng = np.random.default_rng(0)
+    chosen = rng.permutation(len(evaluation.records))[:count]
+    text = (
+        "Drawn at random, not chosen. Left the network's input, right the model of the <em>predicted</em> category "
+        "at the predicted pose; arrows: red x, green to the object's front (-y), blue up (z)."
+    )
+    return _gallery("Predictions", text, evaluation, [evaluation.records[i] for i in chosen])
+
+
+def _occluded_examples(evaluation: Evaluation | None, count: int) -> str:
+    if evaluation is None:
+        return ""
+    chosen = np.random.default_rng(1).permutation(len(evaluation.records))[:count]
+    hidden = evaluation.figures["occlusion"] or {"hidden_object": 0.0, "hidden_background": 0.0}
+    text = (
+        f"Drawn at random too; on average the occluders hide {percent(hidden['hidden_object'])} % of the object and "
+        f"{percent(hidden['hidden_background'])} % of the background."
+    )
+    title = f"Predictions under occlusion ({evaluation.figures['settings']['occlusion']})"
+    return _gallery(title, text, evaluation, [evaluation.records[i] for i in chosen])
+
+
+def _failures(evaluation: Evaluation, count: int) -> str:
+    wrong = sorted((r for r in evaluation.records if not r.right), key=lambda r: -r.confidence)
+    astray = sorted(
+        (r for r in evaluation.records if r.right and r.symmetric_error_true_category > np.pi / 6),
+        key=lambda r: -r.symmetric_error_true_category,
+    )
+    text = (
+        f"{len(wrong)} images are named wrongly (shown: the most confident); of those named rightly, {len(astray)} "
+        "have a pose wrong by more than 30&deg; (shown: the largest errors)."
+    )
+    return _gallery("Failures", text, evaluation, wrong[:count] + astray[:count])
+
+
+def _gallery(title: str, text: str, evaluation: Evaluation, records: Iterable[Record]) -> str:
+    views = evaluation.views()
+    cards = "".join(_card(evaluation, views.view(record.index), record) for record in records)
+    if not cards:
+        return f"<section><h2>{title}</h2><p>{text}</p></section>"
+    return f'<section><h2>{title}</h2><p>{text}</p><div class="gallery">{cards}</div></section>'
+
+
+def _card(evaluation: Evaluation, view: View, record: Record) -> str:
+    picture = overlays.side_by_side(
+        [
+            overlays.enlarge(view.image, min_side=_PICTURE_SIDE),
+            draw_prediction(evaluation.predictor, view.image, record),
+        ]
+    )
+    name = html.escape(record.predicted)
+    if not record.right:
+        name += f' <span class="bad">instead of {html.escape(record.category)}</span>'
+    error = f"{np.degrees(record.error_predicted_category):.1f}&deg; off"
+    if abs(record.symmetric_error_predicted_category - record.error_predicted_category) > 1e-3:
+        error += f" ({np.degrees(record.symmetric_error_predicted_category):.1f}&deg; symmetry-aware)"
+    caption = f"<b>{name}</b> {100 * record.confidence:.0f} % sure, {error}"
+    alt = f"{record.name}: {record.predicted}, {np.degrees(record.error_predicted_category):.0f} degrees off"
+    return f"<figure>{_image(overlays.encode_png(picture), alt)}<figcaption>{caption}</figcaption></figure>"
+
+
+def draw_prediction(
+    predictor: Predictor, image: np.ndarray, record: Record, *, min_side: int = _PICTURE_SIDE
+) -> np.ndarray:
+    """The predicted category's model at the predicted pose over a view; the view alone if there is no model of it."""
+    mesh_of = getattr(predictor, "mesh", None)
+    if mesh_of is None:
+        return overlays.enlarge(image, min_side=min_side)
+    spec = predictor.spec
+    camera = Camera(
+        focal=torch.tensor(float(spec.focal)),
+        principal=torch.tensor(record.principal),
+        height=spec.height,
+        width=spec.width,
+    )
+    return overlays.draw_overlay(image, mesh_of(record.predicted), Pose.of(*record.pose), camera, min_side=min_side)
+
+
+def _activations(evaluation: Evaluation, count: int) -> str:
+    """Feature activations of the true category, one image of each of the first categories that has any."""
+    activation_of = getattr(evaluation.predictor, "feature_activation", None)
+    if activation_of is None:
+        return ""
+    first: dict[str, Record] = {}
+    for record in evaluation.records:
+        first.setdefault(record.category, record)
+    views, categories = evaluation.views(), list(evaluation.predictor.categories)
+    cards = []
+    for record in list(first.values())[:: max(1, len(first) // count)][:count]:
+        image = views.view(record.index).image
+        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        activation = activation_of(batch, torch.tensor([categories.index(record.category)]))[0]
+        picture = overlays.draw_activation(image, activation.float().cpu(), min_side=_PICTURE_SIDE)
+        caption = f"<figcaption><b>{html.escape(record.category)}</b></figcaption>"
+        cards.append(f"<figure>{_image(overlays.encode_png(picture), record.category)}{caption}</figure>")
+    text = (
+        "How strongly each cell of the feature map looks like some vertex of the true category (bright: strongly). "
+        "Each picture has its own range."
+    )
+    gallery = f'<div class="gallery small">{"".join(cards)}</div>'
+    return f"<section><h2>Feature activations</h2><p>{text}</p>{gallery}</section>"
+
+
+def _plots(evaluation: Evaluation, log: Path | str | None) -> str:
+    figures, records = evaluation.figures, evaluation.records
+    excluded = set(figures["pose"]["excluded_categories"])
+    errors = {
+        "plain": [np.degrees(r.error_true_category) for r in records if r.category not in excluded],
+        "symmetry-aware": [np.degrees(r.symmetric_error_true_category) for r in records],
+    }
+    names = list(figures["per_category"])
+    entries = list(figures["per_category"].values())
+    pose = [entry["pose"]["symmetry_aware"]["true_category"] for entry in entries]
+    marks = {"pose pi/6": [p["acc_pi6"] for p in pose], "pose pi/18": [p["acc_pi18"] for p in pose]}
+    confusion = figures["confusion"]
+    parts = [
+        ("Pose errors", "With the true category given.", plots.plot_error_histogram(errors)),
+        (
+            "Accuracy per category",
+            "Pose with the true category given, symmetry-aware; the lowest first.",
+            plots.plot_category_bars(names, [entry["accuracy"] for entry in entries], marks),
+        ),
+        (
+            "Confusion",
+            "Rows: the true category, columns: the predicted one; numbers count images.",
+            plots.plot_confusion(np.array(confusion["matrix"]), confusion["categories"]),
+        ),
+    ]
+    sections = [f"<section><h2>{title}</h2><p>{text}</p>{_plot(plot, title)}</section>" for title, text, plot in parts]
+    sections.insert(1, _training(log))
+    return f'<div class="pair">{"".join(sections)}</div>'
+
+
+def _training(log: Path | str | None) -> str:
+    history = read_log(log) if log is not None else []
+    if len(history) < 2:
+        return ""
+    seconds = sum(float(entry.get("seconds", 0.0)) for entry in history)
+    text = f"{len(history)} epochs in {seconds / 60:.1f} minutes."
+    return f"<section><h2>Training</h2><p>{text}</p>{_plot(plots.plot_training(history), 'training curve')}</section>"
+
+
+def read_log(log: Path | str) -> list[dict[str, Any]]:
+    """The entries of a training log (one JSON object per epoch) up to the first line that is none."""
+    entries: list[dict[str, Any]] = []
+    try:
+        lines = Path(log).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return entries
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(entry, dict) or "epoch" not in entry:
+            break
+        entries.append(entry)
+    return entries
+
+
+def _category_table(figures: Mapping[str, Any]) -> str:
+    head = "<tr><th>category</th><th>images</th><th>right %</th>" + "".join(
+        f"<th>{name}</th>" for form in ("", "sym. ") for name in (f"{form}pi/6 %", f"{form}pi/18 %", f"{form}median")
+    )
+    rows = []
+    for name, entry in figures["per_category"].items():
+        pose = entry["pose"]
+        cells = _pose_cells(pose["true_category"]) + _pose_cells(pose["symmetry_aware"]["true_category"])
+        count = f"<td>{entry['images']}</td><td>{percent(entry['accuracy'])}</td>"
+        rows.append(f"<tr><th>{html.escape(name)}</th>{count}{cells}</tr>")
+    table = f'<div class="scroll"><table>{head}</tr>{"".join(rows)}</table></div>'
+    return f"<section><h2>Per category</h2><p>Pose with the true category given.</p>{table}</section>"
+
+
+def _settings(clean: Evaluation, occluded: Evaluation | None, command: str, now: datetime) -> str:
+    rows = {
+        "command": f"<code>{html.escape(command)}</code>" if command else "",
+        "date": now.strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": html.escape(machine_class()),
+        "evaluation": html.escape(_listing(clean.figures["settings"])),
+        "occluded evaluation": "" if occluded is None else html.escape(_listing(occluded.figures["settings"])),
+    }
+    body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in rows.items() if value)
+    return f'<section><h2>How this was made</h2><div class="scroll"><table>{body}</table></div></section>'
+
+
+def _plot(plot: plots.Plot, alt: str) -> str:
+    """A plot for light pages and for dark ones; the browser shows the one that fits."""
+    light, dark = (_data_uri(plots.render_plot(plot, theme)) for theme in (plots.LIGHT, plots.DARK))
+    source = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+    return f'<figure><picture>{source}<img src="{light}" alt="{html.escape(alt)}"></picture></figure>'
+
+
+def _image(png: bytes, alt: str) -> str:
+    return f'<img src="{_data_uri(png)}" alt="{html.escape(alt)}">'
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _name(evaluation: Evaluation) -> str:
+    level = evaluation.figures["settings"]["occlusion"]
+    if not level and evaluation.figures["occlusion"]:
+        return "occluded"  # a data set that was written so
+    return f"occluded {level}" if level else "clean"
+
+
+def _listing(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {'none' if value is None else value}" for key, value in values.items())
+
+
+def _megabytes(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"

@@ -1,0 +1,229 @@
+"""Pictures: the projected model over an image, feature activations, and the plots of a report.
+
+Pictures are uint8 [H, W, 3]. Plots are matplotlib figures (the extra `viz`), in one style for light and dark pages.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.rendering.raster import rasterize
+
+MODEL_COLOUR = (64, 190, 220)
+AXIS_COLOURS = {"x": (235, 64, 52), "y": (40, 190, 80), "z": (60, 110, 250)}
+_SUPERSAMPLING = 2
+_CREASE_COSINE = math.cos(math.radians(35))
+_MOST_CREASES = 0.03
+
+
+def draw_overlay(
+    image: np.ndarray | Image.Image, mesh: Mesh, pose: Pose, camera: Camera, *, min_side: int = 320, axes: bool = True
+) -> np.ndarray:
+    """Draw a model at a pose over an image: translucent shaded surface, outline, and the object's axes.
+
+    The axes start at the object's origin: x (right, for someone who sees the front) is red, z (up) blue, and the green
+    arrow points to where the front faces (-y).
+
+    Args:
+        image: uint8 [H, W, 3] or a PIL image in RGB, of the camera's size.
+        mesh: in the object frame, CAD units.
+        pose: a single pose, shape [].
+        camera: a single camera of the image.
+        min_side: small images are enlarged by a whole factor until their longer side has this many pixels.
+        axes: whether to draw the axes.
+
+    Returns:
+        uint8 [s H, s W, 3] for the enlargement s.
+    """
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    if picture.size != (camera.width, camera.height):
+        raise ValueError(f"the image is {picture.size} pixels, the camera {(camera.width, camera.height)}")
+    factor = max(1, math.ceil(min_side / max(picture.size)))
+    size = (picture.width * factor, picture.height * factor)
+    canvas = picture.convert("RGBA").resize(size, Image.Resampling.BICUBIC)
+    zoom = factor * _SUPERSAMPLING
+    close_up = Camera(
+        focal=camera.focal * zoom,
+        principal=camera.principal * zoom,
+        height=camera.height * zoom,
+        width=camera.width * zoom,
+    )
+    layer = Image.fromarray(_model_layer(mesh, pose, close_up))
+    if axes:
+        _draw_axes(ImageDraw.Draw(layer), mesh, pose, close_up)
+    # Colours are premultiplied while shrinking, or the transparent black outside would darken the outline.
+    canvas.alpha_composite(layer.convert("RGBa").resize(size, Image.Resampling.BOX).convert("RGBA"))
+    return np.asarray(canvas.convert("RGB"))
+
+
+def _model_layer(mesh: Mesh, pose: Pose, camera: Camera) -> np.ndarray:
+    """The shaded model with its outline as RGBA, uint8 [H, W, 4]."""
+    vertices = pose.object_to_camera(mesh.vertices.to(pose.azimuth))[None]
+    faces = mesh.faces.to(vertices.device)
+    raster = rasterize(
+        vertices,
+        faces,
+        focal=camera.focal.reshape(1),
+        principal=camera.principal.reshape(1, 2),
+        height=camera.height,
+        width=camera.width,
+    )
+    face = raster.face_index[0]
+    hit = face >= 0
+    if not bool(hit.any()):
+        return np.zeros((camera.height, camera.width, 4), dtype=np.uint8)
+    normal = _facing_normals(vertices[0], faces)[face.clamp_min(0)]
+    light = torch.nn.functional.normalize(normal.new_tensor([-0.4, 0.8, 0.6]), dim=0)
+    shade = 0.45 + 0.4 * (normal @ light).clamp_min(0) + 0.25 * normal[..., 2].clamp_min(0)
+    colour = (shade[..., None] * normal.new_tensor(MODEL_COLOUR)).clamp(0, 255)
+    alpha = torch.where(hit, 0.5, 0.0)
+    width = max(2, round(min(camera.height, camera.width) / 220))
+    crease = _creases(normal, hit)
+    # A rough scan bends everywhere: lines all over it would hide the object.
+    crease = _grow(crease, width // 2) if crease.sum() < _MOST_CREASES * hit.sum() else crease & False
+    outline = _grow(hit, width) & ~_grow_inside(hit, width // 2)
+    colour = torch.where(crease[..., None], colour.new_tensor([255.0, 255.0, 255.0]), colour)
+    alpha = torch.where(crease & hit, 0.55, alpha)
+    colour = torch.where(outline[..., None], colour.new_tensor([250.0, 250.0, 250.0]), colour)
+    alpha = torch.where(outline, 0.95, alpha)
+    return torch.cat([colour, 255 * alpha[..., None]], dim=-1).round().to(torch.uint8).cpu().numpy()
+
+
+def _facing_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Unit face normals [F, 3] in camera axes, turned towards the viewer where a face is wound the other way."""
+    a, b, c = vertices[faces].unbind(dim=1)
+    normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
+    away = (normal * (a + b + c)).sum(dim=-1, keepdim=True) > 0
+    return torch.where(away, -normal, normal)
+
+
+def _creases(normal: Tensor, hit: Tensor) -> Tensor:
+    """Pixels of the model where the surface bends sharply towards the next pixel, bool [H, W]."""
+    crease = torch.zeros_like(hit)
+    for dim in (0, 1):
+        first, second = normal.narrow(dim, 0, normal.shape[dim] - 1), normal.narrow(dim, 1, normal.shape[dim] - 1)
+        both = hit.narrow(dim, 0, hit.shape[dim] - 1) & hit.narrow(dim, 1, hit.shape[dim] - 1)
+        bends = both & ((first * second).sum(dim=-1) < _CREASE_COSINE)
+        crease.narrow(dim, 0, hit.shape[dim] - 1).logical_or_(bends)
+    return crease
+
+
+def _grow(mask: Tensor, radius: int) -> Tensor:
+    """A mask [H, W] and all pixels within `radius` (a square) of it."""
+    if radius < 1:
+        return mask
+    return max_pool2d(mask[None, None].float(), 2 * radius + 1, stride=1, padding=radius)[0, 0] > 0
+
+
+def _grow_inside(mask: Tensor, radius: int) -> Tensor:
+    """The mask without the pixels within `radius` of its border."""
+    return ~_grow(~mask, radius)
+
+
+def _draw_axes(draw: ImageDraw.ImageDraw, mesh: Mesh, pose: Pose, camera: Camera) -> None:
+    low, high = mesh.vertices.amin(dim=0), mesh.vertices.amax(dim=0)
+    reach = 0.35 * float((high - low).max())
+    # Each arrow ends outside the model, so that it shows where the surface would hide it.
+    tips = torch.tensor(
+        [
+            [float(high[0].clamp_min(0)) + reach / 2, 0, 0],
+            [0, float(low[1].clamp_max(0)) - reach / 2, 0],
+            [0, 0, float(high[2].clamp_min(0)) + reach / 2],
+        ]
+    )
+    points = torch.cat([torch.zeros(1, 3), tips]).to(pose.azimuth)
+    pixels, depth = camera.project(points, pose)
+    if float(depth[0]) <= 0:
+        return
+    width = max(2, round(min(camera.height, camera.width) / 90))
+    start = (float(pixels[0, 0]), float(pixels[0, 1]))
+    for i in sorted((1, 2, 3), key=lambda i: -float(depth[i])):
+        if float(depth[i]) > 0:
+            name = "xyz"[i - 1]
+            end = (float(pixels[i, 0]), float(pixels[i, 1]))
+            _draw_arrow(draw, start, end, AXIS_COLOURS[name], width + (width // 3 if name == "y" else 0))
+
+
+def _draw_arrow(
+    draw: ImageDraw.ImageDraw,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: tuple[int, int, int],
+    width: int,
+) -> None:
+    """An arrow with a dark rim, so that it can be seen on any picture."""
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    length = math.hypot(dx, dy)
+    if length < 1e-3:
+        return
+    dx, dy = dx / length, dy / length
+    head = min(4.0 * width, 0.6 * length)
+    for rim, fill in ((max(1, width // 2), (20, 20, 20, 200)), (0, (*colour, 255))):
+        half, tip = 0.45 * head + rim, head + rim
+        neck = (end[0] - dx * head, end[1] - dy * head)
+        point = (neck[0] + dx * tip, neck[1] + dy * tip)
+        sides = [(neck[0] - s * dy * half - dx * rim, neck[1] + s * dx * half - dy * rim) for s in (1, -1)]
+        draw.line([start, neck], fill=fill, width=width + 2 * rim)
+        draw.polygon([point, *sides], fill=fill)
+
+
+def draw_activation(image: np.ndarray, activation: Tensor | np.ndarray, *, min_side: int = 320) -> np.ndarray:
+    """A heat-map over a grey version of the image, enlarged like `draw_overlay`.
+
+    Args:
+        image: uint8 [H, W, 3].
+        activation: [h, w], any range: the lowest value is shown dark, the highest bright.
+        min_side: as in `draw_overlay`.
+    """
+    picture = Image.fromarray(image)
+    factor = max(1, math.ceil(min_side / max(picture.size)))
+    size = (picture.width * factor, picture.height * factor)
+    values = np.asarray(activation, dtype=np.float32)
+    low, high = float(values.min()), float(values.max())
+    scaled = Image.fromarray((values - low) / max(high - low, 1e-9))
+    strength = np.asarray(scaled.resize(size, Image.Resampling.BICUBIC)).clip(0, 1)[..., None]
+    grey = np.asarray(picture.convert("L").convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+    heat = _heat(strength[..., 0])
+    return (grey * (0.55 - 0.4 * strength) + heat * (0.3 + 0.6 * strength)).clip(0, 255).astype(np.uint8)
+
+
+def _heat(strength: np.ndarray) -> np.ndarray:
+    """Dark violet over red to light yellow, float32 [..., 3] in 0 ... 255, for values in 0 ... 1."""
+    stops = np.array([[20, 8, 60], [110, 25, 120], [205, 60, 90], [250, 145, 40], [252, 250, 170]], dtype=np.float32)
+    position = np.linspace(0, 1, len(stops))
+    return np.stack([np.interp(strength, position, stops[:, c]) for c in range(3)], axis=-1).astype(np.float32)
+
+
+def enlarge(image: np.ndarray, *, min_side: int = 320) -> np.ndarray:
+    """An image enlarged like `draw_overlay` does it."""
+    picture = Image.fromarray(image)
+    factor = max(1, math.ceil(min_side / max(picture.size)))
+    size = (picture.width * factor, picture.height * factor)
+    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
+
+
+def side_by_side(pictures: Sequence[np.ndarray], *, gap: int = 4) -> np.ndarray:
+    """Pictures of one height in a row with a white gap between them."""
+    height = max(p.shape[0] for p in pictures)
+    space = np.full((height, gap, 3), 255, dtype=np.uint8)
+    row: list[np.ndarray] = []
+    for picture in pictures:
+        row += [picture, space]
+    return np.concatenate(row[:-1], axis=1)
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

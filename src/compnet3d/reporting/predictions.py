@@ -1,0 +1,150 @@
+"""Predictions for image files: a table, JSON, and pictures with the projected model drawn over the image."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from compnet3d.data.images import load_image
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.camera import Camera
+from compnet3d.inference.prediction import Prediction
+from compnet3d.utils.files import write_bytes, write_json
+
+if TYPE_CHECKING:
+    from compnet3d.models.registry import TrainedModel
+
+
+BATCH = 16
+LARGEST_OVERLAY = 1600
+STANDARD_OUTPUT = Path("-")
+
+
+def predict_files(
+    model: TrainedModel,
+    paths: Sequence[Path],
+    *,
+    box: Sequence[float] | None = None,
+    json_file: Path | None = None,
+    overlay: Path | None = None,
+) -> None:
+    """Predict every file and print, write and draw what was asked for.
+
+    Of several files, one that cannot be read is told on stderr and left out; the others are predicted all the same.
+
+    Args:
+        model: the model.
+        paths: image files.
+        box: (x1, y1, x2, y2) in pixels, used for every image; None takes whole images.
+        json_file: where to write the predictions; "-" for the standard output, which then replaces the table.
+        overlay: folder for the pictures, made if need be.
+
+    Raises:
+        CompNetError: after everything else is done, if a file could not be read or predicted.
+    """
+    answers: list[dict[str, Any]] = []
+    failures: list[str] = []
+    names = _overlay_names(paths)
+    for start in range(0, len(paths), BATCH):
+        pictures: dict[Path, Image.Image] = {}
+        for path in dict.fromkeys(paths[start : start + BATCH]):
+            try:
+                picture = load_image(path)
+                _check_box(path, picture, box)
+                pictures[path] = picture
+            except CompNetError as error:
+                if len(paths) == 1:
+                    raise
+                failures.append(str(error))
+                print(f"skipped: {error}", file=sys.stderr)
+        if not pictures:
+            continue
+        boxes = None if box is None else [list(box)] * len(pictures)
+        prediction = model.predict(list(pictures.values()), boxes=boxes)
+        rows = zip(pictures.items(), prediction.to_dicts(), strict=True)
+        for i, ((path, picture), answer) in enumerate(rows):
+            answers.append({"image": str(path)} | answer)
+            if overlay is not None:
+                _save_overlay(overlay / names[path], model, picture, prediction, i)
+    _tell(answers, json_file, overlay)
+    if failures:
+        raise CompNetError(f"{len(failures)} of {len(paths)} images could not be predicted: {failures[0]}")
+
+
+def _check_box(path: Path, picture: Image.Image, box: Sequence[float] | None) -> None:
+    if box is not None and (box[2] <= 0 or box[3] <= 0 or box[0] >= picture.width or box[1] >= picture.height):
+        raise CompNetError(
+            f"{path}: the box {' '.join(f'{x:g}' for x in box)} lies outside the image of "
+            f"{picture.width} x {picture.height} pixels"
+        )
+
+
+def _tell(answers: Sequence[dict[str, Any]], json_file: Path | None, overlay: Path | None) -> None:
+    if json_file == STANDARD_OUTPUT:
+        print(json.dumps(list(answers), indent=2))
+        return
+    print_predictions(answers)
+    if json_file is not None:
+        write_json(json_file, list(answers))
+        print(f"wrote {json_file}")
+    if overlay is not None and answers:
+        print(f"wrote {len(answers)} pictures to {overlay}")
+
+
+def print_predictions(answers: Sequence[dict[str, Any]]) -> None:
+    """Print one line per image: category, confidence, pose in degrees."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        caption="degrees; azimuth 0 sees the front, 90 the side that is on the right then; theta turns the picture "
+        "counter-clockwise",
+        caption_justify="left",
+    )
+    for name in ("image", "category"):
+        table.add_column(name, overflow="fold")
+    for name in ("confidence", "azimuth", "elevation", "theta"):
+        table.add_column(name, justify="right")
+    for answer in answers:
+        theta = math.remainder(answer["theta"], 2 * math.pi)
+        angles = [f"{math.degrees(angle):.1f}" for angle in (answer["azimuth"], answer["elevation"], theta)]
+        table.add_row(Text(answer["image"]), Text(answer["category"]), f"{100 * answer['confidence']:.1f} %", *angles)
+    Console().print(table)
+
+
+def _overlay_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A file name for each picture: the image's own stem, numbered where several images share it."""
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in dict.fromkeys(paths):
+        name, number = path.stem, 1
+        while name in taken:
+            number += 1
+            name = f"{path.stem}-{number}"
+        taken.add(name)
+        names[path] = f"{name}.png"
+    return names
+
+
+def _save_overlay(path: Path, model: TrainedModel, picture: Image.Image, prediction: Prediction, i: int) -> None:
+    from compnet3d.reporting import overlays
+
+    shrink = min(1.0, LARGEST_OVERLAY / max(picture.size))
+    size = (max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink)))
+    camera = Camera(
+        focal=prediction.focal[i].cpu() * shrink,
+        principal=prediction.principal[i].cpu() * torch.tensor([size[0] / picture.width, size[1] / picture.height]),
+        height=size[1],
+        width=size[0],
+    )
+    small = picture if shrink == 1.0 else picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    drawn = overlays.draw_overlay(small, model.mesh(prediction.category(i)), prediction.pose[i].to("cpu"), camera)
+    write_bytes(path, overlays.encode_png(drawn))

@@ -1,0 +1,66 @@
+"""One HTML page of all tables and figures of a study."""
+
+from __future__ import annotations
+
+import base64
+import html
+from pathlib import Path
+from typing import Any
+
+from compnet3d.errors import CompNetError
+from compnet3d.reporting.page import page
+from compnet3d.reporting.tables import Table
+from compnet3d.reproduce.runner import NAMES, TABLES
+from compnet3d.utils.files import read_json, write_text
+
+CAPTIONS = {
+    "figure1": "Figure 1: accuracy of category and pose (pi/6, predicted category), clean, occluded and corrupted.",
+    "figure2": "Figure 2: time of a loss step over the number of categories.",
+    "figure4": "Figure 4: the grouping weights omega during training.",
+    "figure5": "Figure 5: categories that the model was not trained on.",
+    "figure8": "Figure 8: the categories that are confused most.",
+    "figure10": "Figure 10: images under occlusion and corruption, with the model at the estimated pose.",
+}
+
+
+def write_page(out: Path, path: Path) -> None:
+    """One HTML page of all tables and figures that a study's folder holds.
+
+    Raises:
+        CompNetError: if it holds none.
+    """
+    sections = []
+    for name in (*NAMES, "times"):
+        if (out / f"{name}.json").is_file():
+            values = read_json(out / f"{name}.json")
+            body = "".join(Table.from_dict(table).html() for table in values["tables"])
+            made = _unbroken_words("; ".join(_origin_parts(values["settings"])))
+            heading = f"Table {name.removeprefix('table')}" if name in TABLES else "Time"
+            sections.append(f"<section><h2>{heading}</h2>{body}<p><code>{made}</code></p></section>")
+        elif (out / f"{name}.png").is_file():
+            uri = base64.b64encode((out / f"{name}.png").read_bytes()).decode("ascii")
+            image = f'<img src="data:image/png;base64,{uri}" alt="{html.escape(CAPTIONS[name])}">'
+            heading = f"Figure {name.removeprefix('figure')}"
+            sections.append(
+                f"<section><h2>{heading}</h2><figure>{image}"
+                f"<figcaption>{html.escape(CAPTIONS[name])}</figcaption></figure></section>"
+            )
+    if not sections:
+        raise CompNetError(f"{out}: holds no table and no figure; run `compnet3d reproduce` with --out {out} first")
+    write_text(path, page(f"The paper's experiments: {_title(out)}", "\n".join(sections)))
+
+
+def _origin_parts(settings: dict[str, str]) -> list[str]:
+    """What a table's file says of its origin, as it is read."""
+    said = {"version": "compnet3d {}", "evaluated": "evaluated {}"}
+    return [said.get(key, "{}").format(value) for key, value in settings.items()]
+
+
+def _unbroken_words(text: str) -> str:
+    """HTML whose lines end between words alone, and not at the hyphens of a command's options."""
+    return " ".join(f'<span class="word">{html.escape(word)}</span>' for word in text.split())
+
+
+def _title(out: Path) -> str:
+    settings: dict[str, Any] = read_json(out / "study.json") if (out / "study.json").is_file() else {}
+    return f"{settings['recipe']['name']} on {Path(settings['data']).name}" if settings else out.name

@@ -1,0 +1,206 @@
+"""Running experiments and writing what comes out: Markdown, JSON and pictures, and one HTML page of all of them."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from compnet3d.bench.scale import bench_scale, draw_scale
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.errors import CompNetError
+from compnet3d.models.pretrained import find_weights, load_extractor
+from compnet3d.reporting.plots import require_matplotlib
+from compnet3d.reporting.provenance import provenance
+from compnet3d.reporting.tables import Table
+from compnet3d.reproduce import figures
+from compnet3d.reproduce.cost_tables import table1, times
+from compnet3d.reproduce.distractors import make_occluders
+from compnet3d.reproduce.experiments import Experiments
+from compnet3d.reproduce.study import claim_study
+from compnet3d.robustness.corruption import load_textures
+from compnet3d.robustness.occluders import gather_occluders, occluder_samples
+from compnet3d.utils.files import write_bytes, write_json, write_text
+
+TABLES: dict[str, Callable[[Experiments], list[Table]]] = {
+    "table1": table1,
+    "table2": Experiments.table2,
+    "table3": Experiments.table3,
+    "table4": Experiments.table4,
+    "table5": Experiments.table5,
+    "table6": Experiments.table6,
+    "table7": Experiments.table7,
+}
+
+
+def _figure2(experiments: Experiments) -> bytes:
+    """Figure 2: the loss step over the number of categories (`compnet3d bench scale`)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scale.png"
+        draw_scale(bench_scale(rounds=5, device=experiments.study.device), path)
+        return path.read_bytes()
+
+
+FIGURES: dict[str, Callable[[Experiments], bytes]] = {
+    "figure1": figures.figure1,
+    "figure2": _figure2,
+    "figure4": figures.figure4,
+    "figure5": figures.figure5,
+    "figure8": figures.figure8,
+    "figure10": figures.figure10,
+}
+NAMES = (*TABLES, *FIGURES)
+
+
+def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
+    """Run experiments in turn and write OUT/NAME.md and .json of tables, OUT/NAME.png of figures.
+
+    OUT/times.md and .json say how long the trainings and evaluations took that are there by then. What is trained and
+    evaluated already is taken as it is, so a run that was stopped goes on where it was.
+
+    Args:
+        experiments: the data, the methods and the folder.
+        names: which of `NAMES`; "all" for all.
+
+    Raises:
+        CompNetError: if a name is unknown, or what training, evaluation and the data say.
+    """
+    # those that time the loss alone come last: they leave memory behind that an evaluation would count as its own
+    wanted = sorted(check(experiments, names), key=lambda name: name in ("table1", "figure2"))
+    study = experiments.study
+    claim(experiments)
+    if study.occluders == "things" and {"table4", "table6", "table7", "figure1", "figure10"} & set(wanted):
+        make_occluders(study.things, study.dataset().categories)
+    for number, name in enumerate(wanted, start=1):
+        print(f"[{number}/{len(wanted)}] {name}", flush=True)
+        start = time.perf_counter()
+        study.take_origins()  # those of what was done before
+        if name in TABLES:
+            tables = TABLES[name](experiments)
+            write_tables(study.out, name, tables, study.command, study.take_origins())
+            print("\n".join(table.markdown() for table in tables), flush=True)
+        else:
+            write_bytes(study.out / f"{name}.png", _on_white(FIGURES[name](experiments)))
+            print(f"wrote {study.out / name}.png", flush=True)
+        print(f"[{number}/{len(wanted)}] took {time.perf_counter() - start:.0f} s", flush=True)
+        write_tables(study.out, "times", times(experiments), study.command)
+
+
+def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
+    """The experiments to run, once everything that they need is known to be there: before hours of training.
+
+    With "all", those that the data or the recipe does not allow are left out, and that is said.
+
+    Raises:
+        CompNetError: naming what is missing.
+    """
+    if not names:
+        raise CompNetError(f"no experiment named; use all or some of {', '.join(NAMES)}")
+    unknown = [name for name in names if name not in (*NAMES, "all")]
+    if unknown:
+        raise CompNetError(f"experiment {unknown[0]!r} is unknown; use all or some of {', '.join(NAMES)}")
+    if experiments.recipe.method != "compnet":
+        raise CompNetError(f"recipe {experiments.recipe.name}: is a baseline; give the method's, its baselines follow")
+    study, dataset = experiments.study, experiments.study.dataset()
+    if missing := [split for split in ("train", "val") if split not in dataset.splits]:
+        raise CompNetError(f"{study.data}: has no {missing[0]} list; add CATEGORY_imagenet_{missing[0]}.txt")
+    if study.frost is not None:
+        load_textures(study.frost)
+    if study.occluders not in ("things", "blobs"):
+        gather_occluders(study.occluders, occluder_samples(dataset, "val") if study.occluders == "objects" else ())
+    if experiments.synthetic is not None:
+        other = ImageNet3D(experiments.synthetic)
+        common = set(other.categories) & set(dataset.categories)
+        if not common:
+            raise CompNetError(f"{other.root}: has no category of {study.data}; categories are matched by name")
+        if not any(other.names(category, "val") for category in common):
+            raise CompNetError(f"{other.root}: has no test image of {', '.join(sorted(common))}; add their val lists")
+    wanted = list(NAMES if "all" in names else dict.fromkeys(names))
+    if set(wanted) - {"figure2"}:  # which trains nothing
+        check_weights(experiments)
+    if {"figure1", "figure2", "figure4"} & set(wanted):
+        require_matplotlib()
+    if experiments.recipe.calibration_fraction == 0 and {"table5", "figure4"} & set(wanted):
+        message = f"recipe {experiments.recipe.name} holds no calibration split out, whose confusions they show"
+        if "all" not in names:
+            raise CompNetError(f"table5 and figure4: {message}; give it a calibration_fraction")
+        print(f"left out table5 and figure4: {message}", flush=True)
+        wanted = [name for name in wanted if name not in ("table5", "figure4")]
+    if {"table3", "figure5"} & set(wanted):
+        try:
+            experiments.unseen_categories()
+        except CompNetError as error:
+            if "all" not in names or experiments.unseen:
+                raise
+            print(f"left out table3 and figure5: {error}", flush=True)
+            wanted = [name for name in wanted if name not in ("table3", "figure5")]
+    if "figure4" in wanted and not experiments.recipe.dynamic_weights and "all" in names:
+        print(f"left out figure4: recipe {experiments.recipe.name} keeps all categories contrasted", flush=True)
+        wanted.remove("figure4")
+    return tuple(wanted)
+
+
+def check_weights(experiments: Experiments) -> None:
+    """Load each pretrained backbone that a training still needs: the last method's may come after days of others.
+
+    Raises:
+        CompNetError: if one is not there.
+    """
+    study = experiments.study
+    for names in dict.fromkeys(
+        method.recipe.pretrained
+        for method in experiments.methods
+        if method.recipe.pretrained and not all((study.run(method, s) / "model").is_dir() for s in study.seeds)
+    ):
+        load_extractor(find_weights(names, study.data), dimension=1)
+
+
+def claim(experiments: Experiments) -> None:
+    """Note in the study's folder what it is of, or check that it is of the same."""
+    study = experiments.study
+    claim_study(study.out / "study.json", experiments.method().recipe, {"data": str(study.data.resolve())}, "a study")
+
+
+def write_tables(
+    out: Path, name: str, tables: Sequence[Table], command: str, origins: Sequence[dict[str, str]] = ()
+) -> None:
+    """OUT/NAME.json and OUT/NAME.md.
+
+    Args:
+        out, name: where; tables: what; command: what the user typed now.
+        origins: of the evaluations in the tables; those by other commands, on other machines or days are told.
+    """
+    settings = provenance(command)
+    made = f"Made by `{settings['command']}` on {settings['machine']}, {settings['date']}."
+    if evaluated := _evaluated(origins, settings):
+        settings["evaluated"] = evaluated
+        made += f" Evaluated {evaluated}."
+    write_json(out / f"{name}.json", {"tables": [table.to_dict() for table in tables], "settings": settings})
+    write_text(out / f"{name}.md", "\n".join([*(table.markdown() for table in tables), made]) + "\n")
+
+
+def _evaluated(origins: Sequence[dict[str, str]], now: dict[str, str]) -> str:
+    """When, where and by which other commands evaluations were made; empty if all were now, here and by this one."""
+    told = {}
+    for key in ("date", "machine", "command"):
+        values = sorted({origin[key] for origin in origins if origin[key]})
+        told[key] = values if values not in ([], [now[key]]) else []
+    days = told["date"]
+    parts = [f"{days[0]} to {days[-1]}" if len(days) > 1 else days[0]] if days else []
+    parts += [f"on {'; on '.join(told['machine'])}"] if told["machine"] else []
+    others = [command for command in told["command"] if command != now["command"]]
+    parts += ["by " + ", ".join(f"`{command}`" for command in others)] if others else []
+    return ", ".join(parts)
+
+
+def _on_white(png: bytes) -> bytes:
+    """A picture without transparency, so that it can be read on dark pages as well."""
+    picture = Image.open(io.BytesIO(png)).convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    buffer = io.BytesIO()
+    Image.alpha_composite(white, picture).convert("RGB").save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

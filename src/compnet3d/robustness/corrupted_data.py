@@ -1,0 +1,66 @@
+"""Corrupted test sets on disk, with the pictures that an evaluation of the original would make on the fly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from compnet3d.data.sample import Sample
+from compnet3d.robustness.corruption import check_corruption, corrupt, load_textures
+from compnet3d.robustness.rewrite import Rewritten, rewrite_dataset
+from compnet3d.robustness.seeds import corruption_generator
+
+
+def corrupt_dataset(
+    source: str | Path,
+    out: str | Path,
+    corruption: str,
+    severity: int = 4,
+    *,
+    frost: str | Path | None = None,
+    seed: int = 0,
+    split: str = "val",
+    workers: int | None = 1,
+    progress: bool = False,
+) -> int:
+    """Write one split of a data set with its photographs corrupted (see `rewrite_dataset` for what is carried over).
+
+    Args:
+        source: the data set's folder.
+        out: folder to make; it must not exist or be empty.
+        corruption: one of `CORRUPTIONS`.
+        severity: 1 to 5.
+        frost: folder with pictures of ice for the corruption "frost"; procedural ice without it.
+        seed: of the draws, as in `evaluate`.
+        split: which list.
+        workers: processes, see `rewrite_dataset`; the pictures do not depend on it.
+        progress: draw a progress bar on stderr.
+
+    Returns:
+        The number of pictures written.
+
+    Raises:
+        CompNetError: for an unknown corruption or severity, and as `load_textures` and `rewrite_dataset`.
+    """
+    check_corruption(corruption, severity)
+    textures = tuple(load_textures(frost)) if corruption == "frost" and frost is not None else ()
+    change = _Corrupt(corruption, severity, textures, seed)
+    return rewrite_dataset(source, out, change, split, workers=workers, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Corrupt:
+    """Corrupts a photograph as an evaluation with this seed does."""
+
+    corruption: str
+    severity: int
+    textures: tuple[np.ndarray, ...]
+    seed: int
+
+    def __call__(self, sample: Sample, photograph: Image.Image) -> Rewritten:
+        rng = corruption_generator(sample, self.seed)
+        pixels = corrupt(np.asarray(photograph), self.corruption, self.severity, rng, textures=self.textures)
+        return Rewritten(Image.fromarray(pixels))

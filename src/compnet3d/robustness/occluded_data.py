@@ -1,0 +1,104 @@
+"""Occluded data sets on disk: a split of any data set with occluders on its photographs, in the same layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.sample import Sample
+from compnet3d.errors import CompNetError
+from compnet3d.robustness.occluders import gather_occluders, occluder_samples
+from compnet3d.robustness.occlusion import Level, Occlusion, Protocol, level_ranges, within_ranges
+from compnet3d.robustness.rewrite import Rewritten, rewrite_dataset
+from compnet3d.utils.files import require_empty, write_json
+
+SUMMARY = "occlusion.json"
+
+
+def occlude_dataset(
+    source: str | Path,
+    out: str | Path,
+    level: Level,
+    *,
+    occluders: str | Path = "blobs",
+    protocol: Protocol = "generator",
+    seed: int = 0,
+    split: str = "val",
+    workers: int | None = 1,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Write one split of a data set with occluders on its photographs; each object gets a picture of its own.
+
+    See `rewrite_dataset` for names and for what is carried over. Evaluating the new data set shows the same pixels as
+    occluding the old one while it is evaluated.
+
+    Args:
+        source: a data set in our layout.
+        out: the folder to write; it must not exist or be empty. It appears only when everything is written.
+        level: "L1", "L2" or "L3".
+        occluders: "blobs", "objects" (of other categories, from the train list) or a folder of cut-outs.
+        protocol: whose levels, "generator" or "paper".
+        seed: of all draws, >= 0.
+        split: the list to occlude.
+        workers: processes, see `rewrite_dataset`; the pictures do not depend on it.
+        progress: draw a progress bar on stderr.
+
+    Returns:
+        What `occlusion.json` says: the settings, the number of images, and mean, least and largest reached share of the
+        object and of the background with the range that was asked for, and how many images miss a range.
+
+    Raises:
+        CompNetError: if the source cannot be read or is occluded already, there are no occluders, or `out` is not empty
+            or cannot be written.
+    """
+    require_empty(Path(out))
+    dataset = ImageNet3D(source)
+    if any(sample.hidden is not None for sample in dataset.samples(split)):
+        raise CompNetError(f"{dataset.root} is occluded already; occlude the data set that it was made from")
+    lenders = occluder_samples(dataset, split) if occluders == "objects" else []
+    occlusion = Occlusion(level, protocol, seed, gather_occluders(occluders, lenders, seed=seed))
+    summary: dict[str, Any] = {}
+
+    def finish(root: Path, keys: list[dict[str, Any]]) -> None:
+        reached = [(key["hidden_object"], key["hidden_background"]) for key in keys]
+        summary.update(_summary(reached, level, protocol))
+        summary.update(source=str(dataset.root), split=split, occluders=str(occluders), seed=seed)
+        write_json(root / SUMMARY, summary)
+
+    rewrite_dataset(dataset, out, _Occlude(occlusion), split, finish=finish, workers=workers, progress=progress)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Occlude:
+    """Puts occluders on a photograph, and notes the settings and the reached shares."""
+
+    occlusion: Occlusion
+
+    def __call__(self, sample: Sample, photograph: Image.Image) -> Rewritten:
+        occluded = self.occlusion.apply(photograph, sample)
+        keys = {
+            "occlusion_level": self.occlusion.level,
+            "occlusion_protocol": self.occlusion.protocol,
+            "occluder_seed": self.occlusion.seed,
+            "hidden_object": occluded.hidden_object,
+            "hidden_background": occluded.hidden_background,
+        }
+        return Rewritten(occluded.image, keys, {"occluder_masks": occluded.mask})
+
+
+def _summary(reached: Sequence[tuple[float, float]], level: Level, protocol: Protocol) -> dict[str, Any]:
+    """The reached shares (object, background) of all images, at least one, as figures."""
+    figures: dict[str, Any] = {"level": level, "protocol": protocol, "images": len(reached)}
+    for what, shares, limits in zip(
+        ("hidden_object", "hidden_background"), zip(*reached, strict=True), level_ranges(level, protocol), strict=True
+    ):
+        mean = sum(shares) / len(shares)
+        figures[what] = {"mean": mean, "min": min(shares), "max": max(shares), "range": list(limits)}
+    figures["outside_range"] = sum(not within_ranges(shares, level, protocol) for shares in reached)
+    return figures

@@ -1,0 +1,310 @@
+"""Partial occlusion: pasting other things over a photograph until stated shares of object and background are hidden.
+
+The levels are those of the Occluded-PASCAL3D+ generator: 20-40, 40-60 and 60-80 % of the object and 0-20, 20-40 and
+40-60 % of the background. The text of the paper (section 4.1) states others (around 10, 30 and 50 % of the object, 30,
+50 and 70 % of the background): `protocol="paper"`. Background means all of the photograph outside the object.
+
+Occluders are pasted on the photograph, before any view is cut out of it, so that a view of a data set that was written
+with occluders and one that is occluded while it is evaluated show the same pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from compnet3d.data.images import load_mask
+from compnet3d.data.placement import Placement
+from compnet3d.data.sample import Sample
+from compnet3d.errors import CompNetError
+from compnet3d.robustness.occluders import OPAQUE, Occluder, make_blob, opaque_bounds, same_category
+
+Level = Literal["L1", "L2", "L3"]
+Protocol = Literal["generator", "paper"]
+Range = tuple[float, float]
+
+# (share of the object, share of the background) that must be hidden
+RANGES: dict[Protocol, dict[Level, tuple[Range, Range]]] = {
+    "generator": {
+        "L1": ((0.2, 0.4), (0.0, 0.2)),
+        "L2": ((0.4, 0.6), (0.2, 0.4)),
+        "L3": ((0.6, 0.8), (0.4, 0.6)),
+    },
+    "paper": {
+        "L1": ((0.05, 0.15), (0.25, 0.35)),
+        "L2": ((0.25, 0.35), (0.45, 0.55)),
+        "L3": ((0.45, 0.55), (0.65, 0.75)),
+    },
+}
+_PURPOSE = 1  # keeps these random numbers apart from those of other changes to the same image (see views.py)
+_ATTEMPTS = 150
+_TRIES_PER_OCCLUDER = 4
+# refusals after which cut-outs go around the object (as if behind it), or stay within it (which looks less natural)
+_PATIENCE = (4, 24)
+_CANDIDATES = 64
+_BACKGROUND, _OBJECT = 0, 1
+
+
+@dataclass(frozen=True)
+class Occluded:
+    """An occluded photograph and what was measured on it.
+
+    Attributes:
+        image: RGB.
+        mask: the pixels that occluders hide, bool [H, W].
+        hidden_object, hidden_background: shares of the object's and of all other pixels that are hidden, in [0, 1]; 0
+            where the photograph has no such pixels.
+    """
+
+    image: Image.Image
+    mask: np.ndarray
+    hidden_object: float
+    hidden_background: float
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """Which occlusion: the same one always hides the same pixels of a sample, whatever else is evaluated.
+
+    Attributes:
+        level: "L1", "L2" or "L3".
+        protocol: whose ranges, see the module's text.
+        seed: of all draws, >= 0.
+        occluders: cut-outs to draw from (`gather_occluders`); coloured blobs where there are none.
+    """
+
+    level: Level
+    protocol: Protocol = "generator"
+    seed: int = 0
+    occluders: tuple[Occluder, ...] = ()
+
+    def __post_init__(self) -> None:
+        level_ranges(self.level, self.protocol)
+        if self.seed < 0:
+            raise CompNetError(f"the seed must be at least 0, not {self.seed}")
+
+    def apply(self, photograph: Image.Image, sample: Sample) -> Occluded:
+        """The sample's photograph with occluders; the draws depend on the seed and the sample's key alone.
+
+        Raises:
+            CompNetError: if the mask cannot be read, or every occluder is of the sample's own category.
+        """
+        rng = np.random.default_rng([self.seed, _PURPOSE, *sample.key.encode()])
+        region = object_region(sample, photograph.size)
+        return occlude(
+            photograph, region, rng, self.level, self.occluders, category=sample.category, protocol=self.protocol
+        )
+
+
+def level_ranges(level: Level, protocol: Protocol = "generator") -> tuple[Range, Range]:
+    """The shares of the object and of the background that a level asks for.
+
+    Raises:
+        CompNetError: if the level or the protocol is unknown.
+    """
+    if protocol not in RANGES:
+        raise CompNetError(f"Unknown occlusion protocol {protocol!r}; choose generator or paper.")
+    if level not in RANGES[protocol]:
+        raise CompNetError(f"Unknown occlusion level {level!r}; choose L1, L2 or L3.")
+    return RANGES[protocol][level]
+
+
+def within_ranges(hidden: tuple[float, float], level: Level, protocol: Protocol = "generator") -> bool:
+    """Whether measured shares (object, background) lie in the ranges of a level, ends included (up to rounding)."""
+    ranges = level_ranges(level, protocol)
+    return all(low - 1e-9 <= share <= high + 1e-9 for share, (low, high) in zip(hidden, ranges, strict=True))
+
+
+def object_region(sample: Sample, size: tuple[int, int]) -> np.ndarray:
+    """Where the object is in its photograph, bool [H, W]: its mask, or its box where there is none or it is empty.
+
+    Args:
+        sample: the object.
+        size: (width, height) of the photograph, which may be a resized copy of the annotated one.
+
+    Raises:
+        CompNetError: if the mask cannot be read.
+    """
+    if sample.mask is not None:
+        mask = load_mask(sample.mask, size=size)
+        if mask.any():
+            return mask
+    width, height = size
+    x1, y1, x2, y2 = sample.bbox
+    u, v = np.arange(width) + 0.5, np.arange(height) + 0.5
+    columns, rows = u * sample.width / width, v * sample.height / height
+    return ((y1 <= rows) & (rows <= y2))[:, None] & ((x1 <= columns) & (columns <= x2))[None, :]
+
+
+def occlude(
+    image: Image.Image,
+    object_mask: np.ndarray,
+    rng: np.random.Generator,
+    level: Level,
+    occluders: Sequence[Occluder] = (),
+    *,
+    category: str | None = None,
+    protocol: Protocol = "generator",
+) -> Occluded:
+    """Paste occluders over a picture until the hidden shares of object and background lie in the level's ranges.
+
+    Args:
+        image: RGB; it is not changed.
+        object_mask: bool [H, W], the object's pixels.
+        rng: the source of all randomness.
+        level: "L1", "L2" or "L3".
+        occluders: cut-outs to draw from (`gather_occluders`); coloured blobs where there are none.
+        category: of the object in the picture; cut-outs of the same category (`same_category`) are not used.
+        protocol: which ranges, see the module's text.
+
+    Returns:
+        The occluded picture and the measured shares. Shares never exceed the ranges; objects of a few pixels, and
+        pictures without object or without background, may fall short of them.
+
+    Raises:
+        CompNetError: if the level or the protocol is unknown, or every occluder is of the object's category.
+    """
+    object_range, background_range = level_ranges(level, protocol)
+    if (image.height, image.width) != object_mask.shape:
+        raise ValueError(f"a mask of shape {object_mask.shape} does not fit a {image.width} x {image.height} picture")
+    usable = [o for o in occluders if not same_category(o.category, category)]
+    if occluders and not usable:
+        raise CompNetError(f"every occluder is of the category {category} itself; add occluders of another category")
+    scene = _Scene.of(image, object_mask.astype(bool))
+    _cover(scene, _OBJECT, (background_range, object_range), rng.uniform(*object_range), usable, rng)
+    # What is pasted on the background falls on the object too: to half of the way only, lest all shares end at the top.
+    object_range = (object_range[0], (scene.share(_OBJECT) + object_range[1]) / 2)
+    _cover(scene, _BACKGROUND, (background_range, object_range), rng.uniform(*background_range), usable, rng)
+    return Occluded(scene.image, scene.hidden, scene.share(_OBJECT), scene.share(_BACKGROUND))
+
+
+@dataclass
+class _Scene:
+    """The picture so far, with counts that each paste updates, so that large pictures cost no more than the paste.
+
+    `totals` and `hidden_counts` are numbers of pixels, (background, object). `window` holds the object, as
+    (top, left, bottom, right).
+    """
+
+    image: Image.Image
+    on_object: np.ndarray
+    hidden: np.ndarray
+    totals: tuple[int, int]
+    hidden_counts: tuple[int, int]
+    window: tuple[int, int, int, int]
+
+    @classmethod
+    def of(cls, image: Image.Image, on_object: np.ndarray) -> _Scene:
+        count = int(np.count_nonzero(on_object))
+        return cls(
+            image=image.copy(),
+            on_object=on_object,
+            hidden=np.zeros(on_object.shape, dtype=bool),
+            totals=(on_object.size - count, count),
+            hidden_counts=(0, 0),
+            window=opaque_bounds(on_object) or (0, 0, *on_object.shape),
+        )
+
+    def share(self, region: int) -> float:
+        return self.hidden_counts[region] / self.totals[region] if self.totals[region] else 0.0
+
+    def free_pixel(self, region: int, rng: np.random.Generator) -> tuple[int, int]:
+        """A random pixel (row, column) of the region that nothing hides yet; there must be one."""
+        top, left, bottom, right = self.window if region == _OBJECT else (0, 0, *self.hidden.shape)
+        rows, columns = rng.integers(top, bottom, _CANDIDATES), rng.integers(left, right, _CANDIDATES)
+        free = (self.on_object[rows, columns] == bool(region)) & ~self.hidden[rows, columns]
+        if free.any():
+            found = int(free.argmax())
+            return int(rows[found]), int(columns[found])
+        # hardly anything of it is left: look everywhere
+        places = np.flatnonzero((self.on_object == bool(region)) & ~self.hidden)
+        row, column = divmod(int(places[rng.integers(len(places))]), self.hidden.shape[1])
+        return row, column
+
+    def counts_with(self, fresh: np.ndarray, place: Placement) -> tuple[int, int]:
+        """`hidden_counts` after hiding pixels that are not hidden yet, bool of the size of `place.target`."""
+        on_object = int(np.count_nonzero(fresh & self.on_object[place.target]))
+        on_background = int(np.count_nonzero(fresh)) - on_object
+        return self.hidden_counts[_BACKGROUND] + on_background, self.hidden_counts[_OBJECT] + on_object
+
+
+def _cover(
+    scene: _Scene,
+    region: int,
+    limits: tuple[Range, Range],
+    target: float,
+    occluders: Sequence[Occluder],
+    rng: np.random.Generator,
+) -> None:
+    """Hide the object or the background up to `target`, without hiding more of either than `limits` allow."""
+    total, low = scene.totals[region], limits[region][0]
+    most = tuple(limit[1] * count for limit, count in zip(limits, scene.totals, strict=True))
+    occluder, mirror, refused, shrink = None, False, 0, 1.0
+    for _ in range(_ATTEMPTS if total else 0):
+        share = scene.share(region)
+        if share >= max(low, target - 0.02) or scene.hidden_counts[region] + 1 > most[region]:
+            return
+        if occluder is None or refused % _TRIES_PER_OCCLUDER == 0:
+            occluder, mirror = _pick(occluders, rng), rng.random() < 0.5
+        area = max(1.0, (target - share) * total * rng.uniform(0.4, 1.3) * shrink)
+        layer = _Layer.scaled(occluder, area, mirror, 2 * max(scene.hidden.shape))
+        place = Placement.centred(layer.alpha.shape, scene.free_pixel(region, rng), scene.hidden.shape)
+        alpha = layer.alpha[place.source]
+        if refused >= _PATIENCE[region]:
+            # No room without touching the other.
+            alpha = alpha * (scene.on_object[place.target] == bool(region))
+        fresh = (alpha >= OPAQUE) & ~scene.hidden[place.target]
+        counts = scene.counts_with(fresh, place)
+        # A cut-out that hides too much, of the one or of the other, is tried again smaller and elsewhere.
+        if counts[_BACKGROUND] > most[_BACKGROUND] or counts[_OBJECT] > most[_OBJECT]:
+            refused, shrink = refused + 1, max(0.7 * shrink, 1.0 / total)
+            continue
+        scene.hidden[place.target] |= fresh
+        scene.hidden_counts = counts
+        layer.paste(scene.image, place, alpha)
+        occluder, refused, shrink = None, refused // 2, min(1.0, 2.0 * shrink)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A cut-out at the size in which it is pasted: its alpha, uint8 [h, w]; its colours only when they are needed."""
+
+    occluder: Occluder
+    alpha: np.ndarray
+    mirror: bool
+
+    @classmethod
+    def scaled(cls, occluder: Occluder, area: float, mirror: bool, longest: int) -> _Layer:
+        """Scaled to hide about `area` pixels, but to no side longer than `longest` pixels."""
+        height, width = occluder.alpha.shape
+        scale = math.sqrt(area / max(1, int(np.count_nonzero(occluder.solid))))
+        scale = min(scale, longest / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        alpha = _flipped(Image.fromarray(occluder.alpha).resize(size, Image.Resampling.BILINEAR), mirror)
+        pixels = np.asarray(alpha)
+        if pixels.max() < OPAQUE:  # a thin thing may vanish when it shrinks
+            pixels = np.full_like(pixels, 255)
+        return cls(occluder, pixels, mirror)
+
+    def paste(self, image: Image.Image, place: Placement, alpha: np.ndarray) -> None:
+        """Blend the part `place.source` into the image, with `alpha` of that part's size."""
+        size = (self.alpha.shape[1], self.alpha.shape[0])
+        # Pillow weighs colours by alpha when it scales RGBA: nothing of what was around the cut-out leaks in.
+        cutout = Image.fromarray(np.dstack([self.occluder.image, self.occluder.alpha]))
+        colours = _flipped(cutout.resize(size, Image.Resampling.BILINEAR), self.mirror).convert("RGB")
+        (rows, columns), (top, left) = place.source, (place.target[0].start, place.target[1].start)
+        part = colours.crop((columns.start, rows.start, columns.stop, rows.stop))
+        image.paste(part, (left, top), Image.fromarray(np.ascontiguousarray(alpha)))
+
+
+def _flipped(image: Image.Image, mirror: bool) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else image
+
+
+def _pick(occluders: Sequence[Occluder], rng: np.random.Generator) -> Occluder:
+    return occluders[int(rng.integers(len(occluders)))] if occluders else make_blob(rng)

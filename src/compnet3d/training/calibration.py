@@ -1,0 +1,67 @@
+"""What the calibration split tells: temperature of the confidence, confusions, grouping weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+from compnet3d.data.loader import ViewDataset
+from compnet3d.evaluation.metrics import confusion_matrix
+from compnet3d.losses.grouping import refreshed_weights
+from compnet3d.models.compnet import CompNet
+from compnet3d.training.run_folder import (
+    Run,
+)
+from compnet3d.training.sampler import EpochSampler
+
+
+def fit_temperature(scores: Tensor, category: Tensor) -> float:
+    """The factor on the scores whose softmax has the lowest negative log likelihood on held-out images.
+
+    Args:
+        scores: [N, Y]; category: the true ones, int64 [N].
+    """
+    candidates = torch.logspace(-2, 4, 241)
+    losses = torch.stack([cross_entropy(t * scores, category) for t in candidates])
+    return float(candidates[losses.argmin()])
+
+
+def calibrate(run: Run, held_out: ViewDataset, workers: int = 0) -> dict[str, Any]:
+    """Accuracy on the calibration split, the temperature of the confidence, the confusion matrix and from it omega.
+
+    The confusions are counted over plain views and over as many augmented ones (some of them partly covered): a small
+    calibration split would otherwise show no confusion at all long before the categories are safely apart.
+    """
+    scores, true = _scores(run, held_out.plain(), workers)
+    run.model.calibrate(fit_temperature(scores, true))
+    hard_scores, hard_true = _scores(run, held_out, workers)
+    accuracy = float((scores.argmax(dim=1) == true).float().mean())
+    count = len(run.model.categories)
+    predicted = torch.cat([scores, hard_scores]).argmax(dim=1)
+    confusion = confusion_matrix(predicted, torch.cat([true, hard_true]), count)
+    entry: dict[str, Any] = {"calibration_accuracy": accuracy}
+    if run.recipe.method == "compnet" and isinstance(run.model, CompNet):
+        omega = refreshed_weights(confusion, accuracy, **run.recipe.grouping) if run.recipe.dynamic_weights else None
+        if omega is not None:
+            run.model.bank.set_grouping_weights(omega)
+        entry["contrasted_pairs"] = run.model.bank.contrasted_share(run.recipe.grouping_floor)
+    entry["confusion"] = confusion.tolist()
+    return entry
+
+
+@torch.no_grad()
+def _scores(run: Run, views: ViewDataset, workers: int) -> tuple[Tensor, Tensor]:
+    """Scores of the categories [N, Y] and true categories [N]; the run's epoch chooses the draws of an augmentation."""
+    model = run.model.eval()
+    scores, true = [torch.zeros(0, len(model.categories))], [torch.zeros(0, dtype=torch.int64)]
+    sampler = EpochSampler(len(views), run.recipe.batch_size, views.seed, run.epoch, run.team)
+    # a process that has fewer than four batches to prepare takes longer to start
+    for batch in DataLoader(views, batch_sampler=sampler, num_workers=min(workers, len(sampler) // 4)):
+        scores.append(model.classify_views(batch["image"]).cpu())
+        true.append(batch["category"])
+    all_scores, all_true = run.team.gather(torch.cat(scores), torch.cat(true))
+    return all_scores, all_true

@@ -1,0 +1,283 @@
+"""Several processes that train one model together, each on its share of every batch.
+
+On a CPU the small kernels of a small network gain little from more threads: each has to wait for all threads before
+the next may start. Whole processes wait for each other only a few times a step.
+
+Tensors are exchanged through a file mapped into the memory of all members, and who has written and read what is agreed
+on through the followers' standard input and output: a member that has died is noticed as a closed pipe.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from compnet3d.errors import CompNetError
+
+Item = TypeVar("Item")
+
+
+class LostMemberError(Exception):
+    """Another process of the team has ended."""
+
+
+class Team:
+    """The processes that train one model. A team of one communicates with nobody.
+
+    All members call the same methods in the same order; every result is the same, to the bit, for all of them.
+
+    Attributes:
+        rank: this process's number; 0 leads, and only the leader writes files.
+        size: how many there are.
+    """
+
+    def __init__(
+        self, rank: int = 0, size: int = 1, folder: Path | None = None, meet: Callable[[], None] = lambda: None
+    ) -> None:
+        """Become a member.
+
+        Args:
+            rank, size: see above.
+            folder: where the exchanged tensors lie; not needed by a team of one.
+            meet: returns when all members have called it.
+        """
+        self.rank, self.size = rank, size
+        self._folder, self._meet = folder, meet
+        self._slots = torch.zeros(size, 0, dtype=torch.uint8)
+        self._files = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes files and speaks to the user."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This process's part of a sequence: every size-th item."""
+        return items[self.rank :: self.size]
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace contiguous floating-point tensors by their mean over the team, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                with self._exchanged(tensor) as parts:
+                    torch.add(parts[0], parts[1], out=tensor)
+                    for part in parts[2:]:
+                        tensor += part
+                tensor /= self.size
+
+    def gather(self, *rows: Tensor) -> list[Tensor]:
+        """The rows of all members, the leader's first; all tensors have N rows, and N may differ between members.
+
+        Returns:
+            For each tensor [N, ...] one of [sum of N, ...].
+        """
+        if self.size == 1:
+            return list(rows)
+        with self._exchanged(torch.tensor([len(rows[0])])) as counts:
+            numbers = [int(count) for count in counts]
+        gathered = []
+        for own in rows:
+            padded = own.new_zeros(max(numbers), *own.shape[1:])
+            padded[: len(own)] = own
+            with self._exchanged(padded) as parts:
+                gathered.append(torch.cat([part[:number] for part, number in zip(parts, numbers, strict=True)]))
+        return gathered
+
+    @contextmanager
+    def _exchanged(self, own: Tensor) -> Iterator[list[Tensor]]:
+        """The tensors of all members, of one shape and type, to be read within the context."""
+        count = own.numel() * own.element_size()
+        self._make_room(count)
+        parts = [slot[:count].view(own.dtype).view(own.shape) for slot in self._slots]
+        parts[self.rank].copy_(own)
+        self._meet()
+        yield parts
+        self._meet()  # all have read; the next message may overwrite
+
+    def _make_room(self, count: int) -> None:
+        """Map a larger file into memory if the messages of `count` bytes do not fit into this one."""
+        if count <= self._slots.shape[1]:
+            return
+        assert self._folder is not None
+        width = -(-count // 4096) * 4096
+        path = self._folder / f"exchange-{self._files}"
+        self._files += 1
+        if self.leads:
+            # written, not only declared: a full disk must fail here and not when the memory is used
+            with path.open("wb") as file:
+                for _ in range(self.size):
+                    file.write(bytes(width))
+        self._meet()
+        mapped = torch.from_file(str(path), shared=True, size=self.size * width, dtype=torch.uint8)
+        self._slots = mapped.view(self.size, width)
+        self._meet()
+        if self.leads:
+            with suppress(OSError):  # the memory outlives the name, where the system allows it
+                path.unlink()
+
+
+class FlatGradients:
+    """The gradients of all parameters as views of one vector, so that a sum over processes is one message.
+
+    Attributes:
+        vector: all gradients, [number of parameters].
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        parameters = list(parameters)
+        like = parameters[0]
+        size = sum(p.numel() for p in parameters)
+        # one place more, for the number that `average` sends along
+        self._message = torch.zeros(size + 1, dtype=like.dtype, device=like.device)
+        self.vector = self._message[:size]
+        start = 0
+        for parameter in parameters:
+            # the same order in memory as the parameter's, else every step would have to reorder it
+            part = self.vector[start : start + parameter.numel()]
+            parameter.grad = part.as_strided(parameter.shape, parameter.stride())
+            start += parameter.numel()
+
+    def clear(self) -> None:
+        """Set all gradients to zero."""
+        self.vector.zero_()
+
+    def average(self, team: Team, count: Tensor) -> None:
+        """Turn the gradients of the members' sums over `count` terms, a scalar, into that of the mean over all terms.
+
+        Members have more or fewer terms; their numbers travel with the gradients, so that all wait for each other once.
+        """
+        self._message[-1] = count
+        team.average([self._message])
+        self.vector /= self._message[-1].clamp_min(1.0 / team.size)
+
+    def clip(self, norm: float) -> None:
+        """Scale the gradients so that their joint norm is at most `norm`."""
+        self.vector *= (norm / (torch.linalg.vector_norm(self.vector) + 1e-6)).clamp(max=1.0)
+
+
+@contextmanager
+def gather_team(size: int, follower: str, arguments: dict[str, Any]) -> Iterator[Team]:
+    """Lead a team; its other members start on entry and end on exit.
+
+    The cores that torch uses are shared out among the members.
+
+    Args:
+        size: processes in all; 1 starts none.
+        follower: what the others run, as "module:function"; it is called as function(team, **arguments).
+        arguments: what JSON can hold.
+
+    Raises:
+        CompNetError: what a follower raised, or what it said when it died.
+    """
+    if size == 1:
+        yield Team()
+        return
+    threads = torch.get_num_threads()
+    own_threads = max(1, threads // size)
+    with tempfile.TemporaryDirectory(prefix="compnet3d-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        task = {"size": size, "threads": own_threads, "follower": follower, "arguments": arguments}
+        others = [_start_follower(folder, rank, task) for rank in range(1, size)]
+        torch.set_num_threads(own_threads)
+        try:
+            yield Team(0, size, folder, lambda: _lead_meeting(others))
+            for process in others:
+                process.wait()
+            _raise_from(folder, others)
+        except LostMemberError:
+            _raise_from(folder, others, patience=10.0)  # a pipe is closed a moment before its process has ended
+            raise CompNetError("a training process has stopped answering; run again with --resume") from None
+        finally:
+            torch.set_num_threads(threads)
+            for process in others:
+                process.kill()
+                for pipe in (process.stdin, process.stdout):
+                    with suppress(OSError):
+                        pipe.close()  # type: ignore[union-attr]
+                process.wait()
+
+
+def _start_follower(folder: Path, rank: int, task: dict[str, Any]) -> subprocess.Popen[bytes]:
+    # the leader's own search path: the current folder may hold modules of the same names
+    task = {**task, "path": sys.path}
+    code = "import json, sys; task = json.loads(sys.stdin.buffer.raw.readline()); sys.path[:] = task['path']; "
+    code += "from compnet3d.training.process_group import follow; follow(task, sys.argv[1], int(sys.argv[2]))"
+    command = [sys.executable, "-c", code, str(folder), str(rank)]
+    with (folder / f"said-{rank}.txt").open("wb") as said:
+        process = subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,  # an interrupt from the keyboard is for the leader, who then ends the others
+        )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(task).encode() + b"\n")
+    return process
+
+
+def _lead_meeting(others: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in others:
+        assert process.stdout is not None
+        if not process.stdout.read(1):
+            raise LostMemberError
+    try:
+        for process in others:
+            assert process.stdin is not None
+            process.stdin.write(b".")
+    except OSError:
+        raise LostMemberError from None
+
+
+def _raise_from(folder: Path, others: Sequence[subprocess.Popen[bytes]], patience: float = 0.0) -> None:
+    """Raise what ended a follower, if one has ended badly, or does so within `patience` seconds."""
+    until = time.monotonic() + patience
+    while True:
+        for rank, process in enumerate(others, start=1):
+            if process.poll():  # ended, and not with 0
+                refusal = folder / f"refusal-{rank}.txt"
+                if refusal.exists():
+                    raise CompNetError(refusal.read_text(encoding="utf-8", errors="surrogateescape"))
+                said = (folder / f"said-{rank}.txt").read_text(errors="replace").strip()
+                raise CompNetError(
+                    f"process {rank} of the training ended with status {process.returncode}; it said:\n"
+                    f"{said or 'nothing (was it killed for memory?)'}"
+                )
+        if time.monotonic() >= until:
+            return
+        time.sleep(0.02)
+
+
+def follow(task: dict[str, Any], folder: str, rank: int) -> None:
+    """What a follower's process does; `gather_team` starts it."""
+    orders, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what is printed must not be taken for an answer
+    torch.set_num_threads(task["threads"])
+
+    def meet() -> None:
+        answers.write(b".")
+        if not orders.read(1):
+            raise LostMemberError
+
+    try:
+        module, function = task["follower"].split(":")
+        work = getattr(importlib.import_module(module), function)
+        work(Team(rank, task["size"], Path(folder), meet), **task["arguments"])
+    except CompNetError as error:
+        Path(folder, f"refusal-{rank}.txt").write_text(str(error), encoding="utf-8", errors="surrogateescape")
+        sys.exit(1)
+    except (LostMemberError, BrokenPipeError):
+        sys.exit(1)  # the leader has ended, and with it the work

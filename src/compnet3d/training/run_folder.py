@@ -1,0 +1,215 @@
+"""A training run: its state, and its folder with config.json, checkpoint, logs and model."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from compnet3d.errors import CompNetError
+from compnet3d.models.checkpoint import flatten_state, load_optimizer, load_tensors_into, save_tensors
+from compnet3d.models.registry import TrainedModel
+from compnet3d.training.process_group import FlatGradients, Team
+from compnet3d.training.recipe import Recipe
+from compnet3d.utils.files import read_json, recover_folder, write_folder, write_json, write_text
+
+if TYPE_CHECKING:
+    from compnet3d.training.recipe import Recipe
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """A run's log.jsonl, one entry per epoch.
+
+    Raises:
+        CompNetError: if it is missing or broken.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise CompNetError(f"{path}: cannot be read ({error}); delete the variant's folder and run again") from None
+
+
+@dataclass
+class Run:
+    """A training run in progress.
+
+    Attributes:
+        recipe, seed: its settings.
+        out: its folder.
+        model, optimizer: what is trained.
+        gradients: of the model's parameters.
+        team: the processes that train it.
+        epoch: epochs done.
+        history: one entry per epoch, as in log.jsonl.
+        symmetry_orders: of the categories, int [Y], where the model is (see `symmetric_rotation_error`); None if none
+            has a symmetry.
+    """
+
+    recipe: Recipe
+    seed: int
+    out: Path
+    model: TrainedModel
+    optimizer: torch.optim.AdamW
+    gradients: FlatGradients
+    team: Team = field(default_factory=Team)
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    symmetry_orders: Tensor | None = None
+
+
+def check_folder(out: Path, recipe: Recipe, *, resume: bool, seed: int, without: Sequence[str] = ()) -> None:
+    """Check that a run may begin, or go on, in this folder.
+
+    Raises:
+        CompNetError: if it holds another run, or none to resume, or one with other settings.
+    """
+    recover_folder(out / "checkpoint")
+    recover_folder(out / "model")
+    # a run that stopped before its first checkpoint has nothing to lose
+    if ((out / "checkpoint").exists() or (out / "model").exists()) and not resume:
+        raise CompNetError(f"{out}: holds a run already; add --resume to go on with it, or choose another folder")
+    if resume and not (out / "checkpoint").exists():
+        raise CompNetError(f"{out}: has no checkpoint to resume from; train without --resume")
+    if resume:
+        check_config(out / "config.json", recipe, seed=seed, without=without)
+
+
+def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str] = ()) -> None:
+    """Check that a run's config.json tells of these settings.
+
+    Raises:
+        CompNetError: naming what differs.
+    """
+    earlier = read_json(path)
+    check_recipe(path, earlier, recipe)
+    if sorted(earlier.get("without", [])) != sorted(without):
+        left_out = ", ".join(earlier.get("without", [])) or "leaving a category out"
+        raise CompNetError(f"{path}: the run was started without {left_out}; resume with the same categories")
+    if earlier.get("seed", seed) != seed:
+        raise CompNetError(f"{path}: was made with seed {earlier['seed']}, not {seed}; resume with that seed")
+
+
+def check_data(run: Path, model: Path, categories: Sequence[str], **counts: int) -> None:
+    """Check that a run was started on a data set with these categories, in this order, and so many images.
+
+    A model numbers its categories, and a training draws its images by number: with others it would go on with wrong
+    labels.
+
+    Args:
+        run: its folder; model: its model's configuration; counts: as in its config.json, those that are to be compared.
+
+    Raises:
+        CompNetError: naming what differs, or the broken file.
+    """
+    config = read_json(model)
+    earlier = config.get("categories") if isinstance(config, dict) else None
+    if not isinstance(earlier, list):
+        raise CompNetError(f"{model}: names no categories; copy it again, or train in another folder")
+    if earlier != list(categories):
+        odd = sorted(set(map(str, earlier)) ^ set(categories))
+        raise CompNetError(
+            f"{run}: was trained on other categories than the data set has now "
+            f"({', '.join(odd[:4]) or 'in another order'}); put its lists back as they were, or train in another "
+            "folder"
+        )
+    noted = read_json(run / "config.json").get("counts", {})
+    for name, count in counts.items():
+        if noted.get(name, count) != count:
+            raise CompNetError(
+                f"{run}: was started with {noted[name]} {name}, and the data set gives {count} now; put its lists back "
+                "as they were, or train in another folder"
+            )
+
+
+def check_recipe(path: Path, config: Any, recipe: Recipe) -> None:
+    """Refuse what was started with another recipe; settings that its version lacked have their defaults.
+
+    Raises:
+        CompNetError: naming the settings that differ.
+    """
+    names = recipe_differences(config, recipe)
+    if names:
+        raise CompNetError(
+            f"{path}: the run was started with other settings ({', '.join(names[:4])}); resume with the same recipe "
+            "and epochs (--recipe takes a run's config.json), or train in another folder"
+        )
+
+
+def recipe_differences(config: Any, recipe: Recipe) -> list[str]:
+    """The settings in which the recipe of a config.json, or of what notes one alike, differs from another."""
+    try:
+        earlier: dict[str, Any] = Recipe.from_dict(config["recipe"]).to_dict()
+    except (KeyError, TypeError, ValueError, AttributeError):
+        earlier = {}
+    return [
+        key
+        for key, value in recipe.to_dict().items()
+        if key not in recipe.unused and (key not in earlier or earlier[key] != value)
+    ]
+
+
+def write_config(run: Run, data: str | Path, without: Sequence[str] = (), **counts: int) -> None:
+    """Write what is needed to repeat the run to OUT/config.json."""
+    write_json(
+        run.out / "config.json",
+        {
+            "recipe": run.recipe.to_dict(),
+            "data": str(Path(data).resolve()),
+            "seed": run.seed,
+            "without": list(without),
+            "counts": counts,
+            "backbone": run.model.config.backbone.to_dict(),
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        },
+    )
+
+
+def _parameter_names(run: Run) -> dict[int, str]:
+    """Parameter names by their number in the optimizer's state."""
+    names = {id(p): n for n, p in run.model.named_parameters()}
+    ordered = [names[id(p)] for group in run.optimizer.param_groups for p in group["params"]]
+    return dict(enumerate(ordered))
+
+
+def save_checkpoint(run: Run) -> None:
+    """Replace OUT/checkpoint by the run as it is now."""
+
+    def fill(folder: Path) -> None:
+        write_json(folder / "model.json", run.model.config.to_dict())
+        save_tensors(folder / "model.safetensors", run.model.state_dict())
+        save_tensors(folder / "optimizer.safetensors", flatten_state(run.optimizer.state_dict(), _parameter_names(run)))
+        write_json(folder / "progress.json", {"epoch": run.epoch, "seed": run.seed, "history": run.history})
+
+    write_folder(run.out / "checkpoint", fill)
+
+
+def load_checkpoint(run: Run) -> None:
+    """Set the run to what OUT/checkpoint holds.
+
+    Raises:
+        CompNetError: if the checkpoint is broken or was made with another seed.
+    """
+    folder = run.out / "checkpoint"
+    progress = read_json(folder / "progress.json")
+    if not isinstance(progress, dict) or not {"epoch", "seed", "history"} <= progress.keys():
+        raise CompNetError(f"{folder / 'progress.json'}: tells no progress; copy it again, or train in another folder")
+    if progress["seed"] != run.seed:
+        raise CompNetError(f"{folder}: was made with seed {progress['seed']}, not {run.seed}; resume with that seed")
+    load_tensors_into(run.model, folder / "model.safetensors")
+    load_optimizer(run.optimizer, folder / "optimizer.safetensors", _parameter_names(run))
+    run.epoch, run.history = progress["epoch"], progress["history"]
+
+
+def write_log(run: Run) -> None:
+    """Write OUT/log.jsonl and OUT/log.csv, one line per epoch."""
+    write_text(run.out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in run.history))
+    columns = [k for k in run.history[0] if k != "confusion"]
+    columns += sorted({k for e in run.history for k in e} - set(columns) - {"confusion"})
+    rows = [",".join(columns)] + [",".join(str(e.get(c, "")) for c in columns) for e in run.history]
+    write_text(run.out / "log.csv", "\n".join(rows) + "\n")

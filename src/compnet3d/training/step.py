@@ -1,0 +1,109 @@
+"""One step of training: the losses of a batch, down their gradient, and the update of the bank."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compnet3d.geometry.camera import Pose
+from compnet3d.losses.auxiliary import matching_loss, posing_loss
+from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
+from compnet3d.losses.sampling import draw_cells, draw_queries, draw_rivals, sample_vertices
+from compnet3d.models.compnet import CompNet
+from compnet3d.training.run_folder import Run
+
+# what a training step returns, by the recipe's method
+LOSSES = {
+    "compnet": ("loss", "in_category_loss", "cross_category_loss", "matching_loss", "posing_loss"),
+    "novum": ("loss",),
+    "dual-head": ("loss", "category_loss", "pose_loss"),
+}
+
+
+def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
+    """One gradient step, of a CompNet followed by the update of its bank (Eq. 6 and the background ring).
+
+    Args:
+        run: its model in training mode.
+        batch: this process's share, as `ViewDataset` collates it.
+        seed: of the sampled vertices and background cells.
+
+    Returns:
+        The loss and its parts over this share, as `LOSSES` names them.
+    """
+    model = run.model
+    batch = {name: value.to(model.device, non_blocking=True) for name, value in batch.items()}
+    pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
+    if isinstance(model, CompNet):
+        return _contrastive_step(run, model, batch, pose, seed)
+    losses = model.loss(batch["image"], batch["category"], pose)
+    _descend(run, losses[0], torch.tensor(len(batch["category"]), device=model.device))
+    return losses.detach().cpu()
+
+
+def _descend(run: Run, loss: Tensor, count: Tensor) -> None:
+    """One step of the optimizer down the mean loss of all shares: this one's is the mean over `count` terms."""
+    run.gradients.clear()
+    (count * loss).backward()
+    run.gradients.average(run.team, count)
+    run.gradients.clip(5.0)
+    run.optimizer.step()
+
+
+def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: Pose, seed: int) -> Tensor:
+    recipe, bank = run.recipe, model.bank
+    generator = torch.Generator(model.device).manual_seed(seed)
+    category, principal = batch["category"], batch["principal"]
+    occluded = batch.get("occluded")
+    feature_map = model(batch["image"])
+    seen = model.observe(feature_map, category, pose, principal, occluded)
+    drawn = draw_queries(seen.valid, recipe.queries_per_image, generator)
+    vertex, queried = seen.vertex.gather(1, drawn), seen.valid.gather(1, drawn)
+    features = seen.features.gather(1, drawn[..., None].expand(-1, -1, seen.features.shape[2]))
+    options: dict[str, Any] = {
+        "vertex_features": bank.vertex_features,
+        "offsets": bank.offsets,
+        "background_features": bank.background,
+        "kappa": recipe.kappa,
+        "excluded": model.near_vertices(category, vertex, recipe.near_radius),
+        "background_weight": recipe.background_weight,
+    }
+    if recipe.method == "novum":
+        losses = full_contrastive_loss(features, category, vertex, queried, **options)[None]
+    else:
+        loss = grouped_contrastive_loss(
+            features,
+            category,
+            vertex,
+            queried,
+            **options,
+            grouping_weights=bank.grouping_weights,
+            sampled=sample_vertices(bank.offsets, recipe.samples_per_category, generator, bank.contrasted(category)),
+            in_weight=recipe.in_weight,
+            cross_weight=recipe.cross_weight,
+        )
+        matching = torch.zeros((), device=model.device)
+        if recipe.matching_weight > 0:
+            cells = draw_cells(feature_map, recipe.matching_cells, generator)
+            matching = matching_loss(model.category_scores(cells), category)
+        posing = torch.zeros((), device=model.device)
+        if recipe.posing_weight > 0:
+            orders = run.symmetry_orders
+            order = torch.ones_like(category) if orders is None else orders[category]
+            poses, rivals = draw_rivals(pose, order, recipe.posing_rivals, generator)
+            posing = posing_loss(model.pose_scores(feature_map, category, poses, principal), rivals)
+        total = loss.total + recipe.matching_weight * matching + recipe.posing_weight * posing
+        losses = torch.stack([total, loss.in_category, loss.cross_category, matching, posing])
+    # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them; the matching and the
+    # posing loss, means over images, are weighted alike for want of a second count
+    _descend(run, losses[0], queried.sum())
+    flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]
+    flat, features = run.team.gather(flat, seen.features.detach()[seen.valid])
+    bank.update_vertices(flat, features, recipe.momentum)
+    background = model.sample_background(
+        feature_map.detach(), category, pose, principal, recipe.background_per_image, generator, occluded
+    )
+    bank.update_background(*run.team.gather(background))
+    return losses.detach().cpu()

@@ -1,0 +1,241 @@
+"""The command line: help, options, and every error as one sentence with the right exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from compnet3d import __version__
+from compnet3d.cli import ablation, data, evaluate, options, predict, quickstart, reproduce, train
+from compnet3d.cli import main as cli
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.camera import Pose
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.inference.prediction import Prediction
+from compnet3d.reporting.predictions import predict_files
+from compnet3d.utils.files import claim_folder
+
+COMMANDS = [[c] for c in ("quickstart", "train", "evaluate", "predict", "ablation", "reproduce", "report")] + [
+    ["data", c] for c in ("make", "render", "occlude", "corrupt", "import-pascal3d", "check")
+]
+FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
+
+
+def run_main(arguments: list[str], capsys) -> tuple[int, str, str]:
+    status = 0
+    try:
+        cli.main(arguments)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    output = capsys.readouterr()
+    return status, output.out, output.err
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_has_a_sentence_for_every_option(command, capsys):
+    status, out, _ = run_main([*command, "--help"], capsys)
+    assert status == 0 and "None" not in out
+    flat = " ".join(out.replace("│", " ").split())
+    classes = {"quickstart": quickstart.Quickstart, "train": train.Train, "evaluate": evaluate.Evaluate,
+               "predict": predict.Predict,
+               "make": data.DataMake, "render": data.DataRender, "occlude": data.DataOcclude,
+               "corrupt": data.DataCorrupt,
+               "import-pascal3d": data.DataImportPascal3d, "check": data.DataCheck, "ablation": ablation.Ablation,
+               "reproduce": reproduce.Reproduce, "report": reproduce.Report}  # fmt: skip
+    for name in classes[command[-1]].__dataclass_fields__:
+        positional = ("model", "images", "out", "data", "root", "what", "study")
+        assert f"--{name.replace('_', '-')}" in flat or name in positional
+
+
+def test_no_arguments_show_the_commands(capsys):
+    status, out, _ = run_main([], capsys)
+    assert status == 0 and all(name in out for name in ("quickstart", "train", "evaluate", "predict", "data"))
+
+
+def test_version(capsys):
+    assert run_main(["--version"], capsys) == (0, f"compnet3d {__version__}\n", "")
+
+
+def test_module_can_be_run():
+    done = subprocess.run([sys.executable, "-m", "compnet3d", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"compnet3d {__version__}\n"
+
+
+def test_options_reach_the_command():
+    line = "evaluate RUN --data D --split test --crop box --rotate 25 --occlusion L2 --json m.json --unknown"
+    command = cli.parse(line.split())
+    assert command == evaluate.Evaluate(
+        model=Path("RUN"), data=Path("D"), split="test", crop="box", rotate=25.0, occlusion="L2",
+        json=Path("m.json"), unknown=True,
+    )  # fmt: skip
+    command = cli.parse("predict RUN a.jpg b.jpg --box 1 2.5 30 40 --overlay O".split())
+    assert command.images == (Path("a.jpg"), Path("b.jpg")) and command.box == (1.0, 2.5, 30.0, 40.0)
+    assert cli.parse("train --recipe eth80 --data D --out R --resume".split()).resume
+    assert cli.parse("data make OUT --categories 188".split()).command.categories == 188
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("quickstart --categories 1", "--categories must be at least 2, not 1"),
+        ("quickstart --epochs 0", "--epochs must be at least 1, not 0"),
+        ("data make OUT --size 0", "--size must be at least 32, not 0"),
+        ("data make OUT --train -3", "--train must be at least 0, not -3"),
+        ("data make OUT --workers 0", "--workers must be at least 1, not 0"),
+        ("data render OUT --cad nowhere", "nowhere: does not exist; give --cad an existing folder"),
+        ("data occlude nowhere OUT --level L1", "nowhere: does not exist; give DIR"),
+        ("data occlude . OUT --level L1 --occluders nowhere", "nowhere: does not exist; give --occluders"),
+        ("data occlude . OUT --level L1 --seed -1", "--seed must be at least 0, not -1"),
+        ("evaluate . --data . --occlusion L1 --occluders nowhere", "nowhere: does not exist; give --occluders"),
+        ("data import-pascal3d nowhere OUT", "nowhere: does not exist; give ROOT"),
+        ("data import-pascal3d . OUT --occluded nowhere", "nowhere: does not exist; give --occluded"),
+        ("data import-pascal3d . OUT --level L1", "--occluded and --level go together"),
+        ("data import-pascal3d . OUT", "has no folder Image_sets"),
+        ("data check nowhere", "nowhere: does not exist"),
+        ("train --recipe quickstart --data nowhere --out R", "nowhere: does not exist; give --data"),
+        ("train --recipe quickstart --data . --out R --backbone-weights no", "no: does not exist; give --backbone"),
+        ("train --recipe magic --data . --out R", "'magic' is unknown; use one of"),
+        ("evaluate nowhere --data .", "nowhere: does not exist; give MODEL"),
+        ("evaluate . --data nowhere", "nowhere: does not exist; give --data"),
+        ("evaluate . --data . --batch-size 0", "--batch-size must be at least 1"),
+        (
+            "evaluate . --data . --corruption rust",
+            "Unknown corruption 'rust'; choose one of gaussian_noise, shot_noise",
+        ),
+        ("evaluate . --data . --corruption fog --severity 6", "Unknown severity 6; choose 1, 2, 3, 4 or 5"),
+        ("evaluate . --data . --corruption frost --frost nowhere", "nowhere: does not exist; give --frost"),
+        ("data corrupt . OUT --corruption rust", "Unknown corruption 'rust'"),
+        ("data corrupt nowhere OUT --corruption fog", "nowhere: does not exist"),
+        ("predict nowhere a.jpg", "nowhere: does not exist; give MODEL"),
+        ("predict .", "no image given"),
+        ("predict . a.jpg --box 5 5 5 9", "--box needs X1 Y1 X2 Y2"),
+        ("predict . a.jpg --device warp", "--device warp: unknown"),
+    ],
+)
+def test_errors_are_one_line_and_status_2(line, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run_main(line.split(), capsys)
+    assert status == 2 and out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+
+
+@pytest.mark.parametrize("line", ["train --recipe", "fly", "evaluate M --data D --crop round", "data make"])
+def test_usage_errors_have_status_2(line, capsys):
+    status, _, err = run_main(line.split(), capsys)
+    assert status == 2 and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (CompNetError("a file is broken\nmend it"), 2, "error: a file is broken mend it"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "out/x: no space left on the disk"),
+        (PermissionError(errno.EACCES, "Permission denied", "x.json"), 2, "error: x.json: Permission denied"),
+        (CompNetError(FROM_A_WORKER), 2, "error: b.png: bad"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+    ],
+)
+def test_failures_of_a_command(error, status, message, capsys, monkeypatch):
+    def run(self):
+        raise error
+
+    monkeypatch.setattr(data.DataCheck, "run", run)
+    got, _, err = run_main(["data", "check", "."], capsys)
+    assert got == status and message in err and err.count("\n") == 1
+
+
+def test_programming_errors_keep_their_traceback(monkeypatch):
+    def run(self):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(data.DataCheck, "run", run)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["data", "check", "."])
+
+
+def test_a_run_folder_stands_for_its_model(tmp_path):
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "log.jsonl").touch()
+    assert options.model_folder(run) == options.model_folder(run / "model") == run / "model"
+    assert options.run_log(run) == options.run_log(run / "model") == run / "log.jsonl"
+
+
+class FakeModel:
+    """Names every image a cube, seen in its middle."""
+
+    def predict(self, images, *, boxes=None):
+        count = len(images)
+        return Prediction(
+            categories=("cube",),
+            category_index=torch.zeros(count, dtype=torch.long),
+            scores=torch.ones(count, 1),
+            confidence=torch.full((count,), 0.8),
+            pose=Pose.of(torch.full((count,), 0.5), 0.25, 6.2, 4.0),
+            focal=torch.full((count,), 40.0),
+            principal=torch.tensor([[p.width / 2, p.height / 2] for p in images]),
+            reconstruction_score=torch.zeros(count),
+            foreground=torch.zeros(count, 2, 2, dtype=torch.bool),
+        )
+
+    def mesh(self, category):
+        corners = torch.tensor([[-1.0, -1, -1], [1, -1, -1], [0, 1, -1], [0, 0, 1]])
+        return Mesh(corners, torch.tensor([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]]))
+
+
+@pytest.fixture
+def images(tmp_path):
+    paths = [tmp_path / "a.png", tmp_path / "other" / "a.png", tmp_path / "wide.png"]
+    paths[1].parent.mkdir()
+    for path, size in zip(paths, [(40, 30), (30, 40), (4000, 10)], strict=True):
+        Image.new("RGB", size).save(path)
+    return paths
+
+
+def test_predictions_as_table_json_and_pictures(images, tmp_path, capsys):
+    predict_files(FakeModel(), images, json_file=tmp_path / "p.json", overlay=tmp_path / "drawn")
+    out = capsys.readouterr().out
+    assert out.count("cube") == 3 and "80.0 %" in out
+    answers = json.loads((tmp_path / "p.json").read_text())
+    assert [a["image"] for a in answers] == [str(p) for p in images]
+    assert answers[0]["category"] == "cube" and answers[0]["azimuth"] == pytest.approx(0.5)
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a-2.png", "a.png", "wide.png"]
+    with Image.open(tmp_path / "drawn" / "wide.png") as picture:
+        assert picture.width <= 1600
+
+
+def test_json_on_standard_output_is_nothing_but_json(images, capsys):
+    predict_files(FakeModel(), images[:1], json_file=Path("-"))
+    assert json.loads(capsys.readouterr().out)[0]["category"] == "cube"
+
+
+def test_a_broken_image_does_not_stop_the_others(images, tmp_path, capsys):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    with pytest.raises(CompNetError, match=r"1 of 3 images could not be predicted: .*broken\.jpg"):
+        predict_files(FakeModel(), [images[0], broken, images[1]], json_file=tmp_path / "p.json")
+    assert len(json.loads((tmp_path / "p.json").read_text())) == 2
+    assert "skipped: " in capsys.readouterr().err
+
+
+def test_a_box_outside_the_image_is_named(images):
+    with pytest.raises(CompNetError, match="lies outside the image of 40 x 30 pixels"):
+        predict_files(FakeModel(), images[:1], box=(100, 0, 120, 10))
+
+
+def test_a_folder_is_claimed_once(tmp_path):
+    claim_folder(tmp_path / "new" / "quickstart.json", {"seed": 0, "list": (1, 2)}, "a quickstart")
+    claim_folder(tmp_path / "new" / "quickstart.json", {"seed": 0, "list": [1, 2]}, "a quickstart")
+    with pytest.raises(CompNetError, match=r"a quickstart with other settings \(seed\)"):
+        claim_folder(tmp_path / "new" / "quickstart.json", {"seed": 1, "list": [1, 2]}, "a quickstart")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.tex").touch()
+    with pytest.raises(CompNetError, match="holds something else"):
+        claim_folder(tmp_path / "used" / "quickstart.json", {"seed": 0}, "a quickstart")

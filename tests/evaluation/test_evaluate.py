@@ -1,0 +1,385 @@
+"""The evaluator with predictors whose answers are known: perfect, wrong by a category, wrong by an angle."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from compnet3d.data.sample import Sample
+from compnet3d.data.symmetry import Symmetry
+from compnet3d.data.transforms import InputSpec
+from compnet3d.errors import CompNetError
+from compnet3d.evaluation.crops import EvaluationViews
+from compnet3d.evaluation.evaluate import evaluate
+from compnet3d.geometry.camera import Pose
+from compnet3d.inference.prediction import Prediction
+
+CATEGORIES = ("bottle", "car", "mug", "table")
+SYMMETRY = {"bottle": Symmetry(order=0), "table": Symmetry(order=2)}
+SIZE = 24
+SPEC = InputSpec(height=SIZE, width=SIZE, focal=60.0, distance=4.0, box_fill=0.8)
+GREY_STEP = 10
+
+
+def make_samples(folder: Path) -> list[Sample]:
+    """Two samples a category; each photograph is a flat grey that tells its number."""
+    samples = []
+    for i in range(2 * len(CATEGORIES)):
+        path = folder / f"{i}.png"
+        Image.new("RGB", (SIZE, SIZE), (GREY_STEP * i,) * 3).save(path)
+        sample = Sample(
+            image=path, category=CATEGORIES[i // 2], name=f"object{i}", azimuth=0.7 * i, elevation=0.1 * i,
+            theta=0.05 * i, distance=4.0, focal=60.0, principal=(SIZE / 2, SIZE / 2), bbox=(4, 4, 20, 20),
+            width=SIZE, height=SIZE,
+        )  # fmt: skip
+        samples.append(sample)
+    return samples
+
+
+@dataclass
+class FakePredictor:
+    """Reads the photograph's number off its grey and answers from the annotation, with chosen mistakes.
+
+    `turn` [radians] is added to every azimuth, `turn_if_wrong` to those of wrongly named objects only; `misnamed`
+    numbers get the next category.
+    """
+
+    samples: list[Sample]
+    turn: float = 0.0
+    turn_if_wrong: float = 0.0
+    misnamed: frozenset[int] = frozenset()
+    categories: tuple[str, ...] = CATEGORIES
+    spec: InputSpec = SPEC
+
+    def __post_init__(self) -> None:
+        self.images_seen = 0
+
+    def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
+        assert images.dtype == torch.uint8 and images.shape[1:] == (3, SIZE, SIZE)
+        self.images_seen += len(images)
+        centre = images[:, 0, SIZE // 2, SIZE // 2].double()
+        numbers = (centre / GREY_STEP).round().long().tolist()
+        chosen = [self.samples[n] for n in numbers]
+        true = torch.tensor([self.categories.index(s.category) for s in chosen])
+        wrong = torch.tensor([n in self.misnamed for n in numbers])
+        named = (true + wrong) % len(self.categories) if category is None else category
+        turn = self.turn + self.turn_if_wrong * (named != true).double()
+        azimuth = torch.tensor([s.azimuth for s in chosen], dtype=torch.float64) + turn
+        names = ("elevation", "theta", "distance")
+        elevation, theta, distance = (torch.tensor([getattr(s, n) for s in chosen]) for n in names)
+        count = len(chosen)
+        return Prediction(
+            categories=self.categories,
+            category_index=named,
+            scores=torch.nn.functional.one_hot(named, len(self.categories)).float(),
+            confidence=torch.full((count,), 0.9),
+            pose=Pose(azimuth=azimuth, elevation=elevation, theta=theta, distance=distance),
+            focal=torch.full((count,), 100.0),
+            principal=torch.full((count, 2), SIZE / 2),
+            reconstruction_score=torch.zeros(count),
+            foreground=torch.zeros(count, 2, 2, dtype=torch.bool),
+        )
+
+
+@pytest.fixture
+def samples(tmp_path):
+    return make_samples(tmp_path)
+
+
+def run(predictor, samples, **options):
+    options = {"symmetry": SYMMETRY, "progress": False, "batch_size": 3} | options
+    return evaluate(predictor, samples, **options)
+
+
+def triple(figures):
+    return [figures[name] for name in ("acc_pi6", "acc_pi18", "median_deg")]
+
+
+def test_a_perfect_predictor_gets_full_marks(samples):
+    result = run(FakePredictor(samples), samples)
+    assert result["classification"]["accuracy"] == 1
+    for form in (result["pose"], result["pose"]["symmetry_aware"], result["pose"]["all_images"]):
+        for name in ("true_category", "predicted_category", "joint"):
+            assert triple(form[name]) == pytest.approx([1, 1, 0], abs=1e-4)
+    assert result["confusion"] == {"categories": list(CATEGORIES), "matrix": torch.diag(torch.full((4,), 2)).tolist()}
+    assert result["images"] == 8 and result["images_per_second"] > 0 and result["peak_memory_mb"] > 10
+
+
+def test_always_the_wrong_category_leaves_the_pose_of_the_true_one(samples):
+    predictor = FakePredictor(samples, misnamed=frozenset(range(8)), turn_if_wrong=math.radians(20))
+    result = run(predictor, samples)
+    assert result["classification"]["accuracy"] == 0
+    assert triple(result["pose"]["true_category"]) == pytest.approx([1, 1, 0], abs=1e-4)
+    assert triple(result["pose"]["predicted_category"]) == pytest.approx([1, 0, 20], abs=1e-4)
+    assert triple(result["pose"]["joint"]) == [0, 0, None]
+    matrix = torch.tensor(result["confusion"]["matrix"])
+    assert matrix[0, 1] == matrix[1, 2] == matrix[2, 3] == matrix[3, 0] == 2
+    assert predictor.images_seen == 16, "a second pass over the misnamed images only"
+
+
+def test_only_misnamed_images_are_looked_at_twice(samples):
+    predictor = FakePredictor(samples, misnamed=frozenset({1, 6}))
+    run(predictor, samples)
+    assert predictor.images_seen == 8 + 2
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize(("batch_size", "looks"), [(1, [1] * 5), (3, [3, 2]), (4, [4, 1]), (8, [5])])
+def test_the_second_look_goes_to_the_image_it_was_taken_of(samples, batch_size, looks, unknown):
+    sizes = []
+
+    class TurnedByNumber(FakePredictor):
+        """Turns an object of number n by 170 - n degrees where its true category is given."""
+
+        def predict_views(self, images, **options):
+            prediction = super().predict_views(images, **options)
+            if options.get("category") is None:
+                return prediction
+            sizes.append(len(images))
+            numbers = (images[:, 0, SIZE // 2, SIZE // 2].double() / GREY_STEP).round()
+            azimuth = prediction.pose.azimuth + torch.deg2rad(170.0 - numbers)
+            return replace(prediction, pose=replace(prediction.pose, azimuth=azimuth))
+
+    misnamed = frozenset({0, 2, 3, 5, 7})
+    predictor = TurnedByNumber(samples, misnamed=misnamed)
+    _, records = run(predictor, samples, return_records=True, batch_size=batch_size, unknown=unknown)
+    turn = {n: 170.0 - n if n in misnamed else 0.0 for n in range(8)}
+    # what is left after the best of an object's own symmetric turns
+    order = {name: SYMMETRY[name].order if name in SYMMETRY else 1 for name in CATEGORIES}
+    left = {
+        n: 0.0 if order[s.category] == 0 else min(t := turn[n] % (360 / order[s.category]), 360 / order[s.category] - t)
+        for n, s in enumerate(samples)
+    }
+    assert len(set(order.values())) > 1
+    assert [math.degrees(r.error_true_category) for r in records] == pytest.approx([*turn.values()], abs=1e-4)
+    assert [math.degrees(r.symmetric_error_true_category) for r in records] == pytest.approx([*left.values()], abs=1e-4)
+    assert [record.error_predicted_category for record in records] == pytest.approx([0.0] * 8, abs=1e-6)
+    assert sizes == looks, "as few looks as batches of that size allow"
+
+
+def test_a_turn_by_a_known_angle_is_measured_and_symmetry_forgives_what_it_should(samples):
+    # elevation tilts the view, but an azimuth error of t is a rotation by exactly t
+    result = run(FakePredictor(samples, turn=math.radians(25)), samples)
+    assert triple(result["pose"]["true_category"]) == pytest.approx([1, 0, 25], abs=1e-4)
+    bottle = result["per_category"]["bottle"]["pose"]
+    assert triple(bottle["symmetry_aware"]["true_category"]) == pytest.approx([1, 1, 0], abs=1e-4)
+    assert triple(bottle["true_category"]) == [None, None, None] and bottle["images"] == 0
+    assert triple(bottle["all_images"]["true_category"]) == pytest.approx([1, 0, 25], abs=1e-4)
+    result = run(FakePredictor(samples, turn=math.pi), samples)
+    table = result["per_category"]["table"]["pose"]
+    assert table["symmetry_aware"]["true_category"]["acc_pi18"] == 1
+    assert table["true_category"]["median_deg"] == pytest.approx(180, abs=1e-4)
+    assert result["per_category"]["car"]["pose"]["symmetry_aware"]["true_category"]["acc_pi6"] == 0
+    # bottle and table (4 of 8 images) are forgiven, car and mug are not
+    assert result["pose"]["symmetry_aware"]["true_category"]["acc_pi6"] == 0.5
+
+
+def test_plain_pose_leaves_out_continuous_categories_and_says_so(samples):
+    pose = run(FakePredictor(samples), samples)["pose"]
+    assert pose["excluded_categories"] == ["bottle"] and pose["images"] == 6
+    assert pose["symmetry_aware"]["images"] == pose["all_images"]["images"] == 8
+
+
+def test_without_a_symmetry_table_all_forms_coincide(samples):
+    pose = run(FakePredictor(samples, turn=0.4, misnamed=frozenset({0, 5})), samples, symmetry=None)["pose"]
+    assert pose["excluded_categories"] == [] and pose["images"] == 8
+    for name in ("true_category", "predicted_category", "joint"):
+        assert pose[name] == pose["symmetry_aware"][name] == pose["all_images"][name]
+
+
+def test_joint_median_is_over_the_rightly_named_images(samples):
+    predictor = FakePredictor(samples, misnamed=frozenset({2, 3}), turn_if_wrong=1.0, turn=math.radians(5))
+    pose = run(predictor, samples)["pose"]
+    assert triple(pose["joint"]) == pytest.approx([4 / 6, 4 / 6, 5], abs=1e-4)
+
+
+def test_figures_are_valid_json_with_the_documented_keys(samples):
+    result = json.loads(json.dumps(run(FakePredictor(samples), samples, unknown=True), allow_nan=False))
+    assert {"classification", "pose", "per_category", "confusion", "images", "seconds"} <= set(result)
+    assert {"images_per_second", "peak_memory_mb", "settings"} <= set(result)
+    assert result["pose"]["unknown"]["acc_pi6"] == 1 and result["pose"]["unknown"]["category_accuracy"] == 1
+    assert set(result["per_category"]) == set(CATEGORIES)
+    assert result["per_category"]["car"]["images"] == 2 and result["per_category"]["car"]["accuracy"] == 1
+    expected = {"crop": "oracle", "occlusion": None, "occlusion_protocol": None, "occluders": None, "rotate_deg": 0.0,
+                "seed": 0, "batch_size": 3}  # fmt: skip
+    expected |= {"corruption": None, "severity": None, "frost": None}
+    assert result["settings"] == expected and result["occlusion"] is None
+
+
+def test_records_follow_the_samples(samples):
+    predictor = FakePredictor(samples, misnamed=frozenset({4}), turn=0.1)
+    _, records = run(predictor, samples, return_records=True)
+    assert [r.name for r in records] == [s.name for s in samples]
+    assert [r.right for r in records] == [i != 4 for i in range(8)]
+    assert records[4].category == "mug" and records[4].predicted == "table"
+    assert records[2].error_true_category == pytest.approx(0.1, abs=1e-5)
+    assert records[0].symmetric_error_predicted_category == pytest.approx(0, abs=1e-5)
+    assert records[3].true_pose[0] == pytest.approx(samples[3].azimuth, abs=1e-5)
+
+
+def test_turned_views_turn_the_annotation_with_them(samples):
+    # The fake answers the unturned pose, so that its error is the angle that each picture was turned by.
+    result, records = run(FakePredictor(samples), samples, rotate=25.0, symmetry=None, return_records=True)
+    errors = [math.degrees(record.error_true_category) for record in records]
+    assert all(0 < error <= 25 for error in errors) and len(set(errors)) == len(errors)
+    again = run(FakePredictor(samples), samples, rotate=25.0, symmetry=None, batch_size=5)
+    assert again["pose"] == result["pose"], "the angles do not depend on the batches"
+    other = run(FakePredictor(samples), samples, rotate=25.0, symmetry=None, seed=1)
+    assert other["pose"] != result["pose"]
+
+
+def test_an_image_is_turned_alike_in_any_list(samples):
+    _, whole = run(FakePredictor(samples), samples, rotate=25.0, return_records=True)
+    _, part = run(FakePredictor(samples), samples[5:], rotate=25.0, return_records=True)
+    assert [r.error_true_category for r in part] == [r.error_true_category for r in whole[5:]]
+
+
+def test_box_crop_runs(samples):
+    shifted = [replace(s, bbox=(2, 6, 18, 22)) for s in samples]
+    assert run(FakePredictor(samples), shifted, crop="box")["classification"]["accuracy"] == 1
+
+
+def occluded(samples, **options):
+    views = EvaluationViews(samples, CATEGORIES, SPEC, occlusion="L2", **options)
+    return torch.stack([views[i]["image"] for i in range(len(views))])
+
+
+def test_occluders_hide_what_the_level_says_by_box_and_by_mask(samples, tmp_path):
+    mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
+    mask[2:22, 8:14] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for chosen in (samples, [replace(s, mask=tmp_path / "mask.png") for s in samples]):
+        views = EvaluationViews(chosen, CATEGORIES, SPEC, occlusion="L2")
+        for i, sample in enumerate(chosen):
+            item = views[i]
+            assert 0.4 <= item["hidden_object"] <= 0.6 and 0.2 <= item["hidden_background"] <= 0.4
+            region = np.zeros((SIZE, SIZE), dtype=bool)
+            region[(slice(4, 20), slice(4, 20)) if sample.mask is None else (slice(2, 22), slice(8, 14))] = True
+            hidden = views.occlusion.apply(Image.open(sample.image), sample).mask
+            assert float(item["hidden_object"]) == pytest.approx(hidden[region].mean())
+            assert float(item["hidden_background"]) == pytest.approx(hidden[~region].mean())
+            # the view is the photograph, pixel by pixel
+            changed = (item["image"] != round(GREY_STEP * i)).any(dim=0).numpy()
+            assert changed[hidden].mean() > 0.95
+
+
+def test_the_photograph_is_occluded_and_not_the_view(tmp_path):
+    """A small object in a large photograph: most occluders lie outside the view, the shares are the photograph's."""
+    Image.new("RGB", (240, 160)).save(tmp_path / "large.png")
+    sample = replace(
+        make_samples(tmp_path)[0], image=tmp_path / "large.png", width=240, height=160, bbox=(190, 100, 206, 116),
+        principal=(198.0, 108.0),
+    )  # fmt: skip
+    views = EvaluationViews([sample], CATEGORIES, SPEC, occlusion="L3", rotate=30.0)
+    item = views[0]
+    occluded = views.occlusion.apply(Image.open(sample.image), sample)
+    assert float(item["hidden_object"]) == pytest.approx(occluded.hidden_object)
+    assert float(item["hidden_background"]) == pytest.approx(occluded.hidden_background)
+    assert 0.6 <= occluded.hidden_object <= 0.8 and 0.4 <= occluded.hidden_background <= 0.6
+    Image.fromarray(np.asarray(occluded.image)).save(tmp_path / "written.png")
+    written = EvaluationViews([replace(sample, image=tmp_path / "written.png")], CATEGORIES, SPEC, rotate=30.0)
+    assert torch.equal(item["image"], written[0]["image"])
+
+
+def test_occluders_depend_on_the_seed_and_the_name_alone(samples):
+    assert torch.equal(occluded(samples)[3:], occluded(samples[3:]))
+    assert not torch.equal(occluded(samples), occluded(samples, seed=1))
+
+
+def test_rotation_draws_are_the_same_with_and_without_occluders(samples):
+    clean = EvaluationViews(samples, CATEGORIES, SPEC, rotate=30.0)
+    hidden = EvaluationViews(samples, CATEGORIES, SPEC, rotate=30.0, occlusion="L1")
+    assert [clean.view(i).theta for i in range(8)] == [hidden.view(i).theta for i in range(8)]
+
+
+class Blind(FakePredictor):
+    """Answers by place, since occluders hide the grey."""
+
+    def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
+        numbers = torch.arange(len(images), dtype=torch.uint8) * GREY_STEP
+        return super().predict_views(numbers[:, None, None, None].expand_as(images), category=category)
+
+
+def test_evaluation_reports_how_much_was_hidden(samples):
+    result = run(Blind(samples), samples, occlusion="L3", batch_size=8)
+    assert 0.6 <= result["occlusion"]["hidden_object"] <= 0.8
+    assert 0.4 <= result["occlusion"]["hidden_background"] <= 0.6
+    assert result["settings"]["occlusion"] == "L3" and result["settings"]["occluders"] == "blobs"
+    assert result["settings"]["occlusion_protocol"] == "generator"
+    paper = run(Blind(samples), samples, occlusion="L3", occlusion_protocol="paper", batch_size=8)
+    assert 0.45 <= paper["occlusion"]["hidden_object"] <= 0.55 and paper["settings"]["occlusion_protocol"] == "paper"
+
+
+def test_samples_that_are_occluded_already_tell_how_much(samples):
+    hidden = [replace(s, hidden=(0.25 + 0.01 * i, 0.5)) for i, s in enumerate(samples)]
+    result = run(FakePredictor(samples), hidden)
+    assert result["occlusion"] == pytest.approx({"hidden_object": 0.285, "hidden_background": 0.5})
+    mixed = run(FakePredictor(samples), [*hidden[:4], *samples[4:]])
+    assert mixed["occlusion"] is None, "a mean over some of the images would mislead"
+    with pytest.raises(CompNetError, match="occluded already"):
+        run(FakePredictor(samples), hidden, occlusion="L1")
+
+
+def test_occluders_that_are_not_there_are_named(samples, tmp_path):
+    with pytest.raises(CompNetError, match="no object can be cut out"):
+        run(FakePredictor(samples), samples, occlusion="L1", occluders="objects")
+    with pytest.raises(CompNetError, match="cutouts is not a folder"):
+        run(FakePredictor(samples), samples, occlusion="L1", occluders=tmp_path / "cutouts")
+
+
+def test_evaluation_sees_corrupted_photographs_and_says_so(samples, tmp_path):
+    class Recorder(FakePredictor):
+        """Keeps what it was shown, and answers by place."""
+
+        def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
+            seen.append(images)
+            numbers = torch.arange(len(images), dtype=torch.uint8) * GREY_STEP
+            return super().predict_views(numbers[:, None, None, None].expand_as(images), category=category)
+
+    seen: list[torch.Tensor] = []
+    (tmp_path / "ice").mkdir()
+    Image.new("RGB", (40, 40), (100, 100, 100)).save(tmp_path / "ice" / "1.png")
+    options = {"corruption": "frost", "severity": 1, "frost": tmp_path / "ice", "batch_size": 8}
+    settings = run(Recorder(samples), samples, **options)["settings"]
+    assert settings["corruption"] == "frost" and settings["severity"] == 1
+    assert settings["frost"] == str(tmp_path / "ice")
+    # the weights of the first severity: all of the image and 0.4 of the ice
+    assert [int(image[0, SIZE // 2, SIZE // 2]) for image in seen[0]] == [GREY_STEP * i + 40 for i in range(8)]
+    settings = run(Recorder(samples), samples, corruption="fog", frost=tmp_path / "ice", batch_size=8)["settings"]
+    assert settings["corruption"] == "fog" and settings["severity"] == 4 and settings["frost"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"corruption": "rain"}, "Unknown corruption 'rain'"),
+        ({"corruption": "fog", "severity": 6}, "Unknown severity 6"),
+        ({"corruption": "frost", "frost": "nowhere"}, "nowhere is not a folder"),
+        ({"batch_size": 0}, "batch size must be at least 1"),
+        ({"rotate": -1.0}, "between 0 and 180"),
+        ({"rotate": math.nan}, "between 0 and 180"),
+    ],
+)
+def test_bad_options_are_named(samples, change, message):
+    with pytest.raises(CompNetError, match=message):
+        run(FakePredictor(samples), samples, **change)
+
+
+def test_nothing_to_evaluate_and_foreign_categories_are_named(samples):
+    with pytest.raises(CompNetError, match="nothing to evaluate"):
+        run(FakePredictor(samples), [])
+    with pytest.raises(CompNetError, match="not trained on zebra"):
+        run(FakePredictor(samples), [replace(samples[0], category="zebra")])
+
+
+def test_a_missing_image_is_named(samples, tmp_path):
+    samples[1].image.unlink()
+    with pytest.raises(CompNetError, match="1.png"):
+        run(FakePredictor(samples), samples)

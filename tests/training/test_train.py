@@ -1,0 +1,525 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from compnet3d.data.augment import Augmentation
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.loader import ViewDataset
+from compnet3d.data.sample import split_calibration
+from compnet3d.data.transforms import View
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.camera import Pose
+from compnet3d.geometry.rotations import angles_to_rotmat
+from compnet3d.inference.pose_search import PoseSettings
+from compnet3d.losses.contrastive import ContrastiveLoss
+from compnet3d.losses.sampling import draw_rivals
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig
+from compnet3d.models.pretrained import find_weights
+from compnet3d.models.rotation_prior import fit_weights
+from compnet3d.training.build import make_optimizer
+from compnet3d.training.builtin_recipes import RECIPES, baselines_of, get_recipe
+from compnet3d.training.calibration import fit_temperature
+from compnet3d.training.loop import train_in_team, waiting_advice
+from compnet3d.training.process_group import FlatGradients, Team, gather_team
+from compnet3d.training.recipe import Recipe
+from compnet3d.training.run_folder import Run, recipe_differences
+from compnet3d.training.sampler import EpochSampler
+from compnet3d.training.step import train_step
+from compnet3d.training.train import train, train_or_load
+from compnet3d.utils.files import write_json
+
+TINY = Recipe(
+    name="tiny",
+    description="for tests",
+    height=48,
+    width=48,
+    architecture={"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
+    dimension=16,
+    vertex_count=40,
+    background_size=32,
+    samples_per_category=8,
+    epochs=4,
+    batch_size=4,
+    learning_rate=3e-3,
+    head_learning_rate=3e-3,
+    calibration_fraction=0.25,
+    augmentation=Augmentation(rotation=10, scale=(0.9, 1.1), shift=0.05, mirror=0.5, erasing=0.5, brightness=0.2),
+    pose=PoseSettings(steps=3, starts=1),
+)
+
+
+def options(**changes: object) -> dict[str, object]:
+    return {"workers": 0, "progress": False, **changes}
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return CompNet.from_pretrained(folder).state_dict()
+
+
+@pytest.fixture(scope="module")
+def whole_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    train(TINY, tiny_data, out, **options())  # type: ignore[arg-type]
+    return out
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(tiny_data: Path, whole_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "halves"
+    train(TINY, tiny_data, out, stop_after=1, **options())  # type: ignore[arg-type]
+    assert not (out / "model").exists()
+    train(TINY, tiny_data, out, resume=True, stop_after=3, **options())  # type: ignore[arg-type]
+    train(TINY, tiny_data, out, resume=True, **options(workers=1))  # type: ignore[arg-type]
+    whole, halves = tensors(whole_run), tensors(out)
+    assert whole.keys() == halves.keys()
+    for name in whole:
+        assert torch.equal(whole[name], halves[name]), name
+    assert (whole_run / "model" / "meshes" / "brick.off").is_file()
+    for path in (whole_run / "model").rglob("*.*"):
+        if path.suffix != ".safetensors":
+            assert path.read_text() == (out / path.relative_to(whole_run)).read_text(), path.name
+
+
+def test_everything_learned_is_in_the_state_and_moved(tiny_data: Path, whole_run: Path) -> None:
+    model = CompNet.from_pretrained(whole_run)
+    state = model.state_dict()
+    assert {"bank.vertex_features", "bank.background_features", "bank.grouping_weights"} <= state.keys()
+    fresh = CompNet(model.config).state_dict()
+    assert not torch.equal(state["bank.vertex_features"], fresh["bank.vertex_features"])
+    assert int(state["bank.background_count"]) == 32
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.parametrize("size", [0.01, 100.0])
+def test_a_step_goes_along_the_gradient_of_the_mean_loss(
+    tiny_data: Path, whole_run: Path, monkeypatch: pytest.MonkeyPatch, size: float
+) -> None:
+    """With any loss that is a mean over the queries, and no longer than 5."""
+
+    def stand_in(observed: torch.Tensor, category: object, vertex: object, valid: torch.Tensor, **_: object) -> Any:
+        direction = torch.linspace(-1, 1, observed.shape[-1])
+        total = size * (observed @ direction * valid).sum() / valid.sum()
+        return ContrastiveLoss(total, total.detach(), total.detach())
+
+    model = CompNet.from_pretrained(whole_run).train()
+    data = ImageNet3D(tiny_data)
+    views = ViewDataset(data.samples("train")[:4], model.categories, model.spec)
+    batch = next(iter(torch.utils.data.DataLoader(views, batch_size=4)))
+    pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
+    seen = model.observe(model(batch["image"]), batch["category"], pose, batch["principal"], batch["occluded"])
+    loss = stand_in(seen.features, None, None, seen.valid).total
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
+    expected *= min(1.0, 5.0 / float(expected.norm()))
+
+    run = Run(TINY, 0, Path(), model, make_optimizer(model, TINY), FlatGradients(model.parameters()))
+    monkeypatch.setattr("compnet3d.training.step.grouped_contrastive_loss", stand_in)
+    monkeypatch.setattr(run.optimizer, "step", lambda: None)
+    train_step(run, batch, seed=0)
+    found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    assert int(seen.valid.sum()) > 10 and float(expected.norm()) > 0
+    # bfloat16 rounds the factor of the queries' number away from or towards zero
+    assert float((found - expected).norm()) < 0.02 * float(expected.norm())
+
+
+def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
+    tiny_data: Path, whole_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing else in the loss, and scores written out with plain tensor operations."""
+
+    def nothing(observed: torch.Tensor, *_: object, **__: object) -> Any:
+        return ContrastiveLoss(0 * observed.sum(), torch.zeros(()), torch.zeros(()))
+
+    data = ImageNet3D(tiny_data)
+    model = CompNet.from_pretrained(whole_run).train()
+    views = ViewDataset(data.samples("train")[:4], model.categories, model.spec)
+    batch = next(iter(torch.utils.data.DataLoader(views, batch_size=4)))
+    cells = model(batch["image"]).flatten(2).transpose(1, 2)
+    background = (cells @ model.bank.background.T).amax(dim=2)
+    own = [(cells @ model.bank.category_features(y).T).amax(dim=2) for y in range(len(model.categories))]
+    scores = torch.stack([torch.maximum(best, background).mean(dim=1) for best in own], dim=1)
+    loss = ((100 * scores).logsumexp(dim=1) - 100 * scores[torch.arange(4), batch["category"]]).mean()
+    expected = torch.cat([g.flatten() for g in torch.autograd.grad(0.3 * loss, list(model.parameters()))])
+    expected *= min(1.0, 5.0 / float(expected.norm()))
+
+    again = CompNet.from_pretrained(whole_run).train()
+    recipe = TINY.with_options(matching_weight=0.3)
+    run = Run(recipe, 0, Path(), again, make_optimizer(again, recipe), FlatGradients(again.parameters()))
+    monkeypatch.setattr("compnet3d.training.step.grouped_contrastive_loss", nothing)
+    monkeypatch.setattr("compnet3d.inference.matching.bf16_is_fast", lambda: False)  # tested elsewhere
+    monkeypatch.setattr(run.optimizer, "step", lambda: None)
+    total, _, _, matching, _ = train_step(run, batch, seed=0)
+    value = float(loss.detach())
+    assert value > 0 and float(matching) == pytest.approx(value, rel=1e-3)
+    assert float(total) == pytest.approx(0.3 * value, rel=1e-3)
+    found = torch.cat([p.grad.flatten() for p in again.parameters() if p.grad is not None])
+    assert float(expected.norm()) > 0
+    assert float((found - expected).norm()) < 0.02 * float(expected.norm())
+
+
+def test_rivals_are_far_poses_made_of_those_of_the_batch() -> None:
+    generator = torch.Generator().manual_seed(3)
+    pose = Pose.of(*(torch.rand(5, generator=generator) for _ in range(3)), 1 + torch.rand(5, generator=generator))
+    order = torch.tensor([1, 1, 0, 2, 1])
+    poses, rivals = draw_rivals(pose, order, 40, generator)
+    assert poses.shape == (5, 41) and rivals.shape == (5, 40)
+    for name in ("azimuth", "elevation", "theta", "distance"):
+        assert torch.equal(getattr(poses, name)[:, 0], getattr(pose, name))
+    assert torch.equal(poses.distance, pose.distance[:, None].expand(5, 41))
+    donor = (poses.elevation[..., None] == pose.elevation).int().argmax(dim=-1)
+    assert torch.equal(poses.elevation, pose.elevation[donor]) and torch.equal(poses.theta, pose.theta[donor])
+    assert len(donor.unique()) == 5
+    turn = (poses.azimuth - pose.azimuth[:, None])[:, 1:]
+    assert 0 <= float(turn.min()) < 0.3 and 6.0 < float(turn.max()) < 6.2832
+    for image in range(5):
+        # turns of the object that nobody can see, in steps of half a degree where any turn is one
+        unseen = (
+            torch.arange(720) * (math.pi / 360) if order[image] == 0 else torch.tensor([0.0, math.pi])[: order[image]]
+        )
+        for number in range(40):
+            other, angles = poses[image, 1 + number], []
+            for turn in unseen:
+                turned = replace(other, azimuth=other.azimuth + turn).rotmat()
+                relative = float((pose[image].rotmat().T @ turned).trace())
+                angles.append(math.degrees(math.acos(max(-1.0, min(1.0, (relative - 1) / 2)))))
+            if abs(min(angles) - 25) > 0.5:
+                assert bool(rivals[image, number]) == (min(angles) > 25)
+    share = rivals.float().mean(dim=1)
+    assert share[2] < share[3] < share[[0, 1, 4]].min()
+
+
+def test_a_single_image_has_its_own_elevation_only() -> None:
+    pose = Pose.of([0.1], [0.2], [0.3], [2.0])
+    poses, _ = draw_rivals(pose, torch.tensor([1]), 6, torch.Generator().manual_seed(0))
+    assert (poses.elevation == pose.elevation).all() and (poses.theta == pose.theta).all()
+
+
+def test_the_posing_loss_takes_part(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = TINY.with_options(
+        posing_weight=0.5, posing_rivals=5, reconstruction_share=0.5, epochs=6, learning_rate=1e-3
+    )
+    model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
+    assert isinstance(model, CompNet) and model.config.reconstruction_share == 0.5
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[0]["posing_loss"] > log[-1]["posing_loss"] > 0
+    parts = log[0]["in_category_loss"] + log[0]["cross_category_loss"] + 0.5 * log[0]["posing_loss"]
+    assert log[0]["loss"] == pytest.approx(parts, rel=1e-4)
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def test_the_prior_is_that_of_the_training_images_and_changes_nothing_else(tiny_data: Path, tmp_path: Path) -> None:
+    """Not the temperature or omega either, where names count the best starting pose."""
+    plain = TINY.with_options(reconstruction_share=0.5, grouping_accuracy=0.0, regroup_every=1)
+    recipe = plain.with_options(pose=replace(TINY.pose, prior_weight=0.01))
+    train(plain, tiny_data, tmp_path / "plain", **options())  # type: ignore[arg-type]
+    model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
+    assert isinstance(model, CompNet) and model.prior is not None
+    found = tensors(tmp_path / "run" / "model")
+    for name, tensor in tensors(tmp_path / "plain" / "model").items():
+        assert torch.equal(found[name], tensor), name
+    configs = [json.loads((tmp_path / run / "model" / "config.json").read_text()) for run in ("plain", "run")]
+    assert configs[0]["temperature"] == configs[1]["temperature"]
+    samples, _ = split_calibration(ImageNet3D(tiny_data).samples("train"), TINY.calibration_fraction, 0)
+    for number, category in enumerate(model.categories):
+        own = [sample for sample in samples if sample.category == category]
+        angles = torch.tensor([[sample.azimuth, sample.elevation, sample.theta] for sample in own])
+        kept = model.prior.centres[number, model.prior.log_share[number] > -torch.inf]
+        expected = angles_to_rotmat(*angles.unbind(1))
+        assert sorted(kept.flatten(1).tolist()) == sorted(expected.flatten(1).tolist())
+        torch.testing.assert_close(model.prior.weights[number], fit_weights(expected))
+
+
+def test_workers_read_the_calibration_split_to_the_same_end(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = TINY.with_options(calibration_fraction=0.5, batch_size=1, epochs=2, regroup_every=1)
+    for workers in (0, 1):
+        train(recipe, tiny_data, tmp_path / str(workers), **options(workers=workers))  # type: ignore[arg-type]
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in "01"]
+    kept = [[{k: v for k, v in json.loads(x).items() if "seconds" not in k} for x in lines] for lines in logs]
+    assert kept[0] == kept[1] and "confusion" in kept[0][0]
+
+
+def test_runs_may_differ_in_what_their_method_does_not_look_at() -> None:
+    ours, novum, heads = (get_recipe(f"robust-photos{suffix}") for suffix in ("", "-novum", "-heads"))
+    assert recipe_differences({"recipe": ours.with_options(posing_weight=1.0).to_dict()}, ours) == ["posing_weight"]
+    assert recipe_differences({"recipe": ours.without_posing().to_dict()}, ours) == [
+        "reconstruction_share",
+        "posing_weight",
+        "pose",
+    ]
+    for baseline in (novum, heads):
+        other = baseline.with_options(posing_weight=7.0, matching_cells=3, posing_rivals=2)
+        assert recipe_differences({"recipe": other.to_dict()}, baseline) == []
+        assert recipe_differences({"recipe": other.with_options(epochs=99).to_dict()}, baseline) == ["epochs"]
+    other = PoseSettings(steps=1)
+    assert recipe_differences({"recipe": heads.with_options(reconstruction_share=0.1).to_dict()}, heads) == []
+    assert recipe_differences({"recipe": heads.with_options(pose=other).to_dict()}, heads) == []
+    assert recipe_differences({"recipe": novum.with_options(pose=other).to_dict()}, novum) == ["pose"]
+
+
+def test_without_the_posing_loss_poses_are_searched_as_before_it() -> None:
+    own = PoseSettings(steps=5, outlier_cost=None, search_margin=0.0)
+    assert TINY.with_options(pose=own).without_posing().pose == own  # it had none
+    recipe = TINY.with_options(
+        posing_weight=1.0,
+        reconstruction_share=0.5,
+        pose=PoseSettings(steps=5, outlier_cost=0.7, search_margin=0.0, prior_weight=0.1),
+    )
+    assert recipe.without_posing() == TINY.with_options(pose=PoseSettings(steps=5))
+    novum, heads, _ = baselines_of(recipe)
+    assert novum.posing_weight == novum.reconstruction_share == 0 and novum.pose == PoseSettings(steps=5)
+    assert heads.pose == recipe.pose
+
+
+def test_no_pair_is_contrasted_less_than_the_floor(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = TINY.with_options(grouping_accuracy=0.0, grouping_floor=0.25, epochs=2)
+    model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
+    omega = model.bank.grouping_weights
+    assert omega.diagonal().tolist() == [0, 0] and 0.25 <= float(omega[0, 1].minimum(omega[1, 0])) < 1
+    last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["contrasted_pairs"] == sum(float(omega[i, 1 - i]) > 0.25 for i in range(2)) / 2
+
+
+def test_the_run_is_written_down(tiny_data: Path, whole_run: Path) -> None:
+    config = json.loads((whole_run / "config.json").read_text())
+    assert config["recipe"]["vertex_count"] == 40 and config["seed"] == 0
+    assert config["counts"] == {"samples": 16, "calibration": 4}
+    log = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert "calibration_accuracy" in log[1] and "calibration_accuracy" not in log[0]
+    rows = (whole_run / "log.csv").read_text().splitlines()
+    assert len(rows) == 5 and rows[0].split(",")[0] == "loss"
+
+
+def test_another_seed_gives_another_model(tiny_data: Path, whole_run: Path, tmp_path: Path) -> None:
+    train(TINY, tiny_data, tmp_path / "other", seed=1, **options())  # type: ignore[arg-type]
+    name = "bank.vertex_features"
+    assert not torch.equal(tensors(whole_run)[name], tensors(tmp_path / "other")[name])
+
+
+def test_a_run_is_not_overwritten_and_a_foreign_seed_not_resumed(
+    tiny_data: Path, whole_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CompNetError, match="--resume"):
+        train(TINY, tiny_data, whole_run, **options())  # type: ignore[arg-type]
+    with pytest.raises(CompNetError, match="no checkpoint"):
+        train(TINY, tiny_data, tmp_path / "none", resume=True, **options())  # type: ignore[arg-type]
+    with pytest.raises(CompNetError, match="seed 0"):
+        train(TINY, tiny_data, whole_run, resume=True, seed=3, **options())  # type: ignore[arg-type]
+
+
+def test_a_run_does_not_go_on_with_other_categories_or_images(
+    tiny_data: Path, whole_run: Path, tmp_path: Path, tiny_maker: Callable[..., Path]
+) -> None:
+    """They are numbered: with others the labels would be wrong."""
+    other = tiny_maker(tmp_path / "other", ("brick", "slab"))
+    halves = tmp_path / "halves"
+    train(TINY, tiny_data, halves, stop_after=1, **options())  # type: ignore[arg-type]
+    with pytest.raises(CompNetError, match=r"halves: was trained on other categories .*\(slab, tower\)"):
+        train(TINY, other, halves, resume=True, **options())  # type: ignore[arg-type]
+    with pytest.raises(CompNetError, match=r"was trained on other categories .*\(slab, tower\)"):
+        train_or_load(TINY, other, whole_run, **options())
+    assert train_or_load(TINY, tiny_data, whole_run, **options()).categories == ("brick", "tower")
+    fewer = tiny_maker(tmp_path / "fewer", images=6)
+    with pytest.raises(CompNetError, match=r"started with 16 samples, and the data set gives 12 now"):
+        train(TINY, fewer, halves, resume=True, **options())  # type: ignore[arg-type]
+
+
+def test_a_crash_between_two_renames_loses_nothing(tiny_data: Path, whole_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "crashed"
+    shutil.copytree(whole_run, out)
+    (out / "checkpoint").rename(out / ".checkpoint.old")
+    (out / "model").rename(out / ".model.old")
+    assert CompNet.from_pretrained(out).categories == ("brick", "tower")
+    train(TINY, tiny_data, out, resume=True, **options())  # type: ignore[arg-type]
+
+
+def test_one_category_is_refused(tiny_data: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(tiny_data, alone)
+    for folder in ("CAD", "images", "annotations"):
+        shutil.rmtree(alone / folder / "tower")
+    for path in (alone / "lists").glob("tower*"):
+        path.unlink()
+    with pytest.raises(CompNetError, match="two"):
+        train(TINY, alone, tmp_path / "out", **options())  # type: ignore[arg-type]
+
+
+def test_temperature_is_the_maximum_likelihood_one() -> None:
+    """Two categories whose scores differ by 0.1 and that are right 9 times in 10: t = log 9 / 0.1."""
+    scores = torch.tensor([[0.5, 0.4]]).repeat(1000, 1)
+    true = (torch.arange(1000) % 10 == 0).long()
+    assert fit_temperature(scores, true) == pytest.approx(math.log(9) / 0.1, rel=0.05)
+
+
+def test_every_sample_once_an_epoch_in_an_order_of_its_own() -> None:
+    sampler = EpochSampler(10, 4, seed=0, epoch=3)
+    batches = list(sampler)
+    assert [len(b) for b in batches] == [3, 3, 4] and len(sampler) == 3
+    keys = [key for batch in batches for key in batch]
+    assert {epoch for epoch, _ in keys} == {3} and sorted(i for _, i in keys) == list(range(10))
+    sampler.epoch = 4
+    other = [key[1] for batch in sampler for key in batch]
+    assert other != [i for _, i in keys]
+
+
+@pytest.mark.parametrize(("size", "batch_size", "members"), [(10, 4, 2), (3, 2, 2), (7, 1, 1), (5, 4, 3), (96, 32, 2)])
+def test_every_member_has_a_share_of_every_batch(size: int, batch_size: int, members: int) -> None:
+    whole = list(EpochSampler(size, batch_size, seed=2))
+    shares = [list(EpochSampler(size, batch_size, seed=2, team=Team(rank, members))) for rank in range(members)]
+    assert len({len(batches) for batches in shares}) == 1
+    assert all(len(batch) > 0 for batches in shares for batch in batches)
+    assert sorted(key for batches in shares for batch in batches for key in batch) == sorted(sum(whole, []))
+
+
+def test_more_members_than_samples() -> None:
+    shares = [list(EpochSampler(1, 4, seed=0, team=Team(rank, 2))) for rank in range(2)]
+    assert shares == [[[(0, 0)]], []]
+
+
+def test_the_calibration_split_joins_the_training_images_when_told(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[tuple[bool, int], set[str]] = {}
+    view = ViewDataset.view
+
+    def watched(views: ViewDataset, index: int, epoch: int = 0) -> View:
+        seen.setdefault((torch.is_grad_enabled(), epoch), set()).add(str(views.samples[index].image))
+        return view(views, index, epoch)
+
+    monkeypatch.setattr(ViewDataset, "view", watched)
+    recipe = TINY.with_options(held_out_epochs=2)
+    train(recipe, tiny_data, tmp_path / "whole", **options())  # type: ignore[arg-type]
+    before, after = seen[True, 0], seen[True, 2]
+    assert len(before) == 12 and seen[True, 1] == before
+    assert len(after) == 16 and seen[True, 3] == after and before < after
+    looked_at = {name for (training, _), names in seen.items() if not training for name in names}
+    assert looked_at == after - before
+    log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert ["calibration_accuracy" in entry for entry in log] == [False, True, False, False]
+    monkeypatch.undo()
+    for stop in (1, 2, 3, None):
+        train(recipe, tiny_data, tmp_path / "parts", resume=stop != 1, stop_after=stop, **options())  # type: ignore[arg-type]
+    whole, parts = tensors(tmp_path / "whole"), tensors(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    config = (tmp_path / "whole" / "model" / "config.json").read_text()
+    assert config == (tmp_path / "parts" / "model" / "config.json").read_text()
+    assert json.loads(config)["temperature"] != CompNetConfig.temperature
+
+
+PAIR = TINY.with_options(processes=2, epochs=2)
+
+
+def train_and_tell(team: Team, tell: str, **arguments: Any) -> None:
+    """Train as one of a team and write down a digest of everything learned."""
+    state = train_in_team(team, **arguments).state_dict()
+    digest = hashlib.sha256(b"".join(state[name].numpy().tobytes() for name in sorted(state))).hexdigest()
+    Path(tell, f"{team.rank}.txt").write_text(digest)
+
+
+def test_all_processes_learn_the_same(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    arguments: dict[str, Any] = {
+        "recipe": PAIR.to_dict(),
+        "data": str(tiny_data),
+        "out": str(tmp_path / "run"),
+        "seed": 0,
+        "without": [],
+        "resume": False,
+        "backbone_weights": None,
+        "from_scratch": False,
+        "device": "cpu",
+        "workers": 0,
+        "stop_after": None,
+        "tell": str(tmp_path),
+    }
+    with gather_team(2, "test_train:train_and_tell", arguments) as team:
+        train_and_tell(team, **arguments)
+    assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()
+    assert CompNet.from_pretrained(tmp_path / "run").categories == ("brick", "tower")
+
+
+def test_two_processes_resume_to_the_same_bits(tiny_data: Path, tmp_path: Path) -> None:
+    train(PAIR, tiny_data, tmp_path / "whole", **options())  # type: ignore[arg-type]
+    train(PAIR, tiny_data, tmp_path / "halves", stop_after=1, **options())  # type: ignore[arg-type]
+    train(PAIR, tiny_data, tmp_path / "halves", resume=True, **options(workers=1))  # type: ignore[arg-type]
+    whole, halves = tensors(tmp_path / "whole"), tensors(tmp_path / "halves")
+    assert whole.keys() == halves.keys()
+    for name in whole:
+        assert torch.equal(whole[name], halves[name]), name
+
+
+def test_a_broken_image_stops_both_processes_with_its_name(tiny_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_data, tmp_path / "data")
+    for path in (tmp_path / "data" / "images" / "brick").glob("*i0*"):
+        path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(CompNetError, match="brick_i0"):
+        train(PAIR, tmp_path / "data", tmp_path / "run", **options())  # type: ignore[arg-type]
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_pretrained_weights_are_found_beside_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "weights" / "vit-tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    monkeypatch.delenv("COMPNET3D_WEIGHTS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert find_weights(("vit-tiny", "hub/name"), tmp_path / "data" / "set").name == "vit-tiny"  # type: ignore[union-attr]
+    assert find_weights(("other", "hub/name"), tmp_path / "data" / "set") == "hub/name"
+
+
+def test_a_run_is_repeated_from_its_config_alone(whole_run: Path, tmp_path: Path) -> None:
+    config = json.loads((whole_run / "config.json").read_text())
+    recipe = get_recipe(str(whole_run / "config.json"))
+    assert recipe == TINY
+    train(recipe, config["data"], tmp_path / "again", seed=config["seed"], **options())  # type: ignore[arg-type]
+    first, again = tensors(whole_run), tensors(tmp_path / "again")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    (tmp_path / "config.json").write_text('{"recipe": {"name": "x"}}')
+    with pytest.raises(CompNetError, match="holds no recipe"):
+        get_recipe(str(tmp_path / "config.json"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("matching_cells", 0, "at least 1"), ("matching_weight", -0.1, "at least 0"), ("batch_size", 0, "at least 1"),
+     ("posing_rivals", None, "at least 1"), ("posing_weight", math.nan, "at least 0"),
+     ("momentum", 1, "at least 0 and below 1"), ("calibration_fraction", -0.1, "at least 0")],
+)  # fmt: skip
+def test_a_recipe_that_cannot_be(tmp_path: Path, field: str, value: float, message: str) -> None:
+    write_json(tmp_path / "own.json", {"recipe": RECIPES["robust"].to_dict() | {field: value}})
+    with pytest.raises(CompNetError, match=f"own.json: the recipe's {field} must be {message}.*not {value}"):
+        get_recipe(str(tmp_path / "own.json"))
+    for name in RECIPES:
+        assert Recipe.from_dict(json.loads(json.dumps(RECIPES[name].to_dict()))) == RECIPES[name]
+
+
+def test_recipes_hold_the_papers_numbers() -> None:
+    for name in ("imagenet3d-resnet50", "imagenet3d-vitb14"):
+        recipe = get_recipe(name)
+        assert (recipe.vertex_count, recipe.samples_per_category, recipe.background_size) == (500, 32, 2560)
+        assert (recipe.momentum, recipe.background_per_image, recipe.epochs, recipe.dimension) == (0.9, 5, 12, 128)
+        assert (recipe.regroup_every, recipe.grouping_threshold) == (2, 0.05)
+        assert recipe.kappa == pytest.approx(14.3, abs=0.02)
+    assert (RECIPES["imagenet3d-resnet50"].height, RECIPES["imagenet3d-resnet50"].width) == (640, 800)
+    assert (RECIPES["imagenet3d-vitb14"].height, RECIPES["imagenet3d-vitb14"].width) == (644, 812)
+    with pytest.raises(CompNetError, match="quickstart"):
+        get_recipe("nothing")
+
+
+def test_training_says_when_it_waits_for_images() -> None:
+    entry = {"epoch": 3, "seconds": 20.0, "input_wait_seconds": 1.0}
+    assert waiting_advice(entry, workers=2) is None  # 5 % is fine
+    advice = waiting_advice({**entry, "input_wait_seconds": 5.0}, workers=2)
+    assert advice is not None and "epoch 3" in advice and "25 %" in advice and "more than 2 --workers" in advice
+    assert waiting_advice({**entry, "input_wait_seconds": 20.0}, workers=0) is None
+    assert waiting_advice({**entry, "seconds": 0.0, "input_wait_seconds": 0.0}, workers=1) is None
