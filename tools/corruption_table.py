@@ -1,7 +1,7 @@
-"""Measure the corruptions against the reference package's pictures and fill the tables of docs/corruptions.md.
+"""Measure the corruptions against the reference package's pictures and fill the tables of docs/results/corruptions.md.
 
-python tools/corruption_table.py REFERENCE FROST docs/corruptions.md
-python tools/corruption_table.py REFERENCE FROST docs/corruptions.md --package
+python tools/corruption_table.py REFERENCE FROST docs/results/corruptions.md
+python tools/corruption_table.py REFERENCE FROST docs/results/corruptions.md --package
 
 REFERENCE holds clean.png and {name}_{1,4}.png, made by imagecorruptions-imaug 1.1.5 after numpy.random.seed(0); FROST
 holds the six textures. With --package the pictures of all severities are made by that package, which must be installed

@@ -1,4 +1,4 @@
-r"""Fills the result tables of the README and the docs from the JSON files that the commands wrote.
+r"""Fills the result tables of the README and of docs/ from the JSON files that the commands wrote.
 
 A table stands between `<!-- result:SLOT -->` and `<!-- /result -->`. Every number in it comes from a file named on the
 command line; below it stand the command, the machine and the date:
@@ -102,7 +102,7 @@ def read_source(text: str, *, machine: str = "", date: str = "") -> Source:
 
 
 def fill(root: Path, sources: Sequence[Source]) -> list[Path]:
-    """Replace the tables of the named slots in README.md and docs/*.md; returns the files that have them.
+    """Replace the tables of the named slots in README.md and the pages in docs/; returns the files that have them.
 
     Raises:
         CompNetError: if a slot is in none of the files.
@@ -110,7 +110,7 @@ def fill(root: Path, sources: Sequence[Source]) -> list[Path]:
     wanted = {source.slot for source in sources}
     found: set[str] = set()
     changed = []
-    for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+    for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
         text = path.read_text(encoding="utf-8")
 
         def replacement(match: re.Match[str], short: bool = path.name == "README.md") -> str:
@@ -202,9 +202,9 @@ def short_cells(figures: Figures) -> dict[str, str]:
     pose, symmetric = figures["pose"], figures["pose"]["symmetry_aware"]
     return {
         "images": str(figures["images"]),
-        "category right [%]": percent(figures["classification"]["accuracy"]),
-        "pose pi/6 [%]": percent(pose["true_category"]["acc_pi6"]),
-        "pi/18 [%]": percent(pose["true_category"]["acc_pi18"]),
+        "top-1 accuracy [%]": percent(figures["classification"]["accuracy"]),
+        "pose accuracy at pi/6 [%]": percent(pose["true_category"]["acc_pi6"]),
+        "at pi/18 [%]": percent(pose["true_category"]["acc_pi18"]),
         "median [deg]": degrees(pose["true_category"]["median_deg"]),
         "symmetric pi/6 [%]": percent(symmetric["true_category"]["acc_pi6"]),
         "symmetric pi/18 [%]": percent(symmetric["true_category"]["acc_pi18"]),
@@ -247,7 +247,7 @@ def ablation_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]
     from compnet3d.reproduce.ablation import VARIANTS
 
     labels = {variant.name: variant.label for variant in VARIANTS}
-    columns = ["", "images", "category right [%]", "pose pi/6 [%]", "pi/18 [%]", "symmetric pi/6 [%]",
+    columns = ["", "images", "top-1 accuracy [%]", "pose accuracy at pi/6 [%]", "at pi/18 [%]", "symmetric pi/6 [%]",
                "symmetric pi/18 [%]", "joint [%]", "contrasted pairs [%]", "training [s]"]  # fmt: skip
     rows = []
     for source in sources:

@@ -609,18 +609,18 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(tiny_data, tmp_path)
     assert digests[0] == digests[1] and len(digests[0]) == 2 * (8 + 8) + 2 * 2
 
 
-# -- docs/corruptions.md ---------------------------------------------------------------------------------------------
+# -- docs/results/corruptions.md -------------------------------------------------------------------------------------
 
 
 def test_the_page_s_table_is_what_its_command_prints(shared_dir):
     """Figures may change in their last digit with other libraries; names, numbers and verdicts may not."""
-    docs = Path(__file__).resolve().parents[2] / "docs"
-    spec = importlib.util.spec_from_file_location("corruption_table", docs / "corruption_table.py")
+    root = Path(__file__).resolve().parents[2]
+    spec = importlib.util.spec_from_file_location("corruption_table", root / "tools" / "corruption_table.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     table = module.compare(shared_dir / "data" / "corruption_reference", shared_dir / "data" / "frost")
-    page = (docs / "corruptions.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "results" / "corruptions.md").read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]
     assert [row[0].strip("|` ") for row in rows[:19]] == list(CORRUPTIONS)
     shown = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def matching_loss(scores: Tensor, category: Tensor, factor: float = 100.0) -> Tensor:
-    """The cross-entropy of the softmax of the categories' scores; not in the paper (docs/decisions.md).
+    """The cross-entropy of the softmax of the categories' scores; not in the paper (decision 28).
 
     Args:
         scores: S_y of Eq. 7, [B, Y], see `category_scores`.
@@ -21,7 +21,7 @@ def matching_loss(scores: Tensor, category: Tensor, factor: float = 100.0) -> Te
 
 
 def posing_loss(scores: Tensor, rivals: Tensor, factor: float = 100.0) -> Tensor:
-    """The cross-entropy of the softmax of one category's scores at several poses; not in the paper (docs/decisions.md).
+    """The cross-entropy of the softmax of one category's scores at several poses; not in the paper (decision 29).
 
     Args:
         scores: - L(alpha) of Eq. 8 averaged over the cells, at the true pose first and then at others, [B, 1 + P].

@@ -1,7 +1,8 @@
 """The 19 corruptions of ImageNet-C (Hendrycks and Dietterich, 2019), each in severities 1 to 5, on images of any size.
 
 The numbers are those of the paper's code, the details those of the package `imagecorruptions`, whose pictures the tests
-compare with; docs/corruptions.md tells how near each one comes. All randomness comes from the generator that is given.
+compare with; docs/results/corruptions.md says how near each one comes. All randomness comes from the generator that is
+given.
 """
 
 from __future__ import annotations
