@@ -1,0 +1,110 @@
+"""Make a data set from photographs and two tables: where each object is and how it stands, and how large a category is.
+
+python examples/photographs_to_data_set.py table.csv sizes.csv data/mine
+
+table.csv has one line for each photograph; paths are relative to the table, angles in degrees, the box in pixels:
+
+    category,split,object,image,azimuth,elevation,theta,x1,y1,x2,y2
+    mug,train,red,photos/IMG_0012.jpg,0,20,0,140,90,420,330
+
+sizes.csv has one line for each category: the lengths of a box around it along x, y and z, in any unit:
+
+    category,width,depth,height
+    mug,0.9,1.3,1.0
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import shutil
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from compnet3d import Camera, Mesh, Pose
+from compnet3d.data.imagenet3d import annotation_dict, write_annotation, write_list
+from compnet3d.geometry.cuboid import cuboid_mesh
+from compnet3d.geometry.mesh import save_off
+from compnet3d.inference.pose import fit_to_box
+
+
+def main() -> None:
+    """Copy the photographs; write annotations, lists and a box as CAD model of each category."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("sizes", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--focal", type=float, default=3000.0, help="the camera's focal length in pixels, if known")
+    options = parser.parse_args()
+
+    meshes = {row["category"]: box_mesh(row) for row in read_table(options.sizes)}
+    lists: dict[tuple[str, str], list[str]] = {}
+    objects: dict[str, list[str]] = {}  # of each category, in the order in which the table names them
+    for row in read_table(options.table):
+        category = row["category"]
+        known = objects.setdefault(category, [])
+        if row["object"] not in known:
+            known.append(row["object"])
+        names = lists.setdefault((category, row["split"]), [])
+        # a name of this form tells which photographs show one object, so that calibration holds out whole objects
+        name = f"{row['object']}_i{known.index(row['object']) + 1:02d}_v{len(names):03d}"
+        names.append(name)
+        write_photograph(options.out, name, row, options.table.parent / row["image"], meshes[category], options.focal)
+    for (category, split), names in lists.items():
+        write_list(options.out, category, split, names)
+    for category in objects:
+        path = options.out / "CAD" / category / "01.off"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_off(path, meshes[category])
+    print(f"wrote {sum(map(len, lists.values()))} images of {len(objects)} categories to {options.out}")
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV file, by the names in its first line."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.DictReader(file, skipinitialspace=True))
+
+
+def box_mesh(row: dict[str, str]) -> Mesh:
+    """A box of the size that a line of sizes.csv states."""
+    return cuboid_mesh(torch.tensor([float(row[axis]) for axis in ("width", "depth", "height")]), 8).mesh
+
+
+def write_photograph(out: Path, name: str, row: dict[str, str], image: Path, mesh: Mesh, focal: float) -> None:
+    """Copy one photograph and write its annotation.
+
+    The camera's distance is that at which the category's box, turned as stated, is as large in the image as the
+    stated box; the object's origin is where the two boxes have one centre.
+    """
+    category, (x1, y1, x2, y2) = row["category"], (float(row[key]) for key in ("x1", "y1", "x2", "y2"))
+    azimuth, elevation, theta = (math.radians(float(row[key])) for key in ("azimuth", "elevation", "theta"))
+    width, height = Image.open(image).size
+    pose, principal = fit_to_box(
+        mesh.vertices,
+        Pose.of([azimuth], elevation, theta, 10.0),
+        Camera.centred(focal, height, width),
+        max(x2 - x1, y2 - y1),
+    )
+    entry = annotation_dict(
+        category=category,
+        azimuth=azimuth,
+        elevation=elevation,
+        theta=theta,
+        distance=float(pose.distance[0]),
+        focal=focal,
+        principal=(float(principal[0, 0]) + (x1 + x2 - width) / 2, float(principal[0, 1]) + (y1 + y2 - height) / 2),
+        bbox=(x1, y1, x2, y2),
+        width=width,
+        height=height,
+    )
+    for folder in ("images", "annotations"):
+        (out / folder / category).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(image, out / "images" / category / f"{name}{image.suffix}")
+    write_annotation(out / "annotations" / category / f"{name}.npz", [entry])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Draw the README's image: a model's predictions on clean and on occluded test images, correct ones only.
+
+python tools/readme_image.py runs/quickstart/run runs/quickstart/data docs/images/quickstart.jpg
+
+The rule: of every n-th category that has one, the first test image on which the category is right and the rotation less
+than pi/18 off, both clean and occluded (L1, blobs). Each column is one image, as it is and with the predicted
+category's model drawn at the predicted pose, first clean, then occluded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from compnet3d.benchmarks.evaluate import Record, evaluate
+from compnet3d.benchmarks.views import EvaluationViews
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.sample import Sample
+from compnet3d.models.compnet import CompNet
+from compnet3d.report import draw_prediction
+from compnet3d.viz import enlarge
+
+SIDE, GAP, CAPTION = 160, 4, 20
+LARGEST_ERROR = math.pi / 18
+LEVELS = (None, "L1")  # clean, occluded
+
+
+def main() -> None:
+    """Evaluate both conditions, choose the images by the rule, write the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--columns", type=int, default=6)
+    options = parser.parse_args()
+    model, dataset = CompNet.from_pretrained(options.model), ImageNet3D(options.data)
+    samples = dataset.samples("val")
+    conditions = [
+        evaluate(model, samples, occlusion=level, return_records=True, symmetry=dataset.symmetry)[1]
+        for level in LEVELS
+    ]
+    chosen = choose(conditions, options.columns)
+    sheet = draw_sheet(model, samples, conditions, chosen)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(options.out, optimize=True, quality=92)
+    print(f"wrote {options.out}: {', '.join(samples[index].name for index in chosen)}")
+
+
+def choose(conditions: Sequence[Sequence[Record]], count: int) -> list[int]:
+    """Numbers of the images that the rule takes, `count` of them, spread evenly over the categories."""
+    first: dict[str, int] = {}
+    for index, records in enumerate(zip(*conditions, strict=True)):
+        if all(is_correct(record) for record in records):
+            first.setdefault(records[0].category, index)
+    found = list(first.values())
+    return found[:: max(1, len(found) // count)][:count]
+
+
+def is_correct(record: Record) -> bool:
+    """Whether the category is right and the rotation nearly so, symmetric turns of the object allowed."""
+    return record.right and record.symmetric_error_predicted_category < LARGEST_ERROR
+
+
+def draw_sheet(
+    model: CompNet, samples: Sequence[Sample], conditions: Sequence[Sequence[Record]], chosen: Sequence[int]
+) -> Image.Image:
+    """One column for each image; for each condition the crop, below it the prediction and its error."""
+    pair = 2 * (SIDE + GAP) + CAPTION
+    sheet = Image.new("RGB", (len(chosen) * (SIDE + GAP) - GAP, len(conditions) * pair), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for row, (level, records) in enumerate(zip(LEVELS, conditions, strict=True)):
+        crops = EvaluationViews(samples, model.categories, model.spec, occlusion=level)
+        for column, index in enumerate(chosen):
+            image, record = crops.view(index).image, records[index]
+            left, top = column * (SIDE + GAP), row * pair
+            for number, pixels in enumerate([enlarge(image, min_side=SIDE), draw_prediction(model, image, record)]):
+                tile = Image.fromarray(np.asarray(pixels)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+                sheet.paste(tile, (left, top + number * (SIDE + GAP)))
+            error = math.degrees(record.symmetric_error_predicted_category)
+            text = f"{record.predicted}, {error:.0f}° off"
+            draw.text((left + 4, top + 2 * (SIDE + GAP)), text, fill="black", font=font)
+    return sheet
+
+
+if __name__ == "__main__":
+    main()
