@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint clean
+.PHONY: help quickstart test test-all lint docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "== installing compnet3d with its test and lint tools into $(VENV) (a few minutes the first time)"
 	@$(PIP) --editable '.[viz,dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	@echo "== installing what builds the pages into $(VENV)"
+	@$(PIP) --editable '.[docs]'
+	@touch $@
 
 quickstart: $(VENV)/.installed  ## make data, train, evaluate and write runs/quickstart/report.html (7 to 10 minutes)
 	@echo "== quickstart: data, training, evaluation and a report, in runs/quickstart"
@@ -46,7 +51,11 @@ lint: $(VENV)/.installed-dev  ## check style (ruff) and types (mypy)
 	@echo "== mypy: types"
 	@$(BIN)/mypy
 
+docs: $(VENV)/.installed-docs  ## build the pages into site/; a dead link is an error
+	@echo "== building the pages into site/"
+	@$(BIN)/mkdocs build --quiet
+
 clean:  ## remove the virtual environment and all caches (runs/ is kept)
 	@echo "== removing $(VENV) and caches; runs/ is kept"
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
