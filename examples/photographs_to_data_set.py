@@ -25,10 +25,11 @@ import torch
 from PIL import Image
 
 from compnet3d import Camera, Mesh, Pose
-from compnet3d.data.imagenet3d import annotation_dict, write_annotation, write_list
+from compnet3d.data.annotations import annotation_dict, write_annotation
+from compnet3d.data.imagenet3d import write_list
+from compnet3d.geometry.camera import fit_to_box
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import save_off
-from compnet3d.inference.pose import fit_to_box
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.util
 import json
+import math
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ from compnet3d.errors import CompNetError
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OWN_CATEGORIES = ROOT / "docs" / "guide" / "your-categories.md"
 RESULT = re.compile(r"<!-- result:.*?<!-- /result -->", re.DOTALL)
 
 
@@ -112,30 +114,64 @@ def test_snippets_compile_and_import(page, code):
 
 
 def test_the_snippets_of_the_conventions_hold():
-    for code in fences(ROOT / "docs" / "conventions.md", "python"):
+    snippets = fences(ROOT / "docs" / "concepts" / "conventions.md", "python")
+    assert snippets
+    for code in snippets:
         exec(compile(code, "conventions.md", "exec"), {})
 
 
-def test_the_tutorials_script_writes_a_data_set(tmp_path, monkeypatch):
+def write_tables(folder: Path) -> None:
+    """The two tables of the page about own categories, and a plain image for each line of the first."""
+    table, sizes = (body for body in fences(OWN_CATEGORIES, "text") if body.startswith("category,"))
+    (folder / "table.csv").write_text(table)
+    (folder / "sizes.csv").write_text(sizes)
+    rng = np.random.default_rng(0)
+    for line in table.splitlines()[1:]:
+        path = folder / line.split(",")[3]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (480, 640, 3), dtype=np.uint8)).save(path)
+
+
+def test_the_example_writes_a_data_set_from_the_pages_tables(tmp_path):
     """Run on plain images; the check then finds no error, and every model projects into its box."""
     from compnet3d.data.check import check_dataset
     from compnet3d.data.imagenet3d import ImageNet3D
 
-    code = next(c for c in fences(ROOT / "docs" / "tutorial.md", "python") if "TABLE" in c)
-    tree = ast.parse(code)
-    table = next(n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "TABLE")
-    rng = np.random.default_rng(0)
-    for category, _, name, *_ in ast.literal_eval(table.value):
-        path = tmp_path / "data" / "mine" / "images" / category / f"{name}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (480, 640, 3), dtype=np.uint8)).save(path)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, "tutorial.md", "exec"), {})
-    result = check_dataset("data/mine")
+    write_tables(tmp_path)
+    script = next(line for line in shell_lines(OWN_CATEGORIES) if line.startswith("python examples/"))
+    arguments = [sys.executable, str(ROOT / script.split()[1]), *script.split()[2:]]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run(arguments, cwd=tmp_path, env=environment, check=True)
+    result = check_dataset(tmp_path / "data/mine")
     assert result.exit_code == 0 and not result.findings, result.findings
-    data = ImageNet3D("data/mine")
+    data = ImageNet3D(tmp_path / "data/mine")
     assert len(data.samples("train")) == len(data.samples("val")) == 2 and len(data.meshes("mug")) == 1
     assert all(sample.instance for sample in data.samples("train"))
+    box = next(sample for sample in data.samples("val") if sample.category == "mug")
+    assert box.instance == "blue_i02" and box.bbox == (150, 100, 350, 330)
+    assert math.degrees(box.azimuth) == pytest.approx(90) and math.degrees(box.elevation) == pytest.approx(20)
+
+
+# -- how much there is to read -------------------------------------------------------------------------------------
+
+
+def words(path: Path, *, tables: bool) -> int:
+    """Words of a page without code, with or without its tables."""
+    text = re.sub(r"<!--.*?-->", "", FENCE.sub("", path.read_text(encoding="utf-8")), flags=re.DOTALL)
+    return sum(len(line.split()) for line in text.splitlines() if tables or not line.startswith("|"))
+
+
+def test_a_newcomer_reads_at_most_1200_words_until_training_on_own_images():
+    assert words(ROOT / "README.md", tables=True) + words(OWN_CATEGORIES, tables=True) <= 1200
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("[gc]*/*.md")), ids=page_id)
+def test_a_users_page_is_read_in_five_minutes(page):
+    assert words(page, tables=False) <= 1000
+
+
+def test_the_readme_is_one_screen():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 70
 
 
 def anchors(path: Path) -> set[str]:
@@ -240,16 +276,16 @@ def test_counts_in_the_data_page_are_the_codes():
     from compnet3d.procedural.categories import BUILTIN
     from compnet3d.procedural.writer import VIEWS_PER_INSTANCE
 
-    text = " ".join((ROOT / "docs" / "data.md").read_text(encoding="utf-8").split())
+    text = " ".join((ROOT / "docs" / "guide" / "data-format.md").read_text(encoding="utf-8").split())
     assert f"Parametric models of {len(BUILTIN)} everyday objects" in text
-    assert VIEWS_PER_INSTANCE == 1 and "Every picture shows another instance." in text
+    assert VIEWS_PER_INSTANCE == 1 and "Every image shows another instance." in text
     assert {".JPEG", ".jpg", ".jpeg", ".png"} <= set(IMAGE_SUFFIXES)
 
 
 def test_the_occlusion_levels_are_the_codes():
     from compnet3d.robustness.occlusion import RANGES
 
-    text = (ROOT / "docs" / "occlusion.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "guide" / "robustness.md").read_text(encoding="utf-8")
     for level in RANGES["generator"]:
         ranges = [limits for protocol in ("generator", "paper") for limits in RANGES[protocol][level]]
         shares = [f"{round(100 * low)}-{round(100 * high)} %" for low, high in ranges]
@@ -504,14 +540,19 @@ def test_the_readme_works(tmp_path):
 
     Image.effect_noise((480, 360), 60).convert("RGB").save(tmp_path / "photo.jpg")
     shutil.copytree(tmp_path / "runs/quickstart/data/CAD", tmp_path / "cad")
-    for arguments in commands(ROOT / "README.md"):
-        if len(arguments) == 1 or "eth80" in " ".join(arguments):  # only mentioned, or needs other data
-            continue
+    for arguments in [*commands(ROOT / "README.md"), *drawn_commands()]:
         if arguments[:2] == ["data", "render"]:
             arguments = [*arguments, *"--train 8 --val 4 --size 64 --workers 1".split()]
         elif arguments[0] == "train":
             arguments = [*arguments, "--epochs", "1", "--workers", "0"]
         run(*arguments)
-    assert (tmp_path / "overlays/photo.png").is_file() and (tmp_path / "runs/mine/report.html").is_file()
+    assert (tmp_path / "overlays/photo.png").is_file() and (tmp_path / "runs/drawn/report.html").is_file()
     for code in fences(ROOT / "README.md", "python"):
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def drawn_commands() -> list[list[str]]:
+    """The page's commands from CAD models to a report."""
+    found = [arguments for arguments in commands(OWN_CATEGORIES) if "data/drawn" in arguments]
+    assert [arguments[0] for arguments in found] == ["data", "data", "train", "evaluate"]
+    return found

@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from compnet3d.evaluation.views import EvaluationViews
 from PIL import Image, ImageDraw, ImageFont
 
-from compnet3d.benchmarks.evaluate import Record, evaluate
-from compnet3d.benchmarks.views import EvaluationViews
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
+from compnet3d.evaluation.evaluate import Record, evaluate
 from compnet3d.models.compnet import CompNet
-from compnet3d.report import draw_prediction
-from compnet3d.viz import enlarge
+from compnet3d.reporting.evaluation_report import draw_prediction
+from compnet3d.reporting.overlays import enlarge
 
 SIDE, GAP, CAPTION = 160, 4, 20
 LARGEST_ERROR = math.pi / 18
