@@ -16,7 +16,7 @@ class CompNetConfig:
 
     Attributes:
         categories: names, Y of them.
-        bounds: the box of each category, [Y][2][3], CAD units.
+        bounds: the box of each category, Y times 2 times 3 numbers in CAD units.
         backbone: how the feature extractor is built.
         spec: the network's input and its canonical camera.
         vertex_count: K aimed at for each category.

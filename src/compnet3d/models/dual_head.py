@@ -38,7 +38,8 @@ class DualHeadConfig:
 
     Attributes:
         categories: names, Y of them.
-        bounds: the box of each category, [Y][2][3], CAD units; for the distance after a box crop, and for drawing.
+        bounds: the box of each category, Y times 2 times 3 numbers in CAD units. For the distance after a box
+            crop, and for drawing.
         backbone: how the backbone is built.
         spec: the network's input and its canonical camera.
         pose_head: "bins" or "regression".
