@@ -388,7 +388,7 @@ def test_every_slot_is_closed_and_known():
     study = [f"study-table{number}" for number in range(1, 8)] + ["study-times"]
     study += [f"study-{data}-table{number}" for data in ("eth80", "cad100") for number in (2, 4)]
     study += ["study-40-table4", "study-cad100-photos-table4", "aims"]
-    assert sorted(names) == sorted(["ablation", *bench, "eth80", "eth80", "quickstart", "quickstart", "speed", *study])
+    assert sorted(names) == sorted(["ablation", *bench, "eth80", "quickstart", "quickstart", "speed", *study])
 
 
 def test_benchmarks_fill_their_slots(pages):
@@ -412,6 +412,8 @@ def test_benchmarks_fill_their_slots(pages):
 
 
 def test_tables_are_filled_from_the_files(pages):
+    with (pages / "README.md").open("a") as readme:
+        readme.write("\n<!-- result:eth80 -->\n<!-- /result -->\n")
     clean = put(pages / "clean.json", evaluation(0.953))
     turned = put(pages / "turned.json", evaluation(0.931, rotate_deg=25.0, crop="box", seed=3))
     options = ["--machine", "a small machine", "--date", "2031-02-03", "--root", str(pages)]
