@@ -53,7 +53,7 @@ lint: $(VENV)/.installed-dev  ## check style (ruff) and types (mypy)
 
 docs: $(VENV)/.installed-docs  ## build the pages into site/; a dead link is an error
 	@echo "== building the pages into site/"
-	@$(BIN)/mkdocs build --quiet
+	@env NO_MKDOCS_2_WARNING=1 PATH=$(BIN):$$PATH $(BIN)/mkdocs build  # --quiet would hide dead links from --strict
 
 clean:  ## remove the virtual environment and all caches (runs/ is kept)
 	@echo "== removing $(VENV) and caches; runs/ is kept"
