@@ -157,8 +157,9 @@ def test_the_example_writes_a_data_set_from_the_pages_tables(tmp_path):
 
 
 def words(path: Path, *, tables: bool) -> int:
-    """Words of a page without code, with or without its tables."""
-    text = re.sub(r"<!--.*?-->", "", FENCE.sub("", path.read_text(encoding="utf-8")), flags=re.DOTALL)
+    """Words of a page without code, with or without its tables and the commands that made them."""
+    text = FENCE.sub("", path.read_text(encoding="utf-8"))
+    text = re.sub(r"<!--.*?-->", "", text if tables else RESULT.sub("", text), flags=re.DOTALL)
     return sum(len(line.split()) for line in text.splitlines() if tables or not line.startswith("|"))
 
 
@@ -166,9 +167,28 @@ def test_a_newcomer_reads_at_most_1200_words_until_training_on_own_images():
     assert words(ROOT / "README.md", tables=True) + words(OWN_CATEGORIES, tables=True) <= 1200
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("[gc]*/*.md")), ids=page_id)
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("[gcr]*/*.md")), ids=page_id)
 def test_a_users_page_is_read_in_five_minutes(page):
     assert words(page, tables=False) <= 1000
+
+
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=page_id)
+def test_a_decision_says_context_choice_evidence_and_status_in_200_words(page):
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Choice", "Evidence", "Status"]
+    assert words(page, tables=True) <= 200
+    title = re.match(r"# (\d{3}) (.+)\n", text)
+    assert title and page.name.startswith(f"{title[1]}-")
+    row = f"| {title[1]} | [{title[2]}]({page.name}) |"
+    assert row in (page.parent / "index.md").read_text(encoding="utf-8")
+
+
+def test_no_page_for_users_links_to_the_research_notes():
+    for page in {*PAGES} - {*DECISIONS}:
+        assert "research/" not in page.read_text(encoding="utf-8"), page_id(page)
 
 
 def test_the_site_shows_every_page_and_every_public_package():
