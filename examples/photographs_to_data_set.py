@@ -11,6 +11,9 @@ sizes.csv has one line for each category: the lengths of a box around it along x
 
     category,width,depth,height
     mug,0.9,1.3,1.0
+
+data/mine/preview then shows the first photographs of each category with the box drawn over them: the green arrow must
+point to where the front faces, the blue one up.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import argparse
 import csv
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,6 +34,9 @@ from compnet3d.data.imagenet3d import write_list
 from compnet3d.geometry.camera import fit_to_box
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import save_off
+from compnet3d.reporting.overlays import draw_overlay
+
+PREVIEWS = 4  # of each list
 
 
 def main() -> None:
@@ -53,7 +60,14 @@ def main() -> None:
         # a name of this form tells which photographs show one object, so that calibration holds out whole objects
         name = f"{row['object']}_i{known.index(row['object']) + 1:02d}_v{len(names):03d}"
         names.append(name)
-        write_photograph(options.out, name, row, options.table.parent / row["image"], meshes[category], options.focal)
+        image = options.table.parent / row["image"]
+        with Image.open(image) as photograph:
+            pose, camera = place(row, meshes[category], photograph.size, options.focal)
+            if len(names) <= PREVIEWS:
+                preview = options.out / "preview" / f"{category}_{name}.jpg"
+                preview.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(draw_overlay(photograph.convert("RGB"), meshes[category], pose, camera)).save(preview)
+        write_photograph(options.out, name, row, image, pose, camera)
     for (category, split), names in lists.items():
         write_list(options.out, category, split, names)
     for category in objects:
@@ -74,37 +88,43 @@ def box_mesh(row: dict[str, str]) -> Mesh:
     return cuboid_mesh(torch.tensor([float(row[axis]) for axis in ("width", "depth", "height")]), 8).mesh
 
 
-def write_photograph(out: Path, name: str, row: dict[str, str], image: Path, mesh: Mesh, focal: float) -> None:
-    """Copy one photograph and write its annotation.
+def place(row: dict[str, str], mesh: Mesh, size: tuple[int, int], focal: float) -> tuple[Pose, Camera]:
+    """The pose and the camera of a photograph of this size (width, height).
 
-    The camera's distance is that at which the category's box, turned as stated, is as large in the image as the
-    stated box; the object's origin is where the two boxes have one centre.
+    The camera's distance is that at which the category's box, turned as the table states, is as large in the image as
+    the table's box; the object's origin is where the two boxes have one centre.
     """
-    category, (x1, y1, x2, y2) = row["category"], (float(row[key]) for key in ("x1", "y1", "x2", "y2"))
-    azimuth, elevation, theta = (math.radians(float(row[key])) for key in ("azimuth", "elevation", "theta"))
-    width, height = Image.open(image).size
-    pose, principal = fit_to_box(
-        mesh.vertices,
-        Pose.of([azimuth], elevation, theta, 10.0),
-        Camera.centred(focal, height, width),
-        max(x2 - x1, y2 - y1),
-    )
+    (width, height), (x1, y1, x2, y2) = size, corners(row)
+    angles = [math.radians(float(row[key])) for key in ("azimuth", "elevation", "theta")]
+    camera = Camera.centred(focal, height, width)
+    pose, principal = fit_to_box(mesh.vertices, Pose.of([angles[0]], *angles[1:], 10.0), camera, max(x2 - x1, y2 - y1))
+    middle = torch.tensor([(x1 + x2 - width) / 2, (y1 + y2 - height) / 2])
+    return pose[0], replace(camera, principal=principal[0] + middle)
+
+
+def corners(row: dict[str, str]) -> tuple[float, float, float, float]:
+    """The table's box: x1, y1, x2, y2 in pixels."""
+    return float(row["x1"]), float(row["y1"]), float(row["x2"]), float(row["y2"])
+
+
+def write_photograph(out: Path, name: str, row: dict[str, str], image: Path, pose: Pose, camera: Camera) -> None:
+    """Copy one photograph and write its annotation."""
     entry = annotation_dict(
-        category=category,
-        azimuth=azimuth,
-        elevation=elevation,
-        theta=theta,
-        distance=float(pose.distance[0]),
-        focal=focal,
-        principal=(float(principal[0, 0]) + (x1 + x2 - width) / 2, float(principal[0, 1]) + (y1 + y2 - height) / 2),
-        bbox=(x1, y1, x2, y2),
-        width=width,
-        height=height,
+        category=row["category"],
+        azimuth=float(pose.azimuth),
+        elevation=float(pose.elevation),
+        theta=float(pose.theta),
+        distance=float(pose.distance),
+        focal=float(camera.focal),
+        principal=(float(camera.principal[0]), float(camera.principal[1])),
+        bbox=corners(row),
+        width=camera.width,
+        height=camera.height,
     )
     for folder in ("images", "annotations"):
-        (out / folder / category).mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(image, out / "images" / category / f"{name}{image.suffix}")
-    write_annotation(out / "annotations" / category / f"{name}.npz", [entry])
+        (out / folder / row["category"]).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(image, out / "images" / row["category"] / f"{name}{image.suffix}")
+    write_annotation(out / "annotations" / row["category"] / f"{name}.npz", [entry])
 
 
 if __name__ == "__main__":

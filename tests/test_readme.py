@@ -148,6 +148,7 @@ def test_the_example_writes_a_data_set_from_the_pages_tables(tmp_path):
     data = ImageNet3D(tmp_path / "data/mine")
     assert len(data.samples("train")) == len(data.samples("val")) == 2 and len(data.meshes("mug")) == 1
     assert all(sample.instance for sample in data.samples("train"))
+    assert len(list((tmp_path / "data/mine/preview").iterdir())) == 4
     box = next(sample for sample in data.samples("val") if sample.category == "mug")
     assert box.instance == "blue_i02" and box.bbox == (150, 100, 350, 330)
     assert math.degrees(box.azimuth) == pytest.approx(90) and math.degrees(box.elevation) == pytest.approx(20)

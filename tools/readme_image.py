@@ -41,8 +41,7 @@ def main() -> None:
     model, dataset = CompNet.from_pretrained(options.model), ImageNet3D(options.data)
     samples = dataset.samples("val")
     conditions = [
-        evaluate(model, samples, occlusion=level, return_records=True, symmetry=dataset.symmetry)[1]
-        for level in LEVELS
+        evaluate(model, samples, occlusion=level, return_records=True, symmetry=dataset.symmetry)[1] for level in LEVELS
     ]
     chosen = choose(conditions, options.columns)
     sheet = draw_sheet(model, samples, conditions, chosen)
