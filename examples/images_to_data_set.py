@@ -1,8 +1,8 @@
-"""Make a data set from photographs and two tables: where each object is and how it stands, and how large a category is.
+"""Make a data set from images and two tables: where each object is and how it stands, and how large a category is.
 
-python examples/photographs_to_data_set.py table.csv sizes.csv data/mine
+python examples/images_to_data_set.py table.csv sizes.csv data/mine
 
-table.csv has one line for each photograph; paths are relative to the table, angles in degrees, the box in pixels:
+table.csv has one line for each image; paths are relative to the table, angles in degrees, the box in pixels:
 
     category,split,object,image,azimuth,elevation,theta,x1,y1,x2,y2
     mug,train,red,photos/IMG_0012.jpg,0,20,0,140,90,420,330
@@ -12,7 +12,7 @@ sizes.csv has one line for each category: the lengths of a box around it along x
     category,width,depth,height
     mug,0.9,1.3,1.0
 
-data/mine/preview then shows the first photographs of each category with the box drawn over them: the green arrow must
+data/mine/preview then shows the first images of each category with the box drawn over them: the green arrow must
 point to where the front faces, the blue one up.
 """
 
@@ -40,7 +40,7 @@ PREVIEWS = 4  # of each list
 
 
 def main() -> None:
-    """Copy the photographs; write annotations, lists and a box as CAD model of each category."""
+    """Copy the images; write annotations, lists and a box as CAD model of each category."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("sizes", type=Path)
@@ -57,17 +57,17 @@ def main() -> None:
         if row["object"] not in known:
             known.append(row["object"])
         names = lists.setdefault((category, row["split"]), [])
-        # a name of this form tells which photographs show one object, so that calibration holds out whole objects
+        # a name of this form tells which images show one object, so that calibration holds out whole objects
         name = f"{row['object']}_i{known.index(row['object']) + 1:02d}_v{len(names):03d}"
         names.append(name)
         image = options.table.parent / row["image"]
-        with Image.open(image) as photograph:
-            pose, camera = place(row, meshes[category], photograph.size, options.focal)
+        with Image.open(image) as pixels:
+            pose, camera = place(row, meshes[category], pixels.size, options.focal)
             if len(names) <= PREVIEWS:
                 preview = options.out / "preview" / f"{category}_{name}.jpg"
                 preview.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(draw_overlay(photograph.convert("RGB"), meshes[category], pose, camera)).save(preview)
-        write_photograph(options.out, name, row, image, pose, camera)
+                Image.fromarray(draw_overlay(pixels.convert("RGB"), meshes[category], pose, camera)).save(preview)
+        write_image(options.out, name, row, image, pose, camera)
     for (category, split), names in lists.items():
         write_list(options.out, category, split, names)
     for category in objects:
@@ -89,7 +89,7 @@ def box_mesh(row: dict[str, str]) -> Mesh:
 
 
 def place(row: dict[str, str], mesh: Mesh, size: tuple[int, int], focal: float) -> tuple[Pose, Camera]:
-    """The pose and the camera of a photograph of this size (width, height).
+    """The pose and the camera of an image of this size (width, height).
 
     The camera's distance is that at which the category's box, turned as the table states, is as large in the image as
     the table's box; the object's origin is where the two boxes have one centre.
@@ -107,8 +107,8 @@ def corners(row: dict[str, str]) -> tuple[float, float, float, float]:
     return float(row["x1"]), float(row["y1"]), float(row["x2"]), float(row["y2"])
 
 
-def write_photograph(out: Path, name: str, row: dict[str, str], image: Path, pose: Pose, camera: Camera) -> None:
-    """Copy one photograph and write its annotation."""
+def write_image(out: Path, name: str, row: dict[str, str], image: Path, pose: Pose, camera: Camera) -> None:
+    """Copy one image and write its annotation."""
     entry = annotation_dict(
         category=row["category"],
         azimuth=float(pose.azimuth),
