@@ -1,0 +1,44 @@
+"""Poses, cameras, rotations and meshes. Conventions: docs/conventions.md."""
+
+from compnet3d.geometry.camera import Camera, Pose, feature_grid, pose_grid
+from compnet3d.geometry.conversions import (
+    intrinsics_from_opencv,
+    intrinsics_to_opencv,
+    look_at_homography,
+    map_pixels,
+    quaternion_to_rotmat,
+    rotmat_to_quaternion,
+)
+from compnet3d.geometry.cuboid import CuboidMesh, cuboid_mesh
+from compnet3d.geometry.mesh import Mesh, cuboid_bounds, load_off, save_off
+from compnet3d.geometry.rotations import (
+    angles_to_rotmat,
+    rotmat_geodesic_distance,
+    rotmat_to_angles,
+    wrap_angle,
+    wrap_signed,
+)
+
+__all__ = [
+    "Camera",
+    "CuboidMesh",
+    "Mesh",
+    "Pose",
+    "angles_to_rotmat",
+    "cuboid_bounds",
+    "cuboid_mesh",
+    "feature_grid",
+    "intrinsics_from_opencv",
+    "intrinsics_to_opencv",
+    "load_off",
+    "look_at_homography",
+    "map_pixels",
+    "pose_grid",
+    "quaternion_to_rotmat",
+    "rotmat_geodesic_distance",
+    "rotmat_to_angles",
+    "rotmat_to_quaternion",
+    "save_off",
+    "wrap_angle",
+    "wrap_signed",
+]

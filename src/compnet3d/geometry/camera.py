@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compnet3d.geometry.rotations import angles_to_rotmat, wrap_angle
+from compnet3d.geometry import conversions
+from compnet3d.geometry.conversions import LookAt
+from compnet3d.geometry.rotations import angles_to_rotmat, rotmat_to_angles, wrap_angle
+from compnet3d.utils.checks import check_broadcast, check_floating, check_rotation, check_shape
 
 _FIELDS = ("azimuth", "elevation", "theta", "distance")
 
@@ -22,15 +25,30 @@ class Pose:
     The camera is at distance * (cosE sinA, -cosE cosA, sinE) in the object frame (x right, y backward, z up), looks at
     the object's origin and is then turned by theta about its viewing axis.
 
+    Other conventions: `from_opencv`, `from_opengl`, `from_blender` and `from_pytorch3d` take any camera, also one that
+    does not look at the object's origin. They give the pose of that camera turned until it does, and the pixel at which
+    the camera itself sees the origin; `to_opencv` and so on take both and give the camera back. `from_matrix` and
+    `from_quaternion` are for rotations alone. All take tensors or numpy arrays, one or a batch, and keep their type.
+
     Attributes:
         azimuth, elevation, theta: radians, [...].
         distance: in the category's CAD units, positive, [...].
+
+    Raises:
+        ValueError: if the four differ in shape or are not floating point numbers.
     """
 
     azimuth: Tensor
     elevation: Tensor
     theta: Tensor
     distance: Tensor
+
+    def __post_init__(self) -> None:
+        if __debug__:
+            shapes = {name: getattr(self, name).shape for name in _FIELDS}
+            if len(set(shapes.values())) > 1:
+                raise ValueError(f"a pose needs four tensors of one shape, got {_listed(shapes)}")
+            check_floating(**{name: getattr(self, name) for name in _FIELDS})
 
     @classmethod
     def of(
@@ -51,6 +69,109 @@ class Pose:
     def cat(cls, poses: Sequence[Pose]) -> Pose:
         """Concatenate poses along the first dimension."""
         return cls(**{name: torch.cat([getattr(p, name) for p in poses]) for name in _FIELDS})
+
+    @classmethod
+    def from_matrix(cls, rotmat: Any, distance: Any = 1.0) -> Pose:
+        """The pose with an object-to-camera rotation in our own axes (x right, y up, z backward), [..., 3, 3].
+
+        A 4 x 4 matrix, whose camera may look elsewhere, is for `from_opengl`.
+
+        Raises:
+            ValueError: if the matrix is no rotation; so do all converters, and they name the argument.
+        """
+        rotmat, distance = conversions.as_floats(rotmat, distance)
+        check_rotation("rotmat", rotmat)
+        angles = torch.broadcast_tensors(*rotmat_to_angles(rotmat), distance)
+        return cls(**dict(zip(_FIELDS, angles, strict=True)))
+
+    @classmethod
+    def from_quaternion(cls, quaternion: Any, distance: Any = 1.0) -> Pose:
+        """As `from_matrix`, from a unit quaternion (w, x, y, z), the scalar first as in PyTorch3D, [..., 4]."""
+        return cls.from_matrix(conversions.quaternion_to_rotmat(quaternion), distance)
+
+    @classmethod
+    def from_opencv(cls, R: Any, t: Any, K: Any) -> tuple[Pose, Tensor]:
+        """The pose of a camera with OpenCV's axes (x right, y down, z forward), and where it sees the origin.
+
+        Args:
+            R: object-to-camera rotation, [..., 3, 3].
+            t: the object's origin in camera axes, in front of the camera, [..., 3].
+            K: OpenCV's camera matrix (pixel centres at whole numbers), [..., 3, 3].
+
+        Returns:
+            The pose [...] and the pixel (u, v) at which the origin is seen, [..., 2], in our pixels (centres at +0.5).
+            The pose is that of the camera turned until it looks at the origin (`Camera.turned_to`); no turn is needed
+            where t = (0, 0, d).
+        """
+        return cls._from_look_at(conversions.look_at_from_opencv(R, t, conversions.intrinsics_from_opencv(K)))
+
+    @classmethod
+    def from_opengl(cls, view_matrix: Any, K: Any) -> tuple[Pose, Tensor]:
+        """As `from_opencv`, for OpenGL's axes (x right, y up, looking along -z), which are ours too.
+
+        Args:
+            view_matrix: object-to-camera matrix (model-view), column vectors, [..., 4, 4].
+            K: camera matrix in our pixels (`Camera.intrinsics`), v downwards, [..., 3, 3].
+        """
+        return cls._from_look_at(conversions.look_at_from_opencv(*conversions.opengl_to_opencv(view_matrix), K))
+
+    @classmethod
+    def from_blender(cls, matrix_world: Any, K: Any) -> tuple[Pose, Tensor]:
+        """As `from_opengl`, from Blender's (and NeRF's) camera-to-world matrix; the world is the object's frame.
+
+        Args:
+            matrix_world: of the camera, without scale, [..., 4, 4]. Blender's front view is our azimuth 0.
+            K: camera matrix in our pixels, [..., 3, 3].
+        """
+        return cls.from_opengl(conversions.invert_rigid("matrix_world", matrix_world), K)
+
+    @classmethod
+    def from_pytorch3d(cls, R: Any, T: Any, K: Any) -> tuple[Pose, Tensor]:
+        """As `from_opencv`, for PyTorch3D: X_camera = X_world R + T for row vectors, camera x left, y up, z forward.
+
+        Args:
+            R: [..., 3, 3]. PyTorch3D's world has y up: the point (x, y, z) of the object is (x, z, -y) there.
+            T: [..., 3].
+            K: camera matrix in our pixels, which are PyTorch3D's screen coordinates, [..., 3, 3].
+        """
+        return cls._from_look_at(conversions.look_at_from_opencv(*conversions.pytorch3d_to_opencv(R, T), K))
+
+    def to_matrix(self) -> Tensor:
+        """Object-to-camera rotation [..., 3, 3]; the same as `rotmat`, inverse of `from_matrix`."""
+        return self.rotmat()
+
+    def to_quaternion(self) -> Tensor:
+        """Object-to-camera rotation as a unit quaternion (w, x, y, z) with w >= 0, [..., 4]."""
+        return conversions.rotmat_to_quaternion(self.rotmat())
+
+    def to_opencv(self, principal_point: Any, K: Any) -> tuple[Tensor, Tensor]:
+        """R [..., 3, 3] and t [..., 3] of the camera K that sees the object's origin at a pixel.
+
+        Args:
+            principal_point: that pixel (u, v) in our pixels, as `from_opencv` or a `Prediction` gives it, [..., 2].
+            K: OpenCV's camera matrix, [..., 3, 3]. With K = `camera.to_opencv()` of a camera that has this principal
+                point, t is (0, 0, distance).
+        """
+        return conversions.look_at_to_opencv(self._look_at(principal_point), conversions.intrinsics_from_opencv(K))
+
+    def to_opengl(self, principal_point: Any, K: Any) -> Tensor:
+        """Inverse of `from_opengl`: the object-to-camera matrix [..., 4, 4]; K is in our pixels."""
+        return conversions.opencv_to_opengl(*conversions.look_at_to_opencv(self._look_at(principal_point), K))
+
+    def to_blender(self, principal_point: Any, K: Any) -> Tensor:
+        """Inverse of `from_blender`: the camera's matrix_world [..., 4, 4]; K is in our pixels."""
+        return conversions.invert_rigid("view_matrix", self.to_opengl(principal_point, K))
+
+    def to_pytorch3d(self, principal_point: Any, K: Any) -> tuple[Tensor, Tensor]:
+        """Inverse of `from_pytorch3d`: R [..., 3, 3] and T [..., 3] for row vectors; K is in our pixels."""
+        return conversions.opencv_to_pytorch3d(*conversions.look_at_to_opencv(self._look_at(principal_point), K))
+
+    @classmethod
+    def _from_look_at(cls, view: LookAt) -> tuple[Pose, Tensor]:
+        return cls.from_matrix(view.rotmat, view.distance), view.principal_point
+
+    def _look_at(self, principal_point: Any) -> LookAt:
+        return LookAt(self.rotmat(), self.distance, principal_point)
 
     @property
     def shape(self) -> torch.Size:
@@ -102,6 +223,7 @@ class Pose:
 
     def object_to_camera(self, points: Tensor) -> Tensor:
         """Points [..., V, 3] of the object frame in camera axes (x right, y up, looking along -z), [..., V, 3]."""
+        check_shape("points", points, (..., "V", 3))
         turned = points @ self.rotmat().transpose(-1, -2)
         return torch.cat([turned[..., :2], turned[..., 2:] - self.distance[..., None, None]], dim=-1)
 
@@ -117,12 +239,23 @@ class Camera:
         focal: focal length in pixels (viewport * focal of the annotations), [...].
         principal: principal point (px, py) in pixels, [..., 2].
         height, width: image size in pixels.
+
+    Raises:
+        ValueError: if the batch shapes do not go together or the image has no pixels.
     """
 
     focal: Tensor
     principal: Tensor
     height: int
     width: int
+
+    def __post_init__(self) -> None:
+        if __debug__:
+            check_shape("principal", self.principal, (..., 2))
+            check_floating(focal=self.focal, principal=self.principal)
+            check_broadcast(focal=self.focal.shape, principal=self.principal.shape[:-1])
+            if min(self.height, self.width) < 1:
+                raise ValueError(f"an image has at least one pixel, got height {self.height} and width {self.width}")
 
     @classmethod
     def centred(cls, focal: float, height: int, width: int, dtype: torch.dtype = torch.float32) -> Camera:
@@ -134,6 +267,54 @@ class Camera:
             width=width,
         )
 
+    @classmethod
+    def from_opencv(cls, K: Any, height: int, width: int) -> Camera:
+        """The camera of OpenCV's matrix K [..., 3, 3], whose pixel centres are at whole numbers.
+
+        Raises:
+            ValueError: if K has a skew or two focal lengths (to a millionth); resize or undistort the image first.
+        """
+        K = conversions.intrinsics_from_opencv(K)
+        focal = K[..., 0, 0]
+        gap = torch.maximum((K[..., 1, 1] - focal).abs(), K[..., 0, 1].abs())
+        if not bool((gap <= 1e-6 * focal).all()):
+            raise ValueError("K must have one focal length and no skew; resize or undistort the image first")
+        return cls(focal=focal, principal=K[..., :2, 2], height=height, width=width)
+
+    def intrinsics(self) -> Tensor:
+        """The camera matrix [[f, 0, px], [0, f, py], [0, 0, 1]] in our pixels (v downwards), [..., 3, 3]."""
+        focal, principal = self.focal, self.principal
+        zero, one = torch.zeros_like(focal), torch.ones_like(focal)
+        left = torch.stack([focal, zero, zero, zero, focal, zero], dim=-1).unflatten(-1, (2, 3))
+        right = torch.cat([principal, one[..., None].expand(*principal.shape[:-1], 1)], dim=-1)
+        batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-1])
+        columns = [left.expand(*batch, 2, 3), right[..., None, :].expand(*batch, 1, 3)]
+        return torch.cat(columns, dim=-2).transpose(-1, -2)
+
+    def to_opencv(self) -> Tensor:
+        """Inverse of `from_opencv`: K [..., 3, 3]."""
+        return conversions.intrinsics_to_opencv(self.intrinsics())
+
+    def turned_to(self, pixel: Any) -> tuple[Camera, Tensor]:
+        """This camera turned about its centre until it looks at a pixel, and the homography to its image.
+
+        A pose from `Pose.from_opencv` and its like is exact in the turned camera. This gives the pixels of the points
+        in the camera itself:
+
+            turned, homography = camera.turned_to(principal_point)
+            pixels = map_pixels(homography.inverse(), turned.project(points, pose)[0])
+
+        Args:
+            pixel: (u, v), [..., 2].
+
+        Returns:
+            The camera, of the same focal length and with its principal point at that pixel, and the homography
+            [..., 3, 3] from this camera's pixels to the turned one's. The pixel itself stays in place.
+        """
+        (pixel,) = conversions.as_floats(pixel)
+        homography = conversions.look_at_homography(self.intrinsics(), pixel.to(self.focal))
+        return replace(self, principal=pixel.to(self.focal)), homography
+
     def project(self, points: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
         """Project object points: u = px + f Xc / -Zc, v = py - f Yc / -Zc.
 
@@ -144,6 +325,7 @@ class Camera:
         Returns:
             Pixels (u, v) [..., V, 2] and depth -Zc [..., V], positive in front of the camera.
         """
+        check_broadcast(points=points.shape[:-2], pose=pose.shape, camera=self.focal.shape)
         in_camera = pose.object_to_camera(points)
         depth = -in_camera[..., 2]
         offset = in_camera[..., :2] * in_camera.new_tensor([1.0, -1.0]) / depth[..., None]
@@ -156,7 +338,12 @@ def feature_grid(
     """Pixel coordinates (u, v) of the centres of a feature map's cells, [height, width, 2].
 
     Cell (i, j) of stride s has its centre at (s (j + 0.5), s (i + 0.5)).
+
+    Raises:
+        ValueError: if there is no cell or the stride is not positive.
     """
+    if __debug__ and (min(height, width) < 1 or not stride > 0):
+        raise ValueError(f"need at least one cell and a positive stride, got {height} x {width} cells of {stride}")
     v = (torch.arange(height, device=device, dtype=dtype) + 0.5) * stride
     u = (torch.arange(width, device=device, dtype=dtype) + 0.5) * stride
     return torch.stack(torch.broadcast_tensors(u[None, :], v[:, None]), dim=-1)
@@ -188,6 +375,10 @@ def pose_grid(
     ]
     azimuth, elevation, theta = (x.reshape(-1).float() for x in torch.meshgrid(*axes, indexing="ij"))
     return Pose(azimuth=azimuth, elevation=elevation, theta=theta, distance=torch.full_like(azimuth, distance))
+
+
+def _listed(shapes: dict[str, torch.Size]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
 
 
 def _spread(limits: tuple[float, float], count: int) -> Tensor:
