@@ -97,7 +97,7 @@ def test_an_image_file_is_named_and_its_pose_estimated(
     right = [Path(answer["image"]).parent.name == answer["category"] for answer in answers]
     assert sum(right) / len(right) >= 0.8
     for answer in answers:
-        assert 0 <= answer["azimuth"] < 2 * math.pi and answer["distance"] > 0
+        assert -math.pi < answer["azimuth"] <= math.pi and answer["distance"] > 0
         assert sum(abs(x - 24) for x in answer["principal"]) < 24  # the objects stand at the centre
     cli.main(["predict", str(run), str(images[0]), "--device", "cpu", "--overlay", str(tmp_path)])
     with Image.open(tmp_path / f"{images[0].stem}.png") as drawn:

@@ -263,7 +263,7 @@ def test_answers_are_told_in_pixels_of_the_image(
     view = torch.from_numpy(crop.image.copy()).permute(2, 0, 1)[None]
     there = model.predict_views(view, crop="box")
     here = model.predict(picture, boxes=None if box is None else [box])
-    points = model.mesh(here.category(0)).vertices
+    points = model.mesh(here[0].category).vertices
     camera = Camera(focal=here.focal[0], principal=here.principal[0], height=picture.height, width=picture.width)
     in_image, _ = camera.project(points, here.pose[0])
     camera = Camera(focal=there.focal[0], principal=there.principal[0], height=48, width=64)

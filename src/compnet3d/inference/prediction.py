@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import torch
@@ -16,13 +18,71 @@ from compnet3d.data.images import as_rgb, load_image
 from compnet3d.data.transforms import Crop, InputSpec, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
+from compnet3d.geometry.rotations import wrap_signed
 
 ImageLike = str | Path | Image.Image | np.ndarray
 
 
+class Angles(NamedTuple):
+    """Angles of a pose as they are shown: azimuth and theta in (-pi, pi] or (-180, 180]."""
+
+    azimuth: float
+    elevation: float
+    theta: float
+
+
+@dataclass(frozen=True)
+class SinglePrediction:
+    """The answer for one image: `prediction[i]`.
+
+    Attributes:
+        category: its name.
+        confidence: calibrated probability that the best-scoring category is right.
+        scores: by category, see `Prediction.scores`.
+        pose: of the camera whose focal length and principal point follow, shape [].
+        focal: in pixels.
+        principal: where the object's origin is seen, pixels (u, v), [2].
+        reconstruction_score, foreground: see `Prediction`; foreground is bool [H, W].
+    """
+
+    category: str
+    confidence: float
+    scores: dict[str, float]
+    pose: Pose
+    focal: float
+    principal: Tensor
+    reconstruction_score: float | None = None
+    foreground: Tensor | None = None
+
+    def angles(self, *, degrees: bool = False) -> Angles:
+        """Azimuth, elevation and theta; azimuth and theta in (-pi, pi], or (-180, 180] with `degrees`."""
+        wrapped = self.pose.wrapped()
+        signed = (wrap_signed(wrapped.azimuth), wrapped.elevation, wrap_signed(wrapped.theta))
+        # the float32 next to pi is a little above it
+        shown = [min(float(x), math.pi) for x in signed]
+        return Angles(*(math.degrees(x) if degrees else x for x in shown))
+
+    def to_dict(self, *, degrees: bool = False) -> dict[str, Any]:
+        """A plain dictionary for JSON: `azimuth`, ... in radians, or `azimuth_deg`, ... with `degrees`."""
+        unit = "_deg" if degrees else ""
+        return {
+            "category": self.category,
+            "confidence": self.confidence,
+            **{f"{name}{unit}": angle for name, angle in self.angles(degrees=degrees)._asdict().items()},
+            "distance": float(self.pose.distance),
+            "focal": self.focal,
+            "principal": [float(x) for x in self.principal],
+            "reconstruction_score": self.reconstruction_score,
+            "scores": self.scores,
+        }
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """The answers for a batch of views.
+    """The answers for a batch of images.
+
+    `prediction[0]` is the answer for the first image, `prediction[2:5]` a smaller batch; iterating gives one answer
+    after the other.
 
     Attributes:
         categories: all category names, Y of them.
@@ -52,6 +112,33 @@ class Prediction:
     def __len__(self) -> int:
         return len(self.category_index)
 
+    @overload
+    def __getitem__(self, index: int) -> SinglePrediction: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | Tensor | np.ndarray) -> Prediction: ...
+
+    def __getitem__(self, index: Any) -> SinglePrediction | Prediction:
+        """The answer for one image, or a `Prediction` of those that a slice, indices or a mask choose."""
+        if isinstance(index, slice | Sequence) or (isinstance(index, Tensor | np.ndarray) and index.ndim):
+            return replace(self, **{name: value[index] for name, value in self._batched().items()})
+        number = operator.index(index)
+        chosen = {name: value[number] for name, value in self._batched().items()}
+        score = chosen.get("reconstruction_score")
+        return SinglePrediction(
+            category=self.categories[int(chosen["category_index"])],
+            confidence=float(chosen["confidence"]),
+            scores=dict(zip(self.categories, chosen["scores"].tolist(), strict=True)),
+            pose=chosen["pose"],
+            focal=float(chosen["focal"]),
+            principal=chosen["principal"],
+            reconstruction_score=None if score is None else float(score),
+            foreground=chosen.get("foreground"),
+        )
+
+    def __iter__(self) -> Iterator[SinglePrediction]:
+        return (self[i] for i in range(len(self)))
+
     @classmethod
     def cat(cls, parts: Sequence[Prediction]) -> Prediction:
         """Join the answers of several batches of one model."""
@@ -62,28 +149,14 @@ class Prediction:
         }
         return cls(categories=parts[0].categories, pose=Pose.cat([p.pose for p in parts]), **tensors)
 
-    def category(self, index: int) -> str:
-        """Name of the category of answer `index`."""
-        return self.categories[int(self.category_index[index])]
+    def to_dicts(self, *, degrees: bool = False) -> list[dict[str, Any]]:
+        """One plain dictionary per image, for JSON; see `SinglePrediction.to_dict`."""
+        return [answer.to_dict(degrees=degrees) for answer in self]
 
-    def to_dicts(self) -> list[dict[str, Any]]:
-        """One plain dictionary per view, for JSON: angles in radians."""
-        angles, quality = self.pose.wrapped(), self.reconstruction_score
-        return [
-            {
-                "category": self.category(i),
-                "confidence": float(self.confidence[i]),
-                "azimuth": float(angles.azimuth[i]),
-                "elevation": float(angles.elevation[i]),
-                "theta": float(angles.theta[i]),
-                "distance": float(angles.distance[i]),
-                "focal": float(self.focal[i]),
-                "principal": [float(x) for x in self.principal[i]],
-                "reconstruction_score": None if quality is None else float(quality[i]),
-                "scores": {name: float(s) for name, s in zip(self.categories, self.scores[i], strict=True)},
-            }
-            for i in range(len(self))
-        ]
+    def _batched(self) -> dict[str, Any]:
+        """The fields that have one entry per image, those that are None left out."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "categories"}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class Predictor(Protocol):

@@ -114,10 +114,15 @@ def print_predictions(answers: Sequence[dict[str, Any]]) -> None:
     for name in ("confidence", "azimuth", "elevation", "theta"):
         table.add_column(name, justify="right")
     for answer in answers:
-        theta = math.remainder(answer["theta"], 2 * math.pi)
-        angles = [f"{math.degrees(angle):.1f}" for angle in (answer["azimuth"], answer["elevation"], theta)]
+        angles = [shown_degrees(answer[name]) for name in ("azimuth", "elevation", "theta")]
         table.add_row(Text(answer["image"]), Text(answer["category"]), f"{100 * answer['confidence']:.1f} %", *angles)
     Console().print(table)
+
+
+def shown_degrees(angle: float) -> str:
+    """An angle of -pi ... pi in degrees with one decimal, in (-180, 180]: what rounds to -180 is the same as 180."""
+    rounded = round(math.degrees(angle), 1)
+    return f"{180.0 if rounded == -180 else rounded + 0.0:.1f}"  # adding zero drops the sign of -0.0
 
 
 def _overlay_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -146,5 +151,5 @@ def _save_overlay(path: Path, model: TrainedModel, picture: Image.Image, predict
         width=size[0],
     )
     small = picture if shrink == 1.0 else picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-    drawn = overlays.draw_overlay(small, model.mesh(prediction.category(i)), prediction.pose[i].to("cpu"), camera)
+    drawn = overlays.draw_overlay(small, model.mesh(prediction[i].category), prediction.pose[i].to("cpu"), camera)
     write_bytes(path, overlays.encode_png(drawn))

@@ -150,7 +150,7 @@ def figure5(experiments: Experiments) -> bytes:
             activation = activation_of(_batch(image), prediction.category_index)[0].float().cpu()
             tiles.append(_captioned(overlays.draw_activation(image, activation, min_side=SIDE), "activation"))
         overlay = _overlay(model, image, prediction)
-        tiles.append(_captioned(overlay, f"as {prediction.category(0)}, {_error(prediction, sample):.0f} deg off"))
+        tiles.append(_captioned(overlay, f"as {prediction[0].category}, {_error(prediction, sample):.0f} deg off"))
         rows.append(overlays.side_by_side(tiles))
     return overlays.encode_png(_stacked(rows))
 
@@ -170,7 +170,7 @@ def figure8(experiments: Experiments) -> bytes:
             continue
         names = confusion["categories"]
         of_true = [s for s in samples if s.category == names[true]]
-        wrong = [x for x in _predicted(study, model, of_true, CLEAN) if x[2].category(0) == names[predicted]]
+        wrong = [x for x in _predicted(study, model, of_true, CLEAN) if x[2][0].category == names[predicted]]
         other = _first_of_each([s for s in samples if s.category == names[predicted]], [names[predicted]])
         tiles = [_captioned(overlays.enlarge(image, min_side=SIDE), names[true]) for _, image, _ in wrong[:3]]
         seen = [image for _, image, _ in _predicted(study, model, other, CLEAN)]
@@ -198,8 +198,8 @@ def figure10(experiments: Experiments) -> bytes:
             picture = overlays.side_by_side(
                 [overlays.enlarge(image, min_side=120), _overlay(model, image, prediction, 120)]
             )
-            right = prediction.category(0) == sample.category
-            text = f"{prediction.category(0)}{'' if right else ' (wrong)'}, {_error(prediction, sample):.0f} deg"
+            right = prediction[0].category == sample.category
+            text = f"{prediction[0].category}{'' if right else ' (wrong)'}, {_error(prediction, sample):.0f} deg"
             tiles.append(_captioned(picture, text))
         columns.append(_captioned(_stacked(tiles), condition.name))
     half = (len(columns) + 1) // 2
@@ -250,7 +250,7 @@ def _overlay(model: Any, image: np.ndarray, prediction: Prediction, side: int = 
         height=model.spec.height,
         width=model.spec.width,
     )
-    mesh = model.mesh(prediction.category(0))
+    mesh = model.mesh(prediction[0].category)
     return overlays.draw_overlay(image, mesh, prediction.pose[0].to("cpu"), camera, min_side=side)
 
 
