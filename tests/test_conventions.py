@@ -1,4 +1,4 @@
-"""The conventions of docs/conventions.md, pinned."""
+"""The conventions of docs/concepts/conventions.md, pinned."""
 
 from __future__ import annotations
 

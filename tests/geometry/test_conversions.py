@@ -250,7 +250,7 @@ def test_the_data_sets_reading_needs_no_turn() -> None:
     ("degrees", "unturned", "shifted"), [(5, 7.1, 1.2), (10, 14.4, 3.4), (20, 31.1, 11.8), (30, 53.9, 27.7)]
 )
 def test_the_pixels_that_a_naive_use_is_off(degrees: float, unturned: float, shifted: float) -> None:
-    """The table of docs/conventions.md: a cube of diagonal 1, 4 units away, 600 pixels of focal length."""
+    """The table of docs/concepts/conventions.md: a cube of diagonal 1, 4 units away, 600 pixels of focal length."""
     corners = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)]) / math.sqrt(3)
     pose = Pose.of(0.7, 0.3, 0.0, 4.0, dtype=torch.float64)
     point = np.array([320 + FOCAL * math.tan(math.radians(degrees)), 240.0])

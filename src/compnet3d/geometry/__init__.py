@@ -1,4 +1,4 @@
-"""Poses, cameras, rotations and meshes. Conventions: docs/conventions.md."""
+"""Poses, cameras, rotations and meshes. Conventions: docs/concepts/conventions.md."""
 
 from compnet3d.geometry.camera import Camera, Pose, feature_grid, pose_grid
 from compnet3d.geometry.conversions import (

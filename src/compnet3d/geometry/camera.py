@@ -1,4 +1,4 @@
-"""Poses and cameras in the project's one convention (docs/conventions.md)."""
+"""Poses and cameras in the project's one convention (docs/concepts/conventions.md)."""
 
 from __future__ import annotations
 

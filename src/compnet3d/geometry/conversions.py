@@ -26,8 +26,8 @@ from compnet3d.utils.checks import check_broadcast, check_finite, check_positive
 
 # Signs that turn this package's camera axes (x right, y up, z backward) into others' and back.
 _OPENCV = (1.0, -1.0, -1.0)  # x right, y down, z forward
-_PYTORCH3D = (-1.0, 1.0, -1.0)  # x left, y up, z forward; F of docs/conventions.md
-# S of docs/conventions.md: (x, y, z) of the object frame is (x, z, -y) of PyTorch3D's world, which has y up.
+_PYTORCH3D = (-1.0, 1.0, -1.0)  # x left, y up, z forward; F of docs/concepts/conventions.md
+# S of docs/concepts/conventions.md: (x, y, z) of the object frame is (x, z, -y) of PyTorch3D's world, which has y up.
 _PYTORCH3D_WORLD = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
 
 

@@ -1,4 +1,4 @@
-"""Rotations: the three pose angles, rotation matrices and the distance between them (docs/conventions.md)."""
+"""Rotations: the three pose angles, rotation matrices and the distance between them (docs/concepts/conventions.md)."""
 
 from __future__ import annotations
 
