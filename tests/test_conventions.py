@@ -104,9 +104,9 @@ def test_mirroring(azimuth: float, elevation: float, theta: float, point: tuple[
     assert there[0].tolist() == pytest.approx([80 - float(here[0, 0]), float(here[0, 1])], abs=1e-8)
 
 
-def test_the_relation_to_pytorch3d() -> None:
+@pytest.mark.parametrize(("azimuth", "elevation"), [(0.7, 0.3), (4.0, -0.8), (0.0, 0.0)])
+def test_the_relation_to_pytorch3d(azimuth: float, elevation: float) -> None:
     """F R = R_p3d S: PyTorch3D's look-at camera has x left, y up, z forward, and its world has y up."""
-    azimuth, elevation = 0.7, 0.3
     flip = np.diag([-1.0, 1.0, -1.0])
     swap = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
     # look_at_view_transform: camera at (cosE sinA, sinE, cosE cosA), axes in rows: left, up, forward
@@ -117,7 +117,9 @@ def test_the_relation_to_pytorch3d() -> None:
     left = np.cross([0.0, 1.0, 0.0], forward)
     left /= np.linalg.norm(left)
     look_at = np.stack([left, np.cross(forward, left), forward])
-    np.testing.assert_allclose(flip @ plain_rotmat(azimuth, elevation, 0.0), look_at @ swap, atol=1e-12)
+    pose = Pose.of(azimuth, elevation, dtype=torch.float64)
+    np.testing.assert_allclose(flip @ pose.rotmat().numpy(), look_at @ swap, atol=1e-12)
+    np.testing.assert_allclose(swap @ pose.camera_centre().numpy(), centre, atol=1e-12)
 
 
 @given(st.tuples(ANGLE, ELEVATION, ANGLE), st.tuples(ANGLE, ELEVATION, ANGLE))
