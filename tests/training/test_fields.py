@@ -1,0 +1,178 @@
+"""Every field of every part of a recipe is read by something that a test holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from compnet3d.data.annotations import annotation_dict
+from compnet3d.data.augment import Augmentation
+from compnet3d.data.imagenet3d import ImageNet3D, write_list, write_object
+from compnet3d.data.loader import ViewDataset
+from compnet3d.data.transforms import InputSpec
+from compnet3d.models.backbones import BackboneConfig, build_extractor
+from compnet3d.training.build import make_extractor
+from compnet3d.training.recipe import Recipe
+from compnet3d.training.run_folder import recipe_differences
+from tests.training.real import RECIPE, change
+from tests.training.test_reference import SETTINGS
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE, SEARCH = "tests/training/test_fields.py", "tests/inference/test_refinement.py"
+REFINEMENT = f"{SEARCH}::test_a_setting_of_the_search_does_what_it_does_in_the_reference"
+# the tests of what a whole training with a tiny network of its own does not read
+HELD_ELSEWHERE = {
+    "method": "tests/training/test_reference.py::test_a_training_is_the_reference",
+    "name": f"{HERE}::test_a_run_notes_every_field",
+    "description": f"{HERE}::test_a_run_notes_every_field",
+    "pretrained": f"{HERE}::test_a_pretrained_backbone_is_the_one_asked_for",
+    "pretrained_layers": f"{HERE}::test_a_pretrained_backbone_is_the_one_asked_for",
+    "family": f"{HERE}::test_a_backbone_is_built_as_asked_for",
+    "architecture": f"{HERE}::test_a_backbone_is_built_as_asked_for",
+    "upsampling": f"{HERE}::test_a_backbone_is_built_as_asked_for",
+    "stages": f"{HERE}::test_a_backbone_is_built_as_asked_for",
+    "pose.starts": REFINEMENT,
+    "pose.steps": REFINEMENT,
+    "pose.learning_rate": REFINEMENT,
+    "pose.betas": REFINEMENT,
+    "pose.shift_unit": REFINEMENT,
+    "pose.softness": REFINEMENT,
+    "pose.prior_weight": REFINEMENT,
+}
+# each field of the augmentation at another value than in STRONG
+AUGMENTATIONS: dict[str, Any] = {
+    "rotation": 5.0, "scale": (0.5, 0.6), "shift": 0.3, "mirror": 0.0, "reflect": 0.0, "brightness": 0.0,
+    "contrast": 0.0, "saturation": 0.0, "channel_gain": 0.0, "tone": 0.0, "gamma": 0.0, "grey": 0.9, "blur": 0.0,
+    "blur_radius": 0.4, "noise": 2.0, "noise_probability": 0.0, "erasing": 0.0, "erasing_count": 1,
+    "erasing_area": (0.01, 0.02), "leaves": 0.0, "leaves_area": (0.05, 0.1), "pasting": 0.0,
+}  # fmt: skip
+STRONG = Augmentation(
+    rotation=40, scale=(0.8, 1.25), shift=0.08, mirror=0.5, reflect=0.5, brightness=0.3, contrast=0.3, saturation=0.3,
+    channel_gain=0.2, tone=0.5, gamma=0.3, grey=0.3, blur=0.6, blur_radius=2.0, noise=10, noise_probability=0.5,
+    erasing=0.9, erasing_count=3, erasing_area=(0.05, 0.2), leaves=0.4, leaves_area=(0.3, 0.6), pasting=0.5,
+)  # fmt: skip
+
+
+def leaves(settings: Any, prefix: str = "") -> list[str]:
+    """Dotted names of all fields."""
+    names = []
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        names += leaves(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
+    return names
+
+
+def test_every_field_is_held_by_a_test_and_none_is_forgotten() -> None:
+    compared = {name for _, name, _ in SETTINGS}
+    augmented = {f"augmentation.{name}" for name in AUGMENTATIONS}
+    assert set(leaves(RECIPE)) == compared | augmented | set(HELD_ELSEWHERE)
+    assert not compared & set(HELD_ELSEWHERE)
+
+
+@pytest.mark.parametrize("test", sorted(set(HELD_ELSEWHERE.values())))
+def test_the_tests_named_above_are_there(test: str) -> None:
+    path, name = test.split("::")
+    assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), re.MULTILINE)
+
+
+def other_value(value: Any) -> Any:
+    """Some value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value / 2 if value else 0.25
+    if isinstance(value, str):
+        return {"compnet": "novum", "bins": "regression"}.get(value, value + "x")
+    if isinstance(value, dict):
+        return {**value, "embedding_size": 3}
+    if isinstance(value, tuple):
+        return tuple(0.9 * x for x in value) if value else ("folder", "hub/name")
+    return 3
+
+
+@pytest.mark.parametrize("name", leaves(RECIPE))
+def test_a_run_notes_every_field(name: str) -> None:
+    """In its config.json, from which the recipe is read again, and with another value the run does not go on."""
+    value = RECIPE
+    for part in name.split("."):
+        value = getattr(value, part)
+    changed = change(RECIPE, name, other_value(value))
+    noted = json.loads(json.dumps(changed.to_dict()))
+    assert Recipe.from_dict(noted) == changed != RECIPE
+    assert recipe_differences({"recipe": noted}, RECIPE) == [name.split(".")[0]]
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> ViewDataset:
+    root, rng = tmp_path_factory.mktemp("augmentation"), np.random.default_rng(0)
+    entry = annotation_dict(
+        category="car", azimuth=1.0, elevation=0.2, theta=0.1, distance=5.0, focal=900.0, principal=(20.0, 15.0),
+        bbox=(5, 5, 35, 25), width=40, height=30,
+    )  # fmt: skip
+    smooth = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((40, 30))
+    write_object(root, "car", "0", np.asarray(smooth), [entry])
+    write_list(root, "car", "train", "0")
+    spec = InputSpec(height=24, width=32, focal=700.0, distance=5.0, box_fill=0.6)
+    samples = ImageNet3D(root).samples("train")
+    return ViewDataset(samples, ["car"], spec, augmentation=STRONG, mirror_categories={"car"})
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Augmentation)])
+def test_every_field_of_the_augmentation_changes_crops(crops: ViewDataset, name: str) -> None:
+    other = crops.of(crops.samples)
+    other.augmentation = replace(STRONG, **{name: AUGMENTATIONS[name]})
+    apart = [not torch.equal(crops[epoch, 0]["image"], other[epoch, 0]["image"]) for epoch in range(12)]
+    assert any(apart)
+
+
+SHAPE = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+PATCHES = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("family", "architecture", "dimension", "upsampling", "stages"),
+    [("resnet", SHAPE, 8, 1, 3), ("resnet", SHAPE, 6, 1, 2), ("resnet", SHAPE | {"embedding_size": 4}, 8, 1, 1),
+     ("vit", PATCHES, 8, 2, 3), ("vit", PATCHES | {"num_hidden_layers": 1}, 8, 1, 3), ("dinov2", PATCHES, 8, 4, 3)],
+)  # fmt: skip
+def test_a_backbone_is_built_as_asked_for(
+    tmp_path: Path, family: str, architecture: dict[str, Any], dimension: int, upsampling: int, stages: int
+) -> None:
+    recipe = RECIPE
+    values = {"family": family, "architecture": architecture, "dimension": dimension, "upsampling": upsampling}
+    for name, value in {**values, "stages": stages}.items():
+        recipe = change(recipe, name, value)
+    made = make_extractor(recipe, tmp_path, None, False).eval()
+    assert made.config == BackboneConfig(family, architecture, dimension, upsampling, stages)
+    images = torch.zeros(1, 3, 32, 32)
+    assert made(images).shape == (1, dimension, 32 // made.stride, 32 // made.stride)
+    assert made.stride == 8 // (upsampling if family != "resnet" else 1)
+    assert made.backbone.config.num_hidden_layers == architecture["num_hidden_layers"] if family != "resnet" else True
+    assert len(made.backbone.out_features) == stages if family == "resnet" else True
+
+
+@pytest.mark.parametrize("layers", [None, 1, 2])
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_a_pretrained_backbone_is_the_one_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, layers: int | None
+) -> None:
+    monkeypatch.setenv("COMPNET3D_WEIGHTS", str(tmp_path))
+    backbones = {}
+    for other in ("first", "second"):
+        backbones[other] = build_extractor(BackboneConfig("vit", PATCHES | {"num_hidden_layers": 3})).backbone
+        backbones[other].save_pretrained(tmp_path / other)
+    recipe = change(change(RECIPE, "pretrained", (name, "no/hub")), "pretrained_layers", layers)
+    made = make_extractor(recipe, tmp_path, None, False).backbone
+    assert made.config.num_hidden_layers == (layers or 3)
+    state = backbones[name].state_dict()
+    for tensor, value in made.state_dict().items():
+        assert torch.equal(value, state[tensor])
