@@ -464,7 +464,7 @@ def test_what_the_background_matches_is_computed_once_for_a_view(
         asked.append(len(features))
         return background_similarity(features, background)
 
-    for module in ("models.compnet", "inference.classify", "inference.pruning"):
+    for module in ("models.compnet", "inference.matching", "inference.pruned_matching"):
         monkeypatch.setattr(f"compnet3d.{module}.background_similarity", counted)
     found = model.predict_views(images)
     assert asked == [3, 3]  # the view's own cells and its mirror image's
