@@ -1,6 +1,6 @@
 """Poses, cameras, rotations and meshes. Conventions: docs/concepts/conventions.md."""
 
-from compnet3d.geometry.camera import Camera, Pose, feature_grid, pose_grid
+from compnet3d.geometry.camera import Camera, Pose, feature_grid, fit_to_box, pose_grid
 from compnet3d.geometry.conversions import (
     intrinsics_from_opencv,
     intrinsics_to_opencv,
@@ -12,22 +12,28 @@ from compnet3d.geometry.conversions import (
 from compnet3d.geometry.cuboid import CuboidMesh, cuboid_mesh
 from compnet3d.geometry.mesh import Mesh, cuboid_bounds, load_off, save_off
 from compnet3d.geometry.rotations import (
+    CONTINUOUS,
     angles_to_rotmat,
+    axis_angle_between,
     rotmat_geodesic_distance,
     rotmat_to_angles,
+    symmetric_rotation_error,
     wrap_angle,
     wrap_signed,
 )
 
 __all__ = [
+    "CONTINUOUS",
     "Camera",
     "CuboidMesh",
     "Mesh",
     "Pose",
     "angles_to_rotmat",
+    "axis_angle_between",
     "cuboid_bounds",
     "cuboid_mesh",
     "feature_grid",
+    "fit_to_box",
     "intrinsics_from_opencv",
     "intrinsics_to_opencv",
     "load_off",
@@ -39,6 +45,7 @@ __all__ = [
     "rotmat_to_angles",
     "rotmat_to_quaternion",
     "save_off",
+    "symmetric_rotation_error",
     "wrap_angle",
     "wrap_signed",
 ]

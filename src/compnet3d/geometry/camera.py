@@ -397,7 +397,14 @@ def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple
 
     Returns:
         Poses [P] and principal points [P, 2] whose projections have their longest side so long, centred in the image.
+
+    Raises:
+        ValueError: if a shape is wrong or the side is not positive.
     """
+    check_shape("points", points, ("V", 3) if points.ndim == 2 else ("P", "V", 3))
+    check_shape("pose", pose.azimuth, ("P",))
+    if __debug__ and not 0 < side < math.inf:
+        raise ValueError(f"side must be positive, got {side}")
     centre = torch.tensor([camera.width / 2, camera.height / 2], device=points.device)
     for _ in range(4):  # perspective makes it slightly nonlinear; each round divides the error by the distance
         pixels, _ = camera.project(points.expand(len(pose.azimuth), -1, -1), pose)

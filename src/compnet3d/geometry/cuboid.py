@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,9 @@ def cuboid_mesh(bounds: Tensor, vertex_count: int) -> CuboidMesh:
 
     Returns:
         A cuboid whose vertex count is within 5 % of `vertex_count`, or the nearest that a lattice can have.
+
+    Raises:
+        ValueError: if the box is empty or fewer than 8 vertices are asked for.
     """
     if bounds.shape == (3,):
         bounds = torch.stack([-bounds / 2, bounds / 2])
@@ -68,7 +72,12 @@ def choose_segments(extents: tuple[float, ...], vertex_count: int) -> tuple[int,
     """Cells along each axis whose surface lattice has about `vertex_count` vertices and is most nearly isotropic.
 
     A lattice of a x b x c cells has 2 (ab + bc + ca) + 2 vertices on its surface.
+
+    Raises:
+        ValueError: if the extents are not three positive numbers or fewer than 8 vertices are asked for.
     """
+    if __debug__ and (len(extents) != 3 or not all(0 < x < math.inf for x in extents) or vertex_count < 8):
+        raise ValueError(f"need three positive extents and at least 8 vertices, got {extents} and {vertex_count}")
     size = np.asarray(extents, dtype=np.float64)
     # spacing h with 2 (xy + yz + zx) / h^2 = K, refined because thin axes cannot have less than one cell
     spacing = np.geomspace(size.max() / (4 * vertex_count), size.max(), 4000)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from compnet3d.errors import CompNetError
+from compnet3d.utils.checks import check_floating, check_index, check_shape
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,19 @@ class Mesh:
     Attributes:
         vertices: float32 [V, 3] in the object frame (x right, y backward, z up).
         faces: int64 [F, 3], counter-clockwise seen from outside.
+
+    Raises:
+        ValueError: if a shape or type is wrong, or a face names a vertex that there is not.
     """
 
     vertices: Tensor
     faces: Tensor
 
     def __post_init__(self) -> None:
-        if self.vertices.ndim != 2 or self.vertices.shape[1] != 3:
-            raise ValueError(f"vertices must have shape [V, 3], got {list(self.vertices.shape)}")
-        if self.faces.ndim != 2 or self.faces.shape[1] != 3:
-            raise ValueError(f"faces must have shape [F, 3], got {list(self.faces.shape)}")
+        check_shape("vertices", self.vertices, ("V", 3))
+        check_shape("faces", self.faces, ("F", 3))
+        check_floating(vertices=self.vertices)
+        check_index("faces", self.faces, len(self.vertices))
 
     def face_normals(self) -> Tensor:
         """Normals [F, 3], outward, of length twice the triangle's area."""

@@ -68,6 +68,7 @@ def rotmat_to_angles(rotmat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def wrap_angle(angle: Tensor) -> Tensor:
     """Map angles in radians to [0, 2 pi)."""
+    check_floating(angle=angle)
     wrapped = torch.remainder(angle, TWO_PI)
     # remainder of a tiny negative number rounds up to 2 pi itself
     return torch.where(wrapped >= TWO_PI, torch.zeros_like(wrapped), wrapped)
@@ -131,6 +132,8 @@ def symmetric_rotation_error(predicted: Tensor, true: Tensor, order: Tensor) -> 
 
 def axis_angle_between(a: Tensor, b: Tensor) -> Tensor:
     """Angle [...] in [0, pi] between unit vectors [..., 3], from the chords: exact near 0 and near pi."""
+    check_shape("a", a, (..., 3))
+    check_shape("b", b, (..., 3))
     return 2 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))
 
 
