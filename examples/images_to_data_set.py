@@ -97,9 +97,11 @@ def place(row: dict[str, str], mesh: Mesh, size: tuple[int, int], focal: float) 
     (width, height), (x1, y1, x2, y2) = size, corners(row)
     angles = [math.radians(float(row[key])) for key in ("azimuth", "elevation", "theta")]
     camera = Camera.centred(focal, height, width)
-    pose, principal = fit_to_box(mesh.vertices, Pose.of([angles[0]], *angles[1:], 10.0), camera, max(x2 - x1, y2 - y1))
+    pose, principal_point = fit_to_box(
+        mesh.vertices, Pose.of([angles[0]], *angles[1:], 10.0), camera, max(x2 - x1, y2 - y1)
+    )
     middle = torch.tensor([(x1 + x2 - width) / 2, (y1 + y2 - height) / 2])
-    return pose[0], replace(camera, principal=principal[0] + middle)
+    return pose[0], replace(camera, principal_point=principal_point[0] + middle)
 
 
 def corners(row: dict[str, str]) -> tuple[float, float, float, float]:
@@ -116,7 +118,7 @@ def write_image(out: Path, name: str, row: dict[str, str], image: Path, pose: Po
         theta=float(pose.theta),
         distance=float(pose.distance),
         focal=float(camera.focal),
-        principal=(float(camera.principal[0]), float(camera.principal[1])),
+        principal_point=(float(camera.principal_point[0]), float(camera.principal_point[1])),
         bbox=corners(row),
         width=camera.width,
         height=camera.height,

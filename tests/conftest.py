@@ -81,7 +81,7 @@ def _draw_tiny(root: Path, category: str, name: str, mesh: Mesh, rng: np.random.
         pose.object_to_camera(mesh.vertices[None]),
         mesh.faces,
         focal=torch.tensor([focal]),
-        principal=torch.tensor([[24.0, 24.0]]),
+        principal_point=torch.tensor([[24.0, 24.0]]),
         height=size,
         width=size,
     )

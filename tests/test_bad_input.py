@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from compnet3d.cli import main as cli
 from compnet3d.data.annotations import read_annotation, write_annotation
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 from compnet3d.models.backbones import BackboneConfig
@@ -37,7 +37,7 @@ CONFIG = CompNetConfig(
     categories=("brick", "tower"),
     bounds=(BOX, tuple(corner[::-1] for corner in BOX)),
     backbone=BackboneConfig("resnet", NETWORK, dimension=16),
-    spec=InputSpec(height=48, width=48, focal=120.0, distance=3.0, box_fill=0.7),
+    input_config=InputConfig(height=48, width=48, focal=120.0, distance=3.0, box_fill=0.7),
     vertex_count=40,
     background_size=8,
     pose=PoseSettings(steps=2, starts=1),
@@ -117,8 +117,8 @@ def train_line(data: Path, out: Path, *more: object) -> tuple[object, ...]:
 # -- images ----------------------------------------------------------------------------------------------------------
 
 
-def picture() -> Image.Image:
-    """A photograph-like picture: smooth, coloured, not symmetric."""
+def opened() -> Image.Image:
+    """An image-like image: smooth, coloured, not symmetric."""
     v, u = np.mgrid[0:60, 0:80]
     return Image.fromarray(np.stack([3 * u, 4 * v, 255 - 2 * u], axis=-1).clip(0, 255).astype(np.uint8))
 
@@ -133,14 +133,14 @@ def predicted(run: Any, model: Path, image: Path, *more: object) -> dict[str, An
 
 def check_same(a: dict[str, Any], b: dict[str, Any]) -> None:
     assert a["category"] == b["category"]
-    for key in ("azimuth", "elevation", "theta", "distance", "principal"):
+    for key in ("azimuth", "elevation", "theta", "distance", "principal_point"):
         assert a[key] == pytest.approx(b[key], abs=1e-3), key
 
 
 def test_odd_but_sound_images_are_predicted_like_their_plain_copies(
     run: Any, model_folder: Path, tmp_path: Path
 ) -> None:
-    colour, grey = picture(), picture().convert("L")
+    colour, grey = opened(), opened().convert("L")
     rgb_of_grey, transparent = grey.convert("RGB"), colour.convert("RGBA")
     colour.save(tmp_path / "colour.png")
     rgb_of_grey.save(tmp_path / "grey_rgb.png")
@@ -171,19 +171,19 @@ def test_tiny_and_huge_images_are_predicted(
 def test_cmyk_and_other_modes_are_predicted(run: Any, model_folder: Path, tmp_path: Path) -> None:
     for mode, suffix in [("CMYK", "jpg"), ("P", "png"), ("1", "png"), ("LA", "png"), ("I", "tiff"), ("F", "tiff")]:
         path = tmp_path / f"{mode}.{suffix}"
-        picture().convert("L" if mode in ("I", "F") else "RGB").convert(mode).save(path)
+        opened().convert("L" if mode in ("I", "F") else "RGB").convert(mode).save(path)
         assert predicted(run, model_folder, path)["category"] in CONFIG.categories
 
 
 def broken_images(folder: Path) -> dict[str, Path]:
     """One file of each kind that cannot be read."""
     paths = {name: folder / f"{name}.jpg" for name in ("missing", "truncated", "empty", "text", "folder", "header")}
-    picture().save(paths["truncated"])
+    opened().save(paths["truncated"])
     whole = paths["truncated"].read_bytes()
     paths["truncated"].write_bytes(whole[: len(whole) // 2])
     paths["header"].write_bytes(whole[:20])
     paths["empty"].touch()
-    paths["text"].write_text("not a picture")
+    paths["text"].write_text("not an image")
     paths["folder"].mkdir()
     return paths
 
@@ -202,7 +202,7 @@ def test_a_broken_image_among_sound_ones_is_told_and_the_rest_predicted(
     run: Any, model_folder: Path, tmp_path: Path
 ) -> None:
     good = tmp_path / "good.png"
-    picture().save(good)
+    opened().save(good)
     bad = broken_images(tmp_path)
     status, out, err = run("predict", model_folder, good, *bad.values(), "--json", "-", "--device", "cpu")
     assert status == 2 and [answer["image"] for answer in json.loads(out)] == [str(good)]
@@ -221,9 +221,9 @@ def test_arrays_of_wrong_shape_or_range_are_one_sentence(model_folder: Path) -> 
         model.predict([])
     for box in ([0, 0, 0, 5], [0, 0, float("nan"), 5], [0, 0, 5]):
         with pytest.raises(CompNetError, match="box"):
-            model.predict(picture(), boxes=[box])
+            model.predict(opened(), boxes=[box])
     with pytest.raises(CompNetError, match="2 boxes were given for 1 images"):
-        model.predict(picture(), boxes=[[0, 0, 5, 5]] * 2)
+        model.predict(opened(), boxes=[[0, 0, 5, 5]] * 2)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -431,7 +431,7 @@ def fail_to_load(run: Any, model: Path, image: Path) -> tuple[int, str, str]:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    picture().save(tmp_path / "image.png")
+    opened().save(tmp_path / "image.png")
     return tmp_path / "image.png"
 
 
@@ -488,9 +488,9 @@ def _set(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
         _set("bounds", value="wide"),
         _set("bounds", value=[[[0, 0, 0], [0, 0, 0]]] * 2),
         _set("bounds", value=[[[0, 0, 0]]] * 2),
-        _set("spec", value=None),
-        _set("spec", "height", value=-3),
-        _set("spec", "height", value="tall"),
+        _set("input_config", value=None),
+        _set("input_config", "height", value=-3),
+        _set("input_config", "height", value="tall"),
         _set("backbone", "family", value="swin"),
         _set("backbone", "architecture", value={"hidden_sizes": [1]}),
         _set("backbone", "architecture", value={"hidden_sizes": "wide"}),

@@ -64,7 +64,7 @@ def test_projection_to_a_hundred_thousandth_of_a_pixel(
     pose = Pose.of(azimuth, elevation, theta, distance, dtype=torch.float64)
     camera = Camera(
         focal=torch.tensor(focal, dtype=torch.float64),
-        principal=torch.tensor([px, py], dtype=torch.float64),
+        principal_point=torch.tensor([px, py], dtype=torch.float64),
         height=200,
         width=300,
     )

@@ -1,4 +1,4 @@
-"""From a folder of posed images to a model that names objects and poses, on data drawn in a second."""
+"""From a folder of posed images to a model of category and pose, on data drawn in a second."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ RECIPE = Recipe(
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from importlib.util import module_from_spec, spec_from_file_location
 
-    spec = spec_from_file_location("tiny_data_maker", Path(__file__).with_name("conftest.py"))
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    input_config = spec_from_file_location("tiny_data_maker", Path(__file__).with_name("conftest.py"))
+    assert input_config is not None and input_config.loader is not None
+    module = module_from_spec(input_config)
+    input_config.loader.exec_module(module)
     root: Path = module.make_tiny_data(tmp_path_factory.mktemp("end") / "data", images=32)
     return root
 
@@ -101,10 +101,10 @@ def test_an_image_file_is_named_and_its_pose_estimated(
     assert sum(right) / len(right) >= 0.8
     for answer in answers:
         assert -math.pi < answer["azimuth"] <= math.pi and answer["distance"] > 0
-        assert sum(abs(x - 24) for x in answer["principal"]) < 24  # the objects stand at the centre
+        assert sum(abs(x - 24) for x in answer["principal_point"]) < 24  # the objects stand at the centre
     cli.main(["predict", str(run), str(images[0]), "--device", "cpu", "--overlay", str(tmp_path)])
     with Image.open(tmp_path / f"{images[0].stem}.png") as drawn:
-        assert drawn.width == drawn.height >= 48  # small pictures are enlarged
+        assert drawn.width == drawn.height >= 48  # small images are enlarged
 
 
 def test_the_learned_model_is_the_saved_one(run: Path, data: Path) -> None:

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from compnet3d.evaluation.metrics import confusion_matrix
 from compnet3d.inference.matching import category_matches, category_scores
 from compnet3d.inference.pose_search import reconstruction_loss
-from compnet3d.losses.auxiliary import posing_loss
+from compnet3d.losses.auxiliary import pose_contrastive_loss
 from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
 from compnet3d.losses.contrastive import ContrastiveLoss, cross_category_loss, in_category_loss, log_omega
 from compnet3d.losses.grouping import grouping_weights
@@ -380,10 +380,10 @@ def test_gradient_of_eq7_goes_to_the_best_match(monkeypatch: pytest.MonkeyPatch)
     expected = torch.zeros_like(maps)
     for b in range(2):
         for y in range(2):
-            rivals = [*bank[offsets[y] : offsets[y + 1]], *background]
+            negatives = [*bank[offsets[y] : offsets[y + 1]], *background]
             for i in range(3):
                 for j in range(4):
-                    best = max(rivals, key=lambda rival: float(features[b, i, j] @ rival))  # noqa: B023
+                    best = max(negatives, key=lambda rival: float(features[b, i, j] @ rival))  # noqa: B023
                     expected[b, :, i, j] += weight[b, y] * best / 12
     assert maps.grad is not None
     torch.testing.assert_close(maps.grad, expected)
@@ -410,18 +410,18 @@ def test_best_match_searched_in_bfloat16_has_its_float32_similarity(
 
 
 def test_the_posing_loss_against_loops() -> None:
-    scores, rivals = unit(3, 5, seed=7), torch.rand(3, 4, generator=torch.Generator().manual_seed(8)) < 0.6
-    rivals[2] = False  # nothing to be told from
+    scores, negatives = unit(3, 5, seed=7), torch.rand(3, 4, generator=torch.Generator().manual_seed(8)) < 0.6
+    negatives[2] = False  # nothing to be told from
     given = scores.clone().requires_grad_()
-    ours = posing_loss(given, rivals, factor=3.0)
+    ours = pose_contrastive_loss(given, negatives, factor=3.0)
     total = 0.0
     for row in range(3):
         true = math.exp(3 * float(scores[row, 0]))
-        others = sum(math.exp(3 * float(scores[row, 1 + n])) for n in range(4) if rivals[row, n])
+        others = sum(math.exp(3 * float(scores[row, 1 + n])) for n in range(4) if negatives[row, n])
         total -= math.log(true / (true + others))
-    assert float(ours.detach()) == pytest.approx(total / 3, rel=1e-12) and rivals[:2].any(dim=1).all()
+    assert float(ours.detach()) == pytest.approx(total / 3, rel=1e-12) and negatives[:2].any(dim=1).all()
     (gradient,) = torch.autograd.grad(ours, given)
-    assert (gradient[2] == 0).all() and (gradient[:, 1:][~rivals] == 0).all()
+    assert (gradient[2] == 0).all() and (gradient[:, 1:][~negatives] == 0).all()
     torch.testing.assert_close(gradient.sum(dim=1), torch.zeros(3, dtype=torch.float64))
 
 
@@ -464,7 +464,7 @@ def test_eq8_against_loops(cost: float | None) -> None:
     foreground = torch.tensor([[[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]]], dtype=torch.float64)
     background = (features @ beta.T).amax(1)
     loss, _ = reconstruction_loss(
-        (features @ bank.T)[None], background[None], Fragments(index, weight, foreground), outlier_cost=cost
+        (features @ bank.T)[None], background[None], Fragments(index, weight, foreground), truncation=cost
     )
     total = 0.0
     for cell in range(6):

@@ -15,14 +15,14 @@ from compnet3d.bench.loss import LossProblem, bench_loss
 from compnet3d.cli import main as cli
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.matching import category_scores
 from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 from compnet3d.inference.pruned_matching import Pruning
 from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
-from compnet3d.losses.sampling import draw_rivals
+from compnet3d.losses.sampling import draw_negative_poses
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
@@ -47,10 +47,10 @@ TINY = Recipe(
     vertex_count=40,
     background_size=32,
     samples_per_category=8,
-    matching_weight=0.4,
-    matching_cells=20,
-    posing_weight=0.5,
-    reconstruction_share=0.5,
+    classification_weight=0.4,
+    classification_cells=20,
+    pose_contrastive_weight=0.5,
+    pose_score_weight=0.5,
     epochs=4,
     batch_size=4,
     learning_rate=3e-3,
@@ -80,7 +80,7 @@ def make_model(renderer: str = "cuboid") -> CompNet:
             categories=("brick", "tower", "cube"),
             bounds=bounds,
             backbone=BackboneConfig("resnet", NETWORK, dimension=16),
-            spec=InputSpec(height=48, width=64, focal=120.0, distance=3.0, box_fill=0.7),
+            input_config=InputConfig(height=48, width=64, focal=120.0, distance=3.0, box_fill=0.7),
             vertex_count=60,
             background_size=32,
             renderer=renderer,
@@ -147,8 +147,8 @@ def test_fragments(renderer: str, softness: float) -> None:
     category = torch.tensor([0, 1, 2, 0, 1])
     for device in ("cpu", DEVICE):
         model = make_model(renderer).to(device)
-        pose, principal = poses(5).to(device), torch.tensor([32.0, 24.0], device=device).expand(5, 2)
-        found.append(model.render(category.to(device), pose, principal, softness))
+        pose, principal_point = poses(5).to(device), torch.tensor([32.0, 24.0], device=device).expand(5, 2)
+        found.append(model.render(category.to(device), pose, principal_point, softness))
     cpu, gpu = found
     assert 0 < float((cpu.foreground > 0.5).float().mean()) < 1
     assert float((gpu.foreground.cpu() - cpu.foreground).abs().mean()) < 1e-3
@@ -181,12 +181,12 @@ def test_scores_of_poses_and_their_gradient() -> None:
         model.to(device)
         where = maps.to(device).requires_grad_(True)
         order = torch.tensor([1, 0, 2], device=device)
-        one, rivals = draw_rivals(poses(3).to(device), order, 7, torch.Generator(device))
-        assert one.azimuth.device.type == rivals.device.type == torch.device(device).type
+        one, negatives = draw_negative_poses(poses(3).to(device), order, 7, torch.Generator(device))
+        assert one.azimuth.device.type == negatives.device.type == torch.device(device).type
         pose = Pose.stack([poses(3), poses(3)]).to(device)
         pose = Pose(**{name: getattr(pose, name).T + 0.3 for name in ("azimuth", "elevation", "theta", "distance")})
-        principal = torch.tensor([32.0, 24.0], device=device).expand(3, 2)
-        score = model.pose_scores(where, torch.tensor([0, 1, 2], device=device), pose, principal)
+        principal_point = torch.tensor([32.0, 24.0], device=device).expand(3, 2)
+        score = model.pose_scores(where, torch.tensor([0, 1, 2], device=device), pose, principal_point)
         (gradient,) = torch.autograd.grad(score.sum(), where)
         scores.append(score.detach().cpu())
         gradients.append(gradient.cpu())
@@ -202,9 +202,9 @@ def test_predictions_and_a_model_that_moves(crop: str) -> None:
     answers = []
     for device in ("cpu", DEVICE, "cpu"):
         model.to(device)
-        answers.append(model.predict_views(images, crop=crop))  # type: ignore[arg-type]
+        answers.append(model.predict_crops(images, crop=crop))  # type: ignore[arg-type]
         assert answers[-1].scores.device.type == torch.device(device).type
-        unknown = model.predict_views(images, unknown=True, crop=crop)  # type: ignore[arg-type]
+        unknown = model.predict_crops(images, unknown=True, crop=crop)  # type: ignore[arg-type]
         assert unknown.pose.azimuth.isfinite().all()
     cpu, gpu, again = answers
     torch.testing.assert_close(again.scores, cpu.scores, atol=0, rtol=0)
@@ -214,9 +214,9 @@ def test_predictions_and_a_model_that_moves(crop: str) -> None:
     assert gpu.reconstruction_score is not None and cpu.reconstruction_score is not None
     difference = (gpu.reconstruction_score.cpu() - cpu.reconstruction_score).abs()
     assert float(difference.median()) < 1e-3
-    model.pruning = Pruning(codes=8, cells=48, finalists=2)
-    here = model.classify_views(images)
-    there = model.to(DEVICE).classify_views(images)
+    model.pruning = Pruning(centroids=8, cells=48, shortlist=2)
+    here = model.classify_crops(images)
+    there = model.to(DEVICE).classify_crops(images)
     torch.testing.assert_close(there.cpu(), here, atol=1e-3, rtol=0)
 
 
@@ -229,18 +229,18 @@ def test_training_resumes_and_the_model_loads_on_the_processor(name: str, tiny_d
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     samples = ImageNet3D(tiny_data).samples("val")
     loaded = load_predictor(tmp_path / "run" / "model")
-    figures = [evaluate(model, samples, progress=False, occlusion="L1", workers=1) for model in (trained, loaded)]
+    metrics = [evaluate(model, samples, progress=False, occlusion="L1", workers=1) for model in (trained, loaded)]
     assert {parameter.device.type for parameter in trained.parameters()} == {"cuda"}
     assert {parameter.device.type for parameter in loaded.parameters()} == {"cpu"}
     # sixteen images, and bfloat16 in other places: two may turn
-    accuracies = [f["classification"]["accuracy"] for f in figures]
+    accuracies = [f["classification"]["accuracy"] for f in metrics]
     assert abs(accuracies[0] - accuracies[1]) <= 2 / 16
-    assert figures[0]["peak_gpu_memory_mb"] > 0
+    assert metrics[0]["peak_gpu_memory_mb"] > 0
 
 
 def test_training_there_learns_what_it_learns_here(tiny_data: Path, tmp_path: Path) -> None:
     losses = []
-    recipe = TINY.with_options(posing_weight=0.0)  # whose poses to be told apart are drawn on the device
+    recipe = TINY.with_options(pose_contrastive_weight=0.0)  # whose poses to be told apart are drawn on the device
     for device in ("cpu", DEVICE):
         train(recipe, tiny_data, tmp_path / device, device=device, workers=0, progress=False)
         log = (tmp_path / device / "log.jsonl").read_text().splitlines()

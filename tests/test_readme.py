@@ -304,7 +304,7 @@ def test_numbers_of_the_recipes_are_the_codes():
     for name in ("imagenet3d-resnet50", "imagenet3d-vitb14"):
         recipe = RECIPES[name]
         assert recipe.dynamic_weights and (recipe.grouping_accuracy, recipe.grouping_floor) == (0.5, 0.0)
-    assert PoseSettings() == PoseSettings(starts=3, steps=30, learning_rate=0.05, betas=(0.4, 0.6), outlier_cost=0.3)
+    assert PoseSettings() == PoseSettings(starts=3, steps=30, learning_rate=0.05, betas=(0.4, 0.6), truncation=0.3)
     assert len(pose_grid().azimuth) == 144
 
 
@@ -339,11 +339,11 @@ def test_pages_name_no_machine():
 
 
 def load_filler() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fill_results", ROOT / "tools" / "fill_results.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    input_config = importlib.util.spec_from_file_location("fill_results", ROOT / "tools" / "fill_results.py")
+    assert input_config is not None and input_config.loader is not None
+    module = importlib.util.module_from_spec(input_config)
     sys.modules["fill_results"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    input_config.loader.exec_module(module)
     return module
 
 
@@ -429,7 +429,7 @@ def test_every_slot_is_closed_and_known():
 
 
 def test_benchmarks_fill_their_slots(pages):
-    figures = {
+    metrics = {
         "bare_s": {"resnet-50": 1.0, "vit-b-14": 2.0},
         "step_s": {"resnet-50": 1.05, "vit-b-14": 2.02},
         "overhead": {"resnet-50": 0.05, "vit-b-14": 0.01},
@@ -439,7 +439,7 @@ def test_benchmarks_fill_their_slots(pages):
         "peak_mb": {"resnet-50": 512.34, "vit-b-14": None},
         "settings": {"bench": "step", "command": "compnet3d bench step", "machine": "m", "date": "2031-02-03"},
     }
-    path = put(pages / "step.json", figures)
+    path = put(pages / "step.json", metrics)
     FILLER.main([f"bench-step={path}", f"bench-step:again={path}", "--root", str(pages)])
     text = slot(pages / "docs" / "results" / "speed.md", "bench-step")
     assert text.startswith("|  | measured | again |\n|---|---:|---:|\n")
@@ -480,9 +480,9 @@ def test_the_quickstarts_file_gives_two_rows(pages):
 
 
 def test_the_ablation_has_a_row_for_each_variant(pages):
-    figures = {"true_category": block(0.5, 0.25, None), "symmetry_aware": block(0.6, 0.35, None),
+    metrics = {"true_category": block(0.5, 0.25, None), "symmetry_aware": block(0.6, 0.35, None),
                "joint": block(0.45, 0.2, None)}  # fmt: skip
-    row = {"images": 576, "classification": 0.9, "pose": figures, "contrasted_pairs": 0.125, "seconds": 321.4}
+    row = {"images": 576, "classification": 0.9, "pose": metrics, "contrasted_pairs": 0.125, "seconds": 321.4}
     study = {
         "settings": {"command": "compnet3d ablation --data /a/b/data/q --out runs/ablation", "machine": "two cores",
                      "date": "2030-01-01"},

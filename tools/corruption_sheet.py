@@ -1,4 +1,4 @@
-"""Draw a contact sheet of all corruptions of one picture.
+"""Draw a contact sheet of all corruptions of one image.
 
 python tools/corruption_sheet.py PICTURE docs/images/corruptions.jpg --severity 4
 """
@@ -18,14 +18,14 @@ COLUMNS, CAPTION = 5, 20
 
 
 def main() -> None:
-    """Corrupt the picture in every way, the clean one first, and write the sheet."""
+    """Corrupt the image in every way, the clean one first, and write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--severity", type=int, default=4)
     parser.add_argument("--frost", type=Path)
     options = parser.parse_args()
-    clean = np.asarray(load_image(options.picture))
+    clean = np.asarray(load_image(options.image))
     textures = load_textures(options.frost) if options.frost else ()
     rng = np.random.default_rng(0)
     tiles = {"clean": clean} | {

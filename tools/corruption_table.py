@@ -1,10 +1,10 @@
-"""Measure the corruptions against the reference package's pictures and fill the tables of docs/results/corruptions.md.
+"""Measure the corruptions against the reference package's images and fill the tables of docs/results/corruptions.md.
 
 python tools/corruption_table.py REFERENCE FROST docs/results/corruptions.md
 python tools/corruption_table.py REFERENCE FROST docs/results/corruptions.md --package
 
 REFERENCE holds clean.png and {name}_{1,4}.png, made by imagecorruptions-imaug 1.1.5 after numpy.random.seed(0); FROST
-holds the six textures. With --package the pictures of all severities are made by that package, which must be installed
+holds the six textures. With --package the images of all severities are made by that package, which must be installed
 (numpy, scipy, pillow and this package's source are enough beside it), with a seed for the two corruptions that
 otherwise draw from the system's entropy. Without a page, the table is printed.
 """
@@ -68,13 +68,13 @@ class Legacy:
 
 
 def read(path: Path) -> np.ndarray:
-    """A picture, uint8 [H, W, 3]."""
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
+    """An image, uint8 [H, W, 3]."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def compare(reference: Path, frost: Path) -> str:
-    """The table of all corruptions beside the pictures of severities 1 and 4."""
+    """The table of all corruptions beside the images of severities 1 and 4."""
     clean, textures = read(reference / "clean.png"), load_textures(frost)
     lines = [
         "| corruption | what it does; its numbers in severities 1 to 5 | drawn again | largest difference | mean "
@@ -112,22 +112,22 @@ def difference(pairs: list[tuple[np.ndarray, np.ndarray]]) -> str:
 
 def statistics(reference: Path, clean: np.ndarray) -> list[str]:
     """A table of the corruptions whose random numbers are not known: the reference's figures beside our draws."""
-    figures: dict[str, Callable[[np.ndarray], float]] = {
+    metrics: dict[str, Callable[[np.ndarray], float]] = {
         "mean change": lambda image: float((image - clean).mean()),
         "deviation of the change": lambda image: float((image - clean).std()),
         "roughness down": lambda image: float(np.abs(np.diff(image, axis=0)).mean()),
         "roughness across": lambda image: float(np.abs(np.diff(image, axis=1)).mean()),
     }
     lines = [
-        f"| corruption, severity | {' | '.join(f'{name}: theirs, ours' for name in figures)} |",
-        f"|---|{'---|' * len(figures)}",
+        f"| corruption, severity | {' | '.join(f'{name}: theirs, ours' for name in metrics)} |",
+        f"|---|{'---|' * len(metrics)}",
     ]
     for name in SEED_UNKNOWN:
         for severity in (1, 4):
             theirs = read(reference / f"{name}_{severity}.png").astype(float)
             ours = [corrupt(clean, name, severity, np.random.default_rng(k)).astype(float) for k in range(DRAWS)]
             cells = []
-            for figure in figures.values():
+            for figure in metrics.values():
                 values = [figure(image) for image in ours]
                 cells.append(f"{figure(theirs):.2f}, {np.mean(values):.2f} ± {np.std(values):.2f}")
             lines.append(f"| `{name}`, {severity} | {' | '.join(cells)} |")

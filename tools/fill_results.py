@@ -53,7 +53,7 @@ class Source:
 
     slot: str
     label: str
-    figures: Figures
+    metrics: Figures
     date: str
     machine: str
 
@@ -85,20 +85,20 @@ def read_source(text: str, *, machine: str = "", date: str = "") -> Source:
         raise CompNetError(f"{text!r} is not SLOT=FILE or SLOT:LABEL=FILE")
     slot, _, label = place.partition(":")
     name, _, keys = name.partition("#")
-    figures = read_json(name)
-    if keys and isinstance(figures, dict):
-        tables = {table["key"]: table for table in figures.get("tables", [])}
+    metrics = read_json(name)
+    if keys and isinstance(metrics, dict):
+        tables = {table["key"]: table for table in metrics.get("tables", [])}
         if missing := [key for key in keys.split(",") if key not in tables]:
             raise CompNetError(f"{name}: has no table {missing[0]!r}; there are {', '.join(tables) or 'none'}")
-        figures |= {"tables": [tables[key] for key in keys.split(",")]}
-    if not isinstance(figures, dict) or "settings" not in figures:
+        metrics |= {"tables": [tables[key] for key in keys.split(",")]}
+    if not isinstance(metrics, dict) or "settings" not in metrics:
         raise CompNetError(f"{name}: is not a file of evaluate, quickstart, ablation or bench (it has no settings)")
-    settings = figures["settings"]
+    settings = metrics["settings"]
     machine = settings.get("machine") or machine
     if not machine:
         raise CompNetError(f"{name}: does not say on what machine it was made; give --machine")
     written = datetime.date.fromtimestamp(Path(name).stat().st_mtime).isoformat()
-    return Source(slot, label.strip(), figures, settings.get("date") or date or written, machine)
+    return Source(slot, label.strip(), metrics, settings.get("date") or date or written, machine)
 
 
 def fill(root: Path, sources: Sequence[Source]) -> list[Path]:
@@ -137,17 +137,17 @@ def slot_text(name: str, sources: Sequence[Source], *, short: bool = False) -> s
     elif name == "aims":
         columns, rows = aims_rows(sources)
     elif name.startswith("study-"):
-        tables = [Table.from_dict(values) for source in sources for values in source.figures["tables"]]
+        tables = [Table.from_dict(values) for source in sources for values in source.metrics["tables"]]
         return "\n".join([*(table.markdown() for table in tables), provenance(sources), ""])
     elif name.startswith("bench-"):
         columns = ["", *(source.label or "measured" for source in sources)]
-        found = [bench_rows(source.figures["settings"]["bench"], source.figures) for source in sources]
+        found = [bench_rows(source.metrics["settings"]["bench"], source.metrics) for source in sources]
         rows = [[what, *(dict(table).get(what, "-") for table in found)] for what, _ in found[0]]
     else:
-        pairs = [(label, figures) for source in sources for label, figures in evaluations(source)]
+        pairs = [(label, metrics) for source in sources for label, metrics in evaluations(source)]
         table = speed_cells if name == "speed" else short_cells if short else full_cells
         columns = ["", *table(pairs[0][1])]
-        rows = [[label, *table(figures).values()] for label, figures in pairs]
+        rows = [[label, *table(metrics).values()] for label, metrics in pairs]
     lines = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", provenance(sources), ""])
@@ -160,7 +160,7 @@ def aims_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]]:
     """
     leads = []
     for source in sources:
-        table = next(table for table in source.figures["tables"] if table["key"] == "lead")
+        table = next(table for table in source.metrics["tables"] if table["key"] == "lead")
         leads.append({row["label"]: row["cells"] for row in table["rows"]})
     rows = []
     for baseline, figure, column, points in AIMS:
@@ -180,12 +180,12 @@ def aims_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]]:
 
 def evaluations(source: Source) -> list[tuple[str, Figures]]:
     """The evaluations in a file, each with its label."""
-    figures = [source.figures]
-    if "occluded" in source.figures:
-        figures.append(source.figures["occluded"])
-    own = [condition(f["settings"]) for f in figures]
-    return [(f"{source.label}, {text}" if source.label and len(figures) > 1 else source.label or text, f)
-            for text, f in zip(own, figures, strict=True)]  # fmt: skip
+    metrics = [source.metrics]
+    if "occluded" in source.metrics:
+        metrics.append(source.metrics["occluded"])
+    own = [condition(f["settings"]) for f in metrics]
+    return [(f"{source.label}, {text}" if source.label and len(metrics) > 1 else source.label or text, f)
+            for text, f in zip(own, metrics, strict=True)]  # fmt: skip
 
 
 def condition(settings: Figures) -> str:
@@ -197,12 +197,12 @@ def condition(settings: Figures) -> str:
     return text if settings.get("crop", "oracle") == "oracle" else f"{text}, {settings['crop']} crop"
 
 
-def short_cells(figures: Figures) -> dict[str, str]:
+def short_cells(metrics: Figures) -> dict[str, str]:
     """The columns of the README's tables."""
-    pose, symmetric = figures["pose"], figures["pose"]["symmetry_aware"]
+    pose, symmetric = metrics["pose"], metrics["pose"]["symmetry_aware"]
     return {
-        "images": str(figures["images"]),
-        "top-1 accuracy [%]": percent(figures["classification"]["accuracy"]),
+        "images": str(metrics["images"]),
+        "top-1 accuracy [%]": percent(metrics["classification"]["accuracy"]),
         "pose accuracy at pi/6 [%]": percent(pose["true_category"]["acc_pi6"]),
         "at pi/18 [%]": percent(pose["true_category"]["acc_pi18"]),
         "median [deg]": degrees(pose["true_category"]["median_deg"]),
@@ -212,11 +212,11 @@ def short_cells(figures: Figures) -> dict[str, str]:
     }
 
 
-def full_cells(figures: Figures) -> dict[str, str]:
+def full_cells(metrics: Figures) -> dict[str, str]:
     """The columns of the other tables."""
-    pose, symmetric = figures["pose"], figures["pose"]["symmetry_aware"]
+    pose, symmetric = metrics["pose"], metrics["pose"]["symmetry_aware"]
     return {
-        **short_cells(figures),
+        **short_cells(metrics),
         "joint pi/18 [%]": percent(pose["joint"]["acc_pi18"]),
         "predicted category pi/6 [%]": percent(pose["predicted_category"]["acc_pi6"]),
         "pi/18, predicted [%]": percent(pose["predicted_category"]["acc_pi18"]),
@@ -225,15 +225,15 @@ def full_cells(figures: Figures) -> dict[str, str]:
     }
 
 
-def speed_cells(figures: Figures) -> dict[str, str]:
+def speed_cells(metrics: Figures) -> dict[str, str]:
     """The columns of the speed table."""
 
     def number(key: str, digits: int) -> str:
-        value = figures.get(key)
+        value = metrics.get(key)
         return "-" if value is None else f"{value:.{digits}f}"
 
     return {
-        "images": str(figures["images"]),
+        "images": str(metrics["images"]),
         "seconds": number("seconds", 1),
         "images/s": number("images_per_second", 1),
         "images/s, model only": number("model_images_per_second", 1),
@@ -251,7 +251,7 @@ def ablation_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]
                "symmetric pi/18 [%]", "joint [%]", "contrasted pairs [%]", "training [s]"]  # fmt: skip
     rows = []
     for source in sources:
-        for name, row in source.figures["variants"].items():
+        for name, row in source.metrics["variants"].items():
             pose = row["pose"]
             plain, symmetric = pose["true_category"], pose["symmetry_aware"]
             shares = [row["classification"], plain["acc_pi6"], plain["acc_pi18"], symmetric["acc_pi6"],
@@ -263,10 +263,10 @@ def ablation_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]
 
 def provenance(sources: Sequence[Source]) -> str:
     """The commands, the machines and the dates behind a table."""
-    commands = [command(source.figures) for source in sources]
+    commands = [command(source.metrics) for source in sources]
     unique = [list(dict.fromkeys(values)) for values in
               (commands, [s.machine for s in sources], [s.date for s in sources])]  # fmt: skip
-    evaluated = [s.figures["settings"]["evaluated"] for s in sources if s.figures["settings"].get("evaluated")]
+    evaluated = [s.metrics["settings"]["evaluated"] for s in sources if s.metrics["settings"].get("evaluated")]
     return "\n".join(
         [
             *(f"- `{text}`" for text in unique[0]),
@@ -276,12 +276,12 @@ def provenance(sources: Sequence[Source]) -> str:
     )
 
 
-def command(figures: Figures) -> str:
+def command(metrics: Figures) -> str:
     """The command that wrote a file, rebuilt from its settings; paths outside the folder keep their last names."""
-    settings = figures["settings"]
+    settings = metrics["settings"]
     if settings.get("command"):
         return shlex.join(short_path(word) for word in shlex.split(settings["command"]))
-    if "occluded" in figures:
+    if "occluded" in metrics:
         return "make quickstart"
     words = ["compnet3d", "evaluate", short_path(settings["model"]), "--data", short_path(settings["data"])]
     if settings.get("split", "val") != "val":

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from compnet3d.evaluation.views import EvaluationViews
 from PIL import Image, ImageDraw, ImageFont
 
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
+from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.evaluation.evaluate import Record, evaluate
 from compnet3d.models.compnet import CompNet
 from compnet3d.reporting.evaluation_report import draw_prediction
@@ -73,7 +73,7 @@ def draw_sheet(
     sheet = Image.new("RGB", (len(chosen) * (SIDE + GAP) - GAP, len(conditions) * pair), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for row, (level, records) in enumerate(zip(LEVELS, conditions, strict=True)):
-        crops = EvaluationViews(samples, model.categories, model.spec, occlusion=level)
+        crops = EvaluationCrops(samples, model.categories, model.input_config, occlusion=level)
         for column, index in enumerate(chosen):
             image, record = crops.view(index).image, records[index]
             left, top = column * (SIDE + GAP), row * pair

@@ -22,7 +22,7 @@ from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import rotmat_geodesic_distance
-from compnet3d.inference.pruned_matching import Pruning, category_codes, pruned_scores
+from compnet3d.inference.pruned_matching import Pruning, category_centroids, pruned_scores
 from compnet3d.losses.sampling import near_vertices
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
@@ -97,8 +97,8 @@ def test_sparse_weights_have_so_many_pairs() -> None:
 
 def small_model() -> CompNet:
     model = paper_sized_model(2)
-    spec = replace(model.spec, height=128, width=160, focal=500.0)
-    model = CompNet(replace(model.config, spec=spec, vertex_count=200)).eval()
+    input_config = replace(model.input_config, height=128, width=160, focal=500.0)
+    model = CompNet(replace(model.config, input_config=input_config, vertex_count=200)).eval()
     model.bank.update_background(normalize(torch.randn(9, 128, generator=torch.Generator().manual_seed(0)), dim=1))
     return model
 
@@ -120,7 +120,7 @@ def test_all_categories_are_searched_coarse_to_fine() -> None:
     maps = expected_maps(model, torch.tensor([1, 0]), Pose.of([0.9, 2.0], [0.4, 0.1], [0.1, 0.0], [5.0, 5.0]))
     exact = model.search_categories(maps)
     assert exact.argmin(1).tolist() == [1, 0]
-    coarse = model.search_categories(maps, cells=80, finalists=1)
+    coarse = model.search_categories(maps, cells=80, shortlist=1)
     torch.testing.assert_close(coarse.amin(1), exact.amin(1))
     assert coarse.argmin(1).tolist() == [1, 0]
     pruned = pruned_scores(
@@ -128,8 +128,8 @@ def test_all_categories_are_searched_coarse_to_fine() -> None:
         model.bank.vertex_features,
         model.bank.offsets,
         model.bank.background,
-        category_codes(model.bank.vertex_features, model.bank.offsets, 8),
-        Pruning(finalists=1),
+        category_centroids(model.bank.vertex_features, model.bank.offsets, 8),
+        Pruning(shortlist=1),
     )
     assert pruned.argmax(1).tolist() == [1, 0]
 

@@ -135,7 +135,7 @@ def test_usage_errors_have_status_2(line, capsys):
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (CompNetError("a file is broken\nmend it"), 2, "error: a file is broken mend it"),
+        (CompNetError("a file is broken\nfix it"), 2, "error: a file is broken fix it"),
         (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "out/x: no space left on the disk"),
         (PermissionError(errno.EACCES, "Permission denied", "x.json"), 2, "error: x.json: Permission denied"),
         (CompNetError(FROM_A_WORKER), 2, "error: b.png: bad"),
@@ -180,7 +180,7 @@ class FakeModel:
             confidence=torch.full((count,), 0.8),
             pose=Pose.of(torch.full((count,), 0.5), 0.25, 6.2, 4.0),
             focal=torch.full((count,), 40.0),
-            principal=torch.tensor([[p.width / 2, p.height / 2] for p in images]),
+            principal_point=torch.tensor([[p.width / 2, p.height / 2] for p in images]),
             reconstruction_score=torch.zeros(count),
             foreground=torch.zeros(count, 2, 2, dtype=torch.bool),
         )
@@ -207,8 +207,8 @@ def test_predictions_as_table_json_and_pictures(images, tmp_path, capsys):
     assert [a["image"] for a in answers] == [str(p) for p in images]
     assert answers[0]["category"] == "cube" and answers[0]["azimuth"] == pytest.approx(0.5)
     assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a-2.png", "a.png", "wide.png"]
-    with Image.open(tmp_path / "drawn" / "wide.png") as picture:
-        assert picture.width <= 1600
+    with Image.open(tmp_path / "drawn" / "wide.png") as image:
+        assert image.width <= 1600
 
 
 def test_json_on_standard_output_is_nothing_but_json(images, capsys):

@@ -25,7 +25,7 @@ HALF = 150 / 9.5
 
 def make_object(**changes: Any) -> dict[str, Any]:
     entry = annotation_dict(
-        category="mug", azimuth=0, elevation=0, theta=0, distance=10.0, focal=3000.0, principal=(200.0, 150.0),
+        category="mug", azimuth=0, elevation=0, theta=0, distance=10.0, focal=3000.0, principal_point=(200.0, 150.0),
         bbox=(200 - 10 * HALF, 150 - 10 * HALF, 200 + 10 * HALF, 150 + 10 * HALF), width=400, height=300,
     )  # fmt: skip
     return entry | changes

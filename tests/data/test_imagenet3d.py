@@ -26,7 +26,7 @@ def make_object(**changes: Any) -> dict[str, Any]:
         theta=-0.1,
         distance=5.0,
         focal=3000.0,
-        principal=(20.0, 15.0),
+        principal_point=(20.0, 15.0),
         bbox=(5.0, 5.0, 35.0, 25.0),
         width=40,
         height=30,
@@ -234,7 +234,7 @@ def test_a_sample_holds_the_annotation_in_plain_units(tmp_path: Path) -> None:
     ).samples("train")
     assert sample.focal == 3000.0 and (sample.width, sample.height) == (40, 30)
     assert sample.elevation == pytest.approx(-0.2) and sample.theta == pytest.approx(2 * math.pi - 0.1)
-    assert sample.principal == (20.0, 15.0) and sample.bbox == (5.0, 5.0, 35.0, 25.0)
+    assert sample.principal_point == (20.0, 15.0) and sample.bbox == (5.0, 5.0, 35.0, 25.0)
     assert sample.instance == "mug_i001" and sample.mask is None and sample.image.name == "mug_i001_v02.JPEG"
 
 
@@ -333,7 +333,7 @@ def test_poses_survive_writing_and_reading(
     root = tmp_path_factory.mktemp("poses")
     entry = annotation_dict(
         category="mug", azimuth=azimuth, elevation=elevation, theta=theta, distance=distance, focal=focal,
-        principal=(1.5, 2.5), bbox=(0, 0, 4, 4), width=4, height=4,
+        principal_point=(1.5, 2.5), bbox=(0, 0, 4, 4), width=4, height=4,
     )  # fmt: skip
     assert all(0 <= entry[key] <= 2 * math.pi for key in ("azimuth", "elevation", "theta"))
     (sample,) = make_dataset(root, {"a": [entry]}).samples("train")
@@ -390,7 +390,7 @@ def test_calibration_falls_back_to_images_and_keeps_something_to_train_on(tmp_pa
     assert (len(train), len(calibration)) == (8, 2)
     assert split_calibration(samples[:1], 0.5, seed=0) == (samples[:1], [])
     assert split_calibration(samples, 0.0, seed=0) == (samples, [])
-    # two objects of one photograph stay together
+    # two objects of one image stay together
     pairs = make_dataset(tmp_path / "b", {f"n0000000{i}_1": [make_object()] * 2 for i in range(6)}).samples("train")
     train, calibration = split_calibration(pairs, 0.3, seed=0)
     assert not {s.name for s in train} & {s.name for s in calibration} and len(calibration) == 4

@@ -13,15 +13,15 @@ from torch.utils.data import DataLoader
 from compnet3d.data.annotations import annotation_dict
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.imagenet3d import ImageNet3D, write_list, write_object
-from compnet3d.data.loader import ViewDataset
+from compnet3d.data.loader import CropDataset
 from compnet3d.data.sample import Sample
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 
-SPEC = InputSpec(height=24, width=32, focal=900.0, distance=5.0, box_fill=0.6)
+SPEC = InputConfig(height=24, width=32, focal=900.0, distance=5.0, box_fill=0.6)
 STRONG = Augmentation(
     rotation=30, scale=(0.8, 1.25), shift=0.08, mirror=0.5, brightness=0.3, contrast=0.3, saturation=0.3,
-    channel_gain=0.1, gamma=0.3, grey=0.1, blur=0.2, noise=10, erasing=0.5,
+    colour_jitter=0.1, gamma=0.3, grey=0.1, blur=0.2, noise=10, erasing=0.5,
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def samples(tmp_path: Path) -> list[Sample]:
         for i in range(3):
             entry = annotation_dict(
                 category=category, azimuth=1.0 + i, elevation=0.2, theta=0.1, distance=5.0, focal=900.0,
-                principal=(20.0, 15.0), bbox=(5, 5, 35, 25), width=40, height=30,
+                principal_point=(20.0, 15.0), bbox=(5, 5, 35, 25), width=40, height=30,
             )  # fmt: skip
             write_object(tmp_path, category, f"{i}", rng.integers(0, 255, (30, 40, 3), dtype=np.uint8), [entry])
         write_list(tmp_path, category, "train", "012")
@@ -40,7 +40,7 @@ def samples(tmp_path: Path) -> list[Sample]:
 
 
 def test_items_are_the_documented_tensors(samples: list[Sample]) -> None:
-    data = ViewDataset(samples, ["mug", "car"], SPEC)
+    data = CropDataset(samples, ["mug", "car"], SPEC)
     item = data[4]
     assert len(data) == 6
     assert item["image"].dtype == torch.uint8 and item["image"].shape == (3, 24, 32)
@@ -48,7 +48,7 @@ def test_items_are_the_documented_tensors(samples: list[Sample]) -> None:
     for name, value in {"azimuth": 2.0, "elevation": 0.2, "theta": 0.1, "distance": 5.0, "focal": 900.0}.items():
         assert item[name].dtype == torch.float32 and item[name].shape == ()
         assert float(item[name]) == pytest.approx(value)
-    assert item["principal"].tolist() == [16.0, 12.0]
+    assert item["principal_point"].tolist() == [16.0, 12.0]
     assert item["occluded"].dtype == torch.bool and item["occluded"].shape == (24, 32)
     with pytest.raises(IndexError):
         data[6]
@@ -59,8 +59,8 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_randomness_depends_on_seed_epoch_and_index_alone(samples: list[Sample]) -> None:
-    def dataset(seed: int = 0) -> ViewDataset:
-        return ViewDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG, mirror_categories={"car"}, seed=seed)
+    def dataset(seed: int = 0) -> CropDataset:
+        return CropDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG, mirror_categories={"car"}, seed=seed)
 
     first, second = dataset(), dataset()
     [second[(7, i)] for i in range(6)]  # whatever was drawn before
@@ -74,7 +74,7 @@ def test_randomness_depends_on_seed_epoch_and_index_alone(samples: list[Sample])
 
 
 def test_workers_see_the_same_views(samples: list[Sample]) -> None:
-    data = ViewDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG)
+    data = CropDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG)
     order = [(2, i) for i in (5, 0, 3, 1)]
     loader = DataLoader(data, batch_size=2, sampler=order, num_workers=1)  # type: ignore[arg-type]
     images = torch.cat([batch["image"] for batch in loader])
@@ -82,8 +82,8 @@ def test_workers_see_the_same_views(samples: list[Sample]) -> None:
 
 
 def test_the_cache_changes_nothing_and_respects_its_limit(samples: list[Sample]) -> None:
-    plain = ViewDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG)
-    cached = ViewDataset(
+    plain = CropDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG)
+    cached = CropDataset(
         samples, ["car", "mug"], SPEC, augmentation=STRONG, cache=True, cache_bytes=2 * 40 * 30 * 3 + 5
     )
     for _ in range(2):
@@ -99,16 +99,16 @@ def test_the_cache_changes_nothing_and_respects_its_limit(samples: list[Sample])
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_other_objects_are_pasted_by_their_masks_or_boxes(samples: list[Sample], tmp_path: Path, masked: bool) -> None:
-    """Of a picture that is red in the mask or the box and green elsewhere, a covered view shows red alone."""
-    picture, mask = np.zeros((30, 40, 3), dtype=np.uint8), np.zeros((30, 40), dtype=np.uint8)
-    picture[...] = (0, 255, 0)
-    picture[5:25, 5:35] = (255, 0, 0)
+    """Of an image that is red in the mask or the box and green elsewhere, a covered crop shows red alone."""
+    image, mask = np.zeros((30, 40, 3), dtype=np.uint8), np.zeros((30, 40), dtype=np.uint8)
+    image[...] = (0, 255, 0)
+    image[5:25, 5:35] = (255, 0, 0)
     mask[5:25, 5:35] = 255
-    Image.fromarray(picture).save(tmp_path / "red.png")
+    Image.fromarray(image).save(tmp_path / "red.png")
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    lender = replace(samples[0], image=tmp_path / "red.png", mask=tmp_path / "mask.png" if masked else None)
-    settings = Augmentation(erasing=1.0, erasing_count=1, erasing_area=(0.3, 0.3), pasting=1.0)
-    data = ViewDataset([lender], ["mug", "car"], SPEC, augmentation=settings)
+    source_category = replace(samples[0], image=tmp_path / "red.png", mask=tmp_path / "mask.png" if masked else None)
+    settings = Augmentation(erasing=1.0, erasing_count=1, erasing_area=(0.3, 0.3), copy_paste=1.0)
+    data = CropDataset([source_category], ["mug", "car"], SPEC, augmentation=settings)
     cutout = data._cut_out(np.random.default_rng(0))
     assert cutout.mask.shape == (20, 30) and (cutout.pixels[cutout.mask] == (255, 0, 0)).all()
     assert cutout.mask.mean() == pytest.approx(1.0 if masked else np.pi / 4, abs=0.03)
@@ -119,21 +119,21 @@ def test_other_objects_are_pasted_by_their_masks_or_boxes(samples: list[Sample],
 
 def test_broken_images_and_unknown_categories_are_named(samples: list[Sample]) -> None:
     samples[1].image.write_bytes(b"no image")
-    data = ViewDataset(samples, ["car", "mug"], SPEC)
+    data = CropDataset(samples, ["car", "mug"], SPEC)
     with pytest.raises(CompNetError, match="1.JPEG is not an image"):
         data[1]
     Image.new("RGB", (30, 40)).save(samples[2].image)
     with pytest.raises(CompNetError, match="2.JPEG is 30 x 40"):
         data[2]
     with pytest.raises(CompNetError, match="does not know: mug"):
-        ViewDataset(samples, ["car"], SPEC)
+        CropDataset(samples, ["car"], SPEC)
 
 
 def test_an_item_is_cheap(shared_dir: Path) -> None:
-    """A few milliseconds for a 256-pixel photograph; the limit is generous for busy machines."""
+    """A few milliseconds for a 256-pixel image; the limit is generous for busy machines."""
     samples = ImageNet3D(shared_dir / "data" / "eth80").samples("val")[::12]
-    spec = InputSpec.fitted(samples, 256, 256)
-    data = ViewDataset(samples, sorted({s.category for s in samples}), spec, augmentation=STRONG)
+    input_config = InputConfig.fitted(samples, 256, 256)
+    data = CropDataset(samples, sorted({s.category for s in samples}), input_config, augmentation=STRONG)
     data[0]
     start = time.process_time()
     for i in range(len(data)):

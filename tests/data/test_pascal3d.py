@@ -21,15 +21,15 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image, load_mask
 from compnet3d.data.pascal3d import COARSE_ONLY, import_pascal3d, read_record
 from compnet3d.data.sample import Sample
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.crops import EvaluationViews
+from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh, load_off, save_off
 
 WIDTH, HEIGHT = 120, 90
-SPEC = InputSpec(height=40, width=40, focal=3000.0, distance=50.0, box_fill=0.8)
+SPEC = InputConfig(height=40, width=40, focal=3000.0, distance=50.0, box_fill=0.8)
 
 
 def struct(**fields: Any) -> np.ndarray:
@@ -100,7 +100,7 @@ def project(sample: Sample, *points: tuple[float, float, float]) -> np.ndarray:
     pose = Pose.of(sample.azimuth, sample.elevation, sample.theta, sample.distance, dtype=torch.float64)
     camera = Camera(
         focal=torch.tensor(sample.focal, dtype=torch.float64),
-        principal=torch.tensor(sample.principal, dtype=torch.float64),
+        principal_point=torch.tensor(sample.principal_point, dtype=torch.float64),
         height=sample.height,
         width=sample.width,
     )
@@ -126,7 +126,7 @@ def test_poses_are_those_of_the_records(tmp_path: Path) -> None:
     # a point 0.5 nearer to the camera is magnified by 50 / 49.5.
     found = project(side, (0, 0, 0), (0, 0.5, 0), (0, 0, 0.1), (0.5, 0.5, 0))
     assert found == pytest.approx(np.array([[60, 45], [90, 45], [60, 39], [60 + 30 * 50 / 49.5, 45]]))
-    # From the front, 30 degrees above: x points right. Theta = -90 degrees turns the picture clockwise, so right
+    # From the front, 30 degrees above: x points right. Theta = -90 degrees turns the image clockwise, so right
     # becomes down and up becomes right. The top (z) is cos(30 degrees) up and sin(30 degrees) nearer to the camera.
     assert turned.elevation == pytest.approx(math.pi / 6) and turned.theta == pytest.approx(1.5 * math.pi)
     up = 3000 * 0.5 * math.cos(math.pi / 6) / (60 - 0.5 * math.sin(math.pi / 6))
@@ -280,7 +280,7 @@ def test_occluded_pictures_get_the_pose_of_their_source(tmp_path: Path) -> None:
     assert np.asarray(load_image(samples[0].image))[50, 30].tolist() == pytest.approx([200] * 3, abs=8)
     entry = read_annotation(tmp_path / "out" / "annotations" / "car" / "b.npz")[0]
     assert (entry["occlusion_level"], entry["occlusion_protocol"]) == ("L1", "generator")
-    item = EvaluationViews(samples[:2], ["car"], SPEC)[0]
+    item = EvaluationCrops(samples[:2], ["car"], SPEC)[0]
     assert float(item["hidden_object"]) == pytest.approx(shares[0])
     assert check_dataset(tmp_path / "out").count("error") == 0
 

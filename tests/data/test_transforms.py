@@ -24,19 +24,19 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import (
-    InputSpec,
-    View,
+    Crop,
+    InputConfig,
     crop_box,
-    make_view,
+    crop_matrix,
+    crop_to_source_pose,
+    make_crop,
     rotate_sample_image,
-    view_matrix,
-    view_to_source_pose,
 )
 from compnet3d.data.warp import invert_affine, transform_points, warp_image
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
 
-SPEC = InputSpec(height=96, width=128, focal=900.0, distance=5.0, box_fill=0.6)
+SPEC = InputConfig(height=96, width=128, focal=900.0, distance=5.0, box_fill=0.6)
 
 
 def make_sample(**changes: object) -> Sample:
@@ -49,7 +49,7 @@ def make_sample(**changes: object) -> Sample:
         "theta": 0.3,
         "distance": 6.0,
         "focal": 3000.0,
-        "principal": (100.0, 70.0),
+        "principal_point": (100.0, 70.0),
         "bbox": (60.0, 30.0, 150.0, 110.0),
         "width": 200,
         "height": 150,
@@ -63,12 +63,12 @@ def blank(sample: Sample) -> Image.Image:
 
 def project(
     points: np.ndarray, azimuth: float, elevation: float, theta: float, distance: float, focal: float,
-    principal: tuple[float, float],
+    principal_point: tuple[float, float],
 ) -> np.ndarray:  # fmt: skip
     """The pinhole formula of the conventions, [V, 2]."""
     camera = Camera(
         focal=torch.tensor(focal, dtype=torch.float64),
-        principal=torch.tensor(principal, dtype=torch.float64),
+        principal_point=torch.tensor(principal_point, dtype=torch.float64),
         height=1,
         width=1,
     )
@@ -85,7 +85,7 @@ POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (40, 3))
 
 @given(
     pose=st.tuples(st.floats(0, 6.28), st.floats(-1.5, 1.5), st.floats(0, 6.28), st.floats(2.0, 20.0)),
-    principal=st.tuples(st.floats(-50, 300), st.floats(-50, 300)),
+    principal_point=st.tuples(st.floats(-50, 300), st.floats(-50, 300)),
     draw=st.builds(
         GeometricDraw,
         rotation=ANGLE,
@@ -97,15 +97,17 @@ POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (40, 3))
     crop=st.sampled_from(["oracle", "box"]),
 )
 def test_projected_points_move_with_the_pixels(
-    pose: tuple[float, ...], principal: tuple[float, float], draw: GeometricDraw, rotation: float, crop: str
+    pose: tuple[float, ...], principal_point: tuple[float, float], draw: GeometricDraw, rotation: float, crop: str
 ) -> None:
     """Warping the projection equals projecting with the changed pose, to a hundred-thousandth of a pixel."""
     azimuth, elevation, theta, distance = pose
-    sample = make_sample(azimuth=azimuth, elevation=elevation, theta=theta, distance=distance, principal=principal)
-    forward, scale = view_matrix(sample, SPEC, crop, draw, rotation)  # type: ignore[arg-type]
-    warped = transform_points(forward, project(POINTS, *pose, sample.focal, principal))
+    sample = make_sample(
+        azimuth=azimuth, elevation=elevation, theta=theta, distance=distance, principal_point=principal_point
+    )
+    forward, scale = crop_matrix(sample, SPEC, crop, draw, rotation)  # type: ignore[arg-type]
+    warped = transform_points(forward, project(POINTS, *pose, sample.focal, principal_point))
     points, sign = (POINTS * [-1, 1, 1], -1) if draw.mirror else (POINTS, 1)
-    moved = transform_points(forward, np.array(principal))
+    moved = transform_points(forward, np.array(principal_point))
     expected = project(
         points, sign * azimuth, elevation, sign * theta + draw.rotation + rotation, distance, sample.focal * scale,
         (moved[0], moved[1]),
@@ -123,47 +125,47 @@ def test_projected_points_move_with_the_pixels(
 def test_the_pose_of_a_view_projects_to_the_warped_points(
     seed: int, mirror: bool, crop: str, rotation: float, angles: tuple[float, float, float]
 ) -> None:
-    """With the same focal length in source and view the canonical camera is exact, for any augmentation."""
+    """With the same focal length in source and crop the canonical camera is exact, for any augmentation."""
     azimuth, elevation, theta = angles
     augmentation = Augmentation(rotation=40, scale=(1.0, 1.0), shift=0.2, mirror=1.0)
     sample = make_sample(azimuth=azimuth, elevation=elevation, theta=theta, focal=900.0, distance=5.0)
-    spec = replace(SPEC, box_fill=90 / 96)  # so that both crops have scale 1
-    view = make_view(
-        blank(sample), sample, spec, crop=crop, augmentation=augmentation, rng=np.random.default_rng(seed),
+    input_config = replace(SPEC, box_fill=90 / 96)  # so that both crops have scale 1
+    view = make_crop(
+        blank(sample), sample, input_config, crop=crop, augmentation=augmentation, rng=np.random.default_rng(seed),
         mirror_allowed=mirror, rotation=rotation,
     )  # type: ignore[arg-type]  # fmt: skip
     assert view.mirrored == mirror and view.distance == pytest.approx(5.0)
-    source = project(POINTS, azimuth, elevation, theta, 5.0, 900.0, sample.principal)
+    source = project(POINTS, azimuth, elevation, theta, 5.0, 900.0, sample.principal_point)
     points = POINTS * [-1, 1, 1] if mirror else POINTS
-    found = project(points, view.azimuth, view.elevation, view.theta, view.distance, view.focal, view.principal)
+    found = project(points, view.azimuth, view.elevation, view.theta, view.distance, view.focal, view.principal_point)
     np.testing.assert_allclose(found, transform_points(invert_affine(view.matrix), source), atol=1e-5)
 
 
 def test_another_focal_length_changes_perspective_only() -> None:
     """At the object's origin, and to first order around it, the canonical camera agrees whatever the focal length."""
     sample = make_sample(focal=2000.0, distance=7.0)
-    view = make_view(blank(sample), sample, SPEC, crop="box")
+    view = make_crop(blank(sample), sample, SPEC, crop="box")
     near = POINTS * 1e-4
-    source = project(near, sample.azimuth, sample.elevation, sample.theta, 7.0, 2000.0, sample.principal)
-    found = project(near, view.azimuth, view.elevation, view.theta, view.distance, view.focal, view.principal)
+    source = project(near, sample.azimuth, sample.elevation, sample.theta, 7.0, 2000.0, sample.principal_point)
+    found = project(near, view.azimuth, view.elevation, view.theta, view.distance, view.focal, view.principal_point)
     np.testing.assert_allclose(found, transform_points(invert_affine(view.matrix), source), atol=1e-5)
 
 
 def test_the_oracle_crop_is_canonical() -> None:
-    view = make_view(blank(make_sample()), make_sample(), SPEC, crop="oracle")
-    assert view.principal == pytest.approx((64.0, 48.0)) and view.distance == pytest.approx(5.0)
+    view = make_crop(blank(make_sample()), make_sample(), SPEC, crop="oracle")
+    assert view.principal_point == pytest.approx((64.0, 48.0)) and view.distance == pytest.approx(5.0)
     assert (view.azimuth, view.elevation, view.theta) == (1.0, 0.4, 0.3)
     assert view.scale == pytest.approx((900 / 5) / (3000 / 6))
 
 
 def test_the_box_crop_centres_and_scales_the_box() -> None:
     sample = make_sample()
-    view = make_view(blank(sample), sample, SPEC, crop="box")
+    view = make_crop(blank(sample), sample, SPEC, crop="box")
     corners = transform_points(invert_affine(view.matrix), np.array([[60.0, 30.0], [150.0, 110.0]]))
     np.testing.assert_allclose(corners.mean(0), (64, 48))
     assert (corners[1] - corners[0]).max() == pytest.approx(0.6 * 96)
     scale = 0.6 * 96 / 90
-    assert view.principal == pytest.approx((64 + scale * (100 - 105), 48 + scale * (70 - 70)))
+    assert view.principal_point == pytest.approx((64 + scale * (100 - 105), 48 + scale * (70 - 70)))
     assert view.distance == pytest.approx(900 * 6 / (3000 * scale))
     same = crop_box(blank(sample), sample.bbox, SPEC)
     np.testing.assert_allclose(same.matrix, view.matrix)
@@ -173,28 +175,28 @@ def test_the_box_crop_centres_and_scales_the_box() -> None:
 def test_a_view_pose_goes_back_to_the_photograph(seed: int, mirror: bool, rotation: float, focal: float) -> None:
     augmentation = Augmentation(rotation=40, scale=(0.5, 2.0), shift=0.3, mirror=1.0)
     sample = make_sample(focal=focal)
-    view = make_view(
+    view = make_crop(
         blank(sample), sample, SPEC, crop="oracle", augmentation=augmentation, rng=np.random.default_rng(seed),
         mirror_allowed=mirror, rotation=rotation,
     )  # fmt: skip
-    back = view_to_source_pose(
+    back = crop_to_source_pose(
         view, azimuth=view.azimuth, elevation=view.elevation, theta=view.theta, distance=view.distance,
-        principal=view.principal, source_focal=focal,
+        principal_point=view.principal_point, source_focal=focal,
     )  # fmt: skip
     assert (back.azimuth, back.elevation, back.theta) == pytest.approx((1.0, 0.4, 0.3))
-    assert back.distance == pytest.approx(6.0) and back.principal == pytest.approx((100.0, 70.0))
+    assert back.distance == pytest.approx(6.0) and back.principal_point == pytest.approx((100.0, 70.0))
 
 
 def test_a_resized_photograph_gives_the_same_view() -> None:
     """The annotation follows the image's size; an image of other proportions is refused."""
     sample = make_sample()
-    small = make_view(Image.new("RGB", (100, 75)), sample, SPEC, crop="oracle")
-    large = make_view(blank(sample), sample, SPEC, crop="oracle")
+    small = make_crop(Image.new("RGB", (100, 75)), sample, SPEC, crop="oracle")
+    large = make_crop(blank(sample), sample, SPEC, crop="oracle")
     assert small.scale == pytest.approx(2 * large.scale)
-    for name in ("azimuth", "elevation", "theta", "distance", "principal"):
+    for name in ("azimuth", "elevation", "theta", "distance", "principal_point"):
         assert getattr(small, name) == pytest.approx(getattr(large, name))
     with pytest.raises(CompNetError, match="150 x 200.*200 x 150"):
-        make_view(Image.new("RGB", (150, 200)), sample, SPEC, crop="oracle")
+        make_crop(Image.new("RGB", (150, 200)), sample, SPEC, crop="oracle")
 
 
 def test_the_fitted_spec_fills_the_view_as_wanted() -> None:
@@ -202,13 +204,13 @@ def test_the_fitted_spec_fills_the_view_as_wanted() -> None:
         make_sample(distance=d, focal=f, bbox=(0.0, 0.0, w, h))
         for d, f, w, h in ((4.0, 3000.0, 80.0, 60.0), (7.0, 2000.0, 50.0, 90.0), (10.0, 3000.0, 20.0, 30.0))
     ]
-    spec = InputSpec.fitted(samples, 96, 128, fill=0.7)
-    assert spec.distance == 7.0 and spec.box_fill == 0.7
-    scales = [make_view(blank(s), s, spec, crop="oracle").scale for s in samples]
+    input_config = InputConfig.fitted(samples, 96, 128, fill=0.7)
+    assert input_config.distance == 7.0 and input_config.box_fill == 0.7
+    scales = [make_crop(blank(s), s, input_config, crop="oracle").scale for s in samples]
     fill = np.mean([scale * side / 96 for scale, side in zip(scales, (80, 90, 30), strict=True)])
     assert fill == pytest.approx(0.7)
     with pytest.raises(CompNetError, match="without training samples"):
-        InputSpec.fitted([], 96, 128)
+        InputConfig.fitted([], 96, 128)
     with pytest.raises(ValueError, match="focal"):
         replace(SPEC, focal=float("nan"))
 
@@ -237,9 +239,11 @@ def test_a_dot_lands_where_the_matrix_says(scale: float, border: str, seed: int)
     size = (801, 603)  # not divisible by the reduction factors
     dot = (431, 290)
     image = dotted(dot, radius=max(4, round(4 / scale)), size=size)
-    sample = make_sample(principal=(440.0, 300.0), width=801, height=603, focal=3000.0, distance=3000 * scale / 180)
+    sample = make_sample(
+        principal_point=(440.0, 300.0), width=801, height=603, focal=3000.0, distance=3000 * scale / 180
+    )
     augmentation = Augmentation(rotation=180, shift=0.1, mirror=0.5)
-    view = make_view(
+    view = make_crop(
         image, sample, replace(SPEC, border=border), crop="oracle", augmentation=augmentation,
         rng=np.random.default_rng(seed), mirror_allowed=True,
     )  # fmt: skip
@@ -251,8 +255,8 @@ def test_a_dot_lands_where_the_matrix_says(scale: float, border: str, seed: int)
 
 def test_rotation_is_counter_clockwise_on_screen() -> None:
     """A dot to the right of the centre goes up."""
-    sample = make_sample(principal=(100.5, 75.5), focal=900.0, distance=5.0)
-    view = make_view(dotted((130, 75), 3), sample, SPEC, crop="oracle", rotation=math.pi / 2)
+    sample = make_sample(principal_point=(100.5, 75.5), focal=900.0, distance=5.0)
+    view = make_crop(dotted((130, 75), 3), sample, SPEC, crop="oracle", rotation=math.pi / 2)
     np.testing.assert_allclose(centre_of_light(view.image), (64, 48 - 30), atol=0.1)
     assert view.theta == pytest.approx(0.3 + math.pi / 2)
 
@@ -260,16 +264,16 @@ def test_rotation_is_counter_clockwise_on_screen() -> None:
 def test_mirroring_equals_mirroring_the_photograph() -> None:
     rng = np.random.default_rng(0)
     pixels = np.asarray(Image.fromarray(rng.integers(0, 255, (15, 20, 3), dtype=np.uint8)).resize((200, 150)))
-    sample = make_sample(principal=(110.0, 70.0), focal=1000.0)
-    mirrored = replace(sample, azimuth=2 * math.pi - 1.0, theta=2 * math.pi - 0.3, principal=(90.0, 70.0))
-    view = make_view(
+    sample = make_sample(principal_point=(110.0, 70.0), focal=1000.0)
+    mirrored = replace(sample, azimuth=2 * math.pi - 1.0, theta=2 * math.pi - 0.3, principal_point=(90.0, 70.0))
+    view = make_crop(
         Image.fromarray(pixels), sample, SPEC, crop="oracle", augmentation=Augmentation(mirror=1.0), rng=rng,
         mirror_allowed=True,
     )  # fmt: skip
-    other = make_view(Image.fromarray(pixels[:, ::-1]), mirrored, SPEC, crop="oracle")
+    other = make_crop(Image.fromarray(pixels[:, ::-1]), mirrored, SPEC, crop="oracle")
     assert np.abs(view.image.astype(int) - other.image).max() <= 3
     assert (view.azimuth, view.theta) == pytest.approx((other.azimuth, other.theta))
-    unmoved = make_view(
+    unmoved = make_crop(
         Image.fromarray(pixels), sample, SPEC, crop="oracle", augmentation=Augmentation(mirror=1.0), rng=rng
     )
     assert not unmoved.mirrored and unmoved.azimuth == 1.0
@@ -279,36 +283,36 @@ def test_shrinking_averages_instead_of_picking() -> None:
     """A checkerboard of single pixels turns grey, not into a pattern."""
     y, x = np.mgrid[0:600, 0:800]
     board = Image.fromarray((((x + y) % 2 * 255).astype(np.uint8)[..., None]).repeat(3, axis=2))
-    sample = make_sample(width=800, height=600, principal=(400.0, 300.0), distance=1.0)  # scale 0.06
-    view = make_view(board, sample, SPEC, crop="oracle")
+    sample = make_sample(width=800, height=600, principal_point=(400.0, 300.0), distance=1.0)  # scale 0.06
+    view = make_crop(board, sample, SPEC, crop="oracle")
     inside = view.image[view.valid()]
     assert np.median(np.abs(inside.astype(int) - 127)) <= 1
 
 
 def test_outside_shows_the_fill_or_a_reflection() -> None:
-    sample = make_sample(focal=900.0, distance=20.0, principal=(30.0, 20.0), width=60, height=40)
+    sample = make_sample(focal=900.0, distance=20.0, principal_point=(30.0, 20.0), width=60, height=40)
     white = Image.new("RGB", (60, 40), (255, 255, 255))
-    view = make_view(white, sample, replace(SPEC, fill=(10, 20, 30)), crop="oracle")
+    view = make_crop(white, sample, replace(SPEC, fill=(10, 20, 30)), crop="oracle")
     assert view.scale == pytest.approx(4.0) and view.valid().all()
-    view = make_view(white, replace(sample, distance=5.0), replace(SPEC, fill=(10, 20, 30)), crop="oracle")
+    view = make_crop(white, replace(sample, distance=5.0), replace(SPEC, fill=(10, 20, 30)), crop="oracle")
     assert view.image[0, 0].tolist() == [10, 20, 30] and view.image[48, 64].tolist() == [255, 255, 255]
     assert view.valid().sum() == 60 * 40 and (view.image[view.valid()] == 255).all()
-    view = make_view(white, replace(sample, distance=5.0), replace(SPEC, border="reflect"), crop="oracle")
+    view = make_crop(white, replace(sample, distance=5.0), replace(SPEC, border="reflect"), crop="oracle")
     assert (view.image == 255).all()
 
 
 def test_a_view_far_from_a_tiny_photograph_is_all_fill() -> None:
-    sample = make_sample(width=1, height=1, principal=(1e7, -1e7), bbox=(0.0, 0.0, 1.0, 1.0))
+    sample = make_sample(width=1, height=1, principal_point=(1e7, -1e7), bbox=(0.0, 0.0, 1.0, 1.0))
     for border in ("constant", "reflect"):
-        view = make_view(Image.new("RGB", (1, 1)), sample, replace(SPEC, border=border), crop="oracle")
+        view = make_crop(Image.new("RGB", (1, 1)), sample, replace(SPEC, border=border), crop="oracle")
         assert view.image.shape == (96, 128, 3)
-        assert make_view(Image.new("RGB", (1, 1)), sample, SPEC, crop="box").valid().any()
+        assert make_crop(Image.new("RGB", (1, 1)), sample, SPEC, crop="box").valid().any()
 
 
 def test_wide_photographs_are_cut_before_they_are_shrunk() -> None:
-    sample = make_sample(width=20_000, height=100, principal=(15_000.0, 50.0), distance=1.0)
+    sample = make_sample(width=20_000, height=100, principal_point=(15_000.0, 50.0), distance=1.0)
     image = dotted((15_000, 50), 30, size=(20_000, 100))
-    view = make_view(image, sample, SPEC, crop="oracle")
+    view = make_crop(image, sample, SPEC, crop="oracle")
     np.testing.assert_allclose(centre_of_light(view.image), (64.03, 48.03), atol=0.1)
 
 
@@ -320,7 +324,7 @@ def test_masks_warp_without_grey_levels() -> None:
     assert warped.shape == (40, 40) and set(np.unique(warped)) == {0, 255}
 
 
-# ---- whole photographs ---------------------------------------------------------------------------------------------
+# ---- whole images ---------------------------------------------------------------------------------------------
 
 
 @given(st.floats(-180, 180))
@@ -329,7 +333,7 @@ def test_a_turned_photograph_carries_its_annotation(angle: float) -> None:
     image, turned = rotate_sample_image(dotted((130, 80), 4), sample, angle, border="constant")
     assert image.size == (turned.width, turned.height) and min(image.size) >= 149
     source = project(POINTS, 1.0, 0.4, 0.3, 6.0, 3000.0, (100.0, 70.0))
-    found = project(POINTS, 1.0, 0.4, turned.theta, 6.0, 3000.0, turned.principal)
+    found = project(POINTS, 1.0, 0.4, turned.theta, 6.0, 3000.0, turned.principal_point)
     # the map from source to canvas, from three of the points, must be the one that moved the dot
     ones = np.ones((len(POINTS), 1))
     matrix, *_ = np.linalg.lstsq(np.hstack([source, ones]), found, rcond=None)
@@ -349,18 +353,18 @@ def test_the_box_of_a_turned_photograph_follows_the_mask(tmp_path: Path) -> None
     _, ellipse = rotate_sample_image(blank(sample), replace(sample, mask=None), 90)
     assert ellipse.bbox == pytest.approx((60.0, 40.0, 80.0, 160.0))
     _, same = rotate_sample_image(blank(sample), replace(sample, mask=None), 0)
-    assert same.bbox == pytest.approx(sample.bbox) and same.principal == pytest.approx(sample.principal)
+    assert same.bbox == pytest.approx(sample.bbox) and same.principal_point == pytest.approx(sample.principal_point)
 
 
 def test_views_of_real_photographs_hold_the_object(shared_dir: Path) -> None:
-    """The masks of real photographs, warped like the photographs, lie around the centre and fill it as fitted."""
+    """The masks of real images, warped like the images, lie around the centre and fill it as fitted."""
     from compnet3d.data.images import load_mask
 
     samples = ImageNet3D(shared_dir / "data" / "eth80").samples("train")
-    spec = InputSpec.fitted(samples, 96, 96, fill=0.7)
+    input_config = InputConfig.fitted(samples, 96, 96, fill=0.7)
     fills = []
     for sample in samples[::60]:
-        view: View = make_view(load_image(sample.image), sample, spec, crop="oracle")
+        view: Crop = make_crop(load_image(sample.image), sample, input_config, crop="oracle")
         assert sample.mask is not None
         layer = Image.fromarray(load_mask(sample.mask).astype(np.uint8) * 255)
         mask = warp_image(layer, view.matrix, (96, 96), view.scale, resample=Image.Resampling.NEAREST) > 0
@@ -383,7 +387,7 @@ def test_an_augmentation_without_ranges_changes_nothing() -> None:
 @given(st.integers(0, 2**32))
 def test_augmented_pixels_are_repeatable_and_leave_the_input_alone(seed: int) -> None:
     strong = Augmentation(
-        brightness=0.9, contrast=0.9, saturation=0.9, channel_gain=0.5, gamma=1.0, grey=0.3, blur=0.5, noise=50,
+        brightness=0.9, contrast=0.9, saturation=0.9, colour_jitter=0.5, gamma=1.0, grey=0.3, blur=0.5, noise=50,
         erasing=0.7,
     )  # fmt: skip
     pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
@@ -424,13 +428,13 @@ def test_pasted_objects_show_their_own_pixels_alone(seed: int, area: float, most
     pasted, covered = paste_cutouts(pixels, red, most, (area, area), np.random.default_rng(seed))
     np.testing.assert_array_equal(pasted[~covered], pixels[~covered])
     np.testing.assert_array_equal(pixels, before)
-    # of its colour, or mixed with what is beside it in its photograph where it was scaled
+    # of its colour, or mixed with what is beside it in its image where it was scaled
     assert (pasted[covered][:, 1] == 0).all() and covered.mean() <= most * area * 1.5 + 0.03
     assert pasted[covered][:, 0].sum() >= pasted[covered][:, 2].sum()
 
 
 def test_thin_things_are_not_pasted_larger_than_twice_the_view() -> None:
-    """A diagonal line of 600 pixels, a quarter of the view in area, would be enlarged to thousands."""
+    """A diagonal line of 600 pixels, a quarter of the crop in area, would be enlarged to thousands."""
     line = Cutout(np.full((600, 600, 3), 255, dtype=np.uint8), np.eye(600, dtype=bool))
     pixels = np.zeros((40, 30, 3), dtype=np.uint8)
     for seed in range(5):
@@ -447,15 +451,15 @@ def test_pasting_covers_what_the_settings_say() -> None:
         drawn.append(rng.random())
         return white
 
-    for pasting in (0.0, 1.0):
-        settings = Augmentation(erasing=1.0, erasing_count=1, erasing_area=(0.1, 0.1), pasting=pasting)
+    for copy_paste in (0.0, 1.0):
+        settings = Augmentation(erasing=1.0, erasing_count=1, erasing_area=(0.1, 0.1), copy_paste=copy_paste)
         shares = []
         for seed in range(20):
             pasted, covered = augment_pixels(pixels, settings, np.random.default_rng(seed), cut_out)
             shares.append(covered.mean())
-            if pasting:
+            if copy_paste:
                 np.testing.assert_array_equal(pasted.max(axis=2) == 255, covered)
-        assert len(drawn) == (20 if pasting else 0)
+        assert len(drawn) == (20 if copy_paste else 0)
         assert 0.02 < np.mean(shares) <= 0.12  # some hang over the edge
 
 
@@ -485,7 +489,7 @@ def test_tones_bend_along_the_curve() -> None:
 
 def test_tones_bend_with_the_probability_asked_for() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    half = [augment_pixels(pixels, Augmentation(tone=0.5), np.random.default_rng(seed))[0] for seed in range(60)]
+    half = [augment_pixels(pixels, Augmentation(tone_curve=0.5), np.random.default_rng(seed))[0] for seed in range(60)]
     assert 15 < sum(np.array_equal(image, pixels) for image in half) < 45
     assert all(image.shape == pixels.shape and image.dtype == np.uint8 for image in half)
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import Symmetry
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.crops import EvaluationViews
+from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.prediction import Prediction
@@ -24,19 +24,19 @@ from compnet3d.inference.prediction import Prediction
 CATEGORIES = ("bottle", "car", "mug", "table")
 SYMMETRY = {"bottle": Symmetry(order=0), "table": Symmetry(order=2)}
 SIZE = 24
-SPEC = InputSpec(height=SIZE, width=SIZE, focal=60.0, distance=4.0, box_fill=0.8)
+SPEC = InputConfig(height=SIZE, width=SIZE, focal=60.0, distance=4.0, box_fill=0.8)
 GREY_STEP = 10
 
 
 def make_samples(folder: Path) -> list[Sample]:
-    """Two samples a category; each photograph is a flat grey that tells its number."""
+    """Two samples a category; each image is a flat grey that tells its number."""
     samples = []
     for i in range(2 * len(CATEGORIES)):
         path = folder / f"{i}.png"
         Image.new("RGB", (SIZE, SIZE), (GREY_STEP * i,) * 3).save(path)
         sample = Sample(
             image=path, category=CATEGORIES[i // 2], name=f"object{i}", azimuth=0.7 * i, elevation=0.1 * i,
-            theta=0.05 * i, distance=4.0, focal=60.0, principal=(SIZE / 2, SIZE / 2), bbox=(4, 4, 20, 20),
+            theta=0.05 * i, distance=4.0, focal=60.0, principal_point=(SIZE / 2, SIZE / 2), bbox=(4, 4, 20, 20),
             width=SIZE, height=SIZE,
         )  # fmt: skip
         samples.append(sample)
@@ -45,9 +45,9 @@ def make_samples(folder: Path) -> list[Sample]:
 
 @dataclass
 class FakePredictor:
-    """Reads the photograph's number off its grey and answers from the annotation, with chosen mistakes.
+    """Reads the image's number off its grey and answers from the annotation, with chosen mistakes.
 
-    `turn` [radians] is added to every azimuth, `turn_if_wrong` to those of wrongly named objects only; `misnamed`
+    `turn` [radians] is added to every azimuth, `turn_if_wrong` to those of wrongly named objects only; `misclassified`
     numbers get the next category.
     """
 
@@ -56,12 +56,12 @@ class FakePredictor:
     turn_if_wrong: float = 0.0
     misnamed: frozenset[int] = frozenset()
     categories: tuple[str, ...] = CATEGORIES
-    spec: InputSpec = SPEC
+    input_config: InputConfig = SPEC
 
     def __post_init__(self) -> None:
         self.images_seen = 0
 
-    def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
+    def predict_crops(self, images, *, category=None, unknown=False, crop="oracle"):
         assert images.dtype == torch.uint8 and images.shape[1:] == (3, SIZE, SIZE)
         self.images_seen += len(images)
         centre = images[:, 0, SIZE // 2, SIZE // 2].double()
@@ -82,7 +82,7 @@ class FakePredictor:
             confidence=torch.full((count,), 0.9),
             pose=Pose(azimuth=azimuth, elevation=elevation, theta=theta, distance=distance),
             focal=torch.full((count,), 100.0),
-            principal=torch.full((count, 2), SIZE / 2),
+            principal_point=torch.full((count, 2), SIZE / 2),
             reconstruction_score=torch.zeros(count),
             foreground=torch.zeros(count, 2, 2, dtype=torch.bool),
         )
@@ -98,8 +98,8 @@ def run(predictor, samples, **options):
     return evaluate(predictor, samples, **options)
 
 
-def triple(figures):
-    return [figures[name] for name in ("acc_pi6", "acc_pi18", "median_deg")]
+def triple(metrics):
+    return [metrics[name] for name in ("acc_pi6", "acc_pi18", "median_deg")]
 
 
 def test_a_perfect_predictor_gets_full_marks(samples):
@@ -121,7 +121,7 @@ def test_always_the_wrong_category_leaves_the_pose_of_the_true_one(samples):
     assert triple(result["pose"]["joint"]) == [0, 0, None]
     matrix = torch.tensor(result["confusion"]["matrix"])
     assert matrix[0, 1] == matrix[1, 2] == matrix[2, 3] == matrix[3, 0] == 2
-    assert predictor.images_seen == 16, "a second pass over the misnamed images only"
+    assert predictor.images_seen == 16, "a second pass over the misclassified images only"
 
 
 def test_only_misnamed_images_are_looked_at_twice(samples):
@@ -138,8 +138,8 @@ def test_the_second_look_goes_to_the_image_it_was_taken_of(samples, batch_size, 
     class TurnedByNumber(FakePredictor):
         """Turns an object of number n by 170 - n degrees where its true category is given."""
 
-        def predict_views(self, images, **options):
-            prediction = super().predict_views(images, **options)
+        def predict_crops(self, images, **options):
+            prediction = super().predict_crops(images, **options)
             if options.get("category") is None:
                 return prediction
             sizes.append(len(images))
@@ -165,7 +165,7 @@ def test_the_second_look_goes_to_the_image_it_was_taken_of(samples, batch_size, 
 
 
 def test_a_turn_by_a_known_angle_is_measured_and_symmetry_forgives_what_it_should(samples):
-    # elevation tilts the view, but an azimuth error of t is a rotation by exactly t
+    # elevation tilts the crop, but an azimuth error of t is a rotation by exactly t
     result = run(FakePredictor(samples, turn=math.radians(25)), samples)
     assert triple(result["pose"]["true_category"]) == pytest.approx([1, 0, 25], abs=1e-4)
     bottle = result["per_category"]["bottle"]["pose"]
@@ -225,7 +225,7 @@ def test_records_follow_the_samples(samples):
 
 
 def test_turned_views_turn_the_annotation_with_them(samples):
-    # The fake answers the unturned pose, so that its error is the angle that each picture was turned by.
+    # The fake answers the unturned pose, so that its error is the angle that each image was turned by.
     result, records = run(FakePredictor(samples), samples, rotate=25.0, symmetry=None, return_records=True)
     errors = [math.degrees(record.error_true_category) for record in records]
     assert all(0 < error <= 25 for error in errors) and len(set(errors)) == len(errors)
@@ -247,8 +247,8 @@ def test_box_crop_runs(samples):
 
 
 def occluded(samples, **options):
-    views = EvaluationViews(samples, CATEGORIES, SPEC, occlusion="L2", **options)
-    return torch.stack([views[i]["image"] for i in range(len(views))])
+    crops = EvaluationCrops(samples, CATEGORIES, SPEC, occlusion="L2", **options)
+    return torch.stack([crops[i]["image"] for i in range(len(crops))])
 
 
 def test_occluders_hide_what_the_level_says_by_box_and_by_mask(samples, tmp_path):
@@ -256,35 +256,35 @@ def test_occluders_hide_what_the_level_says_by_box_and_by_mask(samples, tmp_path
     mask[2:22, 8:14] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     for chosen in (samples, [replace(s, mask=tmp_path / "mask.png") for s in samples]):
-        views = EvaluationViews(chosen, CATEGORIES, SPEC, occlusion="L2")
+        crops = EvaluationCrops(chosen, CATEGORIES, SPEC, occlusion="L2")
         for i, sample in enumerate(chosen):
-            item = views[i]
+            item = crops[i]
             assert 0.4 <= item["hidden_object"] <= 0.6 and 0.2 <= item["hidden_background"] <= 0.4
             region = np.zeros((SIZE, SIZE), dtype=bool)
             region[(slice(4, 20), slice(4, 20)) if sample.mask is None else (slice(2, 22), slice(8, 14))] = True
-            hidden = views.occlusion.apply(Image.open(sample.image), sample).mask
+            hidden = crops.occlusion.apply(Image.open(sample.image), sample).mask
             assert float(item["hidden_object"]) == pytest.approx(hidden[region].mean())
             assert float(item["hidden_background"]) == pytest.approx(hidden[~region].mean())
-            # the view is the photograph, pixel by pixel
+            # the crop is the image, pixel by pixel
             changed = (item["image"] != round(GREY_STEP * i)).any(dim=0).numpy()
             assert changed[hidden].mean() > 0.95
 
 
 def test_the_photograph_is_occluded_and_not_the_view(tmp_path):
-    """A small object in a large photograph: most occluders lie outside the view, the shares are the photograph's."""
+    """A small object in a large image: most occluders lie outside the crop, the shares are the image's."""
     Image.new("RGB", (240, 160)).save(tmp_path / "large.png")
     sample = replace(
         make_samples(tmp_path)[0], image=tmp_path / "large.png", width=240, height=160, bbox=(190, 100, 206, 116),
-        principal=(198.0, 108.0),
+        principal_point=(198.0, 108.0),
     )  # fmt: skip
-    views = EvaluationViews([sample], CATEGORIES, SPEC, occlusion="L3", rotate=30.0)
-    item = views[0]
-    occluded = views.occlusion.apply(Image.open(sample.image), sample)
+    crops = EvaluationCrops([sample], CATEGORIES, SPEC, occlusion="L3", rotate=30.0)
+    item = crops[0]
+    occluded = crops.occlusion.apply(Image.open(sample.image), sample)
     assert float(item["hidden_object"]) == pytest.approx(occluded.hidden_object)
     assert float(item["hidden_background"]) == pytest.approx(occluded.hidden_background)
     assert 0.6 <= occluded.hidden_object <= 0.8 and 0.4 <= occluded.hidden_background <= 0.6
     Image.fromarray(np.asarray(occluded.image)).save(tmp_path / "written.png")
-    written = EvaluationViews([replace(sample, image=tmp_path / "written.png")], CATEGORIES, SPEC, rotate=30.0)
+    written = EvaluationCrops([replace(sample, image=tmp_path / "written.png")], CATEGORIES, SPEC, rotate=30.0)
     assert torch.equal(item["image"], written[0]["image"])
 
 
@@ -294,17 +294,17 @@ def test_occluders_depend_on_the_seed_and_the_name_alone(samples):
 
 
 def test_rotation_draws_are_the_same_with_and_without_occluders(samples):
-    clean = EvaluationViews(samples, CATEGORIES, SPEC, rotate=30.0)
-    hidden = EvaluationViews(samples, CATEGORIES, SPEC, rotate=30.0, occlusion="L1")
+    clean = EvaluationCrops(samples, CATEGORIES, SPEC, rotate=30.0)
+    hidden = EvaluationCrops(samples, CATEGORIES, SPEC, rotate=30.0, occlusion="L1")
     assert [clean.view(i).theta for i in range(8)] == [hidden.view(i).theta for i in range(8)]
 
 
 class Blind(FakePredictor):
     """Answers by place, since occluders hide the grey."""
 
-    def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
+    def predict_crops(self, images, *, category=None, unknown=False, crop="oracle"):
         numbers = torch.arange(len(images), dtype=torch.uint8) * GREY_STEP
-        return super().predict_views(numbers[:, None, None, None].expand_as(images), category=category)
+        return super().predict_crops(numbers[:, None, None, None].expand_as(images), category=category)
 
 
 def test_evaluation_reports_how_much_was_hidden(samples):
@@ -338,10 +338,10 @@ def test_evaluation_sees_corrupted_photographs_and_says_so(samples, tmp_path):
     class Recorder(FakePredictor):
         """Keeps what it was shown, and answers by place."""
 
-        def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
+        def predict_crops(self, images, *, category=None, unknown=False, crop="oracle"):
             seen.append(images)
             numbers = torch.arange(len(images), dtype=torch.uint8) * GREY_STEP
-            return super().predict_views(numbers[:, None, None, None].expand_as(images), category=category)
+            return super().predict_crops(numbers[:, None, None, None].expand_as(images), category=category)
 
     seen: list[torch.Tensor] = []
     (tmp_path / "ice").mkdir()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from compnet3d.evaluation import metrics
+from compnet3d.geometry import rotations
 
 
 def random_rotations(count: int, seed: int) -> torch.Tensor:
@@ -50,14 +51,14 @@ def test_symmetric_error_equals_the_smallest_scipy_angle(order):
     for p, t in zip(predicted.numpy(), true.numpy(), strict=True):
         turns = [Rotation.from_matrix(p) * Rotation.from_euler("z", 2 * math.pi * k / order) for k in range(order)]
         expected.append(min((turn.inv() * Rotation.from_matrix(t)).magnitude() for turn in turns))
-    result = metrics.symmetric_rotation_error(predicted, true, torch.full((20,), order))
+    result = rotations.symmetric_rotation_error(predicted, true, torch.full((20,), order))
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-9)
 
 
 def test_continuous_error_is_the_limit_of_many_turns():
     predicted, true = random_rotations(10, seed=1), random_rotations(10, seed=2)
-    closed = metrics.symmetric_rotation_error(predicted, true, torch.zeros(10, dtype=torch.long))
-    many = metrics.symmetric_rotation_error(predicted, true, torch.full((10,), 3600))
+    closed = rotations.symmetric_rotation_error(predicted, true, torch.zeros(10, dtype=torch.long))
+    many = rotations.symmetric_rotation_error(predicted, true, torch.full((10,), 3600))
     assert bool((closed <= many + 1e-12).all())
     np.testing.assert_allclose(closed.numpy(), many.numpy(), atol=2e-3)
 
@@ -65,7 +66,7 @@ def test_continuous_error_is_the_limit_of_many_turns():
 @given(st.floats(-10, 10), st.integers(0, 1000))
 def test_a_turn_about_z_costs_nothing_where_the_symmetry_is_continuous(angle, seed):
     true = random_rotations(1, seed)
-    error = metrics.symmetric_rotation_error(turned(true, angle), true, torch.tensor([metrics.CONTINUOUS]))
+    error = rotations.symmetric_rotation_error(turned(true, angle), true, torch.tensor([rotations.CONTINUOUS]))
     assert float(error) < 1e-7
 
 
@@ -73,22 +74,22 @@ def test_a_turn_about_z_costs_nothing_where_the_symmetry_is_continuous(angle, se
 def test_turns_of_the_group_cost_nothing(order, k, seed):
     true = random_rotations(1, seed)
     predicted = turned(true, 2 * math.pi * k / order)
-    assert float(metrics.symmetric_rotation_error(predicted, true, torch.tensor([order]))) < 1e-6
+    assert float(rotations.symmetric_rotation_error(predicted, true, torch.tensor([order]))) < 1e-6
 
 
 def test_orders_may_differ_within_a_batch():
     true = random_rotations(1, 3).expand(3, 3, 3).clone()
     predicted = turned(true, math.pi)
-    error = metrics.symmetric_rotation_error(predicted, true, torch.tensor([1, 2, 0]))
+    error = rotations.symmetric_rotation_error(predicted, true, torch.tensor([1, 2, 0]))
     np.testing.assert_allclose(error.numpy(), [math.pi, 0, 0], atol=1e-6)
 
 
 def test_symmetric_error_refuses_wrong_shapes_and_orders():
-    rotations = random_rotations(2, 0)
+    turns = random_rotations(2, 0)
     with pytest.raises(ValueError, match="need"):
-        metrics.symmetric_rotation_error(rotations, rotations, torch.tensor([1]))
+        rotations.symmetric_rotation_error(turns, turns, torch.tensor([1]))
     with pytest.raises(ValueError, match="symmetry order"):
-        metrics.symmetric_rotation_error(rotations, rotations, torch.tensor([1, -2]))
+        rotations.symmetric_rotation_error(turns, turns, torch.tensor([1, -2]))
 
 
 def test_summary_counts_the_two_thresholds():

@@ -44,7 +44,7 @@ def project_ours(pose: Pose, principal_point: torch.Tensor, K_own: np.ndarray) -
     """The pixels that the package gives for a camera K: those of the turned camera, mapped back."""
     homography = look_at_homography(K_own, principal_point)
     focal = torch.tensor(math.sqrt(K_own[0, 0] * K_own[1, 1]), dtype=torch.float64)
-    turned = Camera(focal=focal, principal=principal_point, height=HEIGHT, width=WIDTH)
+    turned = Camera(focal=focal, principal_point=principal_point, height=HEIGHT, width=WIDTH)
     return map_pixels(homography.inverse(), turned.project(torch.from_numpy(POINTS), pose)[0]).numpy()
 
 
@@ -229,11 +229,11 @@ def test_the_data_sets_reading_needs_no_turn() -> None:
     pose = Pose.of(0.7, 0.3, 0.1, 5.0, dtype=torch.float64)
     camera = Camera(
         focal=torch.tensor(FOCAL, dtype=torch.float64),
-        principal=torch.tensor([420.0, 180.0], dtype=torch.float64),
+        principal_point=torch.tensor([420.0, 180.0], dtype=torch.float64),
         height=HEIGHT,
         width=WIDTH,
     )
-    R, t = pose.to_opencv(camera.principal, camera.to_opencv())
+    R, t = pose.to_opencv(camera.principal_point, camera.to_opencv())
     assert t.tolist() == [0, 0, 5]
     np.testing.assert_array_equal(R.numpy(), np.diag([1.0, -1, -1]) @ pose.rotmat().numpy())
     pixels = camera.project(torch.from_numpy(POINTS), pose)[0]
@@ -241,9 +241,9 @@ def test_the_data_sets_reading_needs_no_turn() -> None:
     back, point = Pose.from_opencv(R, t, camera.to_opencv())
     assert point.tolist() == [420, 180] and float(back.distance) == 5
     np.testing.assert_allclose(back.rotmat().numpy(), pose.rotmat().numpy(), atol=1e-15)
-    turned, homography = camera.turned_to(camera.principal)
+    turned, homography = camera.turned_to(camera.principal_point)
     np.testing.assert_allclose(homography.numpy(), np.eye(3), atol=1e-12)
-    assert torch.equal(turned.principal, camera.principal)
+    assert torch.equal(turned.principal_point, camera.principal_point)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_what_is_wrong_elsewhere_is_named() -> None:
 
 def test_cameras_of_a_batch() -> None:
     camera = Camera(
-        focal=torch.tensor([500.0, 600.0]), principal=torch.tensor([[1.0, 2.0], [3.0, 4.0]]), height=8, width=9
+        focal=torch.tensor([500.0, 600.0]), principal_point=torch.tensor([[1.0, 2.0], [3.0, 4.0]]), height=8, width=9
     )
     assert camera.intrinsics().tolist() == [
         [[500, 0, 1], [0, 500, 2], [0, 0, 1]],
@@ -358,5 +358,5 @@ def test_cameras_of_a_batch() -> None:
     ]
     assert camera.to_opencv()[1].tolist() == [[600, 0, 2.5], [0, 600, 3.5], [0, 0, 1]]
     back = Camera.from_opencv(camera.to_opencv(), 8, 9)
-    assert torch.equal(back.focal, camera.focal) and torch.equal(back.principal, camera.principal)
+    assert torch.equal(back.focal, camera.focal) and torch.equal(back.principal_point, camera.principal_point)
     assert torch.equal(intrinsics_from_opencv(camera.to_opencv()), camera.intrinsics())

@@ -26,7 +26,7 @@ def prediction(count: int = 3, *, reconstructs: bool = True) -> Prediction:
         confidence=0.9 - 0.1 * numbers,
         pose=Pose.of(6.0 + numbers, 0.1 * numbers, -0.2, 5.0 + numbers),
         focal=600.0 + numbers,
-        principal=torch.stack([numbers, 10 * numbers], dim=1),
+        principal_point=torch.stack([numbers, 10 * numbers], dim=1),
         reconstruction_score=0.1 * numbers if reconstructs else None,
         foreground=(torch.arange(count)[:, None, None] == torch.tensor([[0, 1], [2, 3]])) if reconstructs else None,
     )
@@ -37,7 +37,7 @@ def test_one_answer_has_plain_values() -> None:
     assert one.category == "car" and one.confidence == pytest.approx(0.8) and one.focal == 601.0
     assert one.scores == {"cup": -0.5, "car": 1.0}
     assert one.pose.shape == () and float(one.pose.distance) == 6.0
-    assert one.principal.tolist() == [1, 10]
+    assert one.principal_point.tolist() == [1, 10]
     assert one.reconstruction_score == pytest.approx(0.1)
     assert one.foreground is not None and one.foreground.tolist() == [[False, True], [False, False]]
     assert one.angles() == pytest.approx((7 - 2 * math.pi, 0.1, -0.2), abs=1e-6)

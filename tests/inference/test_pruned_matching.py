@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from compnet3d.inference.matching import background_similarity, category_scores, spaced_cells
-from compnet3d.inference.pruned_matching import Pruning, category_codes, pruned_scores
+from compnet3d.inference.pruned_matching import Pruning, category_centroids, pruned_scores
 
 
 def smooth_bank(categories: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -42,12 +42,12 @@ def test_best_score_is_the_exhaustive_one(cells: int) -> None:
     category = torch.arange(60)
     maps = images_of(bank, offsets, category)
     exact = category_scores(maps, bank, offsets, background)
-    pruning = Pruning(codes=4, cells=cells, finalists=5)
-    ours = pruned_scores(maps, bank, offsets, background, category_codes(bank, offsets, 4), pruning)
+    pruning = Pruning(centroids=4, cells=cells, shortlist=5)
+    ours = pruned_scores(maps, bank, offsets, background, category_centroids(bank, offsets, 4), pruning)
     assert (exact.argmax(1) == category).all()
     assert torch.equal(ours.argmax(1), exact.argmax(1))
     torch.testing.assert_close(ours.amax(1), exact.amax(1))
-    # at least the finalists are exact, and nobody else passes them
+    # at least the shortlist are exact, and nobody else passes them
     close = (ours - exact).abs() < 1e-6
     assert (close.sum(1) >= 5).all() and not close.all()
     lowest = ours.masked_fill(~close, 9.0).amin(1)
@@ -57,27 +57,27 @@ def test_best_score_is_the_exhaustive_one(cells: int) -> None:
 def test_few_categories_are_all_exact() -> None:
     bank, offsets = smooth_bank(3)
     maps, background = images_of(bank, offsets, torch.tensor([2, 0])), torch.zeros(0, 32)
-    ours = pruned_scores(maps, bank, offsets, background, category_codes(bank, offsets, 4), Pruning())
+    ours = pruned_scores(maps, bank, offsets, background, category_centroids(bank, offsets, 4), Pruning())
     torch.testing.assert_close(ours, category_scores(maps, bank, offsets, background))
 
 
 def test_codes_match_like_vertices() -> None:
     bank, offsets = smooth_bank(5)
-    codes = category_codes(bank, offsets, 8)
-    assert codes.shape == (5, 8, 32)
+    centroids = category_centroids(bank, offsets, 8)
+    assert centroids.shape == (5, 8, 32)
     for number in range(5):
         features = bank[offsets[number] : offsets[number + 1]]
-        assert float((features @ codes[number].T).amax(1).mean()) == pytest.approx(1.0, abs=1e-5)
+        assert float((features @ centroids[number].T).amax(1).mean()) == pytest.approx(1.0, abs=1e-5)
     # with a code for every vertex the codes are the vertices
     single = bank[: offsets[1]]
-    torch.testing.assert_close(category_codes(single, offsets[:2], len(single))[0], single)
+    torch.testing.assert_close(category_centroids(single, offsets[:2], len(single))[0], single)
 
 
 def test_more_codes_than_vertices_and_equal_vertices() -> None:
     """Centroids that lose all their vertices stay finite."""
     bank = normalize(torch.ones(3, 4), dim=1)
-    codes = category_codes(bank, torch.tensor([0, 3]), 5)
-    torch.testing.assert_close(codes, bank[:1].expand(1, 5, 4))
+    centroids = category_centroids(bank, torch.tensor([0, 3]), 5)
+    torch.testing.assert_close(centroids, bank[:1].expand(1, 5, 4))
 
 
 def test_spaced_cells() -> None:
@@ -92,8 +92,8 @@ def test_no_images() -> None:
     bank, offsets = smooth_bank(12)
     maps, background = torch.zeros(0, 32, 9, 10), torch.zeros(3, 32)
     assert category_scores(maps, bank, offsets, background).shape == (0, 12)
-    codes = category_codes(bank, offsets, 4)
-    assert pruned_scores(maps, bank, offsets, background, codes, Pruning(codes=4, finalists=3)).shape == (0, 12)
+    centroids = category_centroids(bank, offsets, 4)
+    assert pruned_scores(maps, bank, offsets, background, centroids, Pruning(centroids=4, shortlist=3)).shape == (0, 12)
 
 
 def test_no_background() -> None:

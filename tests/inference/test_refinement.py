@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.camera import Pose
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings, search_starts
+from compnet3d.inference.pose_search import PoseGrid, PoseSettings, search_hypotheses
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
@@ -21,11 +21,11 @@ from compnet3d.models.config import CompNetConfig
 ARCHITECTURE = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 BASE: dict[str, Any] = {
     "starts": 3, "steps": 6, "learning_rate": 0.05, "betas": (0.4, 0.6), "shift_unit": 40.0, "softness": 0.5,
-    "outlier_cost": 0.3, "search_margin": 0.3, "prior_weight": 0.01,
+    "truncation": 0.3, "foreground_bonus": 0.3, "prior_weight": 0.01,
 }  # fmt: skip
 CHANGES = [
     ("starts", 1), ("steps", 0), ("steps", 11), ("learning_rate", 0.02), ("betas", (0.8, 0.6)), ("betas", (0.4, 0.9)),
-    ("shift_unit", 5.0), ("softness", 1.5), ("outlier_cost", 0.1), ("outlier_cost", None), ("search_margin", 0.0),
+    ("shift_unit", 5.0), ("softness", 1.5), ("truncation", 0.1), ("truncation", None), ("foreground_bonus", 0.0),
     ("prior_weight", 0.1), ("prior_weight", 0.0),
 ]  # fmt: skip
 
@@ -35,7 +35,7 @@ def make_model(**settings: Any) -> CompNet:
         categories=("long", "cube"),
         bounds=(((-0.2, -0.45, -0.15), (0.2, 0.45, 0.15)), ((-0.3, -0.3, -0.3), (0.3, 0.3, 0.3))),
         backbone=BackboneConfig("resnet", ARCHITECTURE, dimension=16),
-        spec=InputSpec(height=64, width=80, focal=250.0, distance=5.0, box_fill=0.7),
+        input_config=InputConfig(height=64, width=80, focal=250.0, distance=5.0, box_fill=0.7),
         vertex_count=60,
         background_size=8,
         pose=PoseSettings(**settings),
@@ -51,7 +51,7 @@ def make_model(**settings: Any) -> CompNet:
 
 
 def make_maps(model: CompNet) -> tuple[Tensor, Tensor]:
-    """Two views of each category, with noise in every cell: several initial poses fit almost alike."""
+    """Two crops of each category, with noise in every cell: several initial poses fit almost alike."""
     generator, category = torch.Generator().manual_seed(1), torch.tensor([0, 1, 0, 1])
     angles = torch.rand(3, 4, generator=generator)
     pose = Pose.of(6.28 * angles[0], 0.8 * angles[1], 0.4 * angles[2] - 0.2, 5.3)
@@ -63,9 +63,9 @@ def make_maps(model: CompNet) -> tuple[Tensor, Tensor]:
     return normalize(features, dim=-1).permute(0, 3, 1, 2), category
 
 
-def eq8(model: CompNet, features: Tensor, y: int, pose: Pose, principal: Tensor, softness: float) -> Tensor:
+def eq8(model: CompNet, features: Tensor, y: int, pose: Pose, principal_point: Tensor, softness: float) -> Tensor:
     """The loss of one pose, cell by cell."""
-    seen, cost = model.render(torch.tensor([y]), pose, principal, softness), model.config.pose.outlier_cost
+    seen, cost = model.render(torch.tensor([y]), pose, principal_point, softness), model.config.pose.truncation
     bank, rest = model.bank.category_features(y), model.bank.background
     losses = []
     for cell, f in enumerate(features.flatten(1).T):
@@ -85,14 +85,14 @@ def usual(model: CompNet, y: int, pose: Pose) -> Tensor:
     return model.config.pose.prior_weight * model.prior(torch.full(pose.shape, y), pose.rotmat())
 
 
-def refined(model: CompNet, features: Tensor, y: int, pose: Pose, principal: Tensor) -> tuple[Pose, Tensor]:
+def refined(model: CompNet, features: Tensor, y: int, pose: Pose, principal_point: Tensor) -> tuple[Pose, Tensor]:
     """The best pose that Adam meets, with a step that shrinks along a cosine."""
     settings = model.config.pose
     if settings.steps == 0:
-        return pose, principal
+        return pose, principal_point
     moves = torch.zeros(6, requires_grad=True)
     optimizer = torch.optim.Adam([moves], lr=settings.learning_rate, betas=settings.betas)
-    best, found = math.inf, (pose, principal)
+    best, found = math.inf, (pose, principal_point)
     for step in range(settings.steps + 1):
         moved = Pose(
             azimuth=pose.azimuth + moves[0],
@@ -100,7 +100,7 @@ def refined(model: CompNet, features: Tensor, y: int, pose: Pose, principal: Ten
             theta=pose.theta + moves[2],
             distance=pose.distance * moves[3].exp(),
         )
-        at = principal + settings.shift_unit * moves[4:]
+        at = principal_point + settings.shift_unit * moves[4:]
         loss = eq8(model, features, y, moved, at, settings.softness)
         if float(loss.detach()) < best:
             best, found = float(loss.detach()), (moved.detach(), at.detach())
@@ -112,26 +112,26 @@ def refined(model: CompNet, features: Tensor, y: int, pose: Pose, principal: Ten
 
 
 def by_reference(settings: dict[str, Any]) -> Tensor:
-    """Angles, distance, principal point and loss of each view, [4, 7]."""
+    """Angles, distance, principal point and loss of each crop, [4, 7]."""
     model = make_model(**settings)
     maps, category = make_maps(model)
     rows = []
     for features, y in zip(maps, category.tolist(), strict=True):
-        table = model.start_table(y, "box")
+        table = model.pose_hypotheses(y, "box")
         cells = features.flatten(1).T
         similarity = cells @ model.bank.category_features(y).T
         background = (cells @ model.bank.background.T).amax(dim=1)
-        losses = search_starts(
+        losses = search_hypotheses(
             similarity[None], background[None], table,
-            outlier_cost=settings["outlier_cost"], margin=settings["search_margin"],
+            truncation=settings["truncation"], margin=settings["foreground_bonus"],
         )[0]  # fmt: skip
         ends = []
         for start in (losses - usual(model, y, table.pose)).argsort()[: settings["starts"]].tolist():
-            pose, principal = refined(model, features, y, table.pose[[start]], table.principal[[start]])
-            loss = float(eq8(model, features, y, pose, principal, 0.0))
+            pose, principal_point = refined(model, features, y, table.pose[[start]], table.principal_point[[start]])
+            loss = float(eq8(model, features, y, pose, principal_point, 0.0))
             angles = [pose.azimuth, pose.elevation, pose.theta, pose.distance]
             ends.append(
-                (loss - float(usual(model, y, pose)), [float(x) for x in angles] + principal[0].tolist() + [loss])
+                (loss - float(usual(model, y, pose)), [float(x) for x in angles] + principal_point[0].tolist() + [loss])
             )
         rows.append(min(ends)[1])
     return torch.tensor(rows)
@@ -148,7 +148,9 @@ def test_a_setting_of_the_search_does_what_it_does_in_the_reference(name: str, v
     model = make_model(**settings)
     found = model.estimate_poses(*make_maps(model), crop="box")
     pose = found.pose
-    ours = torch.stack([pose.azimuth, pose.elevation, pose.theta, pose.distance, *found.principal.T, found.loss], dim=1)
+    ours = torch.stack(
+        [pose.azimuth, pose.elevation, pose.theta, pose.distance, *found.principal_point.T, found.loss], dim=1
+    )
     expected = base() if settings == BASE else by_reference(settings)
     torch.testing.assert_close(ours, expected, rtol=2e-3, atol=2e-3)
     if settings != BASE:  # else the comparison could not tell whether the setting is read

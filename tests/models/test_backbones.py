@@ -184,7 +184,7 @@ def photographs(shared_dir: Path) -> torch.Tensor:
 
     paths = sorted((shared_dir / "data" / "eth80" / "images").rglob("*.*"))[:400:200]
     if not paths:
-        pytest.skip("needs the photographs of eth80")
+        pytest.skip("needs the images of eth80")
     images = [load_image(path).resize((160, 128)) for path in paths]
     return torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) / 255 for i in images])
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.data.transforms import Crop, InputSpec, crop_box
+from compnet3d.data.transforms import CropMode, InputConfig, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, feature_grid
 from compnet3d.inference.matching import background_similarity
@@ -32,7 +32,7 @@ CONFIG = CompNetConfig(
     categories=("brick", "tower", "board"),
     bounds=BOUNDS,
     backbone=BackboneConfig("resnet", NETWORK, dimension=16),
-    spec=InputSpec(height=48, width=64, focal=120.0, distance=3.0, box_fill=0.7),
+    input_config=InputConfig(height=48, width=64, focal=120.0, distance=3.0, box_fill=0.7),
     vertex_count=60,
     background_size=32,
     pose=PoseSettings(steps=4, starts=2),
@@ -69,7 +69,7 @@ def model() -> CompNet:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[Image.Image]:
+def images() -> list[Image.Image]:
     rng = np.random.default_rng(0)
     sizes = [(60, 80), (48, 64), (30, 90)]
     return [Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
@@ -78,7 +78,7 @@ def pictures() -> list[Image.Image]:
 def same(a: Prediction, b: Prediction, tolerance: float = 0.0) -> None:
     """Check that two answers are equal."""
     assert torch.equal(a.category_index, b.category_index)
-    pairs = [(getattr(a, n), getattr(b, n)) for n in ("scores", "confidence", "focal", "principal")]
+    pairs = [(getattr(a, n), getattr(b, n)) for n in ("scores", "confidence", "focal", "principal_point")]
     pairs.append((a.reconstruction_score, b.reconstruction_score))
     pairs += [(a.pose.rotmat(), b.pose.rotmat()), (a.pose.distance, b.pose.distance)]
     for first, second in pairs:
@@ -115,7 +115,7 @@ def test_observed_features_are_those_at_the_visible_vertices(model: CompNet, wit
         occluded[:, 10:26, 15:33] = True
     seen = model.observe(feature_map, CATEGORY, POSE, PRINCIPAL, occluded if with_occluder else None)
     for i, category in enumerate(CATEGORY.tolist()):
-        camera = Camera(focal=torch.tensor(120.0), principal=PRINCIPAL[i], height=48, width=64)
+        camera = Camera(focal=torch.tensor(120.0), principal_point=PRINCIPAL[i], height=48, width=64)
         vertices = model.cuboids[category].vertices
         pixels, _ = camera.project(vertices, POSE[i])
         centre = POSE[i].camera_centre()
@@ -157,7 +157,7 @@ def touched_cells(i: int) -> set[int]:
     steps = torch.linspace(0, 1, 60)
     grid = torch.stack(torch.meshgrid(steps, steps, torch.tensor([0.0, 1.0]), indexing="ij"), dim=-1).reshape(-1, 3)
     points = low + torch.cat([grid, grid[:, [0, 2, 1]], grid[:, [2, 0, 1]]]) * (high - low)
-    camera = Camera(focal=torch.tensor(120.0), principal=PRINCIPAL[i], height=48, width=64)
+    camera = Camera(focal=torch.tensor(120.0), principal_point=PRINCIPAL[i], height=48, width=64)
     pixels, _ = camera.project(points, POSE[i])
     inside = ((pixels >= 0) & (pixels < torch.tensor([64.0, 48.0]))).all(dim=1)
     column, row = (pixels[inside] / STRIDE).long().unbind(1)
@@ -228,8 +228,8 @@ def test_pose_scores_are_those_of_eq8_pose_by_pose(monkeypatch: pytest.MonkeyPat
         for number in range(3):
             one = slice(image, image + 1)
             seen = model.render(CATEGORY[one], pose[one, number], PRINCIPAL[one])
-            cost = model.config.pose.outlier_cost
-            rows.append(-reconstruction_loss(similarity[None], background[None], seen, outlier_cost=cost)[0][0])
+            cost = model.config.pose.truncation
+            rows.append(-reconstruction_loss(similarity[None], background[None], seen, truncation=cost)[0][0])
     plain = torch.stack(rows).reshape(4, 3)
     (gradient,) = torch.autograd.grad((weight * plain).sum(), plain_at)
     torch.testing.assert_close(ours, plain)
@@ -255,75 +255,77 @@ def test_near_vertices_are_those_within_the_radius(model: CompNet) -> None:
 
 @pytest.mark.parametrize("box", [(10.0, 5.0, 50.0, 45.0), (-20.0, 10.0, 30.0, 90.0), None], ids=str)
 def test_answers_are_told_in_pixels_of_the_image(
-    model: CompNet, pictures: list[Image.Image], box: tuple[float, ...] | None
+    model: CompNet, images: list[Image.Image], box: tuple[float, ...] | None
 ) -> None:
-    """The object projected in the view, carried over by the crop, is the object projected in the image."""
-    picture = pictures[0]
-    crop = crop_box(picture, box, CONFIG.spec)
+    """The object projected in the crop, carried over by the crop, is the object projected in the image."""
+    image = images[0]
+    crop = crop_box(image, box, CONFIG.input_config)
     view = torch.from_numpy(crop.image.copy()).permute(2, 0, 1)[None]
-    there = model.predict_views(view, crop="box")
-    here = model.predict(picture, boxes=None if box is None else [box])
+    there = model.predict_crops(view, crop="box")
+    here = model.predict(image, boxes=None if box is None else [box])
     points = model.mesh(here[0].category).vertices
-    camera = Camera(focal=here.focal[0], principal=here.principal[0], height=picture.height, width=picture.width)
+    camera = Camera(
+        focal=here.focal[0], principal_point=here.principal_point[0], height=image.height, width=image.width
+    )
     in_image, _ = camera.project(points, here.pose[0])
-    camera = Camera(focal=there.focal[0], principal=there.principal[0], height=48, width=64)
+    camera = Camera(focal=there.focal[0], principal_point=there.principal_point[0], height=48, width=64)
     in_view, _ = camera.project(points, there.pose[0])
     matrix = torch.tensor(crop.matrix, dtype=torch.float32)
     assert torch.allclose(in_view @ matrix[:, :2].T + matrix[:, 2], in_image, atol=1e-3)
     assert float(here.focal[0]) == pytest.approx(120.0 / crop.scale)
 
 
-def test_a_batch_is_answered_like_its_images_one_by_one(model: CompNet, pictures: list[Image.Image]) -> None:
+def test_a_batch_is_answered_like_its_images_one_by_one(model: CompNet, images: list[Image.Image]) -> None:
     boxes = [[5, 5, 40, 50], [0, 0, 64, 48], [10, 2, 60, 28]]
-    together = model.predict(pictures, boxes=boxes)
-    alone = Prediction.cat([model.predict(p, boxes=[b]) for p, b in zip(pictures, boxes, strict=True)])
+    together = model.predict(images, boxes=boxes)
+    alone = Prediction.cat([model.predict(p, boxes=[b]) for p, b in zip(images, boxes, strict=True)])
     same(together, alone, 1e-3)
-    same(together, model.predict(pictures, boxes=boxes, batch_size=2), 1e-3)
+    same(together, model.predict(images, boxes=boxes, batch_size=2), 1e-3)
     assert len(together) == 3 and together.scores.shape == (3, 3)
 
 
 def test_files_pictures_and_arrays_are_the_same_image(
-    model: CompNet, pictures: list[Image.Image], tmp_path: Path
+    model: CompNet, images: list[Image.Image], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.png"
-    pictures[0].save(path)
-    expected = model.predict(pictures[0])
-    for image in (path, str(path), [path], np.asarray(pictures[0])):
+    images[0].save(path)
+    expected = model.predict(images[0])
+    for image in (path, str(path), [path], np.asarray(images[0])):
         same(model.predict(image), expected)
 
 
-def test_confidence_is_the_softmax_of_the_scores(model: CompNet, pictures: list[Image.Image]) -> None:
-    answer = model.predict(pictures)
+def test_confidence_is_the_softmax_of_the_scores(model: CompNet, images: list[Image.Image]) -> None:
+    answer = model.predict(images)
     expected = (CONFIG.temperature * answer.scores).softmax(dim=1).max(dim=1)
     assert torch.allclose(answer.confidence, expected.values) and torch.equal(answer.category_index, expected.indices)
 
 
-def test_the_pose_is_that_of_the_category_asked_for(model: CompNet, pictures: list[Image.Image]) -> None:
-    views = torch.stack([torch.from_numpy(crop_box(p, None, CONFIG.spec).image.copy()) for p in pictures])
-    views = views.permute(0, 3, 1, 2)
-    free = model.predict_views(views)
+def test_the_pose_is_that_of_the_category_asked_for(model: CompNet, images: list[Image.Image]) -> None:
+    crops = torch.stack([torch.from_numpy(crop_box(p, None, CONFIG.input_config).image.copy()) for p in images])
+    crops = crops.permute(0, 3, 1, 2)
+    free = model.predict_crops(crops)
     given = torch.tensor([2, 0, 1])
-    answer = model.predict_views(views, category=given)
+    answer = model.predict_crops(crops, category=given)
     assert torch.equal(answer.category_index, given) and torch.equal(answer.scores, free.scores)
     with torch.no_grad():
-        alone = model.estimate_poses(model(views), given)
+        alone = model.estimate_poses(model(crops), given)
     assert torch.allclose(answer.reconstruction_score, -alone.loss)
     assert torch.equal(answer.pose.distance, torch.full((3,), 3.0))  # known after an oracle crop
-    assert torch.equal(answer.principal, torch.tensor([[32.0, 24.0]] * 3))
+    assert torch.equal(answer.principal_point, torch.tensor([[32.0, 24.0]] * 3))
 
 
-def test_the_unknown_category_reconstructs_no_worse_than_any(model: CompNet, pictures: list[Image.Image]) -> None:
-    views = torch.from_numpy(crop_box(pictures[0], None, CONFIG.spec).image.copy()).permute(2, 0, 1)[None]
-    unknown = model.predict_views(views, unknown=True)
-    each = [model.predict_views(views, category=torch.tensor([y])).reconstruction_score for y in range(3)]
+def test_the_unknown_category_reconstructs_no_worse_than_any(model: CompNet, images: list[Image.Image]) -> None:
+    crops = torch.from_numpy(crop_box(images[0], None, CONFIG.input_config).image.copy()).permute(2, 0, 1)[None]
+    unknown = model.predict_crops(crops, unknown=True)
+    each = [model.predict_crops(crops, category=torch.tensor([y])).reconstruction_score for y in range(3)]
     assert float(unknown.reconstruction_score) == pytest.approx(max(float(score) for score in each), abs=1e-5)
 
 
-def test_feature_activation_is_the_best_vertex_of_each_cell(model: CompNet, pictures: list[Image.Image]) -> None:
-    views = torch.from_numpy(crop_box(pictures[0], None, CONFIG.spec).image.copy()).permute(2, 0, 1)[None]
-    activation = model.feature_activation(views, torch.tensor([1]))[0]
+def test_feature_activation_is_the_best_vertex_of_each_cell(model: CompNet, images: list[Image.Image]) -> None:
+    crops = torch.from_numpy(crop_box(images[0], None, CONFIG.input_config).image.copy()).permute(2, 0, 1)[None]
+    activation = model.feature_activation(crops, torch.tensor([1]))[0]
     with torch.no_grad():
-        features = model(views)[0]
+        features = model(crops)[0]
     for i in range(ROWS):
         for j in range(COLUMNS):
             best = max(float(c @ features[:, i, j]) for c in model.bank.category_features(1))
@@ -333,7 +335,7 @@ def test_feature_activation_is_the_best_vertex_of_each_cell(model: CompNet, pict
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_saved_model_answers_the_same(model: CompNet, pictures: list[Image.Image], tmp_path: Path) -> None:
+def test_a_saved_model_answers_the_same(model: CompNet, images: list[Image.Image], tmp_path: Path) -> None:
     model = make_model(replace(CONFIG, temperature=37.5))
     model.cad_meshes = {"brick": make_model().cuboids[0].mesh}
     model.save_pretrained(tmp_path / "model")
@@ -341,7 +343,7 @@ def test_a_saved_model_answers_the_same(model: CompNet, pictures: list[Image.Ima
     loaded.feature_extractor.amp = False
     assert loaded.config == model.config and not loaded.training
     for crop in (None, [[0, 0, 20, 20]] * 3):
-        same(loaded.predict(pictures, boxes=crop), model.predict(pictures, boxes=crop))
+        same(loaded.predict(images, boxes=crop), model.predict(images, boxes=crop))
     assert torch.equal(loaded.mesh("brick").vertices, model.cad_meshes["brick"].vertices)
     assert torch.equal(loaded.mesh("tower").vertices, model.cuboids[1].vertices)
     before = (tmp_path / "model" / "model.safetensors").read_bytes()
@@ -349,22 +351,22 @@ def test_a_saved_model_answers_the_same(model: CompNet, pictures: list[Image.Ima
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
 
 
-def test_everything_learned_is_in_the_state(model: CompNet, pictures: list[Image.Image]) -> None:
+def test_everything_learned_is_in_the_state(model: CompNet, images: list[Image.Image]) -> None:
     other = make_model(seed=1)
-    assert not torch.equal(other.predict(pictures).scores, model.predict(pictures).scores)
-    assert other.start_table(0) is other.start_table(0)
+    assert not torch.equal(other.predict(images).scores, model.predict(images).scores)
+    assert other.pose_hypotheses(0) is other.pose_hypotheses(0)
     other.load_state_dict(model.state_dict())
-    same(other.predict(pictures), model.predict(pictures))
+    same(other.predict(images), model.predict(images))
     for name, buffer in model.bank.named_buffers():
         assert torch.equal(buffer, model.state_dict()[f"bank.{name}"])
     assert {name for name, _ in model.named_parameters()} <= model.state_dict().keys()
 
 
-def test_the_gaussian_renderer_serves_the_same_model(pictures: list[Image.Image]) -> None:
+def test_the_gaussian_renderer_serves_the_same_model(images: list[Image.Image]) -> None:
     model = make_model(replace(CONFIG, renderer="gaussian"))
-    answer = model.predict(pictures[:1])
+    answer = model.predict(images[:1])
     assert torch.isfinite(answer.pose.rotmat()).all()
-    same(model.predict(pictures[:1]), answer)
+    same(model.predict(images[:1]), answer)
 
 
 def test_a_config_survives_json_and_an_unknown_renderer_does_not_pass() -> None:
@@ -373,49 +375,49 @@ def test_a_config_survives_json_and_an_unknown_renderer_does_not_pass() -> None:
         CompNet(replace(CONFIG, renderer="painter"))
 
 
-def test_boxes_must_match_the_images(model: CompNet, pictures: list[Image.Image]) -> None:
+def test_boxes_must_match_the_images(model: CompNet, images: list[Image.Image]) -> None:
     with pytest.raises(CompNetError, match="1 boxes were given for 3 images"):
-        model.predict(pictures, boxes=[[0, 0, 5, 5]])
+        model.predict(images, boxes=[[0, 0, 5, 5]])
 
 
 def test_pruned_matching_follows_the_bank() -> None:
     model = make_model()
     images = torch.randint(256, (3, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    exact = model.predict_views(images)
-    model.pruning = Pruning(codes=4, finalists=3)
-    torch.testing.assert_close(model.predict_views(images).scores, exact.scores)
-    model.pruning = Pruning(codes=4, finalists=1)
-    before = model._category_codes(4)
-    assert model._category_codes(4) is before and model._category_codes(5).shape[1] == 5
+    exact = model.predict_crops(images)
+    model.pruning = Pruning(centroids=4, shortlist=3)
+    torch.testing.assert_close(model.predict_crops(images).scores, exact.scores)
+    model.pruning = Pruning(centroids=4, shortlist=1)
+    before = model._category_centroids(4)
+    assert model._category_centroids(4) is before and model._category_centroids(5).shape[1] == 5
     model.bank.update_vertices(torch.arange(9), _units(9, 16, generator=torch.Generator().manual_seed(2)), 0.0)
-    changed = model._category_codes(4)
+    changed = model._category_centroids(4)
     assert not torch.equal(changed[0], before[0]) and torch.equal(changed[1:], before[1:])
-    scores = model.predict_views(images).scores
-    assert (scores.argmax(1) == model.predict_views(images).category_index).all()
+    scores = model.predict_crops(images).scores
+    assert (scores.argmax(1) == model.predict_crops(images).category_index).all()
 
 
 def test_mirrored_scores_are_the_mean_of_both_sides() -> None:
     images = torch.randint(256, (3, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     plain, both = make_model(), make_model(replace(CONFIG, mirrored_scores=True))
-    expected = (plain.predict_views(images).scores + plain.predict_views(images.flip(-1)).scores) / 2
-    found = both.predict_views(images)
+    expected = (plain.predict_crops(images).scores + plain.predict_crops(images.flip(-1)).scores) / 2
+    found = both.predict_crops(images)
     torch.testing.assert_close(found.scores, expected)
-    torch.testing.assert_close(both.predict_views(images.flip(-1)).scores, expected)
-    assert not torch.allclose(expected, plain.predict_views(images).scores)
+    torch.testing.assert_close(both.predict_crops(images.flip(-1)).scores, expected)
+    assert not torch.allclose(expected, plain.predict_crops(images).scores)
     # the pose is that of the image itself
     given = torch.tensor([0, 1, 2])
-    poses = [model.predict_views(images, category=given).pose.azimuth for model in (plain, both)]
+    poses = [model.predict_crops(images, category=given).pose.azimuth for model in (plain, both)]
     assert torch.equal(*poses)
 
 
-def _lowest_losses(model: CompNet, feature_map: Tensor, crop: Crop, margin: float) -> Tensor:
-    """The least over each category's starting poses of Eq. 8 less the margin for covered cells, loop by loop."""
+def _lowest_losses(model: CompNet, feature_map: Tensor, crop: CropMode, margin: float) -> Tensor:
+    """The least over each category's initial poses of Eq. 8 less the margin for covered cells, loop by loop."""
     losses = torch.empty(len(feature_map), len(model.categories))
-    cost = model.config.pose.outlier_cost
+    cost = model.config.pose.truncation
     assert cost is not None
     for b, image in enumerate(feature_map.flatten(2).transpose(1, 2)):
         for y in range(len(model.categories)):
-            table = model.start_table(y, crop)
+            table = model.pose_hypotheses(y, crop)
             vertices = model.bank.category_features(y)
             totals = []
             for vertex_of_cell in table.nearest_vertex.T.tolist():
@@ -432,30 +434,30 @@ def _lowest_losses(model: CompNet, feature_map: Tensor, crop: Crop, margin: floa
 
 
 @pytest.mark.parametrize("crop", ["oracle", "box"])
-def test_names_may_count_the_best_starting_pose(crop: Crop) -> None:
+def test_names_may_count_the_best_starting_pose(crop: CropMode) -> None:
     grid = PoseGrid(azimuths=3, elevations=1, thetas=2)
-    settings = PoseSettings(starts=1, steps=2, outlier_cost=0.2, search_margin=0.1)
+    settings = PoseSettings(starts=1, steps=2, truncation=0.2, foreground_bonus=0.1)
     plain = make_model(replace(CONFIG, grid=grid, pose=settings))
     generator = torch.Generator().manual_seed(3)
     plain.bank.update_background(_units(12, 16, generator=generator))
-    share = make_model(replace(plain.config, reconstruction_share=0.25))
+    share = make_model(replace(plain.config, pose_score_weight=0.25))
     share.load_state_dict(plain.state_dict())
     images = torch.randint(256, (2, 3, 48, 64), dtype=torch.uint8, generator=generator)
     with torch.no_grad():
-        expected = 0.75 * plain.predict_views(images, crop=crop).scores
+        expected = 0.75 * plain.predict_crops(images, crop=crop).scores
         expected -= 0.25 * _lowest_losses(plain, plain(images), crop, margin=0.1)
-    found = share.predict_views(images, crop=crop)
+    found = share.predict_crops(images, crop=crop)
     torch.testing.assert_close(found.scores, expected)
     assert torch.equal(found.category_index, expected.argmax(dim=1))
     if crop == "oracle":
-        torch.testing.assert_close(share.classify_views(images), expected)
+        torch.testing.assert_close(share.classify_crops(images), expected)
 
 
-@pytest.mark.parametrize("pruning", [None, Pruning(codes=8, cells=20, finalists=2)])
+@pytest.mark.parametrize("pruning", [None, Pruning(centroids=8, cells=20, shortlist=2)])
 def test_what_the_background_matches_is_computed_once_for_a_view(
     pruning: Pruning | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = make_model(replace(CONFIG, reconstruction_share=0.5, mirrored_scores=True))
+    model = make_model(replace(CONFIG, pose_score_weight=0.5, mirrored_scores=True))
     model.pruning = pruning
     images = torch.randint(256, (3, 3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     asked: list[int] = []
@@ -466,8 +468,8 @@ def test_what_the_background_matches_is_computed_once_for_a_view(
 
     for module in ("models.compnet", "inference.matching", "inference.pruned_matching"):
         monkeypatch.setattr(f"compnet3d.{module}.background_similarity", counted)
-    found = model.predict_views(images)
-    assert asked == [3, 3]  # the view's own cells and its mirror image's
+    found = model.predict_crops(images)
+    assert asked == [3, 3]  # the crop's own cells and its mirror image's
     with torch.no_grad():
         maps = model(images)
     apart = model.estimate_poses(maps, found.category_index)  # computes it again
@@ -483,7 +485,7 @@ def test_only_the_likely_categories_are_searched() -> None:
     exact = model.search_categories(maps)
     likely = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0], [1.0, 2.0, 3.0]])
     for count in (1, 2):
-        found = model.search_categories(maps, finalists=count, likely=likely)
+        found = model.search_categories(maps, shortlist=count, likely=likely)
         kept = likely > 3 - count
         torch.testing.assert_close(found[kept], exact[kept])
         worst = torch.stack([row[chosen].max() for row, chosen in zip(exact, kept, strict=True)])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Camera, Pose
@@ -30,7 +30,7 @@ RESNET = BackboneConfig(
 )
 TRANSFORMER = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
 BOXES = (((-0.5, -0.2, -0.1), (0.5, 0.2, 0.1)), ((-0.1, -0.1, -0.6), (0.1, 0.1, 0.6)))
-SPEC = InputSpec(height=48, width=64, focal=80.0, distance=3.0, box_fill=0.7)
+SPEC = InputConfig(height=48, width=64, focal=80.0, distance=3.0, box_fill=0.7)
 
 
 def heads(
@@ -40,7 +40,7 @@ def heads(
     return DualHead(DualHeadConfig(("brick", "tower"), BOXES, backbone, SPEC, pose_head, bins, mirrored)).eval()
 
 
-def views(count: int = 3, seed: int = 0) -> torch.Tensor:
+def crops(count: int = 3, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(256, (count, 3, 48, 64), generator=generator, dtype=torch.uint8)
 
@@ -69,7 +69,7 @@ def test_an_angle_is_the_mean_of_the_best_bin_and_its_neighbours() -> None:
 @pytest.mark.parametrize("bins", [40, 7, 1])
 def test_the_loss_of_bins_against_loops(bins: int) -> None:
     model = heads(bins=bins)
-    images = views()
+    images = crops()
     category = torch.tensor([0, 1, 1])
     angles = [[0.0, -1e-9, 2 * math.pi - 1e-7], [1.0, -0.3, 6.0], [math.pi, 0.5, -math.pi]]
     pose = Pose.of(*torch.tensor(angles).unbind(1))
@@ -86,7 +86,7 @@ def test_the_loss_of_bins_against_loops(bins: int) -> None:
 
 @given(turns=st.lists(st.integers(-3, 3), min_size=3, max_size=3))
 def test_the_regression_does_not_care_for_whole_turns(turns: list[int]) -> None:
-    model, images, category = heads("regression"), views(1), torch.tensor([1])
+    model, images, category = heads("regression"), crops(1), torch.tensor([1])
     angles = [0.3, -0.2, 3.0]
     output = model(images)[1][0].detach()
     expected = sum(1 - math.cos(float(output[j]) - angles[j]) for j in range(3))
@@ -95,10 +95,10 @@ def test_the_regression_does_not_care_for_whole_turns(turns: list[int]) -> None:
 
 
 def test_a_prediction_is_that_of_the_heads() -> None:
-    model, images = heads(), views()
+    model, images = heads(), crops()
     with torch.no_grad():
         logits, output = model(images)
-    prediction = model.predict_views(images)
+    prediction = model.predict_crops(images)
     assert torch.equal(prediction.category_index, logits.argmax(1))
     torch.testing.assert_close(prediction.scores.exp().sum(1), torch.ones(3))
     assert torch.allclose(prediction.confidence, logits.softmax(1).amax(1))
@@ -108,32 +108,32 @@ def test_a_prediction_is_that_of_the_heads() -> None:
     torch.testing.assert_close(ours, torch.stack([folded.azimuth, folded.elevation, folded.theta], dim=1))
     assert prediction.reconstruction_score is None and prediction.foreground is None
     assert prediction.pose.distance.tolist() == pytest.approx([3.0] * 3)
-    assert prediction.principal.tolist() == [[32.0, 24.0]] * 3
+    assert prediction.principal_point.tolist() == [[32.0, 24.0]] * 3
     json.dumps(prediction.to_dicts())
 
 
 def test_the_pose_is_the_same_whatever_the_category() -> None:
-    model, images = heads(), views()
-    free, given_one = model.predict_views(images), model.predict_views(images, category=torch.tensor([1, 0, 1]))
+    model, images = heads(), crops()
+    free, given_one = model.predict_crops(images), model.predict_crops(images, category=torch.tensor([1, 0, 1]))
     assert given_one.category_index.tolist() == [1, 0, 1]
     assert torch.equal(free.pose.azimuth, given_one.pose.azimuth)
-    assert torch.equal(free.pose.azimuth, model.predict_views(images, unknown=True).pose.azimuth)
+    assert torch.equal(free.pose.azimuth, model.predict_crops(images, unknown=True).pose.azimuth)
 
 
 def test_mirrored_scores_are_the_mean_of_both_sides() -> None:
-    model, images = heads(mirrored=True), views()
+    model, images = heads(mirrored=True), crops()
     sides = [model(x)[0].log_softmax(1) for x in (images, images.flip(-1))]
-    torch.testing.assert_close(model.classify_views(images), ((sides[0] + sides[1]) / 2).detach())
-    assert torch.allclose(model.classify_views(images), model.classify_views(images.flip(-1)), atol=1e-5)
+    torch.testing.assert_close(model.classify_crops(images), ((sides[0] + sides[1]) / 2).detach())
+    assert torch.allclose(model.classify_crops(images), model.classify_crops(images.flip(-1)), atol=1e-5)
 
 
 def test_after_a_box_crop_the_categorys_box_fills_the_crop() -> None:
     model = heads()
-    prediction = model.predict_views(views(), category=torch.tensor([0, 1, 1]), crop="box")
+    prediction = model.predict_crops(crops(), category=torch.tensor([0, 1, 1]), crop="box")
     for i, number in enumerate([0, 1, 1]):
         (x0, y0, z0), (x1, y1, z1) = BOXES[number]
         corners = torch.tensor([(x, y, z) for x in (x0, x1) for y in (y0, y1) for z in (z0, z1)])
-        camera = Camera(focal=prediction.focal[i], principal=prediction.principal[i], height=48, width=64)
+        camera = Camera(focal=prediction.focal[i], principal_point=prediction.principal_point[i], height=48, width=64)
         pixels, _ = camera.project(corners, prediction.pose[i])
         size = pixels.amax(0) - pixels.amin(0)
         middle = (pixels.amax(0) + pixels.amin(0)) / 2
@@ -143,7 +143,7 @@ def test_after_a_box_crop_the_categorys_box_fills_the_crop() -> None:
 
 def test_an_empty_batch_has_empty_answers() -> None:
     for crop in ("oracle", "box"):
-        assert len(heads().predict_views(views(0), crop=crop)) == 0  # type: ignore[arg-type]
+        assert len(heads().predict_crops(crops(0), crop=crop)) == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_an_empty_batch_has_empty_answers() -> None:
 def test_the_encoder_is_the_extractors_backbone(family: str, architecture: dict[str, object], size: int) -> None:
     extractor = build_extractor(BackboneConfig(family, dict(architecture), dimension=16)).eval()
     encoder = ImageEncoder(extractor).eval()
-    images = views(2).float() / 255
+    images = crops(2).float() / 255
     vectors = encoder(images)
     assert encoder.size == size and vectors.shape == (2, size) and vectors.dtype == torch.float32
     normalised = (images - extractor.mean) / extractor.std
@@ -172,7 +172,7 @@ def test_frozen_statistics_stay_frozen() -> None:
     config = BackboneConfig("resnet", RESNET.architecture, 16, freeze_statistics=True)
     model = heads(backbone=config).train()
     before = {name: tensor.clone() for name, tensor in model.encoder.named_buffers()}
-    model(views())
+    model(crops())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.encoder.named_buffers())
 
 
@@ -183,7 +183,7 @@ def test_a_model_is_saved_and_loaded(tmp_path: Path) -> None:
     for folder in (tmp_path / "run", tmp_path / "run" / "model"):
         for loaded in (load_predictor(folder), DualHead.from_pretrained(folder)):
             assert isinstance(loaded, DualHead) and loaded.config == model.config and not loaded.training
-            torch.testing.assert_close(loaded.classify_views(views()), model.classify_views(views()))
+            torch.testing.assert_close(loaded.classify_crops(crops()), model.classify_crops(crops()))
 
 
 def test_a_model_of_another_kind_is_told(tmp_path: Path) -> None:
@@ -231,9 +231,9 @@ def test_baselines_train_resume_and_are_evaluated(tiny_data: Path, tmp_path: Pat
     parts = {"dual-head": {"category_loss", "pose_loss"}, "novum": set()}[method]
     assert parts == {name for name in log[0] if name.endswith("_loss")}
     dataset = ImageNet3D(tiny_data)
-    figures = evaluate(model, dataset.samples("val"), symmetry=dataset.symmetry, progress=False)
-    assert figures["images"] == len(dataset.samples("val"))
-    assert set(figures["pose"]) >= {"true_category", "predicted_category", "joint"}
+    metrics = evaluate(model, dataset.samples("val"), symmetry=dataset.symmetry, progress=False)
+    assert metrics["images"] == len(dataset.samples("val"))
+    assert set(metrics["pose"]) >= {"true_category", "predicted_category", "joint"}
 
 
 def test_novum_descends_on_its_own_loss(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,5 +265,5 @@ def test_every_recipe_has_its_baselines() -> None:
             assert other.stages == (base.stages if suffix == "novum" else 3)  # a classifier stands on the last stage
             longer = suffix == "novum" and name.startswith("imagenet3d")  # table 1: 100 epochs instead of 12
             assert other.epochs == (100 if longer else base.epochs)
-            assert suffix != "novum" or other.matching_weight == 0  # NOVUM's loss is the contrast alone
+            assert suffix != "novum" or other.classification_weight == 0  # NOVUM's loss is the contrast alone
     assert RECIPES["eth80-heads"].pose_bins == 40 and RECIPES["eth80-heads-regression"].pose_head == "regression"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.rotations import angles_to_rotmat, rotmat_geodesic_distance
 from compnet3d.inference.pose_search import PoseGrid, PoseSettings, reconstruction_loss
 from compnet3d.models.backbones import BackboneConfig
@@ -24,10 +24,10 @@ CONFIG = CompNetConfig(
     categories=("cube", "long"),
     bounds=(((-0.3, -0.3, -0.3), (0.3, 0.3, 0.3)), ((-0.2, -0.45, -0.15), (0.2, 0.45, 0.15))),
     backbone=BackboneConfig("resnet", SMALL, dimension=16),
-    spec=InputSpec(height=64, width=64, focal=250.0, distance=5.0, box_fill=0.7),
+    input_config=InputConfig(height=64, width=64, focal=250.0, distance=5.0, box_fill=0.7),
     vertex_count=100,
     background_size=8,
-    pose=PoseSettings(prior_weight=0.01, search_margin=0.0),
+    pose=PoseSettings(prior_weight=0.01, foreground_bonus=0.0),
     grid=PoseGrid(azimuths=8, elevations=3, thetas=1),
 )
 
@@ -96,9 +96,9 @@ def test_a_weight_that_cannot_be(weight: float) -> None:
 
 
 def test_a_list_in_the_order_of_its_views_keeps_them_all() -> None:
-    views = any_rotations(41)
+    crops = any_rotations(41)
     prior = RotationPrior(1)
-    prior.fit([views.repeat(255, 1, 1)])
+    prior.fit([crops.repeat(255, 1, 1)])
     assert len(prior.centres[0].flatten(1).unique(dim=0)) >= 35
 
 
@@ -116,7 +116,7 @@ def test_of_poses_that_explain_an_image_alike_the_usual_one_is_found(starts: int
     model, maps = same_everywhere(replace(CONFIG, pose=replace(CONFIG.pose, starts=starts)))
     category = torch.tensor([0, 1])
     plain = model.estimate_poses(maps, category).pose.rotmat()
-    grid = model.start_table(0).pose
+    grid = model.pose_hypotheses(0).pose
     usual = [int(rotmat_geodesic_distance(grid.rotmat(), rotmat).argmax()) for rotmat in plain]
     for numbers in (usual, usual[::-1]):  # what was estimated before does not stay
         model.fit_prior([around(float(grid.azimuth[n]), float(grid.elevation[n])) for n in numbers])
@@ -139,12 +139,12 @@ def test_loading_another_state_is_noticed() -> None:
 def test_names_do_not_depend_on_it() -> None:
     """Nor does the category that lends an unknown object its features: the loss alone counts there."""
     torch.manual_seed(0)
-    model = CompNet(replace(CONFIG, reconstruction_share=0.5)).eval()
+    model = CompNet(replace(CONFIG, pose_score_weight=0.5)).eval()
     maps = normalize(torch.randn(4, 16, *model.map_size), dim=1)
     images = torch.randint(0, 255, (4, 3, 64, 64), dtype=torch.uint8)
-    before = model.classify_views(images), model.search_categories(maps)
+    before = model.classify_crops(images), model.search_categories(maps)
     model.fit_prior([around(1.2), around(4.0, spread=0.5)])
-    after = model.classify_views(images), model.search_categories(maps)
+    after = model.classify_crops(images), model.search_categories(maps)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
@@ -156,8 +156,8 @@ def test_the_loss_that_is_told_is_that_of_eq_8_alone() -> None:
     category = torch.tensor([0, 1])
     found = model.estimate_poses(maps, category)
     similarity, background = model.similarities(maps, category), model.background(maps)
-    fragments = model.render(category, found.pose, found.principal)
-    loss, _ = reconstruction_loss(similarity, background, fragments, outlier_cost=CONFIG.pose.outlier_cost)
+    fragments = model.render(category, found.pose, found.principal_point)
+    loss, _ = reconstruction_loss(similarity, background, fragments, truncation=CONFIG.pose.truncation)
     torch.testing.assert_close(found.loss, loss)
 
 

@@ -16,7 +16,7 @@ from compnet3d.rendering import raster as raster_module
 from compnet3d.rendering.raster import rasterize, rasterize_mesh, visible_vertices
 
 
-def _brute_force(vertices, faces, focal, principal, height, width, stride=1.0):
+def _brute_force(vertices, faces, focal, principal_point, height, width, stride=1.0):
     """Ray by ray and triangle by triangle: Cramer's rule for ray = combination of the corners."""
     best = np.full((height, width), -1)
     depth = np.full((height, width), np.inf)
@@ -24,7 +24,7 @@ def _brute_force(vertices, faces, focal, principal, height, width, stride=1.0):
     for i in range(height):
         for j in range(width):
             u, v = stride * (j + 0.5), stride * (i + 0.5)
-            ray = np.array([(u - principal[0]) / focal, (principal[1] - v) / focal, -1.0])
+            ray = np.array([(u - principal_point[0]) / focal, (principal_point[1] - v) / focal, -1.0])
             for f, face in enumerate(faces):
                 corners = vertices[face].T
                 if abs(np.linalg.det(corners)) < 1e-12:
@@ -47,12 +47,12 @@ def _soup(seed, count, near=1.0):
     return vertices, np.arange(3 * count).reshape(-1, 3)
 
 
-def _run(vertices, faces, focal=14.0, principal=(8.3, 6.1), height=12, width=16, **options):
+def _run(vertices, faces, focal=14.0, principal_point=(8.3, 6.1), height=12, width=16, **options):
     return rasterize(
         torch.as_tensor(vertices, dtype=torch.float64)[None],
         torch.as_tensor(faces),
         focal=torch.tensor([focal], dtype=torch.float64),
-        principal=torch.tensor([principal], dtype=torch.float64),
+        principal_point=torch.tensor([principal_point], dtype=torch.float64),
         height=height,
         width=width,
         **options,
@@ -103,7 +103,7 @@ def test_shared_edges_leave_no_holes(seed):
     depth = rng.uniform(1, 4, 5)
     vertices = np.column_stack([pixels[:, 0] / 16 * depth, -pixels[:, 1] / 16 * depth, -depth])
     faces = [[0, 1, 2], [0, 2, 3], [0, 4, 3], [0, 4, 1]]
-    found = _run(vertices, faces, focal=16.0, principal=(0.0, 0.0), height=16, width=16)
+    found = _run(vertices, faces, focal=16.0, principal_point=(0.0, 0.0), height=16, width=16)
     assert (found.face_index[0, 1:15, 1:15] >= 0).all()
 
 
@@ -137,7 +137,7 @@ def _sphere(segments, rings, radius=0.5):
 def test_silhouette_of_a_sphere_is_the_analytic_cone():
     mesh, distance, focal = _sphere(96, 64), 2.5, 120.0
     pose = Pose.of([0.3, 2.0], [0.4, -0.7], [0.1, 5.0], distance)
-    camera = Camera(focal=torch.tensor([focal]), principal=torch.tensor([[50.0, 47.5]]), height=96, width=100)
+    camera = Camera(focal=torch.tensor([focal]), principal_point=torch.tensor([[50.0, 47.5]]), height=96, width=100)
     found = rasterize_mesh(mesh, pose, camera).foreground
     u, v = np.meshgrid(np.arange(100) + 0.5 - 50.0, np.arange(96) + 0.5 - 47.5)
     # the viewing cone of a sphere of radius r at distance d has tan = r / sqrt(d^2 - r^2)
@@ -196,14 +196,14 @@ def test_batch_shapes_and_empty_views():
     assert rasterize_mesh(mesh, Pose.of(0.1, 0.2, 0.3, 2.0), camera, 8).foreground.shape == (4, 6)
     grid = Pose.of(torch.zeros(2, 3), 0.2, 0.3, 2.0)
     assert rasterize_mesh(mesh, grid, camera, 8).foreground.shape == (2, 3, 4, 6)
-    away = Camera(focal=torch.tensor(50.0), principal=torch.tensor([900.0, 900.0]), height=32, width=48)
+    away = Camera(focal=torch.tensor(50.0), principal_point=torch.tensor([900.0, 900.0]), height=32, width=48)
     assert rasterize_mesh(mesh, grid, away, 8).foreground.sum() == 0
     with pytest.raises(ValueError, match=r"\[B, V, 3\]"):
         rasterize(
             torch.zeros(4, 3),
             torch.zeros(1, 3, dtype=torch.long),
             focal=torch.ones(1),
-            principal=torch.zeros(2),
+            principal_point=torch.zeros(2),
             height=2,
             width=2,
         )
@@ -252,6 +252,6 @@ def test_visibility_through_thin_parts_and_outside_the_image():
     assert visible_vertices(mesh, pose, camera)[8:].tolist() == [True, False, True]
     # the four far corners hide behind a plate a two-hundredth of its size thick
     assert visible_vertices(mesh, pose, camera)[[2, 3, 6, 7]].tolist() == [False] * 4
-    shifted = Camera(focal=torch.tensor(100.0), principal=torch.tensor([-2.0, 64.0]), height=128, width=128)
+    shifted = Camera(focal=torch.tensor(100.0), principal_point=torch.tensor([-2.0, 64.0]), height=128, width=128)
     assert visible_vertices(mesh, pose, shifted)[8:].tolist() == [True, False, True]
     assert not visible_vertices(mesh, pose, shifted)[:4].any()

@@ -22,21 +22,25 @@ BOXES = [(1.0, 1.0, 1.0), (1.0, 0.02, 0.3), (0.3, 0.9, 0.4)]
 def view(focal: float = 160.0, shift: tuple[float, float] = (0.0, 0.0)) -> dict[str, object]:
     return {
         "focal": torch.tensor(focal, dtype=torch.float64),
-        "principal": torch.tensor([WIDTH * STRIDE / 2 + shift[0], HEIGHT * STRIDE / 2 + shift[1]], dtype=torch.float64),
+        "principal_point": torch.tensor(
+            [WIDTH * STRIDE / 2 + shift[0], HEIGHT * STRIDE / 2 + shift[1]], dtype=torch.float64
+        ),
         "height": HEIGHT,
         "width": WIDTH,
         "stride": STRIDE,
     }
 
 
-def brute_force(cuboid: CuboidMesh, pose: Pose, focal: float, principal: list[float]) -> tuple[np.ndarray, np.ndarray]:
+def brute_force(
+    cuboid: CuboidMesh, pose: Pose, focal: float, principal_point: list[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Nearest triangle hit of every cell's ray (Moeller-Trumbore), as hit mask and points in the object frame."""
     rotation, centre = pose.rotmat().numpy(), pose.camera_centre().numpy()
     triangles = cuboid.mesh.vertices[cuboid.mesh.faces].double().numpy()
     a, ab, ac = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     hits, points = [], []
     for u, v in feature_grid(HEIGHT, WIDTH, STRIDE, dtype=torch.float64).reshape(-1, 2).tolist():
-        ray = rotation.T @ np.array([(u - principal[0]) / focal, -(v - principal[1]) / focal, -1.0])
+        ray = rotation.T @ np.array([(u - principal_point[0]) / focal, -(v - principal_point[1]) / focal, -1.0])
         p = np.cross(ray, ac)
         determinant = (ab * p).sum(1)
         safe = np.where(np.abs(determinant) < 1e-14, np.inf, determinant)
@@ -74,7 +78,7 @@ def test_agrees_with_brute_force(
     pose = Pose.of([azimuth], [elevation], [theta], [distance], dtype=torch.float64)
     settings_ = view(shift=shift)
     fragments = render_cuboids(CuboidStack.of([cuboid]), torch.tensor([0]), pose, **settings_)  # type: ignore[arg-type]
-    hit, points = brute_force(cuboid, pose[0], 160.0, settings_["principal"].tolist())  # type: ignore[attr-defined]
+    hit, points = brute_force(cuboid, pose[0], 160.0, settings_["principal_point"].tolist())  # type: ignore[attr-defined]
     ours = fragments.foreground[0].reshape(-1).numpy() > 0
     # a ray through an edge to within rounding may fall on either side; anything else must agree
     assert (ours != hit).sum() <= (0 if min(extents) > 0.05 else 1)
@@ -116,7 +120,7 @@ def test_differentiable_in_every_unknown(softness: float) -> None:
             stack,
             torch.tensor([0]),
             pose,
-            **{**view(), "principal": x[4:6]},
+            **{**view(), "principal_point": x[4:6]},
             softness=softness,  # type: ignore[arg-type]
         )
         drawn = (values[fragments.vertex_index] * fragments.weight).sum(-1)
@@ -191,7 +195,7 @@ def test_gaussian_weights_against_numerical_integration() -> None:
         pose,
         sigma=torch.tensor([sigma], dtype=torch.float64),
         focal=torch.tensor([100.0], dtype=torch.float64),
-        principal=torch.tensor([[0.5, 0.5]], dtype=torch.float64),
+        principal_point=torch.tensor([[0.5, 0.5]], dtype=torch.float64),
         height=1,
         width=1,
         stride=1.0,

@@ -1,4 +1,4 @@
-"""The report: complete, self-contained, honest about failures, never half-written; the pictures in it."""
+"""The report: complete, self-contained, honest about failures, never half-written; the images in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import Symmetry
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Camera, Pose
@@ -28,7 +28,7 @@ from compnet3d.reporting.evaluation_report import Evaluation, read_log, write_re
 from compnet3d.reporting.provenance import machine_class
 
 SIZE = 32
-SPEC = InputSpec(height=SIZE, width=SIZE, focal=60.0, distance=4.0, box_fill=0.8)
+SPEC = InputConfig(height=SIZE, width=SIZE, focal=60.0, distance=4.0, box_fill=0.8)
 
 
 def box_mesh(x: float = 0.4, y: float = 0.8, z: float = 0.3) -> Mesh:
@@ -41,9 +41,9 @@ class ConstantPredictor:
     """Names everything a <mug> and answers one pose."""
 
     categories = ("<mug>", "vase")
-    spec = SPEC
+    input_config = SPEC
 
-    def predict_views(self, images, *, category=None, unknown=False, crop="oracle"):
+    def predict_crops(self, images, *, category=None, unknown=False, crop="oracle"):
         count = len(images)
         named = torch.zeros(count, dtype=torch.long) if category is None else category
         return Prediction(
@@ -53,7 +53,7 @@ class ConstantPredictor:
             confidence=torch.full((count,), 0.75),
             pose=Pose.of(torch.full((count,), 0.3), 0.4, 0.0, 4.0),
             focal=torch.full((count,), 60.0),
-            principal=torch.full((count, 2), SIZE / 2),
+            principal_point=torch.full((count, 2), SIZE / 2),
             reconstruction_score=torch.zeros(count),
             foreground=torch.zeros(count, 4, 4, dtype=torch.bool),
         )
@@ -74,13 +74,14 @@ def evaluation(tmp_path):
         samples.append(
             Sample(
                 image=path, category=("<mug>", "vase")[i % 2], name=f"object{i}", azimuth=0.3 + 0.5 * i, elevation=0.4,
-                theta=0.0, distance=4.0, focal=60.0, principal=(16, 16), bbox=(6, 6, 26, 26), width=SIZE, height=SIZE,
+                theta=0.0, distance=4.0, focal=60.0, principal_point=(16, 16), bbox=(6, 6, 26, 26), width=SIZE,
+                height=SIZE,
             )
         )  # fmt: skip
     predictor = ConstantPredictor()
     table = {"vase": Symmetry(order=0)}
-    figures, records = evaluate(predictor, samples, symmetry=table, progress=False, return_records=True)
-    return Evaluation(predictor, samples, figures, records)
+    metrics, records = evaluate(predictor, samples, symmetry=table, progress=False, return_records=True)
+    return Evaluation(predictor, samples, metrics, records)
 
 
 def embedded_images(page: str) -> list[Image.Image]:
@@ -111,8 +112,8 @@ def test_failures_are_shown(evaluation, tmp_path):
 
 
 def test_occluded_images_get_their_own_column_and_gallery(evaluation, tmp_path):
-    figures = evaluation.figures | {"settings": evaluation.figures["settings"] | {"rotate_deg": 5.0}}
-    write_report(tmp_path / "r.html", evaluation, occluded=replace(evaluation, figures=figures))
+    metrics = evaluation.metrics | {"settings": evaluation.metrics["settings"] | {"rotate_deg": 5.0}}
+    write_report(tmp_path / "r.html", evaluation, occluded=replace(evaluation, metrics=metrics))
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Predictions under occlusion" in page and "occluded evaluation" in page
 
@@ -128,7 +129,7 @@ def test_an_earlier_report_survives_a_failure(evaluation, tmp_path):
 
 def test_a_model_without_meshes_gets_a_report_too(evaluation, tmp_path):
     class Bare:
-        categories, spec = evaluation.predictor.categories, SPEC
+        categories, input_config = evaluation.predictor.categories, SPEC
 
     write_report(tmp_path / "r.html", replace(evaluation, predictor=Bare()))
     assert "Feature activations" not in (tmp_path / "r.html").read_text(encoding="utf-8")
@@ -165,7 +166,7 @@ def test_overlay_covers_the_projected_model_and_nothing_else():
 
 
 def test_axes_point_right_up_and_to_the_front():
-    # seen from the front (azimuth 0), the object's right is on the right of the picture
+    # seen from the front (azimuth 0), the object's right is on the right of the image
     image = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
     drawn = overlays.draw_overlay(
         image, box_mesh(0.2, 0.2, 0.2), Pose.of(0.0, 0.5, 0.0, 4.0), camera(), min_side=8 * SIZE
@@ -213,7 +214,7 @@ def test_plots_cope_with_few_and_many_categories(count):
         plots.plot_category_bars(names, accuracy, pose),
         plots.plot_confusion(np.eye(count, dtype=int), names),
     ):
-        picture = Image.open(io.BytesIO(plots.render_plot(plot, plots.LIGHT)))
-        assert picture.width > 100
+        image = Image.open(io.BytesIO(plots.render_plot(plot, plots.LIGHT)))
+        assert image.width > 100
     empty = plots.plot_error_histogram({"plain": [], "symmetry-aware": [3.0]})
     assert Image.open(io.BytesIO(plots.render_plot(empty, plots.DARK))).width > 100

@@ -58,7 +58,7 @@ def test_a_row_of_the_wrong_length_is_refused() -> None:
 
 
 def test_some_categories_are_weighed_by_their_images() -> None:
-    figures = {
+    metrics = {
         "per_category": {
             "a": {"images": 1, "accuracy": 1.0},
             "b": {"images": 3, "accuracy": 0.0},
@@ -67,7 +67,7 @@ def test_some_categories_are_weighed_by_their_images() -> None:
         }
     }
     measure = over_categories(["a", "b", "d"], lambda entry: entry["accuracy"])
-    assert measure(figures) == pytest.approx(0.25)
+    assert measure(metrics) == pytest.approx(0.25)
 
 
 def test_the_papers_averages_follow_from_its_rows() -> None:

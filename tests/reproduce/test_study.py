@@ -14,7 +14,7 @@ from PIL import Image
 
 from compnet3d.cli import main as cli
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.unseen import common_samples, evaluate_unseen, unseen_samples
 from compnet3d.geometry.camera import Pose
@@ -23,7 +23,7 @@ from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting import plots
 from compnet3d.reporting.tables import Spread
 from compnet3d.reproduce import cost_tables as efficiency
-from compnet3d.reproduce import figures
+from compnet3d.reproduce import distractors, figures
 from compnet3d.reproduce import paper_numbers as paper
 from compnet3d.reproduce import runner as run_module
 from compnet3d.reproduce.cost_tables import times
@@ -45,9 +45,9 @@ TINY = Recipe(
     dimension=16,
     vertex_count=40,
     background_size=32,
-    matching_weight=0.1,
-    posing_weight=0.1,
-    posing_rivals=3,
+    classification_weight=0.1,
+    pose_contrastive_weight=0.1,
+    negative_poses=3,
     epochs=1,
     batch_size=8,
     learning_rate=3e-3,
@@ -64,7 +64,7 @@ def experiments(tmp_path_factory: pytest.TempPathFactory, tiny_maker: Callable[.
     study = Study(root / "out", data, seeds=(0, 1), workers=0, progress=False, command="compnet3d reproduce")
     experiments = Experiments(study, TINY, unseen=("slab",))
     run_module.claim(experiments)
-    make_small_occluders(experiments.study.things)
+    make_small_occluders(experiments.study.distractors)
     return experiments
 
 
@@ -84,18 +84,24 @@ def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> 
         assert (out / f"{name}.png").is_file() if name.startswith("figure") else (out / f"{name}.md").is_file()
     cells = json.loads((out / "table2.json").read_text())["tables"][0]["rows"][-1]["cells"]["classification"]
     by_hand = [
-        json.loads((out / "figures" / "tiny" / f"seed-{seed}" / "clean.json").read_text())["classification"]["accuracy"]
+        json.loads((out / "metrics" / "tiny" / f"seed-{seed}" / "clean.json").read_text())["classification"]["accuracy"]
         for seed in (0, 1)
     ]
     assert cells["values"] == pytest.approx(by_hand) and cells["mean"] == pytest.approx(sum(by_hand) / 2)
-    lenders = json.loads((out / "table3.json").read_text())["tables"][1]["rows"]
-    assert [row["label"] for row in lenders] == ["slab"]
+    source_categories = json.loads((out / "table3.json").read_text())["tables"][1]["rows"]
+    assert [row["label"] for row in source_categories] == ["slab"]
     parts = json.loads((out / "table6.json").read_text())["tables"][0]["rows"]
-    labels = ["in-category only", "cross-category only", "both", "both and matching", "both, matching and posing"]
+    labels = [
+        "in-category only",
+        "cross-category only",
+        "both",
+        "both and classification",
+        "both, classification and pose contrastive",
+    ]
     assert [row["label"] for row in parts] == labels
-    for name, weights in {"both": (0, 0), "both-and-matching": (0.1, 0)}.items():
+    for name, weights in {"both": (0, 0), "both-and-classification": (0.1, 0)}.items():
         trained = read_json(out / "models" / f"tiny-{name}" / "seed-0" / "config.json")["recipe"]
-        assert (trained["matching_weight"], trained["posing_weight"]) == weights
+        assert (trained["classification_weight"], trained["pose_contrastive_weight"]) == weights
     robust = {table["key"]: table["rows"] for table in json.loads((out / "table4.json").read_text())["tables"]}
     posed = {row["label"]: row["cells"]["occluded, mean"]["values"] for row in robust["predicted_category"]}
     ahead = {row["label"]: row["cells"]["occluded, mean"]["values"] for row in robust["lead"]}
@@ -113,7 +119,7 @@ def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> 
     for seed, took in enumerate(trainings):
         log = (out / "models" / "tiny" / f"seed-{seed}" / "log.jsonl").read_text().splitlines()
         assert took == pytest.approx(sum(json.loads(line)["seconds"] for line in log)) and took > 0
-    assert read_json(out / "figures" / "tiny" / "seed-1" / "L3.json")["seconds"] in evaluations
+    assert read_json(out / "metrics" / "tiny" / "seed-1" / "L3.json")["seconds"] in evaluations
     (unseen,) = {name: times for name, times in experiments.study.times().items() if "heads-without" in name}.values()
     assert all(seconds is not None and seconds > 0 for seconds in unseen[1])
 
@@ -129,7 +135,7 @@ def test_times_are_summed_and_those_that_are_not_known_left_out(experiments: Exp
             log.write_text("".join(f'{{"seconds": {seconds}}}\n' for seconds in epochs))
         for number, seconds in enumerate(files):
             evaluation = {} if seconds is None else {"seconds": seconds}  # as `evaluate_unseen` was
-            write_json(tmp_path / "figures" / name / "seed-0" / f"{number}.json", evaluation)
+            write_json(tmp_path / "metrics" / name / "seed-0" / f"{number}.json", evaluation)
     (tmp_path / "models" / "stray.txt").touch()
     (table,) = times(replace(experiments, study=replace(experiments.study, out=tmp_path)))
     assert [(row.label, row.cells) for row in table.rows] == [
@@ -142,10 +148,10 @@ def test_times_are_summed_and_those_that_are_not_known_left_out(experiments: Exp
 
 def test_what_is_done_is_not_done_again(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = experiments.method()
-    first = experiments.study.figures(ours, 0)
+    first = experiments.study.metrics(ours, 0)
     for name in ("evaluate", "train_or_load"):
         monkeypatch.setattr(f"compnet3d.reproduce.study.{name}", lambda *_, **__: pytest.fail("done again"))
-    assert experiments.study.figures(ours, 0) == first
+    assert experiments.study.metrics(ours, 0) == first
 
 
 def test_another_study_in_the_same_folder_is_refused(experiments: Experiments) -> None:
@@ -161,7 +167,7 @@ def test_a_study_of_an_earlier_version_goes_on(experiments: Experiments, tmp_pat
     """Settings that a version did not have yet have their defaults."""
     study = replace(experiments.study, out=tmp_path)
     noted = read_json(experiments.study.out / "study.json")
-    del noted["recipe"]["matching_cells"]
+    del noted["recipe"]["classification_cells"]
     write_json(tmp_path / "study.json", noted)
     run_module.claim(replace(experiments, study=study))
     assert read_json(tmp_path / "study.json") == noted
@@ -177,22 +183,22 @@ def test_a_study_of_an_earlier_version_goes_on(experiments: Experiments, tmp_pat
 
 def test_an_evaluation_of_another_model_is_made_again(experiments: Experiments) -> None:
     study, ours = experiments.study, experiments.method()
-    study.figures(ours, 0)
-    path = study.out / "figures" / "tiny" / "seed-0" / "clean.json"
+    study.metrics(ours, 0)
+    path = study.out / "metrics" / "tiny" / "seed-0" / "clean.json"
     stored = read_json(path)
     weights = study.run(ours, 0) / "model" / "model.safetensors"
     assert stored["made_with"]["model"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     write_json(path, stored | {"images": -1})
-    assert study.figures(ours, 0)["images"] == -1
+    assert study.metrics(ours, 0)["images"] == -1
     write_json(path, stored | {"images": -1, "made_with": stored["made_with"] | {"model": "0" * 64}})
-    assert study.figures(ours, 0)["images"] > 0
+    assert study.metrics(ours, 0)["images"] > 0
 
 
 def test_evaluations_by_other_commands_and_on_other_days_are_told(experiments: Experiments, tmp_path: Path) -> None:
     study, ours = experiments.study, experiments.method()
-    study.figures(ours, 0)
+    study.metrics(ours, 0)
     study.take_origins()
-    study.figures(ours, 0)
+    study.metrics(ours, 0)
     (origin,) = study.take_origins()
     assert origin["command"] == "compnet3d reproduce" and study.take_origins() == []
     run_module.write_tables(tmp_path, "table2", [], origin["command"], [origin, origin])
@@ -237,17 +243,23 @@ def test_loss_parts_are_compared_under_occlusion_and_with_novum(
     def value(name: str, seed: int, condition: str) -> float:
         return len(name) / 100 + (seed + 1) * len(condition) / 1000
 
-    def figures_of(study: Study, method: Method, seed: int, condition: Condition) -> dict[str, Any]:
+    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> dict[str, Any]:
         share = value(method.name, seed, condition.name)
         forms = dict.fromkeys(("true_category", "predicted_category", "joint"), {"acc_pi6": share})
         cost = dict.fromkeys(("model_images_per_second", "peak_memory_mb", "peak_gpu_memory_mb"), 1.0)
         return {"classification": {"accuracy": share}, "pose": {**forms, "symmetry_aware": forms}, **cost}
 
-    monkeypatch.setattr(Study, "figures", figures_of)
+    monkeypatch.setattr(Study, "metrics", metrics_of)
     tables = {table.key: table for table in experiments.table6()}
     assert list(tables) == ["clean", "robust", "lead"]
     rows = {row.label: row.cells for row in tables["robust"].rows}
-    labels = ["in-category only", "cross-category only", "both", "both and matching", "both, matching and posing"]
+    labels = [
+        "in-category only",
+        "cross-category only",
+        "both",
+        "both and classification",
+        "both, classification and pose contrastive",
+    ]
     assert list(rows) == [*labels, "NOVUM (full contrast)"]
     weather = [f"{name}-4" for name in ("brightness", "frost", "snow", "fog")]
     for group, names in (("occluded", ["L1", "L2", "L3"]), ("corrupted", weather)):
@@ -384,15 +396,15 @@ def test_all_leaves_out_what_the_data_does_not_allow(
 def test_a_changed_baseline_is_not_taken_for_the_old_one(experiments: Experiments) -> None:
     """The evaluation is made again with what changed, and a model of another recipe is refused."""
     study, ours = experiments.study, experiments.method()
-    study.figures(ours, 0)
+    study.metrics(ours, 0)
     changed = replace(ours, recipe=ours.recipe.with_options(kappa=5.0))
     with pytest.raises(CompNetError, match=r"other settings \(kappa\)"):
-        study.figures(changed, 0)
-    path = study.out / "figures" / "tiny" / "seed-0" / "clean.json"
+        study.metrics(changed, 0)
+    path = study.out / "metrics" / "tiny" / "seed-0" / "clean.json"
     stored = json.loads(path.read_text())
     stored["made_with"]["options"] = {"rotate": 90.0}
     path.write_text(json.dumps(stored | {"images": -1}))
-    assert study.figures(ours, 0)["images"] > 0
+    assert study.metrics(ours, 0)["images"] > 0
 
 
 def test_epochs_hold_for_every_method(experiments: Experiments) -> None:
@@ -436,13 +448,13 @@ def test_recipe_and_seeds_follow_the_scale(
 def test_leads_are_over_baselines_with_the_same_backbone(
     experiments: Experiments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def figures_of(study: Study, method: Method, seed: int, condition: Condition) -> dict[str, Any]:
+    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> dict[str, Any]:
         value = (len(method.name) + seed * len(condition.name)) / 100
         forms = dict.fromkeys(("true_category", "predicted_category", "joint"), {"acc_pi6": value})
         cost = dict.fromkeys(("model_images_per_second", "peak_memory_mb", "peak_gpu_memory_mb"), 1.0)
         return {"classification": {"accuracy": value}, "pose": {**forms, "symmetry_aware": forms}, **cost}
 
-    monkeypatch.setattr(Study, "figures", figures_of)
+    monkeypatch.setattr(Study, "metrics", metrics_of)
     base, resnet = RECIPES["imagenet3d-vitb14"], RECIPES["imagenet3d-resnet50"]
     table = Experiments(experiments.study, base, resnet=resnet).table4()[0]
     found = {r.label: r.cells for r in table.rows if r.label.startswith("classification")}
@@ -501,9 +513,9 @@ def test_categories_of_two_data_sets_are_matched_by_name(
 ) -> None:
     data = tiny_maker(tmp_path / "other", ("brick", "cone"))
     condition = Condition("synthetic", data=data)
-    figures = experiments.study.figures(experiments.method(), 0, condition)
-    assert list(figures["per_category"]) == ["brick"]
-    assert figures["images"] == len(ImageNet3D(data, categories=["brick"]).samples("val"))
+    metrics = experiments.study.metrics(experiments.method(), 0, condition)
+    assert list(metrics["per_category"]) == ["brick"]
+    assert metrics["images"] == len(ImageNet3D(data, categories=["brick"]).samples("val"))
     with pytest.raises(CompNetError, match="none of the model's 1 categories"):
         common_samples(ImageNet3D(data).samples("val"), ["sphere"])
     assert {s.category for s in unseen_samples(ImageNet3D(data).samples("val"), ["brick"])} == {"cone"}
@@ -534,13 +546,13 @@ def test_the_paper_beside_ours(experiments: Experiments, monkeypatch: pytest.Mon
 
 
 def test_occluders_are_of_other_categories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = run_module.make_dataset
+    small = distractors.make_dataset
 
     def few(root: Path, **options: int) -> object:
         return small(root, **{**options, "categories": 4, "size": 32, "train": 1}, workers=1)
 
-    monkeypatch.setattr(run_module, "make_dataset", few)
-    folder = make_occluders(tmp_path / "things", ["Car", "air-plane"])  # as data sets write them
+    monkeypatch.setattr(distractors, "make_dataset", few)
+    folder = make_occluders(tmp_path / "distractors", ["Car", "air-plane"])  # as data sets write them
     assert {path.name for path in folder.iterdir()} == {"chair", "teapot"}
     stamp = folder.stat().st_mtime_ns
     assert make_occluders(folder, []) == folder and folder.stat().st_mtime_ns == stamp
@@ -550,26 +562,26 @@ class Oracle:
     """Knows the azimuth up to a constant error, and names each image by its mean brightness."""
 
     categories = ("dark", "light")
-    spec = InputSpec(height=48, width=48, focal=80.0, distance=3.0, box_fill=0.7)
+    input_config = InputConfig(height=48, width=48, focal=80.0, distance=3.0, box_fill=0.7)
 
     def __init__(self, poses: dict[int, tuple[float, float, float]]) -> None:
         self.poses, self.next = poses, 0
 
-    def predict_views(
+    def predict_crops(
         self, images: torch.Tensor, *, category: object = None, unknown: bool = False, crop: str = "oracle"
     ) -> Prediction:
         assert unknown and category is None
         angles = torch.tensor([self.poses[self.next + i] for i in range(len(images))])
         first, self.next = self.next, self.next + len(images)
-        lender = torch.arange(first, self.next) % 3 // 2
+        source_category = torch.arange(first, self.next) % 3 // 2
         return Prediction(
             categories=self.categories,
-            category_index=lender,
+            category_index=source_category,
             scores=torch.zeros(len(images), 2),
             confidence=torch.ones(len(images)),
             pose=Pose.of(*angles.unbind(1)),
             focal=torch.ones(len(images)),
-            principal=torch.zeros(len(images), 2),
+            principal_point=torch.zeros(len(images), 2),
         )
 
 
@@ -577,18 +589,18 @@ def test_unseen_categories_by_hand(tiny_data: Path) -> None:
     samples = ImageNet3D(tiny_data).samples("val")
     off = [0.0, 0.4, 0.7]  # radians of azimuth: right, right within pi/6, wrong
     poses = {i: (s.azimuth + off[i % 3], s.elevation, s.theta) for i, s in enumerate(samples)}
-    figures = evaluate_unseen(Oracle(poses), samples, batch_size=3, progress=False)
+    metrics = evaluate_unseen(Oracle(poses), samples, batch_size=3, progress=False)
     for name in ("brick", "tower"):
         own = [i for i, s in enumerate(samples) if s.category == name]
-        entry = figures["per_category"][name]
+        entry = metrics["per_category"][name]
         # a turn about the vertical axis is a rotation by that very angle
         assert entry["pose"]["acc_pi6"] == pytest.approx(sum(off[i % 3] < torch.pi / 6 for i in own) / len(own))
         assert entry["pose"]["acc_pi18"] == pytest.approx(sum(off[i % 3] < torch.pi / 18 for i in own) / len(own))
         dark = sum(i % 3 < 2 for i in own) / len(own)
-        assert entry["lenders"] == pytest.approx({"dark": dark, "light": 1 - dark})
-        assert list(entry["lenders"])[0] == "dark"
-    both = [figures["per_category"][name]["pose"]["acc_pi6"] for name in ("brick", "tower")]
-    assert figures["average"] == pytest.approx(sum(both) / 2) and figures["images"] == len(samples)
+        assert entry["source_categories"] == pytest.approx({"dark": dark, "light": 1 - dark})
+        assert list(entry["source_categories"])[0] == "dark"
+    both = [metrics["per_category"][name]["pose"]["acc_pi6"] for name in ("brick", "tower")]
+    assert metrics["average"] == pytest.approx(sum(both) / 2) and metrics["images"] == len(samples)
 
 
 def test_known_categories_are_not_unseen(tiny_data: Path) -> None:

@@ -1,4 +1,4 @@
-"""The corruptions: against the reference package's pictures, plain loops, closed forms, and on images of any size."""
+"""The corruptions: against the reference package's images, plain loops, closed forms, and on images of any size."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from PIL import Image
 from compnet3d.cli import main as cli
 from compnet3d.data.check import check_dataset
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.crops import EvaluationViews
+from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.robustness.corrupted_data import corrupt_dataset
 from compnet3d.robustness.corruption import (
     CORRUPTIONS,
@@ -53,7 +53,7 @@ class Legacy:
         return getattr(self._state, {"integers": "randint", "random": "random_sample"}.get(name, name))
 
 
-def picture(height: int = 64, width: int = 80, seed: int = 0) -> np.ndarray:
+def sample_image(height: int = 64, width: int = 80, seed: int = 0) -> np.ndarray:
     """Smooth colours with a few sharp edges."""
     rng = RNG(seed)
     y, x = np.mgrid[0:height, 0:width]
@@ -74,7 +74,7 @@ def textures(shared_dir: Path) -> list[np.ndarray]:
     return load_textures(shared_dir / "data" / "frost")
 
 
-# -- the reference pictures ------------------------------------------------------------------------------------------
+# -- the reference images ------------------------------------------------------------------------------------------
 
 # largest share of the values that may differ, by one grey level at most: values are cut off, not rounded, so that the
 # last bit of a float decides where a value is whole
@@ -99,7 +99,7 @@ def test_pixels_are_those_of_the_reference(name, severity, reference, textures):
     assert off.max() <= 1 and (off > 0).mean() <= DIFFERING[name]
 
 
-def figures(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
+def metrics(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """Per channel: mean and deviation of the change, roughness along both axes, shares of black and white."""
     change, pixels = image.astype(float) - clean, image.astype(float)
     rows, columns = (np.abs(np.diff(pixels, axis=axis)).mean(axis=(0, 1)) for axis in (0, 1))
@@ -115,8 +115,8 @@ def figures(image: np.ndarray, clean: np.ndarray) -> np.ndarray:
 def test_what_cannot_be_drawn_again_has_the_reference_s_statistics(name, severity, reference):
     """Every figure of the reference lies within our draws, widened by four deviations and half a percent."""
     clean = reference["clean"]
-    draws = np.stack([figures(corrupt(clean, name, severity, RNG(seed)), clean) for seed in range(12)])
-    wanted = figures(reference[f"{name}_{severity}"], clean)
+    draws = np.stack([metrics(corrupt(clean, name, severity, RNG(seed)), clean) for seed in range(12)])
+    wanted = metrics(reference[f"{name}_{severity}"], clean)
     slack = 4 * draws.std(axis=0) + 0.005 * np.abs(wanted)
     assert (np.abs(draws.mean(axis=0) - wanted) <= slack).all()
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_drawn_again_has_the_reference_s_statistics(name, severit
 @settings(max_examples=120)
 def test_any_image_of_any_size(name, severity, size, seed, iced):
     image = RNG(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    before, ice = image.copy(), [picture(7, 9), picture(50, 20)] if iced else []
+    before, ice = image.copy(), [sample_image(7, 9), sample_image(50, 20)] if iced else []
     image.flags.writeable = False
     first, second = (corrupt(image, name, severity, RNG(seed), textures=ice) for _ in range(2))
     assert first.shape == image.shape and first.dtype == np.uint8 and first.flags.writeable
@@ -153,7 +153,7 @@ def test_tiny_and_odd_images(name, size):
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_the_seed_decides_and_global_state_is_left_alone(name):
-    image = picture()
+    image = sample_image()
     np.random.seed(1)  # noqa: NPY002
     before = pickle.dumps((np.random.get_state(), random.getstate())), torch.get_rng_state()  # noqa: NPY002
     first, other = (corrupt(image, name, 3, RNG(seed)) for seed in (0, 1))
@@ -170,7 +170,7 @@ UNEVEN = ("glass_blur", "snow", "frost", "spatter")
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_stronger_is_further_from_the_clean_image(name):
-    image = picture(128, 128)
+    image = sample_image(128, 128)
     draws = range(1 if name in DETERMINISTIC else 6)
     distance = [
         np.mean([np.abs(corrupt(image, name, severity, RNG(k)).astype(float) - image).mean() for k in draws])
@@ -190,10 +190,10 @@ def test_every_name_has_one_function():
 
 def test_what_does_not_exist_is_named():
     with pytest.raises(CompNetError, match="Unknown corruption 'rain'; choose one of gaussian_noise, .*, saturate"):
-        corrupt(picture(), "rain", 1, RNG(0))
+        corrupt(sample_image(), "rain", 1, RNG(0))
     for severity in (0, 6, -1):
         with pytest.raises(CompNetError, match=f"Unknown severity {severity}; choose 1, 2, 3, 4 or 5"):
-            corrupt(picture(), "fog", severity, RNG(0))
+            corrupt(sample_image(), "fog", severity, RNG(0))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_what_is_no_image_is_refused(image):
     with pytest.raises(ValueError, match=r"must be uint8 \[H, W, 3\]"):
         corrupt(image, "fog", 1, RNG(0))
     with pytest.raises(ValueError, match=r"must be uint8 \[H, W, 3\]"):
-        corrupt(picture(), "frost", 1, RNG(0), textures=[image])
+        corrupt(sample_image(), "frost", 1, RNG(0), textures=[image])
 
 
 # -- one by one, by plain loops and closed forms ---------------------------------------------------------------------
@@ -271,7 +271,7 @@ def test_the_disk_and_the_blur_with_it(radius, softness):
 
 
 def test_zoom_blur_is_the_mean_of_enlargements():
-    image = picture(23, 31)
+    image = sample_image(23, 31)
     counts = [len(blur.zoom_factors(severity)) for severity in range(1, 6)]
     assert counts == [12, 16, 11, 13, 11] and blur.zoom_factors(5)[-1] == pytest.approx(1.3)
     height, width = image.shape[:2]
@@ -293,7 +293,7 @@ def test_zoom_blur_is_the_mean_of_enlargements():
 
 @pytest.mark.parametrize("angle", [0.0, 30.0, -45.0, 90.0, -120.0])
 def test_motion_blur_is_a_weighted_mean_of_shifts(angle):
-    image = picture(19, 23).astype(float)
+    image = sample_image(19, 23).astype(float)
     steps = range(2 * 4 + 1)
     weights = [math.exp(-(k**2) / (2 * 3.0**2)) for k in steps]
     wanted = np.zeros_like(image)
@@ -318,7 +318,7 @@ def test_pixels_wander_as_in_a_plain_loop(reach):
 
 
 def test_enlarging_by_one_changes_nothing():
-    image = picture(9, 11).astype(float)
+    image = sample_image(9, 11).astype(float)
     assert (enlarge_middle(image, 1.0) == image).all()
 
 
@@ -353,7 +353,7 @@ def test_hue_is_kept():
 
 
 def test_contrast_keeps_the_mean_of_each_channel():
-    image = picture()
+    image = sample_image()
     for severity, left in enumerate([0.4, 0.3, 0.2, 0.1, 0.05], start=1):
         found = colour.contrast(image, severity)
         np.testing.assert_allclose(found.mean(axis=(0, 1)), image.mean(axis=(0, 1)))
@@ -361,7 +361,7 @@ def test_contrast_keeps_the_mean_of_each_channel():
 
 
 def test_pixelate_shows_few_pixels():
-    found = corrupt(picture(100, 60), "pixelate", 5, RNG(0))
+    found = corrupt(sample_image(100, 60), "pixelate", 5, RNG(0))
     assert (
         len({tuple(row.ravel()) for row in found}) <= 25 and len({tuple(c.ravel()) for c in found.swapaxes(0, 1)}) <= 15
     )
@@ -370,12 +370,12 @@ def test_pixelate_shows_few_pixels():
 @pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
 def test_jpeg_is_pillow_s_of_the_published_quality(severity):
     file = io.BytesIO()
-    Image.fromarray(picture()).save(file, "JPEG", quality=[25, 18, 15, 10, 7][severity - 1])
-    assert (corrupt(picture(), "jpeg_compression", severity, RNG(0)) == np.asarray(Image.open(file))).all()
+    Image.fromarray(sample_image()).save(file, "JPEG", quality=[25, 18, 15, 10, 7][severity - 1])
+    assert (corrupt(sample_image(), "jpeg_compression", severity, RNG(0)) == np.asarray(Image.open(file))).all()
 
 
 def test_elastic_displacements_are_smooth_and_of_the_published_size():
-    """On a ramp the picture tells the displacement."""
+    """On a ramp the image tells the displacement."""
     ramp = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 200, axis=0).repeat(3, axis=2)
     moved = colour.elastic_transform(ramp, 5, RNG(0))[20:-20, 20:-20, 0] - ramp[20:-20, 20:-20, 0]
     # uniform in +-1, smoothed by a Gaussian of 2 pixels: deviation / (2 sigma sqrt(pi)), times 30
@@ -408,7 +408,7 @@ def test_the_cloud_is_a_diamond_square_fractal_on_a_torus():
 
 
 def test_fog_hides_contrast_and_a_black_image_stays_black():
-    image = picture(90, 128)
+    image = sample_image(90, 128)
     found = corrupt(image, "fog", 5, RNG(0))
     assert found.std() < image.std() and found.max() <= image.max()
     assert not corrupt(np.zeros((20, 30, 3), np.uint8), "fog", 3, RNG(0)).any()
@@ -490,8 +490,8 @@ def test_frost_adds_a_part_of_a_texture():
 
 def test_small_textures_are_enlarged_and_every_one_is_used():
     image = np.zeros((90, 50, 3), np.uint8)
-    pictures = [np.full((5, 9, 3), 50 * k, np.uint8) for k in range(1, 4)]
-    seen = {int(corrupt(image, "frost", 1, RNG(seed), textures=pictures).max()) for seed in range(20)}
+    images = [np.full((5, 9, 3), 50 * k, np.uint8) for k in range(1, 4)]
+    seen = {int(corrupt(image, "frost", 1, RNG(seed), textures=images).max()) for seed in range(20)}
     assert seen == {20, 40, 60}
 
 
@@ -506,9 +506,9 @@ def test_textures_are_read_in_order_of_their_names(tmp_path):
 def test_a_folder_without_textures_is_named(tmp_path):
     with pytest.raises(CompNetError, match="nowhere is not a folder"):
         load_textures(tmp_path / "nowhere")
-    with pytest.raises(CompNetError, match="holds no picture of frost"):
+    with pytest.raises(CompNetError, match="holds no image of frost"):
         load_textures(tmp_path)
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(CompNetError, match=r"broken\.png is not an image"):
         load_textures(tmp_path)
 
@@ -530,23 +530,23 @@ def test_procedural_ice_is_about_as_bright_and_rough_as_the_photographs(textures
 
 # -- evaluation and data sets ----------------------------------------------------------------------------------------
 
-SPEC = InputSpec(height=48, width=48, focal=120.0, distance=3.0, box_fill=0.7)
+SPEC = InputConfig(height=48, width=48, focal=120.0, distance=3.0, box_fill=0.7)
 
 
 def views_of(root: Path, **options: Any) -> np.ndarray:
     data = ImageNet3D(root)
-    views = EvaluationViews(data.samples("val"), data.categories, SPEC, **options)
-    return np.stack([views.view(i).image for i in range(len(views))])
+    crops = EvaluationCrops(data.samples("val"), data.categories, SPEC, **options)
+    return np.stack([crops.view(i).image for i in range(len(crops))])
 
 
 def test_views_are_cut_from_the_corrupted_photograph(tiny_data):
     data = ImageNet3D(tiny_data)
     samples = data.samples("val")
-    views = EvaluationViews(samples, data.categories, SPEC, corruption="pixelate", severity=5)
-    clean, photograph = EvaluationViews(samples, data.categories, SPEC), np.asarray(Image.open(samples[0].image))
-    view = views.view(0)
-    # the tiny pictures are cut at their own scale, so that the large pixels are seen in the view as they are
-    wanted = corrupt(photograph, "pixelate", 5, RNG(0))
+    crops = EvaluationCrops(samples, data.categories, SPEC, corruption="pixelate", severity=5)
+    clean, image = EvaluationCrops(samples, data.categories, SPEC), np.asarray(Image.open(samples[0].image))
+    view = crops.view(0)
+    # the tiny images are cut at their own scale, so that the large pixels are seen in the view as they are
+    wanted = corrupt(image, "pixelate", 5, RNG(0))
     assert view.scale == pytest.approx(1.0)
     assert np.abs(view.image.astype(int) - wanted).mean() < 1 < np.abs(clean.view(0).image.astype(int) - wanted).mean()
 
@@ -556,14 +556,14 @@ def test_draws_depend_on_the_seed_and_the_sample_alone(tiny_data):
     samples = data.samples("val")
 
     def images(chosen: list[Any], **options: Any) -> list[np.ndarray]:
-        views = EvaluationViews(chosen, data.categories, SPEC, corruption="gaussian_noise", **options)
-        return [views.view(i).image for i in range(len(chosen))]
+        crops = EvaluationCrops(chosen, data.categories, SPEC, corruption="gaussian_noise", **options)
+        return [crops.view(i).image for i in range(len(chosen))]
 
     whole, part, other = images(samples), images(samples[3:]), images(samples, seed=1)
     assert all((a == b).all() for a, b in zip(whole[3:], part, strict=True))
     assert all((a != b).any() for a, b in zip(whole, other, strict=True))
     turned = [
-        EvaluationViews(samples, data.categories, SPEC, rotate=30.0, corruption=name).view(1).theta
+        EvaluationCrops(samples, data.categories, SPEC, rotate=30.0, corruption=name).view(1).theta
         for name in (None, "fog")
     ]
     assert turned[0] == turned[1]
@@ -583,7 +583,7 @@ def test_views_refuse_what_does_not_exist(tiny_data):
 
 @pytest.mark.parametrize("name", ["snow", "jpeg_compression", "frost"])
 def test_a_written_set_shows_what_is_made_on_the_fly(name, tiny_data, tmp_path):
-    Image.fromarray(picture()).save(tmp_path / "ice.png")
+    Image.fromarray(sample_image()).save(tmp_path / "ice.png")
     count = corrupt_dataset(tiny_data, tmp_path / "out", name, 3, seed=5, frost=tmp_path)
     assert count == 16
     fly = views_of(tiny_data, corruption=name, severity=3, seed=5, textures=load_textures(tmp_path))
@@ -615,10 +615,10 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(tiny_data, tmp_path)
 def test_the_page_s_table_is_what_its_command_prints(shared_dir):
     """Figures may change in their last digit with other libraries; names, numbers and verdicts may not."""
     root = Path(__file__).resolve().parents[2]
-    spec = importlib.util.spec_from_file_location("corruption_table", root / "tools" / "corruption_table.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    input_config = importlib.util.spec_from_file_location("corruption_table", root / "tools" / "corruption_table.py")
+    assert input_config is not None and input_config.loader is not None
+    module = importlib.util.module_from_spec(input_config)
+    input_config.loader.exec_module(module)
     table = module.compare(shared_dir / "data" / "corruption_reference", shared_dir / "data" / "frost")
     page = (root / "docs" / "results" / "corruptions.md").read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| `")]

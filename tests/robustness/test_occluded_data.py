@@ -17,14 +17,14 @@ from compnet3d.data.annotations import read_annotation, write_annotation
 from compnet3d.data.check import check_dataset
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import hidden_shares, load_image, load_mask
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.crops import EvaluationViews
+from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.robustness.occluded_data import occlude_dataset
 from compnet3d.robustness.occluders import occluder_samples
 from compnet3d.robustness.occlusion import RANGES
 
-SPEC = InputSpec(height=40, width=40, focal=110.0, distance=3.0, box_fill=0.8)
+SPEC = InputConfig(height=40, width=40, focal=110.0, distance=3.0, box_fill=0.8)
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def masked_data(tiny_data: Path, tmp_path: Path) -> Path:
 
 
 def pixels(dataset: ImageNet3D, **options: Any) -> torch.Tensor:
-    views = EvaluationViews(dataset.samples("val"), dataset.categories, SPEC, **options)
-    return torch.stack([views[i]["image"] for i in range(len(views))])
+    crops = EvaluationCrops(dataset.samples("val"), dataset.categories, SPEC, **options)
+    return torch.stack([crops[i]["image"] for i in range(len(crops))])
 
 
 @pytest.mark.parametrize("occluders", ["blobs", "objects", "folder"])
@@ -64,20 +64,20 @@ def test_a_written_set_and_occlusion_on_the_fly_show_the_same_pixels(
     occlude_dataset(masked_data, tmp_path / "out", "L2", occluders=occluders, protocol=protocol, seed=5)
     written = ImageNet3D(tmp_path / "out")
     options = {"crop": "box", "rotate": 20.0, "seed": 5}
-    lenders = occluder_samples(dataset, "val")
+    source_categories = occluder_samples(dataset, "val")
     on_the_fly = pixels(
         dataset,
         occlusion="L2",
         occlusion_protocol=protocol,
         occluders=occluders,
-        occluder_samples=lenders,
+        occluder_samples=source_categories,
         **options,
     )
     assert torch.equal(pixels(written, **options), on_the_fly)
     assert not torch.equal(pixels(dataset, **options), on_the_fly)
     first = dataset.samples("val")[0]
-    views = EvaluationViews(written.samples("val"), written.categories, SPEC, **options)
-    assert float(views[0]["hidden_object"]) == pytest.approx(written.samples("val")[0].hidden[0])
+    crops = EvaluationCrops(written.samples("val"), written.categories, SPEC, **options)
+    assert float(crops[0]["hidden_object"]) == pytest.approx(written.samples("val")[0].hidden[0])
     assert first.hidden is None
 
 
@@ -105,8 +105,8 @@ def test_what_is_written_can_be_counted_again(masked_data: Path, tmp_path: Path)
         assert set(original) < set(entry)
     for i, what in enumerate(("hidden_object", "hidden_background")):
         column = [shares[i] for shares in counted]
-        figures = [np.mean(column), min(column), max(column), *RANGES["generator"]["L3"][i]]
-        assert [*(summary[what][k] for k in ("mean", "min", "max")), *summary[what]["range"]] == pytest.approx(figures)
+        metrics = [np.mean(column), min(column), max(column), *RANGES["generator"]["L3"][i]]
+        assert [*(summary[what][k] for k in ("mean", "min", "max")), *summary[what]["range"]] == pytest.approx(metrics)
     outside = [
         any(not low - 1e-9 <= s <= high + 1e-9 for s, (low, high) in zip(h, RANGES["generator"]["L3"], strict=True))
         for h in counted

@@ -1,4 +1,4 @@
-"""Occluders on photographs: the reached shares are counted again here, pixel by pixel."""
+"""Occluders on images: the reached shares are counted again here, pixel by pixel."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_hidden_shares_reach_the_ranges(
     changed = np.asarray(found.image).any(axis=-1)
     # soft edges tint a few pixels more than they hide, blobs may be black somewhere
     assert changed[found.mask].mean() > 0.99 and (changed & ~found.mask).mean() < 0.1
-    assert not np.asarray(image).any(), "the photograph itself must stay as it is"
+    assert not np.asarray(image).any(), "the image itself must stay as it is"
 
 
 @pytest.mark.parametrize("size", [(40, 300), (300, 40), (500, 375)])
@@ -184,7 +184,7 @@ def test_what_surrounds_a_cutout_does_not_leak_in() -> None:
 
 
 def test_thin_and_sparse_cutouts_stay_within_reason() -> None:
-    """A cut-out with a single solid pixel must not be blown up to a picture of gigabytes."""
+    """A cut-out with a single solid pixel must not be blown up to an image of gigabytes."""
     alpha = np.zeros((100, 1000), np.uint8)
     alpha[50, 500] = 255
     found = occlude(
@@ -221,7 +221,7 @@ def test_blobs_differ_and_are_connected_to_their_centre() -> None:
 def sample_of(folder: Path, **changes: object) -> Sample:
     sample = Sample(
         image=folder / "a.png", category="car", name="a", azimuth=0, elevation=0, theta=0, distance=1, focal=100,
-        principal=(20, 15), bbox=(10, 5, 30, 25), width=40, height=30,
+        principal_point=(20, 15), bbox=(10, 5, 30, 25), width=40, height=30,
     )  # fmt: skip
     return replace(sample, **changes)  # type: ignore[arg-type]
 
@@ -241,10 +241,10 @@ def test_the_object_is_its_mask_or_else_its_box(tmp_path: Path) -> None:
 
 
 def test_draws_depend_on_the_seed_and_the_samples_key_alone(tmp_path: Path) -> None:
-    photograph, occlusion = black(40, 30), Occlusion("L2", seed=3)
+    image, occlusion = black(40, 30), Occlusion("L2", seed=3)
 
     def hidden(sample: Sample, which: Occlusion = occlusion) -> bytes:
-        return which.apply(photograph, sample).mask.tobytes()
+        return which.apply(image, sample).mask.tobytes()
 
     sample = sample_of(tmp_path)
     before = hidden(sample)
@@ -263,7 +263,7 @@ def write_masked_set(root: Path, splits: tuple[str, ...] = ("train", "val")) -> 
                 mask[50 : 60 + 20 * i, 100 : 100 + 280 * (i > 0)] = True
                 image = np.where(mask[..., None], np.uint8(250), np.uint8(0)).repeat(3, axis=2)
                 entry = annotation_dict(
-                    category=category, azimuth=0, elevation=0, theta=0, distance=1, focal=3000, principal=(0, 0),
+                    category=category, azimuth=0, elevation=0, theta=0, distance=1, focal=3000, principal_point=(0, 0),
                     bbox=(0, 0, 9, 9), width=400, height=300,
                 )  # fmt: skip
                 write_object(root, category, f"{split}{i}", image, [entry], mask)
@@ -304,7 +304,7 @@ def test_a_folder_of_cutouts_is_read_with_its_categories(tmp_path: Path) -> None
     save_rgba(tmp_path / "loose.png", alpha)
     save_rgba(tmp_path / "deep" / "mug" / "a.webp", alpha, lossless=True)
     save_rgba(tmp_path / "car" / "b.PNG", alpha.repeat(20, 0).repeat(20, 1))
-    (tmp_path / "readme.txt").write_text("not a picture")
+    (tmp_path / "readme.txt").write_text("not an image")
     found = load_occluders(tmp_path)
     assert [o.category for o in found] == ["car", "mug", None]
     assert [o.alpha.shape for o in found] == [(122, 256), (19, 40), (19, 40)], "trimmed to what is solid, and shrunk"
@@ -314,10 +314,10 @@ def test_a_folder_of_cutouts_is_read_with_its_categories(tmp_path: Path) -> None
     grey = Image.fromarray(np.dstack([alpha, alpha]).astype(np.uint8), "LA")
     palette = Image.fromarray((alpha > 0).astype(np.uint8), "P")
     palette.putpalette([0, 0, 0, 90, 90, 90])
-    for i, picture in enumerate((grey, palette)):
+    for i, image in enumerate((grey, palette)):
         folder = tmp_path / f"mode{i}"
         folder.mkdir()
-        picture.save(folder / "a.png", **({"transparency": 0} if i else {}))
+        image.save(folder / "a.png", **({"transparency": 0} if i else {}))
         assert load_occluders(folder)[0].alpha.max() == 255
 
 
@@ -329,14 +329,14 @@ def test_broken_folders_of_cutouts_are_told_in_a_sentence(tmp_path: Path) -> Non
     refused("is not a folder", tmp_path / "missing")
     (tmp_path / "cutouts").mkdir()
     refused("holds no occluder")
-    picture = tmp_path / "cutouts" / "a.png"
-    Image.new("RGB", (9, 9)).save(picture)
+    image = tmp_path / "cutouts" / "a.png"
+    Image.new("RGB", (9, 9)).save(image)
     refused(r"a\.png has no transparency")
-    save_rgba(picture, np.zeros((9, 9)))
+    save_rgba(image, np.zeros((9, 9)))
     refused(r"a\.png is transparent")
-    save_rgba(picture, np.full((9, 9), 100))
+    save_rgba(image, np.full((9, 9), 100))
     refused(r"a\.png is transparent")
-    picture.write_bytes(picture.read_bytes()[:40])
+    image.write_bytes(image.read_bytes()[:40])
     refused(r"a\.png")
 
 

@@ -19,7 +19,7 @@ def write_data(root: Path) -> Path:
     """One category: an image with two objects and a mask, one without a mask, one whose annotation is unusable."""
     rng = np.random.default_rng(0)
     entry = dict(category="cup", azimuth=1.0, elevation=0.1, theta=0.0, distance=3.0, focal=90.0,
-                 principal=(15.0, 10.0), bbox=(3.0, 2.0, 25.0, 18.0), width=30, height=20)  # fmt: skip
+                 principal_point=(15.0, 10.0), bbox=(3.0, 2.0, 25.0, 18.0), width=30, height=20)  # fmt: skip
     two = [annotation_dict(**entry), annotation_dict(**(entry | {"azimuth": 2.0}))]
     broken = [annotation_dict(**(entry | {"distance": -1.0}))]
     for name, objects, mask in (("a", two, np.ones((20, 30))), ("b", two[:1], None), ("c", broken, None)):
@@ -39,9 +39,9 @@ def test_everything_but_the_pictures_is_carried_over(tmp_path):
         (root / "done").touch()
         added.extend(keys)
 
-    def change(sample, photograph):
+    def change(sample, image):
         seen.append(sample.key)
-        return Rewritten(ImageOps.invert(photograph), {"note": len(seen)}, {"extra": np.eye(20, 30, dtype=bool)})
+        return Rewritten(ImageOps.invert(image), {"note": len(seen)}, {"extra": np.eye(20, 30, dtype=bool)})
 
     assert rewrite_dataset(source, tmp_path / "out", change, finish=finish) == 3
     assert added == [{"note": 1}, {"note": 2}, {"note": 3}]

@@ -22,16 +22,16 @@ from torch import Tensor, nn
 
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.loader import ViewDataset
+from compnet3d.data.loader import CropDataset
 from compnet3d.data.sample import Sample, split_calibration
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import cuboid_bounds
 from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
 from compnet3d.models.dual_head import DualHead
 from compnet3d.training import build, loop
-from compnet3d.training.process_group import Team
+from compnet3d.training.process_group import ProcessGroup
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.train import train
 from tests.training.reference.equations import Settings
@@ -65,10 +65,10 @@ RECIPE = Recipe(
     background_weight=0.6,
     in_weight=0.9,
     cross_weight=1.3,
-    matching_weight=0.5,
-    matching_cells=9,
-    posing_weight=0.4,
-    posing_rivals=4,
+    classification_weight=0.5,
+    classification_cells=9,
+    pose_contrastive_weight=0.4,
+    negative_poses=4,
     grouping_accuracy=0.0,
     grouping_threshold=0.2,
     grouping_floor=0.05,
@@ -84,7 +84,7 @@ RECIPE = Recipe(
     augmentation=Augmentation(
         rotation=10, scale=(0.9, 1.1), shift=0.1, mirror=0.5, erasing=0.9, erasing_area=(0.1, 0.3)
     ),
-    pose=PoseSettings(outlier_cost=0.2),
+    pose=PoseSettings(truncation=0.2),
     grid=PoseGrid(azimuths=3, elevations=2, thetas=1),
 )
 
@@ -144,13 +144,13 @@ def settings_of(recipe: Recipe) -> Settings:
         background_weight=r.background_weight,
         in_weight=r.in_weight,
         cross_weight=r.cross_weight,
-        classification_weight=r.matching_weight,
-        classification_cells=r.matching_cells,
-        pose_weight=r.posing_weight,
-        negative_poses=r.posing_rivals,
-        truncation=r.pose.outlier_cost,
-        foreground_bonus=r.pose.search_margin,
-        pose_score_weight=r.reconstruction_share,
+        classification_weight=r.classification_weight,
+        classification_cells=r.classification_cells,
+        pose_weight=r.pose_contrastive_weight,
+        negative_poses=r.negative_poses,
+        truncation=r.pose.truncation,
+        foreground_bonus=r.pose.foreground_bonus,
+        pose_score_weight=r.pose_score_weight,
         mirrored_scores=r.mirrored_scores,
         azimuths=r.grid.azimuths,
         elevations=r.grid.elevations,
@@ -174,7 +174,7 @@ def settings_of(recipe: Recipe) -> Settings:
 
 
 # the package's names in log.jsonl, and the reference's
-LOGGED = {"matching_loss": "classification_loss", "posing_loss": "pose_contrastive_loss"}
+LOGGED = {"classification_loss": "classification_loss", "pose_contrastive_loss": "pose_contrastive_loss"}
 Result = dict[str, Tensor]
 
 
@@ -215,8 +215,8 @@ def _train_in_threads(recipe: Recipe, data: Path, out: Path, *, seed: int, worke
     def work(rank: int) -> None:
         torch.set_num_threads(1)
         try:
-            team = Team(rank, recipe.processes, out, lambda: barrier.wait() and None)
-            models[rank] = loop.train_in_team(team, **arguments, progress=progress)
+            group = ProcessGroup(rank, recipe.processes, out, lambda: barrier.wait() and None)
+            models[rank] = loop.train_in_group(group, **arguments, progress=progress)
         except BaseException as error:
             errors.append(error)
             barrier.abort()
@@ -240,8 +240,10 @@ def train_by_reference(recipe: Recipe, data: Path, *, seed: int = 3) -> Result:
     for name in dataset.categories:
         mesh = cuboid_mesh(cuboid_bounds(dataset.meshes(name)), recipe.vertex_count)
         shapes.append(Shape(mesh.bounds.double().numpy(), mesh.vertices.double().numpy()))
-    spec = fitted_input(kept, recipe.height, recipe.width, recipe.fill)
-    camera = Camera(spec.height, spec.width, spec.focal, spec.distance, TinyExtractor.stride)
+    input_config = fitted_input(kept, recipe.height, recipe.width, recipe.fill)
+    camera = Camera(
+        input_config.height, input_config.width, input_config.focal, input_config.distance, TinyExtractor.stride
+    )
     network: Any = make_network(recipe.dimension)
     if recipe.method == "dual-head":
         network = _with_heads(network, len(shapes), recipe, seed)
@@ -249,8 +251,8 @@ def train_by_reference(recipe: Recipe, data: Path, *, seed: int = 3) -> Result:
     schedule = Schedule(learner, seed)
 
     def crops(samples: list[Sample], augmentation: Augmentation | None) -> Callable[[int, int], dict[str, Tensor]]:
-        made = ViewDataset(
-            samples, dataset.categories, spec, augmentation=augmentation, mirror_categories=MIRRORED, seed=seed
+        made = CropDataset(
+            samples, dataset.categories, input_config, augmentation=augmentation, mirror_categories=MIRRORED, seed=seed
         )
         return lambda epoch, index: made[(epoch, index)]
 
@@ -268,12 +270,12 @@ def train_by_reference(recipe: Recipe, data: Path, *, seed: int = 3) -> Result:
     return _finish(result, schedule.log)
 
 
-def fitted_input(samples: list[Sample], height: int, width: int, fill: float) -> InputSpec:
+def fitted_input(samples: list[Sample], height: int, width: int, fill: float) -> InputConfig:
     """The camera in whose crops the boxes have on average a longest side of `fill`."""
     distance = float(np.median([s.distance for s in samples]))
     sides = [max(s.bbox[2] - s.bbox[0], s.bbox[3] - s.bbox[1]) * s.distance / s.focal for s in samples]
     focal = fill * min(height, width) * distance / (math.fsum(sides) / len(sides))
-    return InputSpec(height=height, width=width, focal=focal, distance=distance, box_fill=fill)
+    return InputConfig(height=height, width=width, focal=focal, distance=distance, box_fill=fill)
 
 
 def _with_heads(network: TinyExtractor, categories: int, recipe: Recipe, seed: int) -> nn.Module:

@@ -16,8 +16,8 @@ from PIL import Image
 from compnet3d.data.annotations import annotation_dict
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.imagenet3d import ImageNet3D, write_list, write_object
-from compnet3d.data.loader import ViewDataset
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.loader import CropDataset
+from compnet3d.data.transforms import InputConfig
 from compnet3d.models.backbones import BackboneConfig, build_extractor
 from compnet3d.training.build import make_extractor
 from compnet3d.training.recipe import Recipe
@@ -50,30 +50,31 @@ HELD_ELSEWHERE = {
 # each field of the augmentation at another value than in STRONG
 AUGMENTATIONS: dict[str, Any] = {
     "rotation": 5.0, "scale": (0.5, 0.6), "shift": 0.3, "mirror": 0.0, "reflect": 0.0, "brightness": 0.0,
-    "contrast": 0.0, "saturation": 0.0, "channel_gain": 0.0, "tone": 0.0, "gamma": 0.0, "grey": 0.9, "blur": 0.0,
+    "contrast": 0.0, "saturation": 0.0, "colour_jitter": 0.0, "tone_curve": 0.0, "gamma": 0.0, "grey": 0.9, "blur": 0.0,
     "blur_radius": 0.4, "noise": 2.0, "noise_probability": 0.0, "erasing": 0.0, "erasing_count": 1,
-    "erasing_area": (0.01, 0.02), "leaves": 0.0, "leaves_area": (0.05, 0.1), "pasting": 0.0,
+    "erasing_area": (0.01, 0.02), "dead_leaves": 0.0, "dead_leaves_area": (0.05, 0.1), "copy_paste": 0.0,
 }  # fmt: skip
 STRONG = Augmentation(
     rotation=40, scale=(0.8, 1.25), shift=0.08, mirror=0.5, reflect=0.5, brightness=0.3, contrast=0.3, saturation=0.3,
-    channel_gain=0.2, tone=0.5, gamma=0.3, grey=0.3, blur=0.6, blur_radius=2.0, noise=10, noise_probability=0.5,
-    erasing=0.9, erasing_count=3, erasing_area=(0.05, 0.2), leaves=0.4, leaves_area=(0.3, 0.6), pasting=0.5,
+    colour_jitter=0.2, tone_curve=0.5, gamma=0.3, grey=0.3, blur=0.6, blur_radius=2.0, noise=10, noise_probability=0.5,
+    erasing=0.9, erasing_count=3, erasing_area=(0.05, 0.2), dead_leaves=0.4,
+    dead_leaves_area=(0.3, 0.6), copy_paste=0.5,
 )  # fmt: skip
 
 
-def leaves(settings: Any, prefix: str = "") -> list[str]:
+def dead_leaves(settings: Any, prefix: str = "") -> list[str]:
     """Dotted names of all fields."""
     names = []
     for field in fields(settings):
         value = getattr(settings, field.name)
-        names += leaves(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
+        names += dead_leaves(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
     return names
 
 
 def test_every_field_is_held_by_a_test_and_none_is_forgotten() -> None:
     compared = {name for _, name, _ in SETTINGS}
     augmented = {f"augmentation.{name}" for name in AUGMENTATIONS}
-    assert set(leaves(RECIPE)) == compared | augmented | set(HELD_ELSEWHERE)
+    assert set(dead_leaves(RECIPE)) == compared | augmented | set(HELD_ELSEWHERE)
     assert not compared & set(HELD_ELSEWHERE)
 
 
@@ -100,7 +101,7 @@ def other_value(value: Any) -> Any:
     return 3
 
 
-@pytest.mark.parametrize("name", leaves(RECIPE))
+@pytest.mark.parametrize("name", dead_leaves(RECIPE))
 def test_a_run_notes_every_field(name: str) -> None:
     """In its config.json, from which the recipe is read again, and with another value the run does not go on."""
     value = RECIPE
@@ -113,22 +114,22 @@ def test_a_run_notes_every_field(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> ViewDataset:
+def crops(tmp_path_factory: pytest.TempPathFactory) -> CropDataset:
     root, rng = tmp_path_factory.mktemp("augmentation"), np.random.default_rng(0)
     entry = annotation_dict(
-        category="car", azimuth=1.0, elevation=0.2, theta=0.1, distance=5.0, focal=900.0, principal=(20.0, 15.0),
+        category="car", azimuth=1.0, elevation=0.2, theta=0.1, distance=5.0, focal=900.0, principal_point=(20.0, 15.0),
         bbox=(5, 5, 35, 25), width=40, height=30,
     )  # fmt: skip
     smooth = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((40, 30))
     write_object(root, "car", "0", np.asarray(smooth), [entry])
     write_list(root, "car", "train", "0")
-    spec = InputSpec(height=24, width=32, focal=700.0, distance=5.0, box_fill=0.6)
+    input_config = InputConfig(height=24, width=32, focal=700.0, distance=5.0, box_fill=0.6)
     samples = ImageNet3D(root).samples("train")
-    return ViewDataset(samples, ["car"], spec, augmentation=STRONG, mirror_categories={"car"})
+    return CropDataset(samples, ["car"], input_config, augmentation=STRONG, mirror_categories={"car"})
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Augmentation)])
-def test_every_field_of_the_augmentation_changes_crops(crops: ViewDataset, name: str) -> None:
+def test_every_field_of_the_augmentation_changes_crops(crops: CropDataset, name: str) -> None:
     other = crops.of(crops.samples)
     other.augmentation = replace(STRONG, **{name: AUGMENTATIONS[name]})
     apart = [not torch.equal(crops[epoch, 0]["image"], other[epoch, 0]["image"]) for epoch in range(12)]

@@ -11,60 +11,60 @@ import torch
 from torch import Tensor
 
 from compnet3d.errors import CompNetError
-from compnet3d.training.process_group import FlatGradients, Team, gather_team
+from compnet3d.training.process_group import FlatGradients, ProcessGroup, start_process_group
 
 HERE = Path(__file__).parent
 
 
-# -- what the followers run: this module is imported by them ---------------------------------------------------------
+# -- what the workers run: this module is imported by them ---------------------------------------------------------
 
 
-def collect(team: Team, out: str) -> None:
+def collect(group: ProcessGroup, out: str) -> None:
     """Use every collective once and write down what came back."""
-    results = collectives(team)
-    Path(out, f"{team.rank}.json").write_text(json.dumps({name: value.tolist() for name, value in results.items()}))
+    results = collectives(group)
+    Path(out, f"{group.rank}.json").write_text(json.dumps({name: value.tolist() for name, value in results.items()}))
 
 
-def collectives(team: Team) -> dict[str, Tensor]:
-    mean = torch.tensor([1.0, 10.0]) * (team.rank + 1)
-    team.average([mean])
-    rows = torch.full((team.rank + 2, 3), float(team.rank))
-    gathered, numbers = team.gather(rows, torch.arange(len(rows)) + 100 * team.rank)
-    (empty,) = team.gather(torch.zeros(team.rank, 2))
+def collectives(group: ProcessGroup) -> dict[str, Tensor]:
+    mean = torch.tensor([1.0, 10.0]) * (group.rank + 1)
+    group.average([mean])
+    rows = torch.full((group.rank + 2, 3), float(group.rank))
+    gathered, numbers = group.gather(rows, torch.arange(len(rows)) + 100 * group.rank)
+    (empty,) = group.gather(torch.zeros(group.rank, 2))
     return {"mean": mean, "gathered": gathered, "numbers": numbers, "empty": empty}
 
 
-def weighted(team: Team, out: str) -> None:
+def weighted(group: ProcessGroup, out: str) -> None:
     """Average the gradients of sums over rank + 1 terms, each of them (rank + 1) times the parameter."""
-    Path(out, f"{team.rank}.json").write_text(json.dumps(weighted_gradient(team)))
+    Path(out, f"{group.rank}.json").write_text(json.dumps(weighted_gradient(group)))
 
 
-def weighted_gradient(team: Team) -> list[float]:
+def weighted_gradient(group: ProcessGroup) -> list[float]:
     parameter = torch.nn.Parameter(torch.zeros(2))
     flat = FlatGradients([parameter])
-    count = team.rank + 1
+    count = group.rank + 1
     (count * (count * parameter).sum()).backward()
-    flat.average(team, torch.tensor(count))
+    flat.average(group, torch.tensor(count))
     assert parameter.grad is not None
     return parameter.grad.tolist()
 
 
-def refuse(team: Team) -> None:
-    raise CompNetError("picture.png: cannot be read; replace it")
+def refuse(group: ProcessGroup) -> None:
+    raise CompNetError("image.png: cannot be read; replace it")
 
 
-def crash(team: Team) -> None:
+def crash(group: ProcessGroup) -> None:
     raise ZeroDivisionError("a mistake in the code")
 
 
-def crash_if_last(team: Team) -> None:
-    if team.rank == team.size - 1:
+def crash_if_last(group: ProcessGroup) -> None:
+    if group.rank == group.size - 1:
         raise ZeroDivisionError("a mistake of the last one")
-    team.average([torch.zeros(1)])
+    group.average([torch.zeros(1)])
 
 
-def wait_for_ever(team: Team) -> None:
-    team.average([torch.zeros(1)])
+def wait_for_ever(group: ProcessGroup) -> None:
+    group.average([torch.zeros(1)])
     time.sleep(600)
 
 
@@ -79,9 +79,9 @@ def visible_to_followers(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_collectives_of_three_processes(visible_to_followers: str, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
-    with gather_team(3, f"{visible_to_followers}:collect", {"out": str(tmp_path)}) as team:
-        assert team.leads and team.size == 3
-        mine = {name: value.tolist() for name, value in collectives(team).items()}
+    with start_process_group(3, f"{visible_to_followers}:collect", {"out": str(tmp_path)}) as group:
+        assert group.is_rank_zero and group.size == 3
+        mine = {name: value.tolist() for name, value in collectives(group).items()}
     assert mine["mean"] == [2.0, 20.0]
     assert mine["gathered"] == [[0.0] * 3] * 2 + [[1.0] * 3] * 3 + [[2.0] * 3] * 4
     assert mine["numbers"] == [0, 1, 100, 101, 102, 200, 201, 202, 203]
@@ -92,31 +92,31 @@ def test_collectives_of_three_processes(visible_to_followers: str, tmp_path: Pat
 
 
 def test_gradients_are_averaged_over_all_terms(visible_to_followers: str, tmp_path: Path) -> None:
-    with gather_team(3, f"{visible_to_followers}:weighted", {"out": str(tmp_path)}) as team:
-        mine = weighted_gradient(team)
+    with start_process_group(3, f"{visible_to_followers}:weighted", {"out": str(tmp_path)}) as group:
+        mine = weighted_gradient(group)
     # one term of gradient 1, two of 2, three of 3
     assert mine == pytest.approx([(1 + 4 + 9) / 6] * 2)
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (1, 2)] == [mine, mine]
-    assert weighted_gradient(Team()) == [1.0, 1.0]
+    assert weighted_gradient(ProcessGroup()) == [1.0, 1.0]
 
 
 def test_no_terms_leave_no_gradient() -> None:
     flat = FlatGradients([torch.nn.Parameter(torch.ones(3))])
-    flat.average(Team(), torch.tensor(0))
+    flat.average(ProcessGroup(), torch.tensor(0))
     assert flat.vector.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_a_team_of_one_talks_to_nobody() -> None:
-    with gather_team(1, "no.such.module:nothing", {}) as team:
-        results = collectives(team)
+    with start_process_group(1, "no.such.module:nothing", {}) as group:
+        results = collectives(group)
     assert results["mean"].tolist() == [1.0, 10.0]
     assert results["gathered"].shape == (2, 3)
-    assert team.share([3, 4, 5]) == [3, 4, 5]
+    assert group.shard([3, 4, 5]) == [3, 4, 5]
 
 
 def test_shares_cover_everything_once() -> None:
     items = list(range(11))
-    shares = [Team(rank, 4).share(items) for rank in range(4)]
+    shares = [ProcessGroup(rank, 4).shard(items) for rank in range(4)]
     assert sorted(i for share in shares for i in share) == items
     assert {len(share) for share in shares} == {2, 3}
 
@@ -124,7 +124,7 @@ def test_shares_cover_everything_once() -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("refuse", r"^picture.png: cannot be read; replace it$"),
+        ("refuse", r"^image.png: cannot be read; replace it$"),
         ("crash", "a mistake in the code"),
         ("crash_if_last", "a mistake of the last one"),
         ("no_such_function", "no_such_function"),
@@ -133,18 +133,18 @@ def test_shares_cover_everything_once() -> None:
 def test_what_ends_a_follower_is_told_by_the_leader(visible_to_followers: str, function: str, message: str) -> None:
     with (
         pytest.raises(CompNetError, match=message),
-        gather_team(3, f"{visible_to_followers}:{function}", {}) as team,
+        start_process_group(3, f"{visible_to_followers}:{function}", {}) as group,
     ):
-        team.average([torch.zeros(1)])
+        group.average([torch.zeros(1)])
 
 
 def test_an_error_of_the_leader_ends_the_followers(visible_to_followers: str) -> None:
     started = time.monotonic()
     with (
         pytest.raises(CompNetError, match="mine"),
-        gather_team(2, f"{visible_to_followers}:wait_for_ever", {}) as team,
+        start_process_group(2, f"{visible_to_followers}:wait_for_ever", {}) as group,
     ):
-        team.average([torch.zeros(1)])
+        group.average([torch.zeros(1)])
         raise CompNetError("mine")
     assert time.monotonic() - started < 120
 

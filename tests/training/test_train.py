@@ -14,15 +14,15 @@ import torch
 
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.loader import ViewDataset
+from compnet3d.data.loader import CropDataset
 from compnet3d.data.sample import split_calibration
-from compnet3d.data.transforms import View
+from compnet3d.data.transforms import Crop
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import angles_to_rotmat
 from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.losses.contrastive import ContrastiveLoss
-from compnet3d.losses.sampling import draw_rivals
+from compnet3d.losses.sampling import draw_negative_poses
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
 from compnet3d.models.pretrained import find_weights
@@ -30,8 +30,8 @@ from compnet3d.models.rotation_prior import fit_weights
 from compnet3d.training.build import make_optimizer
 from compnet3d.training.builtin_recipes import RECIPES, baselines_of, get_recipe
 from compnet3d.training.calibration import fit_temperature
-from compnet3d.training.loop import train_in_team, waiting_advice
-from compnet3d.training.process_group import FlatGradients, Team, gather_team
+from compnet3d.training.loop import train_in_group, waiting_advice
+from compnet3d.training.process_group import FlatGradients, ProcessGroup, start_process_group
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import Run, recipe_differences
 from compnet3d.training.sampler import EpochSampler
@@ -113,10 +113,10 @@ def test_a_step_goes_along_the_gradient_of_the_mean_loss(
 
     model = CompNet.from_pretrained(whole_run).train()
     data = ImageNet3D(tiny_data)
-    views = ViewDataset(data.samples("train")[:4], model.categories, model.spec)
-    batch = next(iter(torch.utils.data.DataLoader(views, batch_size=4)))
+    crops = CropDataset(data.samples("train")[:4], model.categories, model.input_config)
+    batch = next(iter(torch.utils.data.DataLoader(crops, batch_size=4)))
     pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
-    seen = model.observe(model(batch["image"]), batch["category"], pose, batch["principal"], batch["occluded"])
+    seen = model.observe(model(batch["image"]), batch["category"], pose, batch["principal_point"], batch["occluded"])
     loss = stand_in(seen.features, None, None, seen.valid).total
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
     expected *= min(1.0, 5.0 / float(expected.norm()))
@@ -141,8 +141,8 @@ def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
 
     data = ImageNet3D(tiny_data)
     model = CompNet.from_pretrained(whole_run).train()
-    views = ViewDataset(data.samples("train")[:4], model.categories, model.spec)
-    batch = next(iter(torch.utils.data.DataLoader(views, batch_size=4)))
+    crops = CropDataset(data.samples("train")[:4], model.categories, model.input_config)
+    batch = next(iter(torch.utils.data.DataLoader(crops, batch_size=4)))
     cells = model(batch["image"]).flatten(2).transpose(1, 2)
     background = (cells @ model.bank.background.T).amax(dim=2)
     own = [(cells @ model.bank.category_features(y).T).amax(dim=2) for y in range(len(model.categories))]
@@ -152,7 +152,7 @@ def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
     expected *= min(1.0, 5.0 / float(expected.norm()))
 
     again = CompNet.from_pretrained(whole_run).train()
-    recipe = TINY.with_options(matching_weight=0.3)
+    recipe = TINY.with_options(classification_weight=0.3)
     run = Run(recipe, 0, Path(), again, make_optimizer(again, recipe), FlatGradients(again.parameters()))
     monkeypatch.setattr("compnet3d.training.step.grouped_contrastive_loss", nothing)
     monkeypatch.setattr("compnet3d.inference.matching.bf16_is_fast", lambda: False)  # tested elsewhere
@@ -170,8 +170,8 @@ def test_rivals_are_far_poses_made_of_those_of_the_batch() -> None:
     generator = torch.Generator().manual_seed(3)
     pose = Pose.of(*(torch.rand(5, generator=generator) for _ in range(3)), 1 + torch.rand(5, generator=generator))
     order = torch.tensor([1, 1, 0, 2, 1])
-    poses, rivals = draw_rivals(pose, order, 40, generator)
-    assert poses.shape == (5, 41) and rivals.shape == (5, 40)
+    poses, negatives = draw_negative_poses(pose, order, 40, generator)
+    assert poses.shape == (5, 41) and negatives.shape == (5, 40)
     for name in ("azimuth", "elevation", "theta", "distance"):
         assert torch.equal(getattr(poses, name)[:, 0], getattr(pose, name))
     assert torch.equal(poses.distance, pose.distance[:, None].expand(5, 41))
@@ -192,33 +192,33 @@ def test_rivals_are_far_poses_made_of_those_of_the_batch() -> None:
                 relative = float((pose[image].rotmat().T @ turned).trace())
                 angles.append(math.degrees(math.acos(max(-1.0, min(1.0, (relative - 1) / 2)))))
             if abs(min(angles) - 25) > 0.5:
-                assert bool(rivals[image, number]) == (min(angles) > 25)
-    share = rivals.float().mean(dim=1)
+                assert bool(negatives[image, number]) == (min(angles) > 25)
+    share = negatives.float().mean(dim=1)
     assert share[2] < share[3] < share[[0, 1, 4]].min()
 
 
 def test_a_single_image_has_its_own_elevation_only() -> None:
     pose = Pose.of([0.1], [0.2], [0.3], [2.0])
-    poses, _ = draw_rivals(pose, torch.tensor([1]), 6, torch.Generator().manual_seed(0))
+    poses, _ = draw_negative_poses(pose, torch.tensor([1]), 6, torch.Generator().manual_seed(0))
     assert (poses.elevation == pose.elevation).all() and (poses.theta == pose.theta).all()
 
 
 def test_the_posing_loss_takes_part(tiny_data: Path, tmp_path: Path) -> None:
     recipe = TINY.with_options(
-        posing_weight=0.5, posing_rivals=5, reconstruction_share=0.5, epochs=6, learning_rate=1e-3
+        pose_contrastive_weight=0.5, negative_poses=5, pose_score_weight=0.5, epochs=6, learning_rate=1e-3
     )
     model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
-    assert isinstance(model, CompNet) and model.config.reconstruction_share == 0.5
+    assert isinstance(model, CompNet) and model.config.pose_score_weight == 0.5
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert log[0]["posing_loss"] > log[-1]["posing_loss"] > 0
-    parts = log[0]["in_category_loss"] + log[0]["cross_category_loss"] + 0.5 * log[0]["posing_loss"]
+    assert log[0]["pose_contrastive_loss"] > log[-1]["pose_contrastive_loss"] > 0
+    parts = log[0]["in_category_loss"] + log[0]["cross_category_loss"] + 0.5 * log[0]["pose_contrastive_loss"]
     assert log[0]["loss"] == pytest.approx(parts, rel=1e-4)
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
 
 
 def test_the_prior_is_that_of_the_training_images_and_changes_nothing_else(tiny_data: Path, tmp_path: Path) -> None:
-    """Not the temperature or omega either, where names count the best starting pose."""
-    plain = TINY.with_options(reconstruction_share=0.5, grouping_accuracy=0.0, regroup_every=1)
+    """Not the temperature or omega either, where names count the best initial pose."""
+    plain = TINY.with_options(pose_score_weight=0.5, grouping_accuracy=0.0, regroup_every=1)
     recipe = plain.with_options(pose=replace(TINY.pose, prior_weight=0.01))
     train(plain, tiny_data, tmp_path / "plain", **options())  # type: ignore[arg-type]
     model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
@@ -249,33 +249,35 @@ def test_workers_read_the_calibration_split_to_the_same_end(tiny_data: Path, tmp
 
 def test_runs_may_differ_in_what_their_method_does_not_look_at() -> None:
     ours, novum, heads = (get_recipe(f"robust-photos{suffix}") for suffix in ("", "-novum", "-heads"))
-    assert recipe_differences({"recipe": ours.with_options(posing_weight=1.0).to_dict()}, ours) == ["posing_weight"]
-    assert recipe_differences({"recipe": ours.without_posing().to_dict()}, ours) == [
-        "reconstruction_share",
-        "posing_weight",
+    assert recipe_differences({"recipe": ours.with_options(pose_contrastive_weight=1.0).to_dict()}, ours) == [
+        "pose_contrastive_weight"
+    ]
+    assert recipe_differences({"recipe": ours.without_pose_contrastive().to_dict()}, ours) == [
+        "pose_score_weight",
+        "pose_contrastive_weight",
         "pose",
     ]
     for baseline in (novum, heads):
-        other = baseline.with_options(posing_weight=7.0, matching_cells=3, posing_rivals=2)
+        other = baseline.with_options(pose_contrastive_weight=7.0, classification_cells=3, negative_poses=2)
         assert recipe_differences({"recipe": other.to_dict()}, baseline) == []
         assert recipe_differences({"recipe": other.with_options(epochs=99).to_dict()}, baseline) == ["epochs"]
     other = PoseSettings(steps=1)
-    assert recipe_differences({"recipe": heads.with_options(reconstruction_share=0.1).to_dict()}, heads) == []
+    assert recipe_differences({"recipe": heads.with_options(pose_score_weight=0.1).to_dict()}, heads) == []
     assert recipe_differences({"recipe": heads.with_options(pose=other).to_dict()}, heads) == []
     assert recipe_differences({"recipe": novum.with_options(pose=other).to_dict()}, novum) == ["pose"]
 
 
 def test_without_the_posing_loss_poses_are_searched_as_before_it() -> None:
-    own = PoseSettings(steps=5, outlier_cost=None, search_margin=0.0)
-    assert TINY.with_options(pose=own).without_posing().pose == own  # it had none
+    own = PoseSettings(steps=5, truncation=None, foreground_bonus=0.0)
+    assert TINY.with_options(pose=own).without_pose_contrastive().pose == own  # it had none
     recipe = TINY.with_options(
-        posing_weight=1.0,
-        reconstruction_share=0.5,
-        pose=PoseSettings(steps=5, outlier_cost=0.7, search_margin=0.0, prior_weight=0.1),
+        pose_contrastive_weight=1.0,
+        pose_score_weight=0.5,
+        pose=PoseSettings(steps=5, truncation=0.7, foreground_bonus=0.0, prior_weight=0.1),
     )
-    assert recipe.without_posing() == TINY.with_options(pose=PoseSettings(steps=5))
+    assert recipe.without_pose_contrastive() == TINY.with_options(pose=PoseSettings(steps=5))
     novum, heads, _ = baselines_of(recipe)
-    assert novum.posing_weight == novum.reconstruction_share == 0 and novum.pose == PoseSettings(steps=5)
+    assert novum.pose_contrastive_weight == novum.pose_score_weight == 0 and novum.pose == PoseSettings(steps=5)
     assert heads.pose == recipe.pose
 
 
@@ -375,14 +377,16 @@ def test_every_sample_once_an_epoch_in_an_order_of_its_own() -> None:
 @pytest.mark.parametrize(("size", "batch_size", "members"), [(10, 4, 2), (3, 2, 2), (7, 1, 1), (5, 4, 3), (96, 32, 2)])
 def test_every_member_has_a_share_of_every_batch(size: int, batch_size: int, members: int) -> None:
     whole = list(EpochSampler(size, batch_size, seed=2))
-    shares = [list(EpochSampler(size, batch_size, seed=2, team=Team(rank, members))) for rank in range(members)]
+    shares = [
+        list(EpochSampler(size, batch_size, seed=2, group=ProcessGroup(rank, members))) for rank in range(members)
+    ]
     assert len({len(batches) for batches in shares}) == 1
     assert all(len(batch) > 0 for batches in shares for batch in batches)
     assert sorted(key for batches in shares for batch in batches for key in batch) == sorted(sum(whole, []))
 
 
 def test_more_members_than_samples() -> None:
-    shares = [list(EpochSampler(1, 4, seed=0, team=Team(rank, 2))) for rank in range(2)]
+    shares = [list(EpochSampler(1, 4, seed=0, group=ProcessGroup(rank, 2))) for rank in range(2)]
     assert shares == [[[(0, 0)]], []]
 
 
@@ -390,13 +394,13 @@ def test_the_calibration_split_joins_the_training_images_when_told(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[tuple[bool, int], set[str]] = {}
-    view = ViewDataset.view
+    view = CropDataset.view
 
-    def watched(views: ViewDataset, index: int, epoch: int = 0) -> View:
-        seen.setdefault((torch.is_grad_enabled(), epoch), set()).add(str(views.samples[index].image))
-        return view(views, index, epoch)
+    def watched(crops: CropDataset, index: int, epoch: int = 0) -> Crop:
+        seen.setdefault((torch.is_grad_enabled(), epoch), set()).add(str(crops.samples[index].image))
+        return view(crops, index, epoch)
 
-    monkeypatch.setattr(ViewDataset, "view", watched)
+    monkeypatch.setattr(CropDataset, "view", watched)
     recipe = TINY.with_options(held_out_epochs=2)
     train(recipe, tiny_data, tmp_path / "whole", **options())  # type: ignore[arg-type]
     before, after = seen[True, 0], seen[True, 2]
@@ -419,11 +423,11 @@ def test_the_calibration_split_joins_the_training_images_when_told(
 PAIR = TINY.with_options(processes=2, epochs=2)
 
 
-def train_and_tell(team: Team, tell: str, **arguments: Any) -> None:
-    """Train as one of a team and write down a digest of everything learned."""
-    state = train_in_team(team, **arguments).state_dict()
+def train_and_tell(group: ProcessGroup, tell: str, **arguments: Any) -> None:
+    """Train as one of a process group and write down a digest of everything learned."""
+    state = train_in_group(group, **arguments).state_dict()
     digest = hashlib.sha256(b"".join(state[name].numpy().tobytes() for name in sorted(state))).hexdigest()
-    Path(tell, f"{team.rank}.txt").write_text(digest)
+    Path(tell, f"{group.rank}.txt").write_text(digest)
 
 
 def test_all_processes_learn_the_same(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,8 +446,8 @@ def test_all_processes_learn_the_same(tiny_data: Path, tmp_path: Path, monkeypat
         "stop_after": None,
         "tell": str(tmp_path),
     }
-    with gather_team(2, "test_train:train_and_tell", arguments) as team:
-        train_and_tell(team, **arguments)
+    with start_process_group(2, "test_train:train_and_tell", arguments) as group:
+        train_and_tell(group, **arguments)
     assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()
     assert CompNet.from_pretrained(tmp_path / "run").categories == ("brick", "tower")
 
@@ -491,8 +495,9 @@ def test_a_run_is_repeated_from_its_config_alone(whole_run: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [("matching_cells", 0, "at least 1"), ("matching_weight", -0.1, "at least 0"), ("batch_size", 0, "at least 1"),
-     ("posing_rivals", None, "at least 1"), ("posing_weight", math.nan, "at least 0"),
+    [("classification_cells", 0, "at least 1"), ("classification_weight", -0.1, "at least 0"),
+     ("batch_size", 0, "at least 1"),
+     ("negative_poses", None, "at least 1"), ("pose_contrastive_weight", math.nan, "at least 0"),
      ("momentum", 1, "at least 0 and below 1"), ("calibration_fraction", -0.1, "at least 0")],
 )  # fmt: skip
 def test_a_recipe_that_cannot_be(tmp_path: Path, field: str, value: float, message: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from compnet3d.utils import matmul as products
-from compnet3d.utils.matmul import fast_products
+from compnet3d.utils.matmul import fast_matmul
 
 
 def test_products_stay_float32() -> None:
@@ -15,7 +15,7 @@ def test_products_stay_float32() -> None:
         a = torch.randn(rows, inner, generator=generator)
         b = torch.randn(inner, columns, generator=generator)
         expected = a.double() @ b.double()
-        with fast_products():
+        with fast_matmul():
             found = [a @ b, torch.bmm(a[None], b[None])[0]]
         for product in found:
             torch.testing.assert_close(product.double(), expected, rtol=0, atol=2e-5 * inner**0.5)
@@ -28,15 +28,15 @@ def test_the_switch_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     before = matmul.fp32_precision
     monkeypatch.setattr(products, "_is_worthwhile", lambda: True)
 
-    @fast_products()
+    @fast_matmul()
     def inside() -> str:
         return matmul.fp32_precision
 
     assert inside() == "bf16" and matmul.fp32_precision == before
-    with fast_products(), fast_products():
+    with fast_matmul(), fast_matmul():
         pass
     assert matmul.fp32_precision == before
-    with pytest.raises(ZeroDivisionError), fast_products():
+    with pytest.raises(ZeroDivisionError), fast_matmul():
         raise ZeroDivisionError
     assert matmul.fp32_precision == before
     monkeypatch.setattr(products, "_is_worthwhile", lambda: False)

@@ -15,7 +15,7 @@ from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.losses.blockwise import COLUMNS, grouped_contrastive_loss
 from compnet3d.losses.sampling import near_vertices, sample_vertices
 from compnet3d.models.bank import VertexFeatureBank
-from compnet3d.utils.matmul import BLOCK, block_size, fast_products
+from compnet3d.utils.matmul import BLOCK, block_size, fast_matmul
 
 KAPPA, MOMENTUM, NEAR = 1 / 0.07, 0.9, 0.1
 
@@ -103,8 +103,8 @@ def grouped_step(problem: LossProblem) -> Tensor:
     return loss.total.detach()
 
 
-@fast_products()
-def floor_step(problem: LossProblem) -> None:
+@fast_matmul()
+def lower_bound_step(problem: LossProblem) -> None:
     """What Eq. 5 cannot do without: the products of its logits and of their gradient, and one exponential each.
 
     In the same type and the same blocks; no weights, no masks, no sums, no positives, no bank.
@@ -212,10 +212,10 @@ def bench_loss(
     sparse = problem.with_weights(sparse_weights(problem.bank.categories, pairs).to(device))
     seconds = time_in_turn(
         {
-            "floor_s": lambda: floor_step(problem),
+            "floor_s": lambda: lower_bound_step(problem),
             "grouped_s": lambda: grouped_step(problem),
             "sparse_s": lambda: grouped_step(sparse),
-            "full_floor_s": lambda: floor_step(full),
+            "full_floor_s": lambda: lower_bound_step(full),
             "full_fused_s": lambda: grouped_step(full),
             "novum_s": lambda: novum_step(problem),
         },

@@ -11,8 +11,8 @@ from torch.nn.functional import normalize
 
 from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.inference.matching import category_scores
-from compnet3d.inference.pruned_matching import Pruning, category_codes, pruned_scores
-from compnet3d.utils.matmul import BLOCK, block_size, fast_products
+from compnet3d.inference.pruned_matching import Pruning, category_centroids, pruned_scores
+from compnet3d.utils.matmul import BLOCK, block_size, fast_matmul
 
 
 def bench_classify(
@@ -38,11 +38,11 @@ def bench_classify(
     pruning = Pruning()
     cells, bank, background = _random_scene(categories, device)
     offsets = torch.arange(categories + 1, device=device) * 500
-    codes = category_codes(bank, offsets, pruning.codes)
+    centroids = category_centroids(bank, offsets, pruning.centroids)
     tasks = {
-        "floor_s": lambda: _floor(cells, bank, background),
+        "floor_s": lambda: _lower_bound(cells, bank, background),
         "exhaustive_s": lambda: category_scores(cells, bank, offsets, background),
-        "pruned_s": lambda: pruned_scores(cells, bank, offsets, background, codes, pruning),
+        "pruned_s": lambda: pruned_scores(cells, bank, offsets, background, centroids, pruning),
     }
     seconds = time_in_turn(tasks, rounds=rounds)
     result: dict[str, Any] = {
@@ -69,8 +69,8 @@ def _random_scene(categories: int, device: str) -> tuple[Tensor, Tensor, Tensor]
     return unit(8000).T.reshape(1, 128, 80, 100), unit(500 * categories), unit(2560)
 
 
-@fast_products()
-def _floor(cells: Tensor, bank: Tensor, background: Tensor) -> None:
+@fast_matmul()
+def _lower_bound(cells: Tensor, bank: Tensor, background: Tensor) -> None:
     """The products of every cell with every feature, in the same blocks, and one maximum for each."""
     flat = cells.flatten(2)[0].T.contiguous()
     for features in (*bank.split(500), background):
@@ -85,8 +85,10 @@ def _growth(numbers: tuple[int, ...], pruning: Pruning, rounds: int, device: str
     tasks = {}
     for count in numbers:
         features, offsets = bank[: 500 * count], torch.arange(count + 1, device=device) * 500
-        codes = category_codes(features, offsets, pruning.codes, rounds=1)
-        tasks[str(count)] = lambda f=features, o=offsets, c=codes: pruned_scores(cells, f, o, background, c, pruning)
+        centroids = category_centroids(features, offsets, pruning.centroids, rounds=1)
+        tasks[str(count)] = lambda f=features, o=offsets, c=centroids: pruned_scores(
+            cells, f, o, background, c, pruning
+        )
     return time_in_turn(tasks, rounds=rounds)
 
 
@@ -94,22 +96,22 @@ def _growth(numbers: tuple[int, ...], pruning: Pruning, rounds: int, device: str
 def _agreement(model: Path, data: Path, pruning: Pruning, device: str) -> dict[str, Any]:
     """How often both matchers name the same category on the val images of a data set, and what it cost."""
     from compnet3d.data.imagenet3d import ImageNet3D
-    from compnet3d.data.loader import ViewDataset
+    from compnet3d.data.loader import CropDataset
     from compnet3d.models.compnet import CompNet
 
     net = CompNet.from_pretrained(model).to(device)
     dataset = ImageNet3D(data)
-    views = ViewDataset(dataset.samples("val"), net.categories, net.spec)
-    codes = category_codes(net.bank.vertex_features, net.bank.offsets, pruning.codes)
+    crops = CropDataset(dataset.samples("val"), net.categories, net.input_config)
+    centroids = category_centroids(net.bank.vertex_features, net.bank.offsets, pruning.centroids)
     features = (net.bank.vertex_features, net.bank.offsets, net.bank.background)
     same = right = right_pruned = 0
-    for batch in torch.utils.data.DataLoader(views, batch_size=32):
+    for batch in torch.utils.data.DataLoader(crops, batch_size=32):
         feature_map, true = net(batch["image"].to(device)), batch["category"].to(device)
         exact = category_scores(feature_map, *features).argmax(dim=1)
-        pruned = pruned_scores(feature_map, *features, codes, pruning).argmax(dim=1)
+        pruned = pruned_scores(feature_map, *features, centroids, pruning).argmax(dim=1)
         same += int((exact == pruned).sum())
         right, right_pruned = right + int((exact == true).sum()), right_pruned + int((pruned == true).sum())
-    count = len(views)
+    count = len(crops)
     return {
         "agreement": same / count,
         "agreement_images": count,

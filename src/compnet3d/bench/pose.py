@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from compnet3d.bench.timing import peak_mb, time_in_turn
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.matching import background_similarity
-from compnet3d.inference.pose_search import search_starts
+from compnet3d.inference.pose_search import search_hypotheses
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
@@ -31,7 +31,7 @@ def paper_sized_model(
         categories=tuple(f"category {number}" for number in range(categories)),
         bounds=tuple(((-x, -y, -z), (x, y, z)) for x, y, z in half.tolist()),
         backbone=backbone or BackboneConfig("resnet", SMALL_RESNET),
-        spec=InputSpec(height=height, width=width, focal=2500.0, distance=5.0, box_fill=0.7),
+        input_config=InputConfig(height=height, width=width, focal=2500.0, distance=5.0, box_fill=0.7),
     )
     model = CompNet(config).eval()
     model.bank.update_background(normalize(torch.randn(2560, 128, generator=generator), dim=1))
@@ -42,7 +42,7 @@ def paper_sized_model(
 def expected_maps(model: CompNet, category: Tensor, pose: Pose, noise: float = 0.05, seed: int = 0) -> Tensor:
     """Feature maps [B, D, H, W] as the model expects them at these poses, with noise."""
     generator = torch.Generator().manual_seed(seed)
-    centre = torch.tensor([model.spec.width / 2, model.spec.height / 2], device=model.device)
+    centre = torch.tensor([model.input_config.width / 2, model.input_config.height / 2], device=model.device)
     maps = _rendered_features(model, category, pose, centre.expand(len(category), 2))[0]
     maps = maps + noise * torch.randn(maps.shape, generator=generator).to(maps.device)
     return normalize(maps, dim=-1).unflatten(1, model.map_size).permute(0, 3, 1, 2)
@@ -64,21 +64,21 @@ def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, devic
     generator = torch.Generator().manual_seed(1)
     draw = torch.rand(images, 3, generator=generator).to(device)
     category = torch.arange(images, device=device) % categories
-    distance = torch.full((images,), model.spec.distance, device=device)
+    distance = torch.full((images,), model.input_config.distance, device=device)
     pose = Pose.of(2 * math.pi * draw[:, 0], draw[:, 1] - 0.3, 0.6 * draw[:, 2] - 0.3, distance)
     maps = expected_maps(model, category, pose)
     similarity, background = model.similarities(maps, category), model.background(maps)
-    tables = [model.start_table(number) for number in range(categories)]
-    cost = model.config.pose.outlier_cost
+    tables = [model.pose_hypotheses(number) for number in range(categories)]
+    cost = model.config.pose.truncation
 
     def search() -> None:
         for row, number in enumerate(category.tolist()):
-            search_starts(similarity[row : row + 1], background[row : row + 1], tables[number], outlier_cost=cost)
+            search_hypotheses(similarity[row : row + 1], background[row : row + 1], tables[number], truncation=cost)
 
     def one_category() -> None:
         seen, behind = model.similarities(maps, category), model.background(maps)
         for row, number in enumerate(category.tolist()):
-            search_starts(seen[row : row + 1], behind[row : row + 1], tables[number], outlier_cost=cost)
+            search_hypotheses(seen[row : row + 1], behind[row : row + 1], tables[number], truncation=cost)
 
     tasks = {
         "search_s": search,
@@ -112,26 +112,30 @@ def estimate_by_rendering(model: CompNet, maps: Tensor, category: Tensor) -> tup
     The same starts, steps and loss as `CompNet.estimate_poses`, one image; the poses [starts] and losses in the end.
     """
     settings, number = model.config.pose, int(category[0])
-    table = model.start_table(number)
+    table = model.pose_hypotheses(number)
     cells = maps.flatten(2).transpose(1, 2)
     background = background_similarity(cells, model.bank.background)
 
-    def loss(pose: Pose, principal: Tensor, softness: float) -> Tensor:
-        rendered, foreground = _rendered_features(model, category.expand(len(principal)), pose, principal, softness)
+    def loss(pose: Pose, principal_point: Tensor, softness: float) -> Tensor:
+        rendered, foreground = _rendered_features(
+            model, category.expand(len(principal_point)), pose, principal_point, softness
+        )
         gain = (rendered * cells).sum(-1) - background
-        if settings.outlier_cost is not None:
-            gain = gain.clamp_min(-settings.outlier_cost)
+        if settings.truncation is not None:
+            gain = gain.clamp_min(-settings.truncation)
         return -(background + foreground * gain).mean(dim=-1)
 
     with torch.no_grad():
-        found = torch.cat([loss(table.pose[i : i + 8], table.principal[i : i + 8], 0.0) for i in range(0, 144, 8)])
+        found = torch.cat(
+            [loss(table.pose[i : i + 8], table.principal_point[i : i + 8], 0.0) for i in range(0, 144, 8)]
+        )
     best = found.topk(settings.starts, largest=False).indices
-    start, principal = table.pose[best], table.principal[best]
+    start, principal_point = table.pose[best], table.principal_point[best]
     angles = torch.stack([start.azimuth, start.elevation, start.theta], dim=1).requires_grad_(True)
     optimizer = torch.optim.Adam([angles], lr=settings.learning_rate, betas=settings.betas)
     for _ in range(settings.steps + 1):
         pose = replace(start, azimuth=angles[:, 0], elevation=angles[:, 1], theta=angles[:, 2])
-        value = loss(pose, principal, settings.softness)
+        value = loss(pose, principal_point, settings.softness)
         optimizer.zero_grad()
         value.sum().backward()
         optimizer.step()
@@ -139,10 +143,10 @@ def estimate_by_rendering(model: CompNet, maps: Tensor, category: Tensor) -> tup
 
 
 def _rendered_features(
-    model: CompNet, category: Tensor, pose: Pose, principal: Tensor, softness: float = 0.0
+    model: CompNet, category: Tensor, pose: Pose, principal_point: Tensor, softness: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """C^ of Eq. 8 [N, H W, D], the first background feature where nothing is drawn, and the foreground [N, H W]."""
-    fragments = model.render(category, pose, principal, softness)
+    fragments = model.render(category, pose, principal_point, softness)
     flat = model.bank.offsets[category][:, None, None] + fragments.vertex_index.flatten(1, 2)
     features = (model.bank.vertex_features[flat] * fragments.weight.flatten(1, 2)[..., None]).sum(-2)
     foreground = fragments.foreground.flatten(1)

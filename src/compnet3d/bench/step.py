@@ -14,7 +14,7 @@ from torch.utils.data import default_collate
 from compnet3d.bench.pose import paper_sized_model
 from compnet3d.bench.timing import Task, peak_mb, time_in_turn
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.loader import ViewDataset
+from compnet3d.data.loader import CropDataset
 from compnet3d.data.symmetry import symmetry_orders
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.procedural.writer import make_dataset
@@ -89,7 +89,7 @@ def time_backbone(
         "elevation": draw[:, 1] - 0.3,
         "theta": 0.6 * draw[:, 2] - 0.3,
         "distance": torch.full((images,), 5.0),
-        "principal": torch.tensor([recipe.width / 2, recipe.height / 2]).expand(images, 2).contiguous(),
+        "principal_point": torch.tensor([recipe.width / 2, recipe.height / 2]).expand(images, 2).contiguous(),
     }
     batch = {name: value.to(device) for name, value in batch.items()}
     step = _step_of(run, batch)
@@ -123,10 +123,10 @@ def training_step(recipe: Recipe, data: str | Path, *, device: str = "cpu") -> T
     gradients = FlatGradients(model.parameters())
     orders = symmetry_orders(dataset.categories, dataset.symmetry).to(device)
     run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), gradients, symmetry_orders=orders)
-    views = ViewDataset(samples, dataset.categories, model.spec, augmentation=recipe.augmentation)
+    crops = CropDataset(samples, dataset.categories, model.input_config, augmentation=recipe.augmentation)
     size = recipe.batch_size if torch.device(device).type != "cpu" else -(-recipe.batch_size // recipe.processes)
     chosen = torch.linspace(0, len(samples) - 1, min(size, len(samples))).long().tolist()  # of all categories
-    batch = {name: value.to(device) for name, value in default_collate([views[i] for i in chosen]).items()}
+    batch = {name: value.to(device) for name, value in default_collate([crops[i] for i in chosen]).items()}
     return _step_of(run, batch)
 
 

@@ -42,7 +42,7 @@ class Ablation:
     device: Device = "auto"
     """Where to train and evaluate; auto takes the GPU if there is one."""
     json: File = None
-    """Also write the figures to this file (they are in DIR/ablation.json too)."""
+    """Also write the metrics to this file (they are in DIR/ablation.json too)."""
 
     def run(self) -> None:
         """Run the study and print its table."""

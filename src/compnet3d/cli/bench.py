@@ -33,7 +33,7 @@ class BenchOptions:
     device: Device = "auto"
     """Where to run; auto takes the GPU if there is one."""
     json: File = None
-    """Also write all figures to this file."""
+    """Also write all metrics to this file."""
 
     def finish(self, kind: str, result: dict[str, Any]) -> None:
         """Print the table and write the file."""

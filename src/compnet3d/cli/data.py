@@ -121,7 +121,7 @@ class DataCheck:
 
 @dataclass(frozen=True)
 class DataOcclude:
-    """Write a data set with occluders on its photographs, and say how much of objects and background they hide."""
+    """Write a data set with occluders on its images, and say how much of objects and background they hide."""
 
     data: Annotated[Positional[Path], arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout."""
@@ -139,7 +139,7 @@ class DataOcclude:
     split: str = "val"
     """Which of the data set's lists to occlude."""
     workers: Count = None
-    """Processes that write; one per core by default, fewer for few objects. The pictures do not depend on it."""
+    """Processes that write; one per core by default, fewer for few objects. The images do not depend on it."""
 
     def run(self) -> None:
         """Write the data set."""
@@ -171,7 +171,7 @@ class DataOcclude:
 
 @dataclass(frozen=True)
 class DataCorrupt:
-    """Write a copy of a data set with the photographs of one split corrupted in one of the 19 ways of ImageNet-C."""
+    """Write a copy of a data set with the images of one split corrupted in one of the 19 ways of ImageNet-C."""
 
     data: Annotated[Positional[Path], arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout."""
@@ -182,13 +182,13 @@ class DataCorrupt:
     severity: Severity = 4
     """How strong it is."""
     frost: Folder = None
-    """Pictures of ice for the corruption frost; drawn ice without."""
+    """Images of ice for the corruption frost; drawn ice without."""
     seed: int = 0
-    """Seed of everything random; the pictures are those that evaluate would see with it."""
+    """Seed of everything random; the images are those that evaluate would see with it."""
     split: str = "val"
     """Which of the data set's lists to take."""
     workers: Count = None
-    """Processes that write; one per core by default, fewer for few objects. The pictures do not depend on it."""
+    """Processes that write; one per core by default, fewer for few objects. The images do not depend on it."""
 
     def run(self) -> None:
         """Write the data set."""
@@ -221,9 +221,9 @@ class DataImportPascal3d:
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """The folder to make; it must not exist or be empty."""
     occluded: Folder = None
-    """The folder of Occluded-PASCAL3D+: convert its pictures, as the val split, instead of the clean ones."""
+    """The folder of Occluded-PASCAL3D+: convert its images, as the val split, instead of the clean ones."""
     level: Level = None
-    """Which level of the occluded pictures."""
+    """Which level of the occluded images."""
     all_objects: Flag = False
     """Take all objects of the image's category; only its first one by default."""
 

@@ -60,11 +60,11 @@ class Evaluate:
     """What occluders are: coloured blobs, objects of other categories cut out of the train list by their masks, or a
     folder of cut-outs (PNG or WebP with transparency)."""
     corruption: Corruption = None
-    """Corrupt the photographs in one of the 19 ways of ImageNet-C, such as fog or motion_blur."""
+    """Corrupt the images in one of the 19 ways of ImageNet-C, such as fog or motion_blur."""
     severity: Severity = 4
     """How strongly they are corrupted."""
     frost: Folder = None
-    """Pictures of ice for the corruption frost; drawn ice without."""
+    """Images of ice for the corruption frost; drawn ice without."""
     matching: Literal["exhaustive", "pruned"] = "exhaustive"
     """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
     unknown: Flag = False
@@ -78,9 +78,9 @@ class Evaluate:
     device: Device = "auto"
     """Where to run the model; auto takes the GPU if there is one."""
     json: File = None
-    """Also write all figures to this file."""
+    """Also write all metrics to this file."""
     report: File = None
-    """Also write an HTML report with figures to this file (needs matplotlib)."""
+    """Also write an HTML report with metrics to this file (needs matplotlib)."""
 
     def run(self) -> None:
         """Evaluate, print tables, write files."""
@@ -96,11 +96,11 @@ class Evaluate:
         from compnet3d.reporting.terminal import print_evaluation
 
         evaluation = self._evaluate()
-        print_evaluation(evaluation.figures)
+        print_evaluation(evaluation.metrics)
         if self.json is not None:
             from compnet3d.utils.files import write_json
 
-            write_json(self.json, evaluation.figures)
+            write_json(self.json, evaluation.metrics)
             print(f"wrote {self.json}")
         if self.report is not None:
             from compnet3d.reporting.evaluation_report import write_report
@@ -118,7 +118,7 @@ class Evaluate:
         from compnet3d.utils.files import write_json
 
         model, dataset = load_model(self.model, self.device, self.matching), ImageNet3D(self.data)
-        figures = evaluate_unseen(
+        metrics = evaluate_unseen(
             model,
             unseen_samples(dataset.samples(self.split), model.categories),
             crop=self.crop,
@@ -126,10 +126,10 @@ class Evaluate:
             symmetry=dataset.symmetry,
             workers=self.workers,
         )
-        print_unseen(figures)
+        print_unseen(metrics)
         if self.json is not None:
             settings = {"model": str(self.model), "data": str(self.data), "split": self.split, "crop": self.crop}
-            write_json(self.json, figures | {"settings": settings | provenance(command_line())})
+            write_json(self.json, metrics | {"settings": settings | provenance(command_line())})
             print(f"wrote {self.json}")
 
     def _evaluate(self) -> Evaluation:
@@ -149,8 +149,8 @@ class Evaluate:
 
             samples = common_samples(samples, model.categories)
         cut = self.occlusion is not None and self.occluders == "objects"
-        lenders = occluder_samples(dataset, self.split) if cut else None
-        figures, records = evaluate(
+        source_categories = occluder_samples(dataset, self.split) if cut else None
+        metrics, records = evaluate(
             model,
             samples,
             return_records=True,
@@ -159,7 +159,7 @@ class Evaluate:
             occlusion=self.occlusion,
             occlusion_protocol=self.occlusion_protocol,
             occluders=self.occluders,
-            occluder_samples=lenders,
+            occluder_samples=source_categories,
             rotate=self.rotate,
             seed=self.seed,
             symmetry=dataset.symmetry,
@@ -169,9 +169,9 @@ class Evaluate:
             severity=self.severity,
             frost=self.frost,
         )
-        figures["settings"] |= {"model": str(self.model), "data": str(self.data), "split": self.split}
-        figures["settings"] |= {"matching": self.matching, **provenance(command_line())}
-        return Evaluation(model, samples, figures, records, lenders)
+        metrics["settings"] |= {"model": str(self.model), "data": str(self.data), "split": self.split}
+        metrics["settings"] |= {"matching": self.matching, **provenance(command_line())}
+        return Evaluation(model, samples, metrics, records, source_categories)
 
 
 def load_model(path: Path, device: str, matching: str = "exhaustive") -> TrainedModel:

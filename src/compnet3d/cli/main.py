@@ -42,7 +42,7 @@ DESCRIPTION = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with 0, 2 for an error that the user can mend, 130 after Ctrl-C."""
+    """Run the command line; exit with 0, 2 for an error that the user can fix, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         print(f"compnet3d {__version__}")

@@ -20,7 +20,7 @@ from compnet3d.errors import CompNetError
 
 @dataclass(frozen=True)
 class Predict:
-    """Name the object in each image and estimate its pose."""
+    """Classify the object in each image and estimate its pose."""
 
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
     """The model's folder, RUN/model of a training run (RUN itself will do)."""

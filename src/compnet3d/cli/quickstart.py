@@ -85,7 +85,7 @@ def run_quickstart(
 ) -> dict[str, Any]:
     """Run every step, saying what it does, and return the metrics.
 
-    `out` gets data/, run/ (with the model), metrics.json (the figures of clean images, and under "occluded" those of
+    `out` gets data/, run/ (with the model), metrics.json (the metrics of clean images, and under "occluded" those of
     occluded ones) and report.html. A step that an earlier call with the same settings has finished is not done again.
 
     Raises:
@@ -131,7 +131,7 @@ def run_quickstart(
         evaluations.append(Evaluation(model, samples, figures, records))
         print_evaluation(figures, title=f"{kind} images")
     clean, occluded = evaluations
-    metrics = clean.figures | {"occluded": occluded.figures}
+    metrics = clean.metrics | {"occluded": occluded.metrics}
     with _step(STEPS, "writing the report"):
         write_json(out / "metrics.json", metrics)
         write_report(

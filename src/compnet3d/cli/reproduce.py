@@ -24,16 +24,16 @@ from compnet3d.cli.options import (
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run the paper's experiments: train and evaluate what is missing, write tables and figures. It can be stopped."""
+    """Run the paper's experiments: train and evaluate what is missing, write tables and metrics. It can be stopped."""
 
     what: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")]
     """table1 to table7, figure1, 2, 4, 5, 8, 10, or all."""
     data: Annotated[Path, arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout, with the lists train and val."""
     scale: Literal["paper", "small"] = "small"
-    """paper: its networks, one seed, its figures beside ours on its data. small: a recipe for two cores, 3 seeds."""
+    """paper: its networks, one seed, its metrics beside ours on its data. small: a recipe for two cores, 3 seeds."""
     out: Annotated[Path, arg(metavar="OUT")] = Path("runs/reproduce")
-    """The study's folder: models, evaluations, tables, figures."""
+    """The study's folder: models, evaluations, tables, metrics."""
     recipe: Annotated[str, arg(metavar="NAME")] = ""
     """What is trained; robust at small scale, imagenet3d-vitb14 (with imagenet3d-resnet50) at the paper's."""
     epochs: Count = None
@@ -46,7 +46,7 @@ class Reproduce:
     """Categories to leave out for table 3 and figure 5; by default those of the paper's ten that are there."""
     synthetic: Folder = None
     """A second data set for table 2: the categories that both have, by name, are evaluated."""
-    occluders: Annotated[str, arg(metavar="things|blobs|objects|DIR")] = "things"
+    occluders: Annotated[str, arg(metavar="things|blobs|objects|DIR")] = "distractors"
     """What covers objects: things (rendered, of categories that the data does not have), blobs, objects or a FOLDER."""
     occlusion_protocol: Protocol = "generator"
     """Whose levels: of the generator of Occluded-PASCAL3D+, or of the paper's text."""
@@ -98,12 +98,12 @@ class Reproduce:
             baselines=self.baselines,
         )
         reproduce(experiments, self.what)
-        print(f"tables and figures are in {self.out}; `compnet3d report {self.out}` joins them into one page")
+        print(f"tables and metrics are in {self.out}; `compnet3d report {self.out}` joins them into one page")
 
 
 @dataclass(frozen=True)
 class Report:
-    """Join all tables and figures of a study into one HTML page."""
+    """Join all tables and metrics of a study into one HTML page."""
 
     study: Annotated[Positional[Path], arg(metavar="OUT")]
     """The folder that `compnet3d reproduce` wrote."""

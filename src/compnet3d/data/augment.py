@@ -1,6 +1,6 @@
-"""Random changes of a view.
+"""Random changes of a crop.
 
-The geometric ones are drawn here and applied by the view's one resampling; the photometric ones and the erasing (a
+The geometric ones are drawn here and applied by the crop's one resampling; the photometric ones and the erasing (a
 crude occlusion) work on the finished pixels and leave the pose alone.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from compnet3d.data.dead_leaves import scatter_leaves
+from compnet3d.data.dead_leaves import scatter_dead_leaves
 from compnet3d.data.placement import Placement
 
 
@@ -36,10 +36,10 @@ class Augmentation:
         scale: size factor, log-uniform between the two (the distance changes inversely).
         shift: of the object, uniform in +- this fraction of min(H, W) on each axis (the principal point moves).
         mirror: probability of mirroring, where the category allows it.
-        reflect: probability of continuing the photograph mirrored beyond its border instead of with the spec's fill,
+        reflect: probability of continuing the image mirrored beyond its border instead of with the spec's fill,
             so that the border's direction does not betray the in-plane rotation.
         brightness, contrast, saturation: relative, uniform in 1 +- this.
-        channel_gain: relative gain of each colour channel, uniform in 1 +- this (tints the light).
+        colour_jitter: relative gain of each colour channel, uniform in 1 +- this (tints the light).
         tone: probability of bending the tones of each colour channel by a random curve, which can take markings away,
             or turn light and dark round (see `bend_tones`).
         gamma: exponent, log-uniform between 1 / (1 + this) and 1 + this.
@@ -48,13 +48,14 @@ class Augmentation:
         blur_radius: largest standard deviation of the blur, in pixels.
         noise: largest standard deviation of added Gaussian noise, in grey levels of 255.
         noise_probability: of adding noise at all.
-        erasing: probability of covering parts of the view.
+        erasing: probability of covering parts of the crop.
         erasing_count: largest number of patches or objects.
-        erasing_area: (least, most) area of one patch or object as a fraction of the view's.
-        leaves: probability that a view is covered by random shapes (see `scatter_leaves`), not by patches or objects.
-        leaves_area: (least, most) share of the view that these aim at together.
-        pasting: probability that what else covers a view is an object cut out of a photograph of the data set (see
-            `Cutout`), and not patches of noise, one colour or another part of the view.
+        erasing_area: (least, most) area of one patch or object as a fraction of the crop's.
+        dead_leaves: probability that a crop is covered by random shapes (see `scatter_dead_leaves`), not by patches or
+            objects.
+        dead_leaves_area: (least, most) share of the crop that these aim at together.
+        copy_paste: probability that what else covers a crop is an object cut out of an image of the data set (see
+            `Cutout`), and not patches of noise, one colour or another part of the crop.
     """
 
     rotation: float = 0.0
@@ -65,8 +66,8 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
-    channel_gain: float = 0.0
-    tone: float = 0.0
+    colour_jitter: float = 0.0
+    tone_curve: float = 0.0
     gamma: float = 0.0
     grey: float = 0.0
     blur: float = 0.0
@@ -76,21 +77,33 @@ class Augmentation:
     erasing: float = 0.0
     erasing_count: int = 3
     erasing_area: tuple[float, float] = (0.02, 0.15)
-    leaves: float = 0.0
-    leaves_area: tuple[float, float] = (0.05, 0.65)
-    pasting: float = 0.0
+    dead_leaves: float = 0.0
+    dead_leaves_area: tuple[float, float] = (0.05, 0.65)
+    copy_paste: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("mirror", "reflect", "tone", "grey", "blur", "noise_probability", "erasing", "leaves", "pasting"):
+        for name in (
+            "mirror",
+            "reflect",
+            "tone_curve",
+            "grey",
+            "blur",
+            "noise_probability",
+            "erasing",
+            "dead_leaves",
+            "copy_paste",
+        ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"Augmentation.{name} is a probability, not {getattr(self, name)}")
-        for name in ("scale", "erasing_area", "leaves_area"):
+        for name in ("scale", "erasing_area", "dead_leaves_area"):
             low, high = getattr(self, name)
             if not 0.0 < low <= high:
                 raise ValueError(f"Augmentation.{name} must be (low, high) with 0 < low <= high")
             object.__setattr__(self, name, (float(low), float(high)))
-        if self.leaves_area[1] > 1.0:
-            raise ValueError(f"Augmentation.leaves_area are shares of the view, at most 1, not {self.leaves_area[1]}")
+        if self.dead_leaves_area[1] > 1.0:
+            raise ValueError(
+                f"Augmentation.dead_leaves_area are shares of the crop, at most 1, not {self.dead_leaves_area[1]}"
+            )
 
     def draw_geometry(self, rng: np.random.Generator, mirror_allowed: bool = False) -> GeometricDraw:
         """Draw rotation, scale, shift and mirroring; always uses five random numbers."""
@@ -106,7 +119,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Cutout:
-    """An object cut out of a photograph: uint8 [h, w, 3], and which pixels are its own, bool [h, w]."""
+    """An object cut out of an image: uint8 [h, w, 3], and which pixels are its own, bool [h, w]."""
 
     pixels: np.ndarray
     mask: np.ndarray
@@ -121,15 +134,15 @@ def augment_pixels(
     """Tones, other colours, blur, noise and erasing, in this order; uint8 [H, W, 3], not changed in place.
 
     Args:
-        pixels: of the view; augmentation: the settings; rng: the source of all randomness.
-        cut_out: draws an object to cover with, for `pasting`.
+        pixels: of the crop; augmentation: the settings; rng: the source of all randomness.
+        cut_out: draws an object to cover with, for `copy_paste`.
 
     Returns:
         The pixels, and which of them the erasing covered, bool [H, W].
     """
     covered = np.zeros(pixels.shape[:2], dtype=bool)
     # nothing is drawn for what is switched off: other settings keep their random numbers
-    if augmentation.tone > 0 and rng.random() < augmentation.tone:
+    if augmentation.tone_curve > 0 and rng.random() < augmentation.tone_curve:
         pixels = bend_tones(pixels, rng)
     pixels = _change_colours(pixels, augmentation, rng)
     if rng.random() < augmentation.blur:
@@ -140,9 +153,9 @@ def augment_pixels(
         pixels = _add_noise(pixels, rng.uniform(0.0, augmentation.noise), rng)
     if rng.random() < augmentation.erasing:
         most, area = augmentation.erasing_count, augmentation.erasing_area
-        if augmentation.leaves > 0 and rng.random() < augmentation.leaves:
-            pixels, covered = scatter_leaves(pixels, augmentation.leaves_area, rng)
-        elif augmentation.pasting > 0 and cut_out is not None and rng.random() < augmentation.pasting:
+        if augmentation.dead_leaves > 0 and rng.random() < augmentation.dead_leaves:
+            pixels, covered = scatter_dead_leaves(pixels, augmentation.dead_leaves_area, rng)
+        elif augmentation.copy_paste > 0 and cut_out is not None and rng.random() < augmentation.copy_paste:
             pixels, covered = paste_cutouts(pixels, cut_out(rng), most, area, rng)
         else:
             pixels, covered = erase_patches(pixels, most, area, rng)
@@ -173,7 +186,7 @@ def paste_cutouts(
 
 def _change_colours(pixels: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
     bright, contrast, saturation, gamma, grey = rng.random(5)
-    gains = 1.0 + augmentation.channel_gain * (2.0 * rng.random(3) - 1.0)
+    gains = 1.0 + augmentation.colour_jitter * (2.0 * rng.random(3) - 1.0)
     gains = gains * (1.0 + augmentation.brightness * (2.0 * bright - 1.0))
     slope = 1.0 + augmentation.contrast * (2.0 * contrast - 1.0)
     exponent = (1.0 + augmentation.gamma) ** (2.0 * gamma - 1.0)
@@ -185,7 +198,7 @@ def _change_colours(pixels: np.ndarray, augmentation: Augmentation, rng: np.rand
         pixels = np.asarray(image)
     if exponent == 1.0 and slope == 1.0 and np.all(gains == 1.0):
         return pixels
-    # Contrast turns about the view's own mean (thinned: a few hundred pixels tell it), as PIL's ImageEnhance does.
+    # Contrast turns about the crop's own mean (thinned: a few hundred pixels tell it), as PIL's ImageEnhance does.
     mean = float(pixels[::8, ::8].mean()) / 255.0
     ramp = (np.arange(256) / 255.0) ** exponent
     ramp = (ramp[None] - mean) * slope + mean
@@ -218,12 +231,12 @@ def _add_noise(pixels: np.ndarray, deviation: float, rng: np.random.Generator) -
 def erase_patches(
     pixels: np.ndarray, most: int, area: tuple[float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cover 1 to `most` random rectangles or ellipses with noise, one colour, or another part of the view.
+    """Cover 1 to `most` random rectangles or ellipses with noise, one colour, or another part of the crop.
 
     Args:
         pixels: uint8 [H, W, 3].
         most: largest number of patches.
-        area: least and most area of one patch, as a fraction of the view's.
+        area: least and most area of one patch, as a fraction of the crop's.
         rng: the source of all randomness.
 
     Returns:

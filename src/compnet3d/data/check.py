@@ -232,7 +232,7 @@ def implausible(sample: Sample) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     if abs(sample.elevation) > math.pi / 2 + 1e-6:
         found.append(("elevation beyond +-90 degrees", f"{math.degrees(sample.elevation):.1f} degrees"))
-    u, v = sample.principal
+    u, v = sample.principal_point
     if not (-sample.width <= u <= 2 * sample.width and -sample.height <= v <= 2 * sample.height):
         found.append(("principal point far outside the image", f"({u:.0f}, {v:.0f})"))
     x1, y1, x2, y2 = sample.bbox
@@ -260,7 +260,7 @@ def projected_box_iou(sample: Sample, mesh: Mesh) -> float:
     pose = Pose.of(sample.azimuth, sample.elevation, sample.theta, sample.distance, dtype=torch.float64)
     camera = Camera(
         focal=torch.tensor(sample.focal, dtype=torch.float64),
-        principal=torch.tensor(sample.principal, dtype=torch.float64),
+        principal_point=torch.tensor(sample.principal_point, dtype=torch.float64),
         height=sample.height,
         width=sample.width,
     )
@@ -293,9 +293,9 @@ def print_check(result: CheckResult, console: Console | None = None) -> None:
         table.add_column(name, justify="right")
     for category, counts in result.categories.items():
         own = [finding.severity for finding in result.findings if finding.category == category]
-        figures = [counts.objects.get(split, 0) for split in splits]
-        figures += [counts.instances, counts.cad_models, counts.masks, own.count("error"), own.count("warning")]
-        table.add_row(escape(category), *map(str, figures))
+        metrics = [counts.objects.get(split, 0) for split in splits]
+        metrics += [counts.instances, counts.cad_models, counts.masks, own.count("error"), own.count("warning")]
+        table.add_row(escape(category), *map(str, metrics))
     console.print(table)
     if result.findings:
         console.print(_findings_table(result))

@@ -1,4 +1,4 @@
-"""Dead leaves: random shapes in random colours, thrown over training views as occluders that no data set has to hold.
+"""Dead leaves: random shapes in random colours, thrown over training crops as occluders that no data set has to hold.
 
 After the dead leaves model of natural images (Matheron; Lee, Mumford and Huang, IJCV 2001): shapes of many sizes cover
 each other and what is behind them. Here some lie together like the parts of a thing.
@@ -14,19 +14,19 @@ from PIL import Image, ImageDraw
 from compnet3d.data.placement import Placement
 
 _MOST_THINGS, _MOST_PARTS = 30, 5
-# what is typical of a view, as fractions of its shorter side; its shapes' sides are 0.33 to 3.3 times as long
+# what is typical of a crop, as fractions of its shorter side; its shapes' sides are 0.33 to 3.3 times as long
 _SIZES = (0.12, 0.4)
 _LEAST_SIDE = 4  # pixels
 
 
-def scatter_leaves(
+def scatter_dead_leaves(
     pixels: np.ndarray, area: tuple[float, float], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Throw things of one to five shapes over a view until a random share of it is covered.
+    """Throw things of one to five shapes over a crop until a random share of it is covered.
 
     Args:
         pixels: uint8 [H, W, 3], not changed in place.
-        area: least and most share of the view to cover, at most 1; the last thing may cover more, and after 30 things
+        area: least and most share of the crop to cover, at most 1; the last thing may cover more, and after 30 things
             the rest stays bare.
         rng: the source of all randomness.
 
@@ -77,7 +77,7 @@ def _leaf_shape(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _leaf_colours(side: int, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One colour, stripes or a part of the view, recoloured; shaded, sometimes noisy: uint8 [side, side, 3]."""
+    """One colour, stripes or a part of the crop, recoloured; shaded, sometimes noisy: uint8 [side, side, 3]."""
     turn = rng.uniform(0.0, 2.0 * math.pi)
     place = np.arange(side, dtype=np.float32) / side - 0.5
     ramp = math.cos(turn) * place[None, :] + math.sin(turn) * place[:, None]

@@ -38,10 +38,10 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
 
 
 def load_cutout(path: Path | str) -> np.ndarray:
-    """Read a picture with transparency, uint8 [H, W, 4] with alpha last (0 clear, 255 opaque), upright.
+    """Read an image with transparency, uint8 [H, W, 4] with alpha last (0 clear, 255 opaque), upright.
 
     Raises:
-        CompNetError: as `load_image`, or if the picture has no transparency.
+        CompNetError: as `load_image`, or if the image has no transparency.
     """
     with _decoded(Path(path)) as image:
         if "A" not in image.mode and "a" not in image.mode and "transparency" not in image.info:
@@ -167,7 +167,7 @@ def load_mask(path: Path | str, *, size: tuple[int, int] | None = None) -> np.nd
 
     Args:
         path: an image file of one channel.
-        size: the (width, height) of its photograph; a mask of another size is scaled to it.
+        size: the (width, height) of its image; a mask of another size is scaled to it.
 
     Raises:
         CompNetError: as `load_image`.

@@ -14,29 +14,29 @@ from torch.utils.data import Dataset
 from compnet3d.data.augment import Augmentation, Cutout
 from compnet3d.data.images import load_image, load_mask
 from compnet3d.data.sample import Sample
-from compnet3d.data.transforms import Crop, InputSpec, View, make_view
+from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
 from compnet3d.errors import CompNetError
 
 CACHE_BYTES = 2 * 2**30
 
 
-class ViewDataset(Dataset[dict[str, torch.Tensor]]):
-    """One view per sample, as a dict of tensors.
+class CropDataset(Dataset[dict[str, torch.Tensor]]):
+    """One crop per sample, as a dict of tensors.
 
     An item is asked for by its index or by (epoch, index). All random numbers depend on (seed, epoch, index) alone, so
-    that a resumed run, or one with another number of workers, sees the same views. A plain index means epoch 0.
+    that a resumed run, or one with another number of workers, sees the same crops. A plain index means epoch 0.
 
     An item holds `image` uint8 [3, H, W]; `category` and `index` int64 []; `azimuth`, `elevation`, `theta`
-    (radians), `distance` (CAD units) and `focal` (pixels) float32 []; `principal` float32 [2] (pixels of the view);
-    `occluded` bool [H, W], the pixels that the augmentation's erasing covers.
+    (radians), `distance` (CAD units) and `focal` (pixels) float32 []; `principal_point` float32 [2] (pixels of the
+    crop); `occluded` bool [H, W], the pixels that the augmentation's erasing covers.
     """
 
     def __init__(
         self,
         samples: Sequence[Sample],
         categories: Sequence[str],
-        spec: InputSpec,
-        crop: Crop = "oracle",
+        input_config: InputConfig,
+        crop: CropMode = "oracle",
         *,
         augmentation: Augmentation | None = None,
         mirror_categories: Collection[str] = frozenset(),
@@ -44,24 +44,24 @@ class ViewDataset(Dataset[dict[str, torch.Tensor]]):
         cache: bool = False,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        """Prepare the views; no image is read yet.
+        """Prepare the crops; no image is read yet.
 
         Args:
             samples: the objects.
             categories: names in the order of the model's indices.
             spec: the network's input.
-            crop: "oracle" or "box", as in `make_view`.
+            crop: "oracle" or "box", as in `make_crop`.
             augmentation: random changes; none by default.
             mirror_categories: names of those that may be mirrored.
             seed: of the augmentation.
-            cache: keep decoded photographs in memory (per worker process) until `cache_bytes` are used.
+            cache: keep decoded images in memory (per worker process) until `cache_bytes` are used.
             cache_bytes: the limit.
 
         Raises:
             CompNetError: if a sample's category is not among `categories`.
         """
         self.samples = list(samples)
-        self.spec, self.crop, self.augmentation, self.seed = spec, crop, augmentation, seed
+        self.input_config, self.crop, self.augmentation, self.seed = input_config, crop, augmentation, seed
         self.mirror_categories = frozenset(mirror_categories)
         self._index = {name: i for i, name in enumerate(categories)}
         unknown = sorted({s.category for s in self.samples} - set(self._index))
@@ -73,13 +73,13 @@ class ViewDataset(Dataset[dict[str, torch.Tensor]]):
         self._cache: dict[str, np.ndarray] | None = {} if cache else None
         self._cache_left = cache_bytes
 
-    def of(self, samples: Sequence[Sample]) -> ViewDataset:
-        """The same settings over other samples; photographs already decoded are shared."""
+    def of(self, samples: Sequence[Sample]) -> CropDataset:
+        """The same settings over other samples; images already decoded are shared."""
         other = copy(self)
         other.samples = list(samples)
         return other
 
-    def plain(self) -> ViewDataset:
+    def plain(self) -> CropDataset:
         """The same samples without augmentation."""
         other = copy(self)
         other.augmentation = None
@@ -88,8 +88,8 @@ class ViewDataset(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def view(self, index: int, epoch: int = 0) -> View:
-        """The view of one sample.
+    def view(self, index: int, epoch: int = 0) -> Crop:
+        """The crop of one sample.
 
         Raises:
             CompNetError: naming the file, if its image cannot be read.
@@ -98,10 +98,10 @@ class ViewDataset(Dataset[dict[str, torch.Tensor]]):
         rng = None
         if self.augmentation is not None:
             rng = np.random.default_rng((self.seed, epoch, index))
-        return make_view(
-            self._photograph(sample),
+        return make_crop(
+            self._image_of(sample),
             sample,
-            self.spec,
+            self.input_config,
             crop=self.crop,
             augmentation=self.augmentation,
             rng=rng,
@@ -112,17 +112,17 @@ class ViewDataset(Dataset[dict[str, torch.Tensor]]):
     def _cut_out(self, rng: np.random.Generator) -> Cutout:
         """Any sample's object, by its mask or, where it has none, an ellipse in its box."""
         sample = self.samples[int(rng.integers(len(self.samples)))]
-        photograph = self._photograph(sample)
-        mask = None if sample.mask is None else load_mask(sample.mask, size=photograph.size)
+        image = self._image_of(sample)
+        mask = None if sample.mask is None else load_mask(sample.mask, size=image.size)
         if mask is not None and mask.any():
             rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
             box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
             mask = mask[box[1] : box[3], box[0] : box[2]]
         else:
-            box = _whole_pixels(sample, photograph.size)
+            box = _whole_pixels(sample, image.size)
             y, x = np.mgrid[0 : box[3] - box[1], 0 : box[2] - box[0]] + 0.5
             mask = (x / (box[2] - box[0]) - 0.5) ** 2 + (y / (box[3] - box[1]) - 0.5) ** 2 <= 0.25
-        return Cutout(np.asarray(photograph.crop(box)), mask)
+        return Cutout(np.asarray(image.crop(box)), mask)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
@@ -133,12 +133,12 @@ class ViewDataset(Dataset[dict[str, torch.Tensor]]):
         item: dict[str, Any] = {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}
         item["image"] = torch.from_numpy(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
         item["category"] = torch.tensor(self._index[self.samples[index].category])
-        item["principal"] = torch.tensor(view.principal, dtype=torch.float32)
+        item["principal_point"] = torch.tensor(view.principal_point, dtype=torch.float32)
         item["occluded"] = torch.from_numpy(view.covered)
         item["index"] = torch.tensor(index)
         return item
 
-    def _photograph(self, sample: Sample) -> Image.Image:
+    def _image_of(self, sample: Sample) -> Image.Image:
         if self._cache is None:
             return load_image(sample.image, size=(sample.width, sample.height))
         key = str(sample.image)
@@ -153,7 +153,7 @@ class ViewDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 def _whole_pixels(sample: Sample, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A sample's box in whole pixels of its photograph, at least one of each."""
+    """A sample's box in whole pixels of its image, at least one of each."""
     x1, y1, x2, y2 = sample.bbox
     across, down = size[0] / sample.width, size[1] / sample.height
     left, top = min(max(0, int(x1 * across)), size[0] - 1), min(max(0, int(y1 * down)), size[1] - 1)

@@ -3,7 +3,7 @@
 - ROOT/Image_sets/{category}_imagenet_{train,val}.txt: names, one per line
 - ROOT/Images/{category}_imagenet/{name}.JPEG and ROOT/Annotations/{category}_imagenet/{name}.mat
 - ROOT/CAD/{category}/{NN}.off
-- OCCLUDED/{images,annotations,lists}/{category}FGL{i}_BGL{i}: pictures, .npz files and a list of level i
+- OCCLUDED/{images,annotations,lists}/{category}FGL{i}_BGL{i}: images, .npz files and a list of level i
 
 Only the ImageNet part is read: it is the one that neural-mesh papers use. Angles there are degrees. Pixel coordinates
 are taken as they are, as other readers do: MATLAB's, which are at most a pixel off ours.
@@ -40,8 +40,8 @@ _FLAGS = ("occluded", "truncated", "difficult")
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """One image to convert: where its picture and its record are, and for occluded ones the file of masks."""
+class _Image:
+    """One image to convert: where its image and its record are, and for occluded ones the file of masks."""
 
     category: str
     name: str
@@ -65,8 +65,8 @@ def import_pascal3d(
     Args:
         root: the folder PASCAL3D+_release1.1.
         out: the folder to write; it must not exist or be empty. It appears only when everything is written.
-        occluded: the folder of Occluded-PASCAL3D+; its pictures then make up the val split, and there is no other.
-        level: of the occluded pictures.
+        occluded: the folder of Occluded-PASCAL3D+; its images then make up the val split, and there is no other.
+        level: of the occluded images.
         all_objects: take every object of the category, not only each image's first.
         progress: draw a progress bar on stderr.
 
@@ -79,21 +79,21 @@ def import_pascal3d(
     """
     root, out = Path(root), Path(out)
     if (occluded is None) != (level is None):
-        raise CompNetError("occluded pictures need both their folder and a level (L1, L2 or L3)")
+        raise CompNetError("occluded images need both their folder and a level (L1, L2 or L3)")
     if occluded is not None and all_objects:
         raise CompNetError("occluders hide each image's first object: all objects cannot be taken from occluded images")
     require_empty(out)
     if occluded is None or level is None:
-        pictures = _find_pictures(root)
+        images = _find_images(root)
     else:
-        pictures = _find_occluded(root, Path(occluded), level)
+        images = _find_occluded(root, Path(occluded), level)
     report = ReadReport()
 
     def fill(folder: Path) -> None:
         names: dict[tuple[str, str], list[str]] = {}
-        for picture in tracked(pictures, "converting", enabled=progress):
-            if _convert(picture, folder, level, all_objects, report):
-                names.setdefault((picture.category, picture.split), []).append(picture.name)
+        for image in tracked(images, "converting", enabled=progress):
+            if _convert(image, folder, level, all_objects, report):
+                names.setdefault((image.category, image.split), []).append(image.name)
         if not names:
             raise CompNetError(f"{root} has no usable object: {report}.")
         for (category, split), members in names.items():
@@ -105,12 +105,12 @@ def import_pascal3d(
     return report
 
 
-def _find_pictures(root: Path) -> list[_Picture]:
+def _find_images(root: Path) -> list[_Image]:
     found = [
-        picture
+        image
         for path in _listing(root, "Image_sets")
         if (match := _LIST.fullmatch(path.name))
-        for picture in _listed(root, match["category"], match["split"], path)
+        for image in _listed(root, match["category"], match["split"], path)
     ]
     if not found:
         raise CompNetError(
@@ -120,14 +120,14 @@ def _find_pictures(root: Path) -> list[_Picture]:
     return found
 
 
-def _listed(root: Path, category: str, split: str, path: Path) -> Iterator[_Picture]:
+def _listed(root: Path, category: str, split: str, path: Path) -> Iterator[_Image]:
     folder = f"{category}_imagenet"
     for name in _names(path):
-        image = _picture_file(root / "Images" / folder, name)
-        yield _Picture(category, name, split, image, root / "Annotations" / folder / f"{name}.mat")
+        image = _image_file(root / "Images" / folder, name)
+        yield _Image(category, name, split, image, root / "Annotations" / folder / f"{name}.mat")
 
 
-def _find_occluded(root: Path, occluded: Path, level: Level) -> list[_Picture]:
+def _find_occluded(root: Path, occluded: Path, level: Level) -> list[_Image]:
     number, found = level[1:], []
     for path in _listing(occluded, "lists"):
         match = _OCCLUDED_LIST.fullmatch(path.name)
@@ -135,10 +135,10 @@ def _find_occluded(root: Path, occluded: Path, level: Level) -> list[_Picture]:
             continue
         category, folder = match["category"], f"{match['category']}FGL{number}_BGL{number}"
         for name in _names(path):
-            image = _picture_file(occluded / "images" / folder, name)
+            image = _image_file(occluded / "images" / folder, name)
             record = root / "Annotations" / f"{category}_imagenet" / f"{name}.mat"
             masks = occluded / "annotations" / folder / f"{name}.npz"
-            found.append(_Picture(category, name, "val", image, record, masks))
+            found.append(_Image(category, name, "val", image, record, masks))
     if not found:
         raise CompNetError(f"{occluded / 'lists'} has no list CATEGORYFGL{number}_BGL{number}.txt that names an image")
     return found
@@ -159,7 +159,7 @@ def _names(path: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _picture_file(folder: Path, name: str) -> Path:
+def _image_file(folder: Path, name: str) -> Path:
     paths = (folder / (name + suffix) for suffix in IMAGE_SUFFIXES)
     return next((path for path in paths if path.is_file()), folder / f"{name}.JPEG")
 
@@ -177,51 +177,51 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _convert(picture: _Picture, out: Path, level: Level | None, all_objects: bool, report: ReadReport) -> bool:
+def _convert(image: _Image, out: Path, level: Level | None, all_objects: bool, report: ReadReport) -> bool:
     """Write one image with the objects that can be used; whether there is one."""
-    if not picture.image.is_file():
-        report.skip("missing image", picture.image)
+    if not image.image.is_file():
+        report.skip("missing image", image.image)
         return False
     try:
-        record = read_record(picture.record)
+        record = read_record(image.record)
     except CompNetError:
-        report.skip("unreadable annotation", picture.record)
+        report.skip("unreadable annotation", image.record)
         return False
-    entries = _entries(record, picture, all_objects, report)
-    if entries and picture.masks is not None:
+    entries = _entries(record, image, all_objects, report)
+    if entries and image.masks is not None:
         try:
-            keys = _write_masks(picture, out)
+            keys = _write_masks(image, out)
         except CompNetError:
-            report.skip("unreadable masks", picture.masks)
+            report.skip("unreadable masks", image.masks)
             return False
         entries = [entry | {"occlusion_level": level, "occlusion_protocol": "generator"} | keys for entry in entries]
     if not entries:
         return False
-    _copy(picture.image, out / "images" / picture.category / (picture.name + picture.image.suffix))
-    annotation = out / "annotations" / picture.category / f"{picture.name}.npz"
+    _copy(image.image, out / "images" / image.category / (image.name + image.image.suffix))
+    annotation = out / "annotations" / image.category / f"{image.name}.npz"
     annotation.parent.mkdir(parents=True, exist_ok=True)
     write_annotation(annotation, entries)
     report.kept += len(entries)
     return True
 
 
-def _entries(record: dict[str, Any], picture: _Picture, all_objects: bool, report: ReadReport) -> list[dict[str, Any]]:
-    own = [entry for entry in record["objects"] if str(entry.get("class")) == picture.category]
+def _entries(record: dict[str, Any], image: _Image, all_objects: bool, report: ReadReport) -> list[dict[str, Any]]:
+    own = [entry for entry in record["objects"] if str(entry.get("class")) == image.category]
     if not own:
-        report.skip("no object of the category", picture.record)
+        report.skip("no object of the category", image.record)
     if not all_objects:
         for _ in own[1:]:
-            report.skip("not the image's first object", picture.record)
+            report.skip("not the image's first object", image.record)
         own = own[:1]
     entries = []
     for entry in own:
         try:
-            made = pascal3d_annotation(entry, picture.category, _image_size(record, picture.image))
+            made = pascal3d_annotation(entry, image.category, _image_size(record, image.image))
             # what our reader would leave out is left out here, with its reason
-            parse_object(made, image=picture.image, category=picture.category, name=picture.name)
+            parse_object(made, image=image.image, category=image.category, name=image.name)
             entries.append(made)
         except SkipObject as reason:
-            report.skip(str(reason), picture.record)
+            report.skip(str(reason), image.record)
     return entries
 
 
@@ -247,7 +247,7 @@ def read_record(path: Path | str) -> dict[str, Any]:
 
 
 def _image_size(record: dict[str, Any], image: Path) -> tuple[int, int]:
-    """(width, height) as annotated (`imgsize` also tells the number of channels), else that of the picture."""
+    """(width, height) as annotated (`imgsize` also tells the number of channels), else that of the image."""
     size = np.ravel(record.get("imgsize", ()))
     if len(size) >= 2 and min(size[:2]) >= 1:
         return int(size[0]), int(size[1])
@@ -288,7 +288,7 @@ def pascal3d_annotation(entry: dict[str, Any], category: str, size: tuple[int, i
         theta=math.radians(view["theta"]),
         distance=view["distance"],
         focal=view["focal"] * view["viewport"],
-        principal=(view["px"], view["py"]),
+        principal_point=(view["px"], view["py"]),
         bbox=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
         width=size[0],
         height=size[1],
@@ -308,24 +308,24 @@ def _number(values: dict[str, Any], key: str) -> float:
     return float(value[0])
 
 
-def _write_masks(picture: _Picture, out: Path) -> dict[str, float]:
-    """Write the masks of an occluded picture and return the shares that they tell; nothing where there is no mask.
+def _write_masks(image: _Image, out: Path) -> dict[str, float]:
+    """Write the masks of an occluded image and return the shares that they tell; nothing where there is no mask.
 
     Raises:
         CompNetError: if the file or its occluder mask cannot be read.
     """
-    assert picture.masks is not None
-    occluders = _mask(load_npz_objects(picture.masks, "occluder_mask"))
+    assert image.masks is not None
+    occluders = _mask(load_npz_objects(image.masks, "occluder_mask"))
     if occluders is None:
-        raise CompNetError(f"{picture.masks}: occluder_mask is not a picture")
-    _save_mask(occluders, out / "occluder_masks" / picture.category / f"{picture.name}.png")
+        raise CompNetError(f"{image.masks}: occluder_mask is not an image")
+    _save_mask(occluders, out / "occluder_masks" / image.category / f"{image.name}.png")
     try:
-        own = _mask(load_npz_objects(picture.masks, "mask"))
+        own = _mask(load_npz_objects(image.masks, "mask"))
     except CompNetError:  # some releases hold None there
         own = None
     if own is None or own.shape != occluders.shape:
         return {}
-    _save_mask(own, out / "masks" / picture.category / f"{picture.name}.png")
+    _save_mask(own, out / "masks" / image.category / f"{image.name}.png")
     on_object, on_background = hidden_shares(occluders, own)
     return {"hidden_object": on_object, "hidden_background": on_background}
 

@@ -1,4 +1,4 @@
-"""Where a picture that is pasted over another lands, and which part of it is seen."""
+"""Where an image that is pasted over another lands, and which part of it is seen."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Placement:
-    """Which part of a cut-out (`source`) lands where in the picture (`target`), both (rows, columns).
+    """Which part of a cut-out (`source`) lands where in the image (`target`), both (rows, columns).
 
-    Both are empty where the cut-out lies outside the picture.
+    Both are empty where the cut-out lies outside the image.
     """
 
     source: tuple[slice, slice]
@@ -18,7 +18,7 @@ class Placement:
 
     @classmethod
     def at(cls, start: Sequence[int], size: Sequence[int], limits: Sequence[int]) -> Placement:
-        """By the cut-out's first row and column, its (height, width) and those of the picture."""
+        """By the cut-out's first row and column, its (height, width) and those of the image."""
         source, target = [], []
         for first, extent, limit in zip(start, size, limits, strict=True):
             low = min(max(0, first), limit)

@@ -12,11 +12,11 @@ import numpy as np
 
 from compnet3d.errors import CompNetError
 
-# "car01_022_090": a turntable photograph named OBJECT_ELEVATION_AZIMUTH in whole degrees (ETH-80).
+# "car01_022_090": a turntable image named OBJECT_ELEVATION_AZIMUTH in whole degrees (ETH-80).
 _TURNTABLE_NAME = re.compile(r"(?P<instance>[A-Za-z][A-Za-z-]*\d{1,4})_\d{3}_\d{3}")
-# "car_i012_v03": a rendered view named CATEGORY_iINSTANCE_vVIEW (the procedural data and `data render`).
+# "car_i012_v03": a rendered crop named CATEGORY_iINSTANCE_vVIEW (the procedural data and `data render`).
 _RENDERED_NAME = re.compile(r"(?P<instance>.+_i\d+)_v\d+")
-# "n02958343_1234": an ImageNet photograph; every image shows an object of its own.
+# "n02958343_1234": an ImageNet image; every image shows an object of its own.
 _IMAGENET_NAME = re.compile(r"n\d{8}_.*")
 
 
@@ -55,7 +55,7 @@ class Sample:
     theta: float
     distance: float
     focal: float
-    principal: tuple[float, float]
+    principal_point: tuple[float, float]
     bbox: tuple[float, float, float, float]
     width: int
     height: int

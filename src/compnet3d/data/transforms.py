@@ -1,8 +1,8 @@
-"""Views: the network's input cut out of a photograph by one similarity transform, with the pose kept true.
+"""Crops: the network's input cut out of an image by one similarity transform, with the pose kept true.
 
-A view is made by scaling by s, mirroring, turning by t and shifting the photograph in one resampling. For a pinhole
+A crop is made by scaling by s, mirroring, turning by t and shifting the image in one resampling. For a pinhole
 camera each of these has an exact effect on the annotation: the focal length is multiplied by s, the principal point
-moves with the pixels, turning the picture counter-clockwise adds t to theta, and mirroring maps A to 2 pi - A and T to
+moves with the pixels, turning the image counter-clockwise adds t to theta, and mirroring maps A to 2 pi - A and T to
 -T. The network's camera has one constant focal length, so a focal length of s f at distance d is told as the distance
 d' = spec.focal d / (s f), which looks the same up to perspective (exactly so where the two focal lengths agree).
 """
@@ -23,12 +23,12 @@ from compnet3d.data.sample import Sample
 from compnet3d.data.warp import Border, invert_affine, longest_side, rotation_matrix, transform_points, warp_image
 from compnet3d.errors import CompNetError
 
-Crop = Literal["oracle", "box"]
+CropMode = Literal["oracle", "box"]
 _TWO_PI = 2.0 * math.pi
 
 
 @dataclass(frozen=True)
-class InputSpec:
+class InputConfig:
     """The network's input and its canonical camera.
 
     Attributes:
@@ -37,8 +37,8 @@ class InputSpec:
         distance: of the object from that camera after the oracle crop, in CAD units.
         box_fill: longest side of the bounding box over min(height, width) after the oracle crop, on average over the
             training samples; a box crop scales each object to it.
-        fill: RGB colour of what lies outside the photograph.
-        border: "constant" shows `fill` out there; "reflect" continues the photograph mirrored, so that straight dark
+        fill: RGB colour of what lies outside the image.
+        border: "constant" shows `fill` out there; "reflect" continues the image mirrored, so that straight dark
             edges do not tell the network how far it was turned.
     """
 
@@ -54,15 +54,15 @@ class InputSpec:
         for name in ("height", "width", "focal", "distance", "box_fill"):
             value = getattr(self, name)
             if not math.isfinite(value) or value <= 0:
-                raise ValueError(f"InputSpec.{name} must be positive, not {value}")
+                raise ValueError(f"InputConfig.{name} must be positive, not {value}")
         if len(self.fill) != 3 or not all(0 <= c <= 255 for c in self.fill):
-            raise ValueError(f"InputSpec.fill must be three numbers in 0..255, not {self.fill}")
+            raise ValueError(f"InputConfig.fill must be three numbers in 0..255, not {self.fill}")
         if self.border not in ("constant", "reflect"):
-            raise ValueError(f"InputSpec.border must be 'constant' or 'reflect', not {self.border!r}")
+            raise ValueError(f"InputConfig.border must be 'constant' or 'reflect', not {self.border!r}")
         object.__setattr__(self, "fill", tuple(int(c) for c in self.fill))
 
     @classmethod
-    def fitted(cls, samples: Sequence[Sample], height: int, width: int, fill: float = 0.7) -> InputSpec:
+    def fitted(cls, samples: Sequence[Sample], height: int, width: int, fill: float = 0.7) -> InputConfig:
         """The spec whose oracle crop makes the objects as large as wanted.
 
         Args:
@@ -86,20 +86,20 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
-class View:
+class Crop:
     """A network input with its annotation in the canonical camera.
 
     Attributes:
         image: uint8 [H, W, 3].
         azimuth, elevation, theta: radians; azimuth and theta in [0, 2 pi).
         distance: CAD units, for the focal length `focal`.
-        principal: where the object's origin projects, in pixels of the view.
+        principal: where the object's origin projects, in pixels of the crop.
         focal: of the canonical camera, in pixels.
-        mirrored: whether the view shows the photograph mirrored.
+        mirrored: whether the crop shows the image mirrored.
         rotation: how far the content was turned counter-clockwise, radians.
-        scale: view pixels per source pixel.
-        matrix: float64 [2, 3], view pixel (u, v, 1) to source pixel.
-        source_size: (width, height) of the photograph in pixels of `matrix`.
+        scale: crop pixels per source pixel.
+        matrix: float64 [2, 3], crop pixel (u, v, 1) to source pixel.
+        source_size: (width, height) of the image in pixels of `matrix`.
         covered: pixels that the augmentation's erasing hides, bool [H, W].
     """
 
@@ -108,7 +108,7 @@ class View:
     elevation: float
     theta: float
     distance: float
-    principal: tuple[float, float]
+    principal_point: tuple[float, float]
     focal: float
     mirrored: bool
     rotation: float
@@ -118,33 +118,33 @@ class View:
     covered: np.ndarray
 
     def valid(self) -> np.ndarray:
-        """Which pixels of the view show the photograph rather than the fill, bool [H, W]."""
+        """Which pixels of the crop show the image rather than the fill, bool [H, W]."""
         height, width = self.image.shape[:2]
         v, u = np.mgrid[0:height, 0:width] + 0.5
         x, y = transform_points(self.matrix, np.stack([u, v], axis=-1)).transpose(2, 0, 1)
         return (x >= 0) & (x < self.source_size[0]) & (y >= 0) & (y < self.source_size[1])
 
 
-def make_view(
+def make_crop(
     image: Image.Image,
     sample: Sample,
-    spec: InputSpec,
+    input_config: InputConfig,
     *,
-    crop: Crop,
+    crop: CropMode,
     augmentation: Augmentation | None = None,
     rng: np.random.Generator | None = None,
     mirror_allowed: bool = False,
     rotation: float = 0.0,
     cut_out: Callable[[np.random.Generator], Cutout] | None = None,
-) -> View:
-    """Cut a view of one object out of its photograph.
+) -> Crop:
+    """Cut a crop of one object out of its image.
 
     `crop="oracle"` puts the true principal point at the centre and brings the object to `spec.distance` (this uses
     ground truth: report it as such). `crop="box"` puts the bounding box's centre at the centre and scales its longest
     side to `spec.box_fill`.
 
     Args:
-        image: the photograph in RGB. If its size is not the annotated one, the annotation is scaled to it.
+        image: the image in RGB. If its size is not the annotated one, the annotation is scaled to it.
         sample: the object.
         spec: the network's input.
         crop: see above.
@@ -152,35 +152,37 @@ def make_view(
         rng: required with `augmentation`.
         mirror_allowed: whether the augmentation may mirror (mirror-symmetric categories only).
         rotation: turn the content counter-clockwise by this many radians, beside the augmentation's own.
-        cut_out: draws an object to cover with, for the augmentation's `pasting`.
+        cut_out: draws an object to cover with, for the augmentation's `copy_paste`.
 
     Raises:
-        CompNetError: if the photograph's proportions are not the annotated ones.
+        CompNetError: if the image's proportions are not the annotated ones.
     """
     sample = match_image_size(sample, image.size)
-    draw, border = GeometricDraw(), spec.border
+    draw, border = GeometricDraw(), input_config.border
     if augmentation is not None:
         if rng is None:
             raise ValueError("an augmentation needs a random generator")
         draw = augmentation.draw_geometry(rng, mirror_allowed)
         border = "reflect" if rng.random() < augmentation.reflect else border
-    forward, scale = view_matrix(sample, spec, crop, draw, rotation)
+    forward, scale = crop_matrix(sample, input_config, crop, draw, rotation)
     matrix = invert_affine(forward)
-    pixels = warp_image(image, matrix, (spec.width, spec.height), scale, spec.fill, border=border)
+    pixels = warp_image(
+        image, matrix, (input_config.width, input_config.height), scale, input_config.fill, border=border
+    )
     covered = np.zeros(pixels.shape[:2], dtype=bool)
     if augmentation is not None and rng is not None:
         pixels, covered = augment_pixels(pixels, augmentation, rng, cut_out)
     turn = draw.rotation + rotation
     azimuth, theta = (-sample.azimuth, -sample.theta) if draw.mirror else (sample.azimuth, sample.theta)
-    u, v = transform_points(forward, np.array(sample.principal))
-    return View(
+    u, v = transform_points(forward, np.array(sample.principal_point))
+    return Crop(
         image=pixels,
         azimuth=azimuth % _TWO_PI,
         elevation=sample.elevation,
         theta=(theta + turn) % _TWO_PI,
-        distance=spec.focal * sample.distance / (sample.focal * scale),
-        principal=(float(u), float(v)),
-        focal=spec.focal,
+        distance=input_config.focal * sample.distance / (sample.focal * scale),
+        principal_point=(float(u), float(v)),
+        focal=input_config.focal,
         mirrored=draw.mirror,
         rotation=turn,
         scale=scale,
@@ -190,30 +192,32 @@ def make_view(
     )
 
 
-def view_matrix(
-    sample: Sample, spec: InputSpec, crop: Crop, draw: GeometricDraw, rotation: float = 0.0
+def crop_matrix(
+    sample: Sample, input_config: InputConfig, crop: CropMode, draw: GeometricDraw, rotation: float = 0.0
 ) -> tuple[np.ndarray, float]:
-    """The similarity from source pixels to view pixels, float64 [2, 3], and its scale."""
+    """The similarity from source pixels to crop pixels, float64 [2, 3], and its scale."""
     if crop == "oracle":
-        anchor = np.array(sample.principal)
-        scale = (spec.focal / spec.distance) / (sample.focal / sample.distance)
+        anchor = np.array(sample.principal_point)
+        scale = (input_config.focal / input_config.distance) / (sample.focal / sample.distance)
     elif crop == "box":
-        anchor, scale = _box_anchor(sample.bbox, spec)
+        anchor, scale = _box_anchor(sample.bbox, input_config)
     else:
         raise CompNetError(f"Unknown crop {crop!r}; choose 'oracle' or 'box'.")
     scale *= draw.scale
     linear = scale * rotation_matrix(draw.rotation + rotation)
     if draw.mirror:
         linear = linear @ np.diag([-1.0, 1.0])
-    size = min(spec.height, spec.width)
-    target = np.array(spec.centre) + size * np.array(draw.shift)
+    size = min(input_config.height, input_config.width)
+    target = np.array(input_config.centre) + size * np.array(draw.shift)
     return np.concatenate([linear, (target - linear @ anchor)[:, None]], axis=1), scale
 
 
-def _box_anchor(bbox: tuple[float, float, float, float], spec: InputSpec) -> tuple[np.ndarray, float]:
+def _box_anchor(bbox: tuple[float, float, float, float], input_config: InputConfig) -> tuple[np.ndarray, float]:
     """Centre of a box, and the scale that brings its longest side to `spec.box_fill`."""
     x1, y1, x2, y2 = bbox
-    return np.array([(x1 + x2) / 2, (y1 + y2) / 2]), spec.box_fill * min(spec.height, spec.width) / longest_side(bbox)
+    return np.array([(x1 + x2) / 2, (y1 + y2) / 2]), input_config.box_fill * min(
+        input_config.height, input_config.width
+    ) / longest_side(bbox)
 
 
 @dataclass(frozen=True)
@@ -222,8 +226,8 @@ class BoxCrop:
 
     Attributes:
         image: uint8 [H, W, 3].
-        scale: view pixels per image pixel.
-        matrix: float64 [2, 3], view pixel to image pixel.
+        scale: crop pixels per image pixel.
+        matrix: float64 [2, 3], crop pixel to image pixel.
     """
 
     image: np.ndarray
@@ -231,7 +235,7 @@ class BoxCrop:
     matrix: np.ndarray
 
 
-def crop_box(image: Image.Image, box: Sequence[float] | None, spec: InputSpec) -> BoxCrop:
+def crop_box(image: Image.Image, box: Sequence[float] | None, input_config: InputConfig) -> BoxCrop:
     """Cut out the object in a box as `crop="box"` does; without a box, fit the whole image into the input.
 
     Args:
@@ -244,15 +248,15 @@ def crop_box(image: Image.Image, box: Sequence[float] | None, spec: InputSpec) -
     """
     if box is None:
         anchor = np.array([image.width / 2, image.height / 2])
-        scale = min(spec.width / image.width, spec.height / image.height)
+        scale = min(input_config.width / image.width, input_config.height / image.height)
     else:
         if len(box) != 4 or not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
             raise CompNetError(f"the box {tuple(box)} is empty; give x1 y1 x2 y2 in pixels with x1 < x2 and y1 < y2")
-        anchor, scale = _box_anchor((float(box[0]), float(box[1]), float(box[2]), float(box[3])), spec)
-    offset = anchor - np.array(spec.centre) / scale
+        anchor, scale = _box_anchor((float(box[0]), float(box[1]), float(box[2]), float(box[3])), input_config)
+    offset = anchor - np.array(input_config.centre) / scale
     matrix = np.array([[1 / scale, 0.0, offset[0]], [0.0, 1 / scale, offset[1]]])
-    size = (spec.width, spec.height)
-    return BoxCrop(warp_image(image, matrix, size, scale, spec.fill, border=spec.border), scale, matrix)
+    size = (input_config.width, input_config.height)
+    return BoxCrop(warp_image(image, matrix, size, scale, input_config.fill, border=input_config.border), scale, matrix)
 
 
 def match_image_size(sample: Sample, size: tuple[int, int]) -> Sample:
@@ -274,7 +278,7 @@ def match_image_size(sample: Sample, size: tuple[int, int]) -> Sample:
     x1, y1, x2, y2 = sample.bbox
     return replace(
         sample,
-        principal=(sample.principal[0] * x, sample.principal[1] * y),
+        principal_point=(sample.principal_point[0] * x, sample.principal_point[1] * y),
         bbox=(x1 * x, y1 * y, x2 * x, y2 * y),
         focal=sample.focal * scale,
         width=size[0],
@@ -284,56 +288,56 @@ def match_image_size(sample: Sample, size: tuple[int, int]) -> Sample:
 
 @dataclass(frozen=True)
 class SourcePose:
-    """A pose in a photograph: angles in radians, distance for the photograph's focal length, principal in pixels."""
+    """A pose in an image: angles in radians, distance for the image's focal length, principal in pixels."""
 
     azimuth: float
     elevation: float
     theta: float
     distance: float
-    principal: tuple[float, float]
+    principal_point: tuple[float, float]
 
 
-def view_to_source_pose(
-    view: View,
+def crop_to_source_pose(
+    view: Crop,
     *,
     azimuth: float,
     elevation: float,
     theta: float,
     distance: float,
-    principal: tuple[float, float] | None = None,
+    principal_point: tuple[float, float] | None = None,
     source_focal: float,
 ) -> SourcePose:
-    """The pose in the photograph that looks like a given pose in the view's canonical camera.
+    """The pose in the image that looks like a given pose in the crop's canonical camera.
 
     Args:
-        view: where the pose was predicted.
+        crop: where the pose was predicted.
         azimuth: of the predicted pose, radians.
         elevation: likewise.
         theta: likewise.
         distance: likewise, CAD units.
-        principal: the predicted principal point in the view; the view's centre by default.
-        source_focal: focal length of the photograph in pixels, to tell the distance for. The picture of the projected
-            object does not depend on it, but for perspective; `view.focal / view.scale` keeps that too.
+        principal: the predicted principal point in the crop; the crop's centre by default.
+        source_focal: focal length of the image in pixels, to tell the distance for. The image of the projected
+            object does not depend on it, but for perspective; `crop.focal / crop.scale` keeps that too.
     """
-    if principal is None:
-        principal = (view.image.shape[1] / 2, view.image.shape[0] / 2)
+    if principal_point is None:
+        principal_point = (view.image.shape[1] / 2, view.image.shape[0] / 2)
     theta -= view.rotation
     if view.mirrored:
         azimuth, theta = -azimuth, -theta
-    u, v = transform_points(view.matrix, np.array(principal))
+    u, v = transform_points(view.matrix, np.array(principal_point))
     return SourcePose(
         azimuth=azimuth % _TWO_PI,
         elevation=elevation,
         theta=theta % _TWO_PI,
         distance=source_focal * view.scale * distance / view.focal,
-        principal=(float(u), float(v)),
+        principal_point=(float(u), float(v)),
     )
 
 
 def rotate_sample_image(
     image: Image.Image, sample: Sample, angle: float, *, border: Border = "reflect"
 ) -> tuple[Image.Image, Sample]:
-    """A whole photograph turned about its centre, on a canvas that holds all of it, with the annotation turned too.
+    """A whole image turned about its centre, on a canvas that holds all of it, with the annotation turned too.
 
     The new bounding box is that of the turned mask where the sample has one, else that of the ellipse inscribed in the
     old box (the box of the turned corners would be far too large). The returned sample has no mask.
@@ -342,7 +346,7 @@ def rotate_sample_image(
         image: RGB, of the annotated size or a resized copy.
         sample: the object.
         angle: in degrees, counter-clockwise.
-        border: what fills the corners of the canvas, see `InputSpec`; black if constant.
+        border: what fills the corners of the canvas, see `InputConfig`; black if constant.
     """
     sample = match_image_size(sample, image.size)
     turn = rotation_matrix(math.radians(angle))
@@ -352,11 +356,11 @@ def rotate_sample_image(
     forward = np.concatenate([turn, offset[:, None]], axis=1)
     backward = invert_affine(forward)
     turned = warp_image(image, backward, (width, height), 1.0, border=border)
-    u, v = transform_points(forward, np.array(sample.principal))
+    u, v = transform_points(forward, np.array(sample.principal_point))
     return Image.fromarray(turned), replace(
         sample,
         theta=(sample.theta + math.radians(angle)) % _TWO_PI,
-        principal=(float(u), float(v)),
+        principal_point=(float(u), float(v)),
         bbox=_turned_bbox(sample, image.size, forward, (width, height)),
         width=width,
         height=height,

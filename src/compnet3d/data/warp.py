@@ -12,7 +12,7 @@ Border = Literal["constant", "reflect"]
 
 
 def rotation_matrix(angle: float) -> np.ndarray:
-    """Turns pixel coordinates (v downwards) so that the picture turns counter-clockwise on screen, [2, 2]."""
+    """Turns pixel coordinates (v downwards) so that the image turns counter-clockwise on screen, [2, 2]."""
     c, s = math.cos(angle), math.sin(angle)
     return np.array([[c, s], [-s, c]])
 
@@ -42,7 +42,7 @@ def warp_image(
     resample: Image.Resampling = Image.Resampling.BILINEAR,
     border: Border = "constant",
 ) -> np.ndarray:
-    """Resample a photograph, with anti-aliasing where it shrinks.
+    """Resample an image, with anti-aliasing where it shrinks.
 
     Args:
         image: RGB or L.
@@ -51,7 +51,7 @@ def warp_image(
         scale: output pixels per source pixel.
         fill: colour outside the source; for an image in L its first number counts.
         resample: `Image.Resampling.NEAREST` for masks.
-        border: see `InputSpec`.
+        border: see `InputConfig`.
 
     Returns:
         uint8 [height, width, 3], or [height, width] for an image in L.

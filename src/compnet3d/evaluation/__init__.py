@@ -1,1 +1,1 @@
-"""Evaluation: the figures, the one evaluator of every model and baseline, and the harder test sets."""
+"""Evaluation: the metrics, the one evaluator of every model and baseline, and the harder test sets."""

@@ -1,4 +1,4 @@
-"""The views that an evaluation looks at: occluded, cut out and turned in the plane, always the same for one seed."""
+"""The crops that an evaluation looks at: occluded, cut out and turned in the plane, always the same for one seed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from compnet3d.data.loader import ViewDataset
+from compnet3d.data.loader import CropDataset
 from compnet3d.data.sample import Sample
-from compnet3d.data.transforms import Crop, InputSpec, View, make_view
+from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.corruption import check_corruption, corrupt
 from compnet3d.robustness.occluders import gather_occluders
@@ -22,14 +22,14 @@ from compnet3d.robustness.occlusion import Level, Occlusion, Protocol
 from compnet3d.robustness.seeds import _ROTATION, corruption_generator, sample_generator
 
 
-class EvaluationViews(ViewDataset):
-    """One view per sample, without augmentation, optionally of a corrupted photograph, turned and occluded.
+class EvaluationCrops(CropDataset):
+    """One crop per sample, without augmentation, optionally of a corrupted image, turned and occluded.
 
     The angle and the occluders of an image depend on the seed and on the image's name alone, so that they stay the
-    same when the list gets longer or shorter. Occluders are pasted on the photograph, before the view is cut out.
+    same when the list gets longer or shorter. Occluders are pasted on the image, before the crop is cut out.
 
-    An item is that of `ViewDataset` and, of occluded views, `hidden_object` and `hidden_background`: the shares of the
-    photograph's object and background pixels that the occluders hide, float32 []. Samples of a data set that is
+    An item is that of `CropDataset` and, of occluded crops, `hidden_object` and `hidden_background`: the shares of the
+    image's object and background pixels that the occluders hide, float32 []. Samples of a data set that is
     occluded already tell theirs.
     """
 
@@ -37,9 +37,9 @@ class EvaluationViews(ViewDataset):
         self,
         samples: Sequence[Sample],
         categories: Sequence[str],
-        spec: InputSpec,
+        input_config: InputConfig,
         *,
-        crop: Crop = "oracle",
+        crop: CropMode = "oracle",
         occlusion: Level | None = None,
         occlusion_protocol: Protocol = "generator",
         occluders: str | Path = "blobs",
@@ -50,19 +50,19 @@ class EvaluationViews(ViewDataset):
         severity: int = 4,
         textures: Sequence[np.ndarray] = (),
     ) -> None:
-        """Prepare the views.
+        """Prepare the crops.
 
         Args:
-            samples, categories, spec, crop: as for `ViewDataset`.
-            occlusion: level of the occlusion; None for clean views.
+            samples, categories, spec, crop: as for `CropDataset`.
+            occlusion: level of the occlusion; None for clean crops.
             occlusion_protocol: whose levels, "generator" or "paper" (see `occlusion.RANGES`).
             occluders: paste coloured "blobs", "objects" of other categories, or the cut-outs of this folder.
             occluder_samples: where objects are cut out by their masks; `samples` by default.
             rotate: the largest angle of the uniform draw, in degrees.
             seed: of the draws.
-            corruption: of the photographs, the occluders on them as well; one of `CORRUPTIONS`, or None.
+            corruption: of the images, the occluders on them as well; one of `CORRUPTIONS`, or None.
             severity: of the corruption, 1 to 5.
-            textures: pictures of ice for the corruption "frost" (see `corrupt`).
+            textures: images of ice for the corruption "frost" (see `corrupt`).
 
         Raises:
             CompNetError: if there are no such occluders, the samples are occluded already, or there is no such
@@ -70,7 +70,7 @@ class EvaluationViews(ViewDataset):
         """
         if corruption is not None:
             check_corruption(corruption, severity)
-        super().__init__(samples, categories, spec, crop, seed=seed)
+        super().__init__(samples, categories, input_config, crop, seed=seed)
         self.rotate, self.occlusion = rotate, None
         self.corruption, self.severity, self.textures = corruption, severity, tuple(textures)
         self._hidden: tuple[float, float] | None = None
@@ -82,30 +82,30 @@ class EvaluationViews(ViewDataset):
         # a batch holds the shares of all of its images or none
         self._tells_hidden = self.occlusion is not None or all(s.hidden is not None for s in self.samples)
 
-    def view(self, index: int, epoch: int = 0) -> View:
-        """The view of one sample; `epoch` changes nothing."""
+    def view(self, index: int, epoch: int = 0) -> Crop:
+        """The crop of one sample; `epoch` changes nothing."""
         sample = self.samples[index]
         turn = math.radians(self.rotate) * self._generator(sample, _ROTATION).uniform(-1, 1)
-        photograph = self._photograph(sample)
+        image = self._image_of(sample)
         self._hidden = sample.hidden
         if self.occlusion is not None:
-            occluded = self.occlusion.apply(photograph, sample)
-            photograph, self._hidden = occluded.image, (occluded.hidden_object, occluded.hidden_background)
-        return make_view(self._corrupted(photograph, sample), sample, self.spec, crop=self.crop, rotation=turn)
+            occluded = self.occlusion.apply(image, sample)
+            image, self._hidden = occluded.image, (occluded.hidden_object, occluded.hidden_background)
+        return make_crop(self._corrupted(image, sample), sample, self.input_config, crop=self.crop, rotation=turn)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
         item = super().__getitem__(key)
         if self._tells_hidden:
-            # `view` has just measured or read them for this item
+            # `crop` has just measured or read them for this item
             item["hidden_object"], item["hidden_background"] = torch.tensor(self._hidden, dtype=torch.float32)
         return item
 
-    def _corrupted(self, photograph: Image.Image, sample: Sample) -> Image.Image:
-        """The photograph, corrupted if that was asked for."""
+    def _corrupted(self, image: Image.Image, sample: Sample) -> Image.Image:
+        """The image, corrupted if that was asked for."""
         if self.corruption is None:
-            return photograph
+            return image
         rng = corruption_generator(sample, self.seed)
-        pixels = corrupt(np.asarray(photograph), self.corruption, self.severity, rng, textures=self.textures)
+        pixels = corrupt(np.asarray(image), self.corruption, self.severity, rng, textures=self.textures)
         return Image.fromarray(pixels)
 
     def _generator(self, sample: Sample, purpose: int) -> np.random.Generator:
@@ -118,9 +118,9 @@ def _check_not_occluded(samples: Sequence[Sample]) -> None:
         raise CompNetError(f"{occluded.image}: is occluded already; evaluate it without occlusion, or its original")
 
 
-def view_loader(views: EvaluationViews, batch_size: int, workers: int = 0) -> Iterator[dict[str, Tensor]]:
-    """The views in order, as batches of tensors; `workers` processes read images (0: this one does)."""
+def crop_loader(crops: EvaluationCrops, batch_size: int, workers: int = 0) -> Iterator[dict[str, Tensor]]:
+    """The crops in order, as batches of tensors; `workers` processes read images (0: this one does)."""
     loader: DataLoader[dict[str, Tensor]] = DataLoader(
-        views, batch_size=batch_size, num_workers=workers, pin_memory=torch.cuda.is_available()
+        crops, batch_size=batch_size, num_workers=workers, pin_memory=torch.cuda.is_available()
     )
     return iter(loader)

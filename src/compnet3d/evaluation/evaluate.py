@@ -1,6 +1,6 @@
-"""The one evaluator: any Predictor, any list of samples, one dictionary of figures that json can write.
+"""The one evaluator: any Predictor, any list of samples, one dictionary of metrics that json can write.
 
-Three pose figures are kept apart: with the true category given, with the category the model predicted, and joint
+Three pose metrics are kept apart: with the true category given, with the category the model predicted, and joint
 (right category and right pose). Each comes in three forms. The plain one is over the images of the categories
 whose pose is defined at all: where an object turns about its vertical axis without changing, its azimuth is
 arbitrary, so such categories are left out and listed. The symmetry-aware one is over all images, with the error
@@ -67,44 +67,44 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
     severity: int = 4,
     frost: str | Path | None = None,
 ) -> dict[str, Any] | tuple[dict[str, Any], list[Record]]:
-    """Classify every sample's view, estimate its pose, and compare both with the annotation.
+    """Classify every sample's crop, estimate its pose, and compare both with the annotation.
 
     Args:
         predictor: the model or baseline.
         samples: annotated objects; each one's category must be among the predictor's.
         return_records: also return one Record per image, in the order of `samples`.
-        crop: how views are cut: "oracle" uses the annotated distance and principal point, "box" the bounding box.
+        crop: how crops are cut: "oracle" uses the annotated distance and principal point, "box" the bounding box.
         batch_size: images per forward pass.
-        occlusion: paste occluders over each photograph, at this level; None for images as they are.
+        occlusion: paste occluders over each image, at this level; None for images as they are.
         occlusion_protocol: whose levels: of the generator of Occluded-PASCAL3D+, or of the paper's text.
         occluders: what is pasted: coloured "blobs", "objects" of other categories cut out by their masks (harder for
             the classification, since the model may know the occluder), or the cut-outs of a folder.
         occluder_samples: where objects are cut out; `samples` by default, but those of a train list are better.
-        rotate: turn each view in the plane by an angle drawn uniformly from -rotate to rotate degrees.
+        rotate: turn each crop in the plane by an angle drawn uniformly from -rotate to rotate degrees.
         seed: of the occluders and the rotations; an image's draw depends on the seed and its name alone.
         symmetry: the table of the data set's symmetric categories; None if it has none.
         unknown: also estimate the pose as for an unknown category (slow: every category is tried on every image).
         workers: processes that read images; 0 reads in this one.
         progress: draw a progress bar on stderr.
-        corruption: corrupt each photograph before its view is cut out; one of `benchmarks.corruption.CORRUPTIONS`.
+        corruption: corrupt each image before its crop is cut out; one of `benchmarks.corruption.CORRUPTIONS`.
         severity: of the corruption, 1 to 5.
-        frost: folder with pictures of ice for the corruption "frost"; procedural ice without it.
+        frost: folder with images of ice for the corruption "frost"; procedural ice without it.
 
     Returns:
-        The figures, with None for a figure over no images; `settings` repeats the options.
+        The metrics, with None for a figure over no images; `settings` repeats the options.
 
     Raises:
         CompNetError: there is nothing to evaluate, a sample's category is foreign to the predictor, there is nothing to
             occlude with, or no such corruption.
     """
-    from compnet3d.evaluation.crops import EvaluationViews, view_loader
+    from compnet3d.evaluation.crops import EvaluationCrops, crop_loader
     from compnet3d.robustness.corruption import load_textures
 
     _check(predictor, samples, batch_size, rotate)
-    views = EvaluationViews(
+    crops = EvaluationCrops(
         samples,
         predictor.categories,
-        predictor.spec,
+        predictor.input_config,
         crop=crop,
         occlusion=occlusion,
         occlusion_protocol=occlusion_protocol,
@@ -116,14 +116,14 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
         severity=severity,
         textures=load_textures(frost) if corruption == "frost" and frost is not None else (),
     )
-    batches = with_progress(view_loader(views, batch_size, workers), len(samples), enabled=progress)
+    batches = with_progress(crop_loader(crops, batch_size, workers), len(samples), enabled=progress)
     orders = symmetry_orders(predictor.categories, symmetry)
     restart_peak()
     start = time.perf_counter()
     outcome, rate = measure(predictor, batches, orders, unknown=unknown, crop=crop)
     seconds = time.perf_counter() - start
-    figures = summarise(outcome, predictor.categories, orders)
-    figures |= {
+    metrics = summarise(outcome, predictor.categories, orders)
+    metrics |= {
         "seconds": seconds,
         "images_per_second": len(samples) / seconds,
         "model_images_per_second": rate,
@@ -142,7 +142,7 @@ def evaluate(  # type: ignore[misc]  # the overloads pass every option through
             "frost": str(frost) if corruption == "frost" and frost is not None else None,
         },
     }
-    return (figures, to_records(outcome, samples, predictor.categories)) if return_records else figures
+    return (metrics, to_records(outcome, samples, predictor.categories)) if return_records else metrics
 
 
 def measure(
@@ -153,7 +153,7 @@ def measure(
     unknown: bool = False,
     crop: Literal["oracle", "box"] = "oracle",
 ) -> tuple[Outcome, float]:
-    """Run the predictor over batches of views; return the rows and images per second, the median over the batches.
+    """Run the predictor over batches of crops; return the rows and images per second, the median over the batches.
 
     A batch holds image [B, 3, H, W], category [B], azimuth, elevation, theta, distance [B] and index [B].
     `orders` [Y] is each category's symmetry order. Images are gone through once for the category and the pose that
@@ -165,15 +165,15 @@ def measure(
     rotations: list[Tensor] = []
 
     def look_again(images: Tensor, true: Tensor) -> Tensor:
-        return pose_rotmat(predictor.predict_views(images, category=true, crop=crop).pose)
+        return pose_rotmat(predictor.predict_crops(images, category=true, crop=crop).pose)
 
     rates = []
     for batch in batches:
         start = time.perf_counter()
-        prediction = predictor.predict_views(batch["image"], crop=crop)
+        prediction = predictor.predict_crops(batch["image"], crop=crop)
         index = prediction.category_index.cpu()
         rates.append(len(index) / max(1e-9, time.perf_counter() - start))
-        lowest = predictor.predict_views(batch["image"], unknown=True, crop=crop) if unknown else None
+        lowest = predictor.predict_crops(batch["image"], unknown=True, crop=crop) if unknown else None
         parts.append(_compare(batch, prediction, lowest, orders))
         wrong = index != parts[-1].true
         images = torch.cat([images, batch["image"][wrong]]) if len(images) else batch["image"][wrong]
@@ -210,7 +210,7 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
         unknown_category=None if lowest is None else lowest.category_index.cpu(),
         hidden=torch.stack([batch[n] for n in HIDDEN], dim=-1) if HIDDEN[0] in batch else None,
         pose=torch.stack([getattr(prediction.pose, name).detach().cpu().double() for name in ANGLES], dim=-1),
-        principal=prediction.principal.detach().cpu().double(),
+        principal_point=prediction.principal_point.detach().cpu().double(),
         true_pose=true_pose,
     )
 

@@ -1,4 +1,4 @@
-"""The figures of an evaluation, as functions of tensors: accuracy, confusion matrix, rotation errors.
+"""The metrics of an evaluation, as functions of tensors: accuracy, confusion matrix, rotation errors.
 
 Rotation errors are radians in [0, pi]; summaries give accuracy below pi/6 and pi/18 and the median in degrees.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 """The symmetry order of an object that turns about its vertical axis without changing."""
 
 
-class PoseFigures(TypedDict):
+class PoseMetrics(TypedDict):
     """Share of the images within pi/6 and within pi/18, and the median error; None where there is no image."""
 
     acc_pi6: float | None
@@ -43,21 +43,21 @@ def row_shares(confusion: Tensor | list[list[int]]) -> Tensor:
     return counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
 
 
-def summarise_pose(error: Tensor) -> PoseFigures:
+def summarise_pose(error: Tensor) -> PoseMetrics:
     """Figures of rotation errors [N] in radians."""
-    return PoseFigures(
+    return PoseMetrics(
         acc_pi6=_mean(error < math.pi / 6), acc_pi18=_mean(error < math.pi / 18), median_deg=median_degrees(error)
     )
 
 
-def summarise_joint(error: Tensor, right: Tensor) -> PoseFigures:
+def summarise_joint(error: Tensor, right: Tensor) -> PoseMetrics:
     """Figures of errors [N] where an image counts only if its category is right, bool [N], as well.
 
     The accuracies are over all N images; the median is over the rightly classified ones, since a wrongly named
     image has no joint error.
     """
     _check_same_shape(error, right)
-    return PoseFigures(
+    return PoseMetrics(
         acc_pi6=_mean((error < math.pi / 6) & right),
         acc_pi18=_mean((error < math.pi / 18) & right),
         median_deg=median_degrees(error[right]),

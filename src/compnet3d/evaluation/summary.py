@@ -25,7 +25,7 @@ HIDDEN = ("hidden_object", "hidden_background")
 class Record:
     """What the evaluator saw and thought of one image; angles and errors in radians.
 
-    `pose` (azimuth, elevation, theta, distance) and `principal` (pixels of the view) are the prediction for the
+    `pose` (azimuth, elevation, theta, distance) and `principal_point` (pixels of the crop) are the prediction for the
     predicted category; `error_*` are plain errors, `symmetric_error_*` take the category's symmetry into account.
     """
 
@@ -35,7 +35,7 @@ class Record:
     predicted: str
     confidence: float
     pose: tuple[float, float, float, float]
-    principal: tuple[float, float]
+    principal_point: tuple[float, float]
     true_pose: tuple[float, float, float, float]
     error_true_category: float
     error_predicted_category: float
@@ -63,7 +63,7 @@ class Errors:
 
 @dataclass
 class Outcome:
-    """Everything measured on N images, one row each: what the figures are computed from."""
+    """Everything measured on N images, one row each: what the metrics are computed from."""
 
     index: Tensor
     true: Tensor
@@ -74,12 +74,12 @@ class Outcome:
     unknown_category: Tensor | None = None
     hidden: Tensor | None = None
     pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
-    principal: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
+    principal_point: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
     true_pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
 
 
 def summarise(outcome: Outcome, categories: Sequence[str], orders: Tensor) -> dict[str, Any]:
-    """All figures that follow from the rows: see this module's docstring for the forms of the pose figures."""
+    """All metrics that follow from the rows: see this module's docstring for the forms of the pose metrics."""
     present = outcome.true.unique().tolist()
     excluded = [categories[y] for y in present if int(orders[y]) == CONTINUOUS]
     everything = torch.ones_like(outcome.true, dtype=torch.bool)
@@ -89,44 +89,44 @@ def summarise(outcome: Outcome, categories: Sequence[str], orders: Tensor) -> di
         per_category[categories[y]] = {
             "images": int(rows.sum()),
             "accuracy": accuracy(outcome.predicted[rows], outcome.true[rows]),
-            "pose": _pose_figures(outcome, rows, orders),
+            "pose": _pose_metrics(outcome, rows, orders),
         }
     matrix = confusion_matrix(outcome.predicted, outcome.true, len(categories))
     hidden = None if outcome.hidden is None else dict(zip(HIDDEN, outcome.hidden.mean(dim=0).tolist(), strict=True))
     return {
         "images": len(outcome.true),
         "classification": {"accuracy": accuracy(outcome.predicted, outcome.true)},
-        "pose": {"excluded_categories": excluded, **_pose_figures(outcome, everything, orders)},
+        "pose": {"excluded_categories": excluded, **_pose_metrics(outcome, everything, orders)},
         "per_category": per_category,
         "occlusion": hidden,
         "confusion": {"categories": list(categories), "matrix": matrix.tolist()},
     }
 
 
-def _pose_figures(outcome: Outcome, rows: Tensor, orders: Tensor) -> dict[str, Any]:
-    """The three forms of the pose figures over some of the rows, bool [N]."""
+def _pose_metrics(outcome: Outcome, rows: Tensor, orders: Tensor) -> dict[str, Any]:
+    """The three forms of the pose metrics over some of the rows, bool [N]."""
     defined = rows & (orders[outcome.true] != CONTINUOUS)
     right = outcome.predicted == outcome.true
-    figures: dict[str, Any] = {
+    metrics: dict[str, Any] = {
         "images": int(defined.sum()),
-        **_three_figures(outcome.plain[defined], right[defined]),
-        "symmetry_aware": {"images": int(rows.sum()), **_three_figures(outcome.symmetric[rows], right[rows])},
-        "all_images": {"images": int(rows.sum()), **_three_figures(outcome.plain[rows], right[rows])},
+        **_three_metrics(outcome.plain[defined], right[defined]),
+        "symmetry_aware": {"images": int(rows.sum()), **_three_metrics(outcome.symmetric[rows], right[rows])},
+        "all_images": {"images": int(rows.sum()), **_three_metrics(outcome.plain[rows], right[rows])},
     }
     if outcome.unknown_category is not None:
-        figures["unknown"]["category_accuracy"] = accuracy(outcome.unknown_category[defined], outcome.true[defined])
-    return figures
+        metrics["unknown"]["category_accuracy"] = accuracy(outcome.unknown_category[defined], outcome.true[defined])
+    return metrics
 
 
-def _three_figures(errors: Errors, right: Tensor) -> dict[str, Any]:
-    figures: dict[str, Any] = {
+def _three_metrics(errors: Errors, right: Tensor) -> dict[str, Any]:
+    metrics: dict[str, Any] = {
         "true_category": summarise_pose(errors.true_category),
         "predicted_category": summarise_pose(errors.predicted_category),
         "joint": summarise_joint(errors.predicted_category, right),
     }
     if errors.unknown is not None:
-        figures["unknown"] = summarise_pose(errors.unknown)
-    return figures
+        metrics["unknown"] = summarise_pose(errors.unknown)
+    return metrics
 
 
 def to_records(outcome: Outcome, samples: Sequence[Sample], categories: Sequence[str]) -> list[Record]:
@@ -143,7 +143,7 @@ def to_records(outcome: Outcome, samples: Sequence[Sample], categories: Sequence
             predicted=categories[int(outcome.predicted[i])],
             confidence=float(outcome.confidence[i]),
             pose=numbers(outcome.pose[i]),  # type: ignore[arg-type]
-            principal=numbers(outcome.principal[i]),  # type: ignore[arg-type]
+            principal_point=numbers(outcome.principal_point[i]),  # type: ignore[arg-type]
             true_pose=numbers(outcome.true_pose[i]),  # type: ignore[arg-type]
             error_true_category=float(outcome.plain.true_category[i]),
             error_predicted_category=float(outcome.plain.predicted_category[i]),

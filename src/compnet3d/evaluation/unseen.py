@@ -46,16 +46,16 @@ def evaluate_unseen(
         crop, batch_size, symmetry, workers, progress: as for `evaluate`.
 
     Returns:
-        `images`; `pose`: the plain figures (acc_pi6, acc_pi18, median_deg) over the categories whose pose is defined,
-        and `symmetry_aware` ones over all; `per_category`: the same for each, and `lenders`: the share of its images
-        for which a seen category lent its features, largest first; `average` and `average_symmetry_aware`: the means of
-        acc_pi6 over the categories, as in table 3; `seconds` that it took, `model_images_per_second` without reading
-        images (the median over the batches), `peak_memory_mb` and `peak_gpu_memory_mb`.
+        `images`; `pose`: the plain metrics (acc_pi6, acc_pi18, median_deg) over the categories whose pose is defined,
+        and `symmetry_aware` ones over all; `per_category`: the same for each, and `source_categories`: the share of
+        its images for which a seen category lent its features, largest first; `average` and `average_symmetry_aware`:
+        the means of acc_pi6 over the categories, as in table 3; `seconds` that it took, `model_images_per_second`
+        without reading images (the median over the batches), `peak_memory_mb` and `peak_gpu_memory_mb`.
 
     Raises:
         CompNetError: if there is nothing to evaluate, or the predictor was trained on one of the categories.
     """
-    from compnet3d.evaluation.crops import EvaluationViews, view_loader
+    from compnet3d.evaluation.crops import EvaluationCrops, crop_loader
 
     if not samples:
         raise CompNetError("there is nothing to evaluate: the split has no usable image; try `compnet3d data check`")
@@ -64,27 +64,29 @@ def evaluate_unseen(
     if known:
         raise CompNetError(f"the model was trained on {known[0]}: leave it out, or train with --without {known[0]}")
     categories = [*predictor.categories, *unseen]
-    views = EvaluationViews(samples, categories, predictor.spec, crop=crop)
+    crops = EvaluationCrops(samples, categories, predictor.input_config, crop=crop)
     orders = symmetry_orders(categories, symmetry)
     true: list[Tensor] = []
-    lender: list[Tensor] = []
+    source_category: list[Tensor] = []
     plain: list[Tensor] = []
     symmetric: list[Tensor] = []
     rates: list[float] = []
     restart_peak()
     start = time.perf_counter()
-    for batch in with_progress(view_loader(views, batch_size, workers), len(samples), enabled=progress):
+    for batch in with_progress(crop_loader(crops, batch_size, workers), len(samples), enabled=progress):
         begin = time.perf_counter()
-        prediction = predictor.predict_views(batch["image"], unknown=True, crop=crop)
-        lender.append(prediction.category_index.cpu())
-        rates.append(len(lender[-1]) / max(1e-9, time.perf_counter() - begin))
+        prediction = predictor.predict_crops(batch["image"], unknown=True, crop=crop)
+        source_category.append(prediction.category_index.cpu())
+        rates.append(len(source_category[-1]) / max(1e-9, time.perf_counter() - begin))
         target = angles_to_rotmat(*(batch[name].double() for name in ANGLES[:3]))
         errors = rotation_errors(pose_rotmat(prediction.pose), target, orders[batch["category"]])
         true.append(batch["category"])
         plain.append(errors[0])
         symmetric.append(errors[1])
     seconds = time.perf_counter() - start
-    summary = _summary(torch.cat(true), torch.cat(lender), torch.cat(plain), torch.cat(symmetric), categories, orders)
+    summary = _summary(
+        torch.cat(true), torch.cat(source_category), torch.cat(plain), torch.cat(symmetric), categories, orders
+    )
     return summary | {
         "seconds": seconds,
         "model_images_per_second": median(rates),
@@ -121,7 +123,7 @@ def unseen_samples(samples: Sequence[Sample], categories: Sequence[str]) -> list
 
 
 def _summary(
-    true: Tensor, lender: Tensor, plain: Tensor, symmetric: Tensor, categories: Sequence[str], orders: Tensor
+    true: Tensor, source_category: Tensor, plain: Tensor, symmetric: Tensor, categories: Sequence[str], orders: Tensor
 ) -> dict[str, Any]:
     def pose(rows: Tensor) -> dict[str, Any]:
         defined = rows & (orders[true] != CONTINUOUS)
@@ -130,15 +132,15 @@ def _summary(
     per_category: dict[str, dict[str, Any]] = {}
     for number in true.unique().tolist():
         rows = true == number
-        share = torch.bincount(lender[rows], minlength=len(categories)).double() / rows.sum()
+        share = torch.bincount(source_category[rows], minlength=len(categories)).double() / rows.sum()
         order = share.argsort(descending=True, stable=True).tolist()
         per_category[categories[number]] = {
             "images": int(rows.sum()),
             "pose": pose(rows),
-            "lenders": {categories[i]: float(share[i]) for i in order if share[i] > 0},
+            "source_categories": {categories[i]: float(share[i]) for i in order if share[i] > 0},
         }
-    plain_figures = [entry["pose"]["acc_pi6"] for entry in per_category.values()]
-    defined = [figure for figure in plain_figures if figure is not None]
+    plain_metrics = [entry["pose"]["acc_pi6"] for entry in per_category.values()]
+    defined = [figure for figure in plain_metrics if figure is not None]
     aware = [entry["pose"]["symmetry_aware"]["acc_pi6"] for entry in per_category.values()]
     return {
         "images": len(true),

@@ -237,7 +237,7 @@ class Camera:
 
     Attributes:
         focal: focal length in pixels (viewport * focal of the annotations), [...].
-        principal: principal point (px, py) in pixels, [..., 2].
+        principal_point: principal_point point (px, py) in pixels, [..., 2].
         height, width: image size in pixels.
 
     Raises:
@@ -245,24 +245,24 @@ class Camera:
     """
 
     focal: Tensor
-    principal: Tensor
+    principal_point: Tensor
     height: int
     width: int
 
     def __post_init__(self) -> None:
         if __debug__:
-            check_shape("principal", self.principal, (..., 2))
-            check_floating(focal=self.focal, principal=self.principal)
-            check_broadcast(focal=self.focal.shape, principal=self.principal.shape[:-1])
+            check_shape("principal_point", self.principal_point, (..., 2))
+            check_floating(focal=self.focal, principal_point=self.principal_point)
+            check_broadcast(focal=self.focal.shape, principal_point=self.principal_point.shape[:-1])
             if min(self.height, self.width) < 1:
                 raise ValueError(f"an image has at least one pixel, got height {self.height} and width {self.width}")
 
     @classmethod
     def centred(cls, focal: float, height: int, width: int, dtype: torch.dtype = torch.float32) -> Camera:
-        """A camera with its principal point at the image's centre."""
+        """A camera with its principal_point point at the image's centre."""
         return cls(
             focal=torch.tensor(focal, dtype=dtype),
-            principal=torch.tensor([width / 2, height / 2], dtype=dtype),
+            principal_point=torch.tensor([width / 2, height / 2], dtype=dtype),
             height=height,
             width=width,
         )
@@ -279,14 +279,14 @@ class Camera:
         gap = torch.maximum((K[..., 1, 1] - focal).abs(), K[..., 0, 1].abs())
         if not bool((gap <= 1e-6 * focal).all()):
             raise ValueError("K must have one focal length and no skew; resize or undistort the image first")
-        return cls(focal=focal, principal=K[..., :2, 2], height=height, width=width)
+        return cls(focal=focal, principal_point=K[..., :2, 2], height=height, width=width)
 
     def intrinsics(self) -> Tensor:
         """The camera matrix [[f, 0, px], [0, f, py], [0, 0, 1]] in our pixels (v downwards), [..., 3, 3]."""
-        focal, principal = self.focal, self.principal
+        focal, principal_point = self.focal, self.principal_point
         zero, one = torch.zeros_like(focal), torch.ones_like(focal)
         left = torch.stack([focal, zero, zero, zero, focal, zero], dim=-1).unflatten(-1, (2, 3))
-        right = torch.cat([principal, one[..., None].expand(*principal.shape[:-1], 1)], dim=-1)
+        right = torch.cat([principal_point, one[..., None].expand(*principal_point.shape[:-1], 1)], dim=-1)
         batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-1])
         columns = [left.expand(*batch, 2, 3), right[..., None, :].expand(*batch, 1, 3)]
         return torch.cat(columns, dim=-2).transpose(-1, -2)
@@ -308,12 +308,12 @@ class Camera:
             pixel: (u, v), [..., 2].
 
         Returns:
-            The camera, of the same focal length and with its principal point at that pixel, and the homography
+            The camera, of the same focal length and with its principal_point point at that pixel, and the homography
             [..., 3, 3] from this camera's pixels to the turned one's. The pixel itself stays in place.
         """
         (pixel,) = conversions.as_floats(pixel)
         homography = conversions.look_at_homography(self.intrinsics(), pixel.to(self.focal))
-        return replace(self, principal=pixel.to(self.focal)), homography
+        return replace(self, principal_point=pixel.to(self.focal)), homography
 
     def project(self, points: Tensor, pose: Pose) -> tuple[Tensor, Tensor]:
         """Project object points: u = px + f Xc / -Zc, v = py - f Yc / -Zc.
@@ -329,7 +329,7 @@ class Camera:
         in_camera = pose.object_to_camera(points)
         depth = -in_camera[..., 2]
         offset = in_camera[..., :2] * in_camera.new_tensor([1.0, -1.0]) / depth[..., None]
-        return self.principal[..., None, :] + self.focal[..., None, None] * offset, depth
+        return self.principal_point[..., None, :] + self.focal[..., None, None] * offset, depth
 
 
 def feature_grid(
@@ -358,7 +358,7 @@ def pose_grid(
     theta_range: tuple[float, float] = (-math.pi / 6, math.pi / 6),
     distance: float = 1.0,
 ) -> Pose:
-    """The starting poses of section 3.4: by default 12 azimuths x 4 elevations x 3 in-plane angles = 144.
+    """The initial poses of section 3.4: by default 12 azimuths x 4 elevations x 3 in-plane angles = 144.
 
     Azimuths start at 0 and are evenly spaced over the circle; elevations (-30 to 60 degrees) and thetas (-30 to 30) are
     evenly spaced with both ends included (a single one sits in the middle).
@@ -410,5 +410,5 @@ def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple
         pixels, _ = camera.project(points.expand(len(pose.azimuth), -1, -1), pose)
         low, high = pixels.amin(dim=1), pixels.amax(dim=1)
         pose = replace(pose, distance=pose.distance * (high - low).amax(dim=1) / side)
-        camera = replace(camera, principal=camera.principal + centre - (low + high) / 2)
-    return pose, camera.principal
+        camera = replace(camera, principal_point=camera.principal_point + centre - (low + high) / 2)
+    return pose, camera.principal_point

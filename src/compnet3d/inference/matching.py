@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compnet3d.utils.matmul import BLOCK, bf16_is_fast, block_size, fast_products, gather_rows
+from compnet3d.utils.matmul import BLOCK, bf16_is_fast, block_size, fast_matmul, gather_rows
 
 
-@fast_products()
+@fast_matmul()
 def background_similarity(features: Tensor, background_features: Tensor) -> Tensor:
     """max over the background of f_i . beta_n for each cell.
 
@@ -30,7 +30,7 @@ def background_similarity(features: Tensor, background_features: Tensor) -> Tens
     return matched.reshape(features.shape[:-1])
 
 
-@fast_products()
+@fast_matmul()
 def category_scores(
     feature_map: Tensor,
     vertex_features: Tensor,

@@ -28,23 +28,24 @@ class PoseSettings:
     """How poses are searched.
 
     Attributes:
-        starts: how many of the best starting poses are refined.
+        starts: how many of the best initial poses are refined.
         steps: gradient steps (Adam).
         learning_rate: step size of the angles in radians, of log distance, and of the principal point in units of
             `shift_unit` pixels.
         betas: Adam's momenta.
         shift_unit: pixels that the principal point moves for a unit step.
         softness: width of the silhouette's soft edge in cells while refining.
-        outlier_cost: the most that a covered cell may lose against the background; beyond it the cell counts as
+        truncation: the most that a covered cell may lose against the background; beyond it the cell counts as
             hidden by something else (the latent z of Eq. 1, at a price, because a free one would let the silhouette
             grow over the background). None is Eq. 8 to the letter.
-        search_margin: added to the similarity of every covered cell while starting poses are compared. They are 30
+        foreground_bonus: added to the similarity of every covered cell while initial poses are compared. They are 30
             degrees apart, so even the best one fits badly, and would lose to those that cover little. 0 is Eq. 8 to
             the letter.
         prior_weight: of log p(R | y), how usual a rotation is in the category's training images; at least 0. It is
             subtracted from the loss where poses of one category are compared, before and after the gradient steps.
-            After the posing loss 100 (- L) tells in logarithms how much likelier a pose is than others, and 1 / 100
-            weighs both alike. 0 is Eq. 8 to the letter, for which all rotations are alike. Names do not depend on it.
+            After the pose contrastive loss 100 (- L) tells in logarithms how much likelier a pose is than others, and
+            1 / 100 weighs both alike. 0 is Eq. 8 to the letter, for which all rotations are alike. Names do not depend
+            on it.
 
     Raises:
         ValueError: if `prior_weight` is negative or not finite.
@@ -56,8 +57,8 @@ class PoseSettings:
     betas: tuple[float, float] = (0.4, 0.6)
     shift_unit: float = 40.0
     softness: float = 0.5
-    outlier_cost: float | None = 0.3
-    search_margin: float = 0.3
+    truncation: float | None = 0.3
+    foreground_bonus: float = 0.3
     prior_weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -66,8 +67,8 @@ class PoseSettings:
 
 
 @dataclass(frozen=True)
-class StartTable:
-    """The starting poses of one category, rendered once and shared by all images.
+class PoseHypotheses:
+    """The initial poses of one category, rendered once and shared by all images.
 
     Attributes:
         pose: [P]; principal: [P, 2].
@@ -77,11 +78,11 @@ class StartTable:
     """
 
     pose: Pose
-    principal: Tensor
+    principal_point: Tensor
     nearest_vertex: Tensor
     vertex_count: int
 
-    def at(self, cells: Tensor) -> StartTable:
+    def at(self, cells: Tensor) -> PoseHypotheses:
         """The same starts seen in some of the cells, int64 [N]."""
         return replace(self, nearest_vertex=self.nearest_vertex[cells])
 
@@ -96,44 +97,46 @@ class PoseEstimate:
     """
 
     pose: Pose
-    principal: Tensor
+    principal_point: Tensor
     loss: Tensor
     foreground: Tensor
 
 
-def build_start_table(render: Renderer, category: int, vertex_count: int, pose: Pose, principal: Tensor) -> StartTable:
-    """Render the starting poses of a category.
+def build_pose_hypotheses(
+    render: Renderer, category: int, vertex_count: int, pose: Pose, principal_point: Tensor
+) -> PoseHypotheses:
+    """Render the initial poses of a category.
 
     Args:
         render: the renderer; category: number of the category; vertex_count: its K.
         pose: [P]; principal: [P, 2].
     """
-    numbers = torch.full(pose.shape, category, dtype=torch.int64, device=principal.device)
-    fragments = render(numbers, pose, principal, 0.0)
+    numbers = torch.full(pose.shape, category, dtype=torch.int64, device=principal_point.device)
+    fragments = render(numbers, pose, principal_point, 0.0)
     heaviest = fragments.weight.argmax(dim=-1, keepdim=True)
     vertex = fragments.vertex_index.gather(-1, heaviest)[..., 0]
     vertex = torch.where(fragments.foreground > 0.5, vertex, vertex_count)
     # int16 keeps a table of 144 poses x 8000 cells at 2.3 MB
     dtype = torch.int16 if vertex_count < torch.iinfo(torch.int16).max else torch.int32
-    return StartTable(pose, principal, vertex.flatten(1).T.to(dtype).contiguous(), vertex_count)
+    return PoseHypotheses(pose, principal_point, vertex.flatten(1).T.to(dtype).contiguous(), vertex_count)
 
 
-def search_starts(
+def search_hypotheses(
     similarity: Tensor,
     background: Tensor,
-    table: StartTable,
+    table: PoseHypotheses,
     *,
-    outlier_cost: float | None = None,
+    truncation: float | None = None,
     margin: float = 0.0,
 ) -> Tensor:
-    """Eq. 8 for every starting pose of the table, with each cell's nearest vertex standing for the weighted four.
+    """Eq. 8 for every initial pose of the table, with each cell's nearest vertex standing for the weighted four.
 
     Args:
         similarity: f_i . C_k of the category, [B, H W, K], or wider where padded.
         background: max_n f_i . beta_n, [B, H W].
         table: the category's starts, P of them.
-        outlier_cost: see `PoseSettings`.
-        margin: see `PoseSettings.search_margin`.
+        truncation: see `PoseSettings`.
+        margin: see `PoseSettings.foreground_bonus`.
 
     Returns:
         L(alpha) averaged over the cells, less the margin for every covered cell, [B, P].
@@ -143,23 +146,23 @@ def search_starts(
     options = similarity.new_empty(similarity.shape[1], count + 1)
     losses = []
     for image, limit in zip(similarity[..., :count], background[..., None], strict=True):
-        if outlier_cost is None:
+        if truncation is None:
             options[:, :count] = image
         else:
-            torch.maximum(image, limit - outlier_cost, out=options[:, :count])
+            torch.maximum(image, limit - truncation, out=options[:, :count])
         options[:, count:] = limit - margin
         losses.append(-(options.gather(1, index).mean(dim=0) + margin))
     return torch.stack(losses)
 
 
 def reconstruction_loss(
-    similarity: Tensor, background: Tensor, fragments: Fragments, *, outlier_cost: float | None = None
+    similarity: Tensor, background: Tensor, fragments: Fragments, *, truncation: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """Eq. 8 averaged over the cells, differentiable in the fragments' weights and foreground.
 
     Args:
         similarity: [N, H W, K]; background: [N, H W]; fragments: N renderings of shape [N, H, W].
-        outlier_cost: see `PoseSettings`.
+        truncation: see `PoseSettings`.
 
     Returns:
         The loss [N], and by how much the object beats the background in each covered cell [N, H W] (0 elsewhere).
@@ -167,24 +170,24 @@ def reconstruction_loss(
     index, weight = fragments.vertex_index.flatten(1, 2), fragments.weight.flatten(1, 2)
     foreground = fragments.foreground.flatten(1)
     matched = (similarity.gather(2, index) * weight).sum(-1)
-    loss, gain = loss_of_matches(matched, background, foreground, outlier_cost)
+    loss, gain = loss_of_matches(matched, background, foreground, truncation)
     return loss, foreground.detach() * gain.detach()
 
 
 def loss_of_matches(
-    matched: Tensor, background: Tensor, foreground: Tensor, outlier_cost: float | None
+    matched: Tensor, background: Tensor, foreground: Tensor, truncation: float | None
 ) -> tuple[Tensor, Tensor]:
     """Eq. 8 averaged over the cells, from what each cell would match if the object covered it.
 
     Args:
         matched: f_i . C^_i, [..., H W]; background: max_n f_i . beta_n and foreground, broadcast to it.
-        outlier_cost: see `PoseSettings`.
+        truncation: see `PoseSettings`.
 
     Returns:
         The loss [...], and by how much the object beats the background in each cell [..., H W].
     """
     gain = matched - background
-    limited = gain if outlier_cost is None else gain.clamp_min(-outlier_cost)
+    limited = gain if truncation is None else gain.clamp_min(-truncation)
     return -(background + foreground * limited).mean(dim=-1), gain
 
 
@@ -192,14 +195,14 @@ def estimate_pose(
     similarity: Tensor,
     background: Tensor,
     category: Tensor,
-    tables: list[StartTable],
+    tables: list[PoseHypotheses],
     render: Renderer,
     settings: PoseSettings,
     *,
     bonus: Bonus | None = None,
     translation_known: bool = False,
 ) -> PoseEstimate:
-    """Eq. 8: the best starting poses, refined by gradient descent, the best of which is the answer.
+    """Eq. 8: the best initial poses, refined by gradient descent, the best of which is the answer.
 
     Args:
         similarity: f_i . C_k, [B, H W, K_max], -1 where a category has fewer vertices.
@@ -214,34 +217,42 @@ def estimate_pose(
     starts = []
     gains: dict[int, Tensor] = {}  # of the starts of each category
     for row, (number, table) in enumerate(zip(category.tolist(), tables, strict=True)):
-        loss = search_starts(
+        loss = search_hypotheses(
             similarity[row : row + 1],
             background[row : row + 1],
             table,
-            outlier_cost=settings.outlier_cost,
-            margin=settings.search_margin,
+            truncation=settings.truncation,
+            margin=settings.foreground_bonus,
         )[0]
         if bonus is not None:
             if number not in gains:
                 gains[number] = bonus(category[row].expand(len(loss)), table.pose)
             loss = loss - gains[number]
         best = loss.topk(min(settings.starts, len(loss)), largest=False).indices
-        starts.append((table.pose[best], table.principal[best]))
+        starts.append((table.pose[best], table.principal_point[best]))
     count = len(starts[0][1])
     pose = Pose.cat([p for p, _ in starts])
-    principal = torch.cat([x for _, x in starts])
+    principal_point = torch.cat([x for _, x in starts])
     repeat = torch.arange(len(category), device=category.device).repeat_interleave(count)
-    pose, principal = refine(
-        similarity, background, category, pose, principal, repeat, render, settings, translation_known=translation_known
+    pose, principal_point = refine(
+        similarity,
+        background,
+        category,
+        pose,
+        principal_point,
+        repeat,
+        render,
+        settings,
+        translation_known=translation_known,
     )
-    fragments = render(category[repeat], pose, principal, 0.0)
-    loss, gain = reconstruction_loss(
-        similarity[repeat], background[repeat], fragments, outlier_cost=settings.outlier_cost
-    )
+    fragments = render(category[repeat], pose, principal_point, 0.0)
+    loss, gain = reconstruction_loss(similarity[repeat], background[repeat], fragments, truncation=settings.truncation)
     total = loss if bonus is None else loss - bonus(category[repeat], pose)
     winner = total.reshape(-1, count).argmin(dim=1) + torch.arange(len(category), device=loss.device) * count
     height, width = fragments.foreground.shape[1:]
-    return PoseEstimate(pose[winner], principal[winner], loss[winner], (gain[winner] > 0).reshape(-1, height, width))
+    return PoseEstimate(
+        pose[winner], principal_point[winner], loss[winner], (gain[winner] > 0).reshape(-1, height, width)
+    )
 
 
 def refine(
@@ -249,14 +260,14 @@ def refine(
     background: Tensor,
     category: Tensor,
     pose: Pose,
-    principal: Tensor,
+    principal_point: Tensor,
     image: Tensor,
     render: Renderer,
     settings: PoseSettings,
     *,
     translation_known: bool = False,
 ) -> tuple[Pose, Tensor]:
-    """Gradient descent on Eq. 8 from each starting pose; the best pose met on the way is returned.
+    """Gradient descent on Eq. 8 from each initial pose; the best pose met on the way is returned.
 
     Args:
         similarity: [B, H W, K]; background: [B, H W]; category: int64 [B].
@@ -267,7 +278,7 @@ def refine(
         Poses [N] and principal points [N, 2] with the lowest soft loss along each path.
     """
     if settings.steps == 0:
-        return pose, principal
+        return pose, principal_point
     similarity, background, category = similarity[image], background[image], category[image]
     zeros = torch.zeros_like(pose.azimuth)
     start = torch.stack([pose.azimuth, pose.elevation, pose.theta, zeros, zeros, zeros], dim=-1)
@@ -280,7 +291,7 @@ def refine(
             theta=values[:, 2],
             distance=pose.distance * values[:, 3].exp(),
         )
-        return moved, principal + settings.shift_unit * values[:, 4:]
+        return moved, principal_point + settings.shift_unit * values[:, 4:]
 
     values = start.clone()
     first, second = torch.zeros_like(values), torch.zeros_like(values)
@@ -290,7 +301,7 @@ def refine(
         with torch.enable_grad():
             values = values.detach().requires_grad_(True)
             fragments = render(category, *unpack(values), settings.softness)
-            loss, _ = reconstruction_loss(similarity, background, fragments, outlier_cost=settings.outlier_cost)
+            loss, _ = reconstruction_loss(similarity, background, fragments, truncation=settings.truncation)
             (gradient,) = torch.autograd.grad(loss.sum(), values)
         values, loss = values.detach(), loss.detach()
         better = loss < best_loss
@@ -307,7 +318,7 @@ def refine(
 
 @dataclass(frozen=True)
 class PoseGrid:
-    """The starting poses: see `pose_grid`. Angles in radians."""
+    """The initial poses: see `pose_grid`. Angles in radians."""
 
     azimuths: int = 12
     elevations: int = 4

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from compnet3d.data.images import as_rgb, load_image
-from compnet3d.data.transforms import Crop, InputSpec, crop_box
+from compnet3d.data.transforms import CropMode, InputConfig, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import wrap_signed
@@ -50,7 +50,7 @@ class SinglePrediction:
     scores: dict[str, float]
     pose: Pose
     focal: float
-    principal: Tensor
+    principal_point: Tensor
     reconstruction_score: float | None = None
     foreground: Tensor | None = None
 
@@ -71,7 +71,7 @@ class SinglePrediction:
             **{f"{name}{unit}": angle for name, angle in self.angles(degrees=degrees)._asdict().items()},
             "distance": float(self.pose.distance),
             "focal": self.focal,
-            "principal": [float(x) for x in self.principal],
+            "principal_point": [float(x) for x in self.principal_point],
             "reconstruction_score": self.reconstruction_score,
             "scores": self.scores,
         }
@@ -87,13 +87,13 @@ class Prediction:
     Attributes:
         categories: all category names, Y of them.
         category_index: the category whose pose is given: the best score's, unless it was prescribed, int64 [B].
-        scores: the largest names the object, [B, Y]: S_y of Eq. 7, or what the model makes of it (see
-            `CompNetConfig.reconstruction_share`); log-probabilities of a dual head.
+        scores: the largest classifies the object, [B, Y]: S_y of Eq. 7, or what the model makes of it (see
+            `CompNetConfig.pose_score_weight`); log-probabilities of a dual head.
         confidence: calibrated probability that the best-scoring category is right, [B].
         pose: of the camera whose focal length and principal point follow, [B].
         focal: focal length in pixels, [B].
-        principal: where the object's origin is seen, pixels (u, v), [B, 2]. `predict_views` answers in pixels of the
-            view, `CompNet.predict` in pixels of the image that it was given.
+        principal: where the object's origin is seen, pixels (u, v), [B, 2]. `predict_crops` answers in pixels of the
+            crop, `CompNet.predict` in pixels of the image that it was given.
         reconstruction_score: - L(alpha) of Eq. 8 as an average over cells, [B]; higher is better. None for a predictor
             that reconstructs nothing.
         foreground: cells that the object explains better than the background, bool [B, H, W]; None like the former.
@@ -105,7 +105,7 @@ class Prediction:
     confidence: Tensor
     pose: Pose
     focal: Tensor
-    principal: Tensor
+    principal_point: Tensor
     reconstruction_score: Tensor | None = None
     foreground: Tensor | None = None
 
@@ -131,7 +131,7 @@ class Prediction:
             scores=dict(zip(self.categories, chosen["scores"].tolist(), strict=True)),
             pose=chosen["pose"],
             focal=float(chosen["focal"]),
-            principal=chosen["principal"],
+            principal_point=chosen["principal_point"],
             reconstruction_score=None if score is None else float(score),
             foreground=chosen.get("foreground"),
         )
@@ -160,7 +160,7 @@ class Prediction:
 
 
 class Predictor(Protocol):
-    """Anything that names the object and its pose in a batch of views."""
+    """Anything that classifies the object and its pose in a batch of crops."""
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -168,20 +168,20 @@ class Predictor(Protocol):
         ...
 
     @property
-    def spec(self) -> InputSpec:
+    def input_config(self) -> InputConfig:
         """The network's input."""
         ...
 
-    def predict_views(
-        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"
+    def predict_crops(
+        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: CropMode = "oracle"
     ) -> Prediction:
-        """Answer for views [B, 3, height, width], uint8 or float in 0 .. 1.
+        """Answer for crops [B, 3, height, width], uint8 or float in 0 .. 1.
 
         Args:
-            images: the views.
+            images: the crops.
             category: int64 [B]; if given, the pose is that of this category (scores stay the classification's).
             unknown: take the pose of the category with the lowest reconstruction loss over all.
-            crop: how the views were cut, which tells what is known of distance and principal point.
+            crop: how the crops were cut, which tells what is known of distance and principal point.
         """
         ...
 
@@ -194,7 +194,7 @@ def predict_images(
     batch_size: int = 32,
     unknown: bool = False,
 ) -> Prediction:
-    """Name the object in each image and estimate its pose.
+    """Classify the object in each image and estimate its pose.
 
     Args:
         predictor: the model or baseline.
@@ -212,18 +212,18 @@ def predict_images(
     """
     if isinstance(images, str | Path) or not isinstance(images, Sequence):
         images = [images]
-    pictures = [load_image(x) if isinstance(x, str | Path) else as_rgb(x) for x in images]
-    if boxes is not None and len(boxes) != len(pictures):
-        raise CompNetError(f"{len(boxes)} boxes were given for {len(pictures)} images; give one box for each image")
-    if not pictures:
+    loaded = [load_image(x) if isinstance(x, str | Path) else as_rgb(x) for x in images]
+    if boxes is not None and len(boxes) != len(loaded):
+        raise CompNetError(f"{len(boxes)} boxes were given for {len(images)} images; give one box for each image")
+    if not loaded:
         raise CompNetError("there is no image to predict; give at least one")
-    crops = [crop_box(p, None if boxes is None else boxes[i], predictor.spec) for i, p in enumerate(pictures)]
-    views = torch.stack([torch.from_numpy(crop.image.copy()).permute(2, 0, 1) for crop in crops])
+    crops = [crop_box(p, None if boxes is None else boxes[i], predictor.input_config) for i, p in enumerate(loaded)]
+    batch = torch.stack([torch.from_numpy(crop.image.copy()).permute(2, 0, 1) for crop in crops])
     whole = Prediction.cat(
-        [predictor.predict_views(part, unknown=unknown, crop="box") for part in views.split(batch_size)]
+        [predictor.predict_crops(part, unknown=unknown, crop="box") for part in batch.split(batch_size)]
     )
-    device = whole.principal.device
+    device = whole.principal_point.device
     scale = torch.tensor([crop.scale for crop in crops], device=device)
     matrix = torch.tensor(np.stack([crop.matrix for crop in crops]), dtype=torch.float32, device=device)
-    principal = (matrix[:, :, :2] @ whole.principal[..., None])[..., 0] + matrix[:, :, 2]
-    return replace(whole, focal=whole.focal / scale, principal=principal)
+    principal_point = (matrix[:, :, :2] @ whole.principal_point[..., None])[..., 0] + matrix[:, :, 2]
+    return replace(whole, focal=whole.focal / scale, principal_point=principal_point)

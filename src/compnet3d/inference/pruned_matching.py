@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from compnet3d.inference.matching import background_similarity, best_match, spaced_cells
-from compnet3d.utils.matmul import BLOCK, block_size, fast_products
+from compnet3d.utils.matmul import BLOCK, block_size, fast_matmul
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Pruning:
     Attributes:
         codes: M, centroids per category.
         cells: of a feature map, looked at first: at most this many, evenly spaced.
-        finalists: categories left for Eq. 7.
+        shortlist: categories left for Eq. 7.
     """
 
-    codes: int = 24
+    centroids: int = 24
     cells: int = 1000
-    finalists: int = 8
+    shortlist: int = 8
 
 
-def category_codes(vertex_features: Tensor, offsets: Tensor, count: int, *, rounds: int = 8) -> Tensor:
+def category_centroids(vertex_features: Tensor, offsets: Tensor, count: int, *, rounds: int = 8) -> Tensor:
     """Centroids of each category's vertex features (spherical k-means), scaled so that they match like vertices.
 
     A feature that is exactly a vertex has a similarity below 1 with the vertex's centroid. Divided by the category's
@@ -47,7 +47,7 @@ def category_codes(vertex_features: Tensor, offsets: Tensor, count: int, *, roun
         [Y, M, D], of one length per category.
     """
     limits = offsets.tolist()
-    codes = []
+    scaled = []
     for start, end in zip(limits[:-1], limits[1:], strict=True):
         features = vertex_features[start:end]
         centroids = features[torch.arange(count, device=features.device) * len(features) // count]
@@ -56,17 +56,17 @@ def category_codes(vertex_features: Tensor, offsets: Tensor, count: int, *, roun
             sums = torch.zeros_like(centroids).index_add_(0, nearest, features)
             # a centroid that has lost all its vertices stays where it is
             centroids = torch.where((sums != 0).any(dim=1, keepdim=True), normalize(sums, dim=1), centroids)
-        codes.append(centroids / (features @ centroids.T).amax(dim=1).mean())
-    return torch.stack(codes)
+        scaled.append(centroids / (features @ centroids.T).amax(dim=1).mean())
+    return torch.stack(scaled)
 
 
-@fast_products()
+@fast_matmul()
 def pruned_scores(
     feature_map: Tensor,
     vertex_features: Tensor,
     offsets: Tensor,
     background_features: Tensor,
-    codes: Tensor,
+    centroids: Tensor,
     pruning: Pruning,
     background: Tensor | None = None,
 ) -> Tensor:
@@ -75,7 +75,7 @@ def pruned_scores(
     Args:
         feature_map: unit vectors [B, D, H, W].
         vertex_features, offsets, background_features, background: see `category_scores`.
-        codes: of these vertex features, see `category_codes`.
+        codes: of these vertex features, see `category_centroids`.
         pruning: how much to look at.
 
     Returns:
@@ -87,14 +87,14 @@ def pruned_scores(
     if background is None:
         background = background_similarity(cells, background_features)
     some = spaced_cells(height, width, pruning.cells).to(cells.device)
-    coarse = _code_scores(cells[:, some], codes, background[:, some])
-    if codes.shape[0] <= pruning.finalists:
-        finalists = torch.arange(codes.shape[0], device=cells.device).expand(images, -1)
+    coarse = _code_scores(cells[:, some], centroids, background[:, some])
+    if centroids.shape[0] <= pruning.shortlist:
+        shortlist = torch.arange(centroids.shape[0], device=cells.device).expand(images, -1)
     else:
-        finalists = coarse.topk(pruning.finalists, dim=1).indices
+        shortlist = coarse.topk(pruning.shortlist, dim=1).indices
     exact = torch.full_like(coarse, torch.inf)
-    for number in finalists.unique().tolist():
-        rows = (finalists == number).any(dim=1).nonzero()[:, 0]
+    for number in shortlist.unique().tolist():
+        rows = (shortlist == number).any(dim=1).nonzero()[:, 0]
         features = vertex_features[int(offsets[number]) : int(offsets[number + 1])]
         best = best_match(cells[rows].flatten(0, 1), features).reshape(len(rows), -1)
         exact[rows, number] = torch.maximum(best, background[rows]).mean(dim=1)
@@ -102,14 +102,14 @@ def pruned_scores(
     return torch.where(exact.isinf(), torch.minimum(coarse, floor), exact)
 
 
-def _code_scores(cells: Tensor, codes: Tensor, background: Tensor) -> Tensor:
+def _code_scores(cells: Tensor, centroids: Tensor, background: Tensor) -> Tensor:
     """Mean over cells [B, N, D] of the best match among the codes or the background, for each category: [B, Y]."""
     images, number, _ = cells.shape
     flat, limit = cells.flatten(0, 1), background.flatten()[:, None]
-    together = max(1, block_size(512, cells.device) // codes.shape[1])  # categories
-    rows = max(1, block_size(BLOCK, cells.device) // (together * codes.shape[1]))
+    together = max(1, block_size(512, cells.device) // centroids.shape[1])  # categories
+    rows = max(1, block_size(BLOCK, cells.device) // (together * centroids.shape[1]))
     scores = []
-    for some in codes.split(together):
+    for some in centroids.split(together):
         best = flat.new_empty(len(flat), len(some))
         for start in range(0, len(flat), rows):
             block = slice(start, start + rows)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def matching_loss(scores: Tensor, category: Tensor, factor: float = 100.0) -> Tensor:
+def classification_loss(scores: Tensor, category: Tensor, factor: float = 100.0) -> Tensor:
     """The cross-entropy of the softmax of the categories' scores; not in the paper (decision 28).
 
     Args:
@@ -20,17 +20,17 @@ def matching_loss(scores: Tensor, category: Tensor, factor: float = 100.0) -> Te
     return torch.nn.functional.cross_entropy(factor * scores, category)
 
 
-def posing_loss(scores: Tensor, rivals: Tensor, factor: float = 100.0) -> Tensor:
+def pose_contrastive_loss(scores: Tensor, negatives: Tensor, factor: float = 100.0) -> Tensor:
     """The cross-entropy of the softmax of one category's scores at several poses; not in the paper (decision 29).
 
     Args:
         scores: - L(alpha) of Eq. 8 averaged over the cells, at the true pose first and then at others, [B, 1 + P].
         rivals: which of the others count, bool [B, P].
-        factor: on the scores, as in `matching_loss`.
+        factor: on the scores, as in `classification_loss`.
 
     Returns:
         The mean over the images.
     """
-    others = (factor * scores[:, 1:]).masked_fill(~rivals, -torch.inf)
+    others = (factor * scores[:, 1:]).masked_fill(~negatives, -torch.inf)
     true = factor * scores[:, :1]
     return (torch.cat([true, others], dim=1).logsumexp(dim=1) - true[:, 0]).mean()

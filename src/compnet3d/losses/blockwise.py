@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from compnet3d.losses.contrastive import ContrastiveLoss
-from compnet3d.utils.matmul import BLOCK, block_size, fast_products, gather_rows
+from compnet3d.utils.matmul import BLOCK, block_size, fast_matmul, gather_rows
 
 COLUMNS = 2048  # features that a block of similarities is with, at most (`block_size` on an accelerator)
 
@@ -199,7 +199,7 @@ class _WithGradient(torch.autograd.Function):
     schema="(Tensor queries, Tensor category, Tensor vertex, Tensor valid, Tensor vertex_features, Tensor offsets, "
     "Tensor background_features, float kappa, Tensor? excluded, float background_weight) -> (Tensor, Tensor)",
 )
-@fast_products()
+@fast_matmul()
 def _in_category_terms(
     queries: Tensor,
     category: Tensor,
@@ -236,7 +236,7 @@ def _in_category_terms(
     schema="(Tensor queries, Tensor category, Tensor valid, Tensor vertex_features, Tensor offsets, "
     "Tensor grouping_weights, Tensor sampled, float kappa) -> (Tensor, Tensor)",
 )
-@fast_products()
+@fast_matmul()
 def _cross_category_terms(
     queries: Tensor,
     category: Tensor,

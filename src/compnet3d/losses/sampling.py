@@ -98,10 +98,10 @@ def near_vertices(vertices: Tensor, vertex: Tensor, radius: float) -> Tensor:
     return torch.cdist(positions, vertices) < radius
 
 
-RIVAL_ANGLE = math.radians(25)  # nearer poses are not rivals of the true one (see `draw_rivals`)
+NEGATIVE_POSE_ANGLE = math.radians(25)  # nearer poses are not rivals of the true one (see `draw_negative_poses`)
 
 
-def draw_rivals(pose: Pose, order: Tensor, count: int, generator: torch.Generator) -> tuple[Pose, Tensor]:
+def draw_negative_poses(pose: Pose, order: Tensor, count: int, generator: torch.Generator) -> tuple[Pose, Tensor]:
     """Poses for an image to be told from its own: turned by any angle, elevation and theta those of other images.
 
     Args:
@@ -109,8 +109,8 @@ def draw_rivals(pose: Pose, order: Tensor, count: int, generator: torch.Generato
         generator: on any device.
 
     Returns:
-        Poses [B, 1 + P], the image's own first and its distance for all; which of the P others are at least RIVAL_ANGLE
-        away from its own and from those that look the same, bool [B, P].
+        Poses [B, 1 + P], the image's own first and its distance for all; which of the P others are at least
+        NEGATIVE_POSE_ANGLE away from its own and from those that look the same, bool [B, P].
     """
     images, device = len(pose.azimuth), pose.azimuth.device
     turn = 2 * math.pi * uniform((images, 1 + count), generator, device)
@@ -126,4 +126,4 @@ def draw_rivals(pose: Pose, order: Tensor, count: int, generator: torch.Generato
     angle = symmetric_rotation_error(
         others.flatten(0, 1), own.expand_as(others).flatten(0, 1), order.repeat_interleave(count)
     )
-    return poses, angle.view(images, count) >= RIVAL_ANGLE
+    return poses, angle.view(images, count) >= NEGATIVE_POSE_ANGLE

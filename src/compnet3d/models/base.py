@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from compnet3d.data.transforms import Crop, InputSpec
+from compnet3d.data.transforms import CropMode, InputConfig
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.prediction import ImageLike, Prediction, predict_images
 from compnet3d.models.checkpoint import load_model, save_model
@@ -20,7 +20,7 @@ class Model(nn.Module):
 
     Attributes:
         kind: what config.json calls the class.
-        config: everything but the tensors; a dataclass with `categories`, `spec` and `temperature`.
+        config: everything but the tensors; a dataclass with `categories`, `input_config` and `temperature`.
         cad_meshes: one CAD model for some categories, for drawing.
     """
 
@@ -33,10 +33,10 @@ class Model(nn.Module):
         """With random tensors, from config.json."""
         raise TypeError(f"{cls.__name__} does not say how it is built")
 
-    def predict_views(
-        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"
+    def predict_crops(
+        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: CropMode = "oracle"
     ) -> Prediction:
-        """Name the objects in views and estimate their poses; see `Predictor.predict_views`."""
+        """Classify the objects in crops and estimate their poses; see `Predictor.predict_crops`."""
         raise TypeError(f"{type(self).__name__} does not say how it predicts")
 
     @property
@@ -46,10 +46,10 @@ class Model(nn.Module):
         return names
 
     @property
-    def spec(self) -> InputSpec:
+    def input_config(self) -> InputConfig:
         """The network's input."""
-        spec: InputSpec = self.config.spec
-        return spec
+        input_config: InputConfig = self.config.input_config
+        return input_config
 
     def predict(
         self,
@@ -59,7 +59,7 @@ class Model(nn.Module):
         batch_size: int = 32,
         unknown: bool = False,
     ) -> Prediction:
-        """Name the object in each image and estimate its pose; see `predict_images`."""
+        """Classify the object in each image and estimate its pose; see `predict_images`."""
         return predict_images(self, images, boxes=boxes, batch_size=batch_size, unknown=unknown)
 
     def calibrate(self, temperature: float) -> None:

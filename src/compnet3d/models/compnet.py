@@ -1,4 +1,4 @@
-"""CompNet: the feature extractor, the bank and the shapes, composed into one model that names objects and poses."""
+"""CompNet: the feature extractor, the bank and the shapes, composed into one model of category and pose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, normalize, pad
 
-from compnet3d.data.transforms import Crop
+from compnet3d.data.transforms import CropMode
 from compnet3d.geometry.camera import Camera, Pose, fit_to_box, pose_grid
 from compnet3d.geometry.cuboid import CuboidMesh, _Shapes, cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
@@ -19,14 +19,14 @@ from compnet3d.inference.matching import background_similarity, category_scores,
 from compnet3d.inference.pose_search import (
     Bonus,
     PoseEstimate,
-    StartTable,
-    build_start_table,
+    PoseHypotheses,
+    build_pose_hypotheses,
     estimate_pose,
     loss_of_matches,
-    search_starts,
+    search_hypotheses,
 )
 from compnet3d.inference.prediction import Prediction
-from compnet3d.inference.pruned_matching import Pruning, category_codes, pruned_scores
+from compnet3d.inference.pruned_matching import Pruning, category_centroids, pruned_scores
 from compnet3d.losses.blockwise import padded_category_features
 from compnet3d.losses.sampling import near_vertices, uniform
 from compnet3d.models.backbones import FeatureExtractor, build_extractor
@@ -38,12 +38,12 @@ from compnet3d.models.rotation_prior import RotationPrior
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.rendering.gaussian import render_gaussians
 from compnet3d.rendering.raycast import render_cuboids, visible_lattice_vertices
-from compnet3d.utils.matmul import fast_products
+from compnet3d.utils.matmul import fast_matmul
 
 # A step of the refinement costs about the same for a few cells as for these: 64 maps of the quickstart.
 REFINED_CELLS = 64 * 12 * 12
 # Categories, the likeliest by Eq. 7, whose poses are searched for their score.
-RECONSTRUCTED = 5
+POSE_SCORED = 5
 RENDERERS = ("cuboid", "gaussian")
 
 
@@ -75,8 +75,8 @@ class CompNet(Model):
         self.cad_meshes: dict[str, Mesh] = {}
         self.pruning: Pruning | None = None
         self._shapes = _Shapes.of(self.cuboids)
-        self._tables: dict[tuple[int, str, torch.device], StartTable] = {}
-        self._codes: tuple[Tensor, int, Tensor] | None = None
+        self._tables: dict[tuple[int, str, torch.device], PoseHypotheses] = {}
+        self._centroids: tuple[Tensor, int, Tensor] | None = None
 
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> CompNet:
@@ -92,7 +92,7 @@ class CompNet(Model):
     def map_size(self) -> tuple[int, int]:
         """Height and width of the feature map in cells."""
         stride = self.feature_extractor.stride
-        return self.spec.height // stride, self.spec.width // stride
+        return self.input_config.height // stride, self.input_config.width // stride
 
     def mesh(self, category: str) -> Mesh:
         """A mesh to draw: the category's CAD model where one was saved, else its cuboid."""
@@ -105,7 +105,7 @@ class CompNet(Model):
     # -- learning ------------------------------------------------------------------------------------------------
 
     def observe(
-        self, feature_map: Tensor, category: Tensor, pose: Pose, principal: Tensor, occluded: Tensor | None = None
+        self, feature_map: Tensor, category: Tensor, pose: Pose, principal_point: Tensor, occluded: Tensor | None = None
     ) -> Observation:
         """Read the features at the projections of the visible vertices (bilinear, so neighbours differ).
 
@@ -115,9 +115,9 @@ class CompNet(Model):
         """
         shapes = self._placed_shapes()
         vertices, lattice = shapes.vertices[category], shapes.lattice[category]
-        camera = self._camera(principal)
+        camera = self._camera(principal_point)
         pixels, depth = camera.project(vertices, pose)
-        size = pixels.new_tensor([self.spec.width, self.spec.height])
+        size = pixels.new_tensor([self.input_config.width, self.input_config.height])
         visible = visible_lattice_vertices(
             lattice, shapes.stack.segments[category], shapes.stack.bounds[category], pose.camera_centre()
         )
@@ -140,7 +140,7 @@ class CompNet(Model):
         feature_map: Tensor,
         category: Tensor,
         pose: Pose,
-        principal: Tensor,
+        principal_point: Tensor,
         count: int,
         generator: torch.Generator,
         occluded: Tensor | None = None,
@@ -149,7 +149,7 @@ class CompNet(Model):
 
         Cells that are mostly hidden by something else (`occluded`, see `observe`) count as background too.
         """
-        covered = self.render(category, pose, principal).foreground > 0
+        covered = self.render(category, pose, principal_point).foreground > 0
         covered = torch.nn.functional.max_pool2d(covered[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
         if occluded is not None:
             stride = self.feature_extractor.stride
@@ -161,7 +161,7 @@ class CompNet(Model):
         picked = features.gather(1, cell[..., None].expand(-1, -1, features.shape[2]))
         return picked[value >= 0]
 
-    def pose_scores(self, feature_map: Tensor, category: Tensor, pose: Pose, principal: Tensor) -> Tensor:
+    def pose_scores(self, feature_map: Tensor, category: Tensor, pose: Pose, principal_point: Tensor) -> Tensor:
         """- L(alpha) of Eq. 8, the mean over cells, of images at several poses each; differentiable in the features.
 
         Args:
@@ -174,7 +174,7 @@ class CompNet(Model):
         image = torch.arange(images, device=self.device).repeat_interleave(count)
         place = torch.arange(count, device=self.device).repeat(images)
         with torch.no_grad():
-            seen = self.render(category[image], pose[image, place], principal[image])
+            seen = self.render(category[image], pose[image, place], principal_point[image])
         cells = feature_map.flatten(2).transpose(1, 2)
         own, _ = padded_category_features(self.bank.vertex_features, self.bank.offsets, category)
         similarity = torch.bmm(cells, own.transpose(1, 2))
@@ -185,7 +185,7 @@ class CompNet(Model):
         )
         matched = (similarity.gather(2, index.flatten(2)).unflatten(2, index.shape[2:]) * weight).sum(dim=-1)
         foreground = seen.foreground.flatten(1).unflatten(0, (images, count))
-        cost = self.config.pose.outlier_cost
+        cost = self.config.pose.truncation
         return -loss_of_matches(matched.transpose(1, 2), background[:, None], foreground, cost)[0]
 
     def near_vertices(self, category: Tensor, vertex: Tensor, radius: float) -> Tensor:
@@ -196,13 +196,13 @@ class CompNet(Model):
 
     # -- rendering -----------------------------------------------------------------------------------------------
 
-    def render(self, category: Tensor, pose: Pose, principal: Tensor, softness: float = 0.0) -> Fragments:
+    def render(self, category: Tensor, pose: Pose, principal_point: Tensor, softness: float = 0.0) -> Fragments:
         """Render categories [N] at poses [N] and principal points [N, 2] into fragments of the feature map."""
         shapes = self._placed_shapes()
         height, width = self.map_size
         view: dict[str, Any] = {
-            "focal": torch.full_like(pose.azimuth, self.spec.focal),
-            "principal": principal,
+            "focal": torch.full_like(pose.azimuth, self.input_config.focal),
+            "principal_point": principal_point,
             "height": height,
             "width": width,
             "stride": float(self.feature_extractor.stride),
@@ -219,22 +219,22 @@ class CompNet(Model):
             )
         return render_cuboids(shapes.stack, category, pose, softness=softness, **view)
 
-    def start_table(self, category: int, crop: Crop = "oracle") -> StartTable:
-        """The rendered starting poses of a category, made on first use.
+    def pose_hypotheses(self, category: int, crop: CropMode = "oracle") -> PoseHypotheses:
+        """The rendered initial poses of a category, made on first use.
 
-        After an oracle crop distance and principal point are known; after a box crop each starting pose gets those
+        After an oracle crop distance and principal point are known; after a box crop each initial pose gets those
         with which the category's mesh fills the box.
         """
         key = category, crop, self.device
         if key not in self._tables:
-            pose = pose_grid(**asdict(self.config.grid), distance=self.spec.distance).to(self.device)
-            principal = self._centre().expand(len(pose.azimuth), 2)
+            pose = pose_grid(**asdict(self.config.grid), distance=self.input_config.distance).to(self.device)
+            principal_point = self._centre().expand(len(pose.azimuth), 2)
             if crop == "box":
                 points = self.mesh(self.categories[category]).vertices.to(self.device)
-                side = self.spec.box_fill * min(self.spec.height, self.spec.width)
-                pose, principal = fit_to_box(points, pose, self._camera(principal), side)
+                side = self.input_config.box_fill * min(self.input_config.height, self.input_config.width)
+                pose, principal_point = fit_to_box(points, pose, self._camera(principal_point), side)
             count = len(self.cuboids[category].vertices)
-            self._tables[key] = build_start_table(self.render, category, count, pose, principal)
+            self._tables[key] = build_pose_hypotheses(self.render, category, count, pose, principal_point)
         return self._tables[key]
 
     def fit_prior(self, rotations: Sequence[Tensor]) -> None:
@@ -256,14 +256,14 @@ class CompNet(Model):
     # -- inference -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict_views(
-        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"
+    def predict_crops(
+        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: CropMode = "oracle"
     ) -> Prediction:
-        """Name the objects in views and estimate their poses; see `Predictor.predict_views`."""
+        """Classify the objects in crops and estimate their poses; see `Predictor.predict_crops`."""
         images = images.to(self.device)
         feature_map = self(images)
         background = self.background(feature_map)
-        scores = self.view_scores(images, feature_map, crop, background)
+        scores = self.crop_scores(images, feature_map, crop, background)
         confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
         if category is not None:
             chosen = category.to(self.device)
@@ -278,17 +278,17 @@ class CompNet(Model):
             scores=scores,
             confidence=confidence,
             pose=estimate.pose.wrapped(),
-            focal=torch.full_like(estimate.loss, self.spec.focal),
-            principal=estimate.principal,
+            focal=torch.full_like(estimate.loss, self.input_config.focal),
+            principal_point=estimate.principal_point,
             reconstruction_score=-estimate.loss,
             foreground=estimate.foreground,
         )
 
     @torch.no_grad()
-    def classify_views(self, images: Tensor) -> Tensor:
-        """Scores of views [B, 3, height, width] after an oracle crop, [B, Y]; see `view_scores`."""
+    def classify_crops(self, images: Tensor) -> Tensor:
+        """Scores of crops [B, 3, height, width] after an oracle crop, [B, Y]; see `crop_scores`."""
         images = images.to(self.device)
-        return self.view_scores(images, self(images))
+        return self.crop_scores(images, self(images))
 
     def background(self, feature_map: Tensor) -> Tensor:
         """max_n f_i . beta_n of each cell, [B, H W]. Names and poses both need it."""
@@ -298,28 +298,28 @@ class CompNet(Model):
         """The parameters that no pretraining provides."""
         return self.feature_extractor.head_parameters()
 
-    def view_scores(
-        self, images: Tensor, feature_map: Tensor, crop: Crop = "oracle", background: Tensor | None = None
+    def crop_scores(
+        self, images: Tensor, feature_map: Tensor, crop: CropMode = "oracle", background: Tensor | None = None
     ) -> Tensor:
-        """What names the object in views whose feature maps are at hand, [B, Y]: the largest wins.
+        """What classifies the object in crops whose feature maps are at hand, [B, Y]: the largest wins.
 
-        S_y; with `reconstruction_share` the category's best starting pose counts, too, and with `mirrored_scores` it is
+        S_y; with `pose_score_weight` the category's best initial pose counts, too, and with `mirrored_scores` it is
         the mean over both sides. `background` is that of the feature maps, where it is known already.
         """
-        scores = self._naming_scores(feature_map, crop, background)
+        scores = self._classification_scores(feature_map, crop, background)
         if not self.config.mirrored_scores:
             return scores
-        return (scores + self._naming_scores(self(images.flip(-1)), crop)) / 2
+        return (scores + self._classification_scores(self(images.flip(-1)), crop)) / 2
 
-    def _naming_scores(self, feature_map: Tensor, crop: Crop, background: Tensor | None = None) -> Tensor:
-        share = self.config.reconstruction_share
+    def _classification_scores(self, feature_map: Tensor, crop: CropMode, background: Tensor | None = None) -> Tensor:
+        share = self.config.pose_score_weight
         if share == 0:
             return self.category_scores(feature_map, background)
         background = self.background(feature_map) if background is None else background
         matched = self.category_scores(feature_map, background)
-        margin = self.config.pose.search_margin
+        margin = self.config.pose.foreground_bonus
         losses = self.search_categories(
-            feature_map, crop, background, finalists=RECONSTRUCTED, likely=matched, margin=margin
+            feature_map, crop, background, shortlist=POSE_SCORED, likely=matched, margin=margin
         )
         return (1 - share) * matched - share * losses
 
@@ -328,16 +328,18 @@ class CompNet(Model):
         features = (self.bank.vertex_features, self.bank.offsets, self.bank.background)
         if self.pruning is None:
             return category_scores(feature_map, *features, background)
-        return pruned_scores(feature_map, *features, self._category_codes(self.pruning.codes), self.pruning, background)
+        return pruned_scores(
+            feature_map, *features, self._category_centroids(self.pruning.centroids), self.pruning, background
+        )
 
-    def _category_codes(self, count: int) -> Tensor:
+    def _category_centroids(self, count: int) -> Tensor:
         """Codes of the vertex features, made on first use and again when the features have changed."""
         features = self.bank.vertex_features
-        made = self._codes
+        made = self._centroids
         # a tensor counts the changes made to it
         if made is None or made[0] is not features or made[1] != features._version or made[2].shape[1] != count:
-            self._codes = features, features._version, category_codes(features, self.bank.offsets, count)
-            return self._codes[2]
+            self._centroids = features, features._version, category_centroids(features, self.bank.offsets, count)
+            return self._centroids[2]
         return made[2]
 
     @torch.no_grad()
@@ -345,7 +347,7 @@ class CompNet(Model):
         self,
         feature_map: Tensor,
         category: Tensor,
-        crop: Crop = "oracle",
+        crop: CropMode = "oracle",
         background: Tensor | None = None,
         *,
         chunk: int | None = None,
@@ -363,7 +365,7 @@ class CompNet(Model):
         for maps, numbers, limit in zip(
             feature_map.split(chunk), category.split(chunk), background.split(chunk), strict=True
         ):
-            tables = [self.start_table(int(y), crop) for y in numbers]
+            tables = [self.pose_hypotheses(int(y), crop) for y in numbers]
             parts.append(
                 estimate_pose(
                     self.similarities(maps, numbers),
@@ -378,12 +380,12 @@ class CompNet(Model):
             )
         return PoseEstimate(
             Pose.cat([p.pose for p in parts]),
-            torch.cat([p.principal for p in parts]),
+            torch.cat([p.principal_point for p in parts]),
             torch.cat([p.loss for p in parts]),
             torch.cat([p.foreground for p in parts]),
         )
 
-    @fast_products()
+    @fast_matmul()
     def similarities(self, feature_map: Tensor, category: Tensor) -> Tensor:
         """f_i . C_k of each image's category, [B, H W, K_max] (-1 where padded)."""
         cells = feature_map.flatten(2).transpose(1, 2)
@@ -396,11 +398,11 @@ class CompNet(Model):
 
     @torch.no_grad()
     def reconstructing_category(
-        self, feature_map: Tensor, crop: Crop = "oracle", background: Tensor | None = None, *, candidates: int = 3
+        self, feature_map: Tensor, crop: CropMode = "oracle", background: Tensor | None = None, *, candidates: int = 3
     ) -> Tensor:
         """The category with the lowest reconstruction loss (section 5.3), int64 [B].
 
-        All categories compete with their starting poses; the best `candidates` are refined.
+        All categories compete with their initial poses; the best `candidates` are refined.
         """
         background = self.background(feature_map) if background is None else background
         losses = self.search_categories(feature_map, crop, background)
@@ -411,23 +413,23 @@ class CompNet(Model):
         return best.gather(1, refined.argmin(dim=1, keepdim=True))[:, 0]
 
     @torch.no_grad()
-    @fast_products()
+    @fast_matmul()
     def search_categories(
         self,
         feature_map: Tensor,
-        crop: Crop = "oracle",
+        crop: CropMode = "oracle",
         background: Tensor | None = None,
         *,
         cells: int = 1000,
-        finalists: int = 8,
+        shortlist: int = 8,
         likely: Tensor | None = None,
         margin: float = 0.0,
     ) -> Tensor:
-        """The lowest loss of Eq. 8 among each category's starting poses, [B, Y].
+        """The lowest loss of Eq. 8 among each category's initial poses, [B, Y].
 
-        The `finalists` are searched in all cells: those that `likely` [B, Y] puts first or, without it, those that do
+        The `shortlist` are searched in all cells: those that `likely` [B, Y] puts first or, without it, those that do
         best where evenly spaced cells, at most `cells` of them, speak for all. The others keep what the few cells say,
-        but no less than the finalists' largest loss. `margin` is that of `search_starts`.
+        but no less than the shortlist' largest loss. `margin` is that of `search_hypotheses`.
         """
         maps = feature_map.flatten(2).transpose(1, 2)
         limits = self.background(feature_map) if background is None else background
@@ -435,15 +437,15 @@ class CompNet(Model):
         everything, everyone = torch.arange(len(maps), device=self.device), range(len(self.categories))
 
         def lowest(images: Tensor, number: int, seen: Tensor | None = None) -> Tensor:
-            table = self.start_table(number, crop)
+            table = self.pose_hypotheses(number, crop)
             features, limit = maps[images], limits[images]
             if seen is not None:
                 table, features, limit = table.at(seen), features[:, seen], limit[:, seen]
             similarity = features @ self.bank.category_features(number).T
-            cost = self.config.pose.outlier_cost
-            return search_starts(similarity, limit, table, outlier_cost=cost, margin=margin).amin(dim=1)
+            cost = self.config.pose.truncation
+            return search_hypotheses(similarity, limit, table, truncation=cost, margin=margin).amin(dim=1)
 
-        if len(everyone) <= finalists or (likely is None and len(some) == maps.shape[1]):
+        if len(everyone) <= shortlist or (likely is None and len(some) == maps.shape[1]):
             return torch.stack([lowest(everything, number) for number in everyone], dim=1)
         if likely is None:
             losses = torch.stack([lowest(everything, number, some) for number in everyone], dim=1)
@@ -451,7 +453,7 @@ class CompNet(Model):
         else:
             losses = torch.full_like(likely, -torch.inf)
         chosen = torch.zeros_like(losses, dtype=torch.bool)
-        chosen.scatter_(1, likely.topk(finalists, dim=1).indices, True)
+        chosen.scatter_(1, likely.topk(shortlist, dim=1).indices, True)
         for number in chosen.any(dim=0).nonzero()[:, 0].tolist():
             images = chosen[:, number].nonzero()[:, 0]
             losses[images, number] = lowest(images, number)
@@ -470,12 +472,14 @@ class CompNet(Model):
         self._shapes = self._shapes.to(self.device)
         return self._shapes
 
-    def _camera(self, principal: Tensor) -> Camera:
-        focal = principal.new_tensor(self.spec.focal).expand(principal.shape[:-1])
-        return Camera(focal=focal, principal=principal, height=self.spec.height, width=self.spec.width)
+    def _camera(self, principal_point: Tensor) -> Camera:
+        focal = principal_point.new_tensor(self.input_config.focal).expand(principal_point.shape[:-1])
+        return Camera(
+            focal=focal, principal_point=principal_point, height=self.input_config.height, width=self.input_config.width
+        )
 
     def _centre(self) -> Tensor:
-        return torch.tensor([[self.spec.width / 2, self.spec.height / 2]], device=self.device)
+        return torch.tensor([[self.input_config.width / 2, self.input_config.height / 2]], device=self.device)
 
 
 def _starting_features(cuboids: Sequence[CuboidMesh], config: CompNetConfig) -> list[Tensor]:

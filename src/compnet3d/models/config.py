@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 from compnet3d.models.backbones import BackboneConfig
 
@@ -25,10 +25,10 @@ class CompNetConfig:
         feature_length: correlation length of the vertex features to start from (see `smooth_features`).
         renderer: "cuboid" (analytic ray casting) or "gaussian" (the paper's volume).
         foreground_threshold: density above which the Gaussian volume is foreground.
-        mirrored_scores: S_y is the mean over a view and its mirror image. For data whose categories look mirrored like
+        mirrored_scores: S_y is the mean over a crop and its mirror image. For data whose categories look mirrored like
             others of their kind; costs a second pass through the network.
-        reconstruction_share: s in the score that names an object, (1 - s) S_y + s max(- L_y), with the lowest loss of
-            Eq. 8 among the category's starting poses, with the pose's search margin and no prior. It needs features
+        pose_score_weight: s in the score that classifies an object, (1 - s) S_y + s max(- L_y), with the lowest loss of
+            Eq. 8 among the category's initial poses, with the pose's foreground bonus and no prior. It needs features
             that were trained to tell poses apart. 0 is Eq. 7 alone, as in the paper.
         temperature: factor on the scores for the calibrated confidence.
         pose, grid: how poses are searched.
@@ -37,7 +37,7 @@ class CompNetConfig:
     categories: tuple[str, ...]
     bounds: tuple[tuple[tuple[float, ...], ...], ...]
     backbone: BackboneConfig
-    spec: InputSpec
+    input_config: InputConfig
     vertex_count: int = 500
     background_size: int = 2560
     kappa: float = 1 / 0.07
@@ -45,7 +45,7 @@ class CompNetConfig:
     renderer: str = "cuboid"
     foreground_threshold: float = 0.5
     mirrored_scores: bool = False
-    reconstruction_share: float = 0.0
+    pose_score_weight: float = 0.0
     temperature: float = 100.0
     pose: PoseSettings = field(default_factory=PoseSettings)
     grid: PoseGrid = field(default_factory=PoseGrid)
@@ -64,7 +64,7 @@ class CompNetConfig:
                 "categories": tuple(values["categories"]),
                 "bounds": tuple(tuple(tuple(c) for c in b) for b in values["bounds"]),
                 "backbone": BackboneConfig.from_dict(values["backbone"]),
-                "spec": InputSpec(**values["spec"]),
+                "input_config": InputConfig(**values["input_config"]),
                 "pose": PoseSettings(**{**pose, "betas": tuple(pose["betas"])}),
                 "grid": PoseGrid(
                     **{

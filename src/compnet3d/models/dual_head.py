@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from compnet3d.data.transforms import Crop, InputSpec
+from compnet3d.data.transforms import CropMode, InputConfig
 from compnet3d.geometry.camera import Camera, Pose, fit_to_box
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
@@ -44,14 +44,14 @@ class DualHeadConfig:
         spec: the network's input and its canonical camera.
         pose_head: "bins" or "regression".
         bins: of each angle, over the full circle.
-        mirrored_scores: the scores are the mean over a view and its mirror image.
+        mirrored_scores: the scores are the mean over a crop and its mirror image.
         temperature: factor on the scores for the calibrated confidence.
     """
 
     categories: tuple[str, ...]
     bounds: tuple[tuple[tuple[float, ...], ...], ...]
     backbone: BackboneConfig
-    spec: InputSpec
+    input_config: InputConfig
     pose_head: str = "bins"
     bins: int = 40
     mirrored_scores: bool = False
@@ -70,7 +70,7 @@ class DualHeadConfig:
                 "categories": tuple(values["categories"]),
                 "bounds": tuple(tuple(tuple(c) for c in b) for b in values["bounds"]),
                 "backbone": BackboneConfig.from_dict(values["backbone"]),
-                "spec": InputSpec(**values["spec"]),
+                "input_config": InputConfig(**values["input_config"]),
             }
         )
 
@@ -119,7 +119,7 @@ class DualHead(Model):
         return [*self.category_head.parameters(), *self.pose_head.parameters()]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, Y] and the pose head's output [B, 3 bins] or [B, 3] for views [B, 3, height, width]."""
+        """Logits [B, Y] and the pose head's output [B, 3 bins] or [B, 3] for crops [B, 3, height, width]."""
         vectors = self.encoder(images)
         return self.category_head(vectors), self.pose_head(vectors)
 
@@ -158,7 +158,7 @@ class DualHead(Model):
         return (best[..., 0] + 0.5 + offset) * (2 * math.pi / count)
 
     @torch.no_grad()
-    def classify_views(self, images: Tensor) -> Tensor:
+    def classify_crops(self, images: Tensor) -> Tensor:
         """Log-probabilities of the categories [B, Y]; with `mirrored_scores` the mean of both sides."""
         return self._look(images)[0]
 
@@ -170,10 +170,10 @@ class DualHead(Model):
         return scores, output.float()
 
     @torch.no_grad()
-    def predict_views(
-        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: Crop = "oracle"
+    def predict_crops(
+        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: CropMode = "oracle"
     ) -> Prediction:
-        """Name the objects in views and estimate their poses; see `Predictor.predict_views`.
+        """Classify the objects in crops and estimate their poses; see `Predictor.predict_crops`.
 
         The pose is the same whatever the category, so `category` and `unknown` change the names only.
         """
@@ -181,29 +181,35 @@ class DualHead(Model):
         confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
         chosen = scores.argmax(dim=-1) if category is None else category.to(self.device)
         azimuth, elevation, theta = self.angles(output).unbind(-1)
-        distance = torch.full_like(azimuth, self.spec.distance)
+        distance = torch.full_like(azimuth, self.input_config.distance)
         pose = Pose(azimuth=azimuth, elevation=elevation, theta=theta, distance=distance)
-        principal = pose.azimuth.new_tensor([self.spec.width / 2, self.spec.height / 2]).expand(len(chosen), 2)
+        principal_point = pose.azimuth.new_tensor([self.input_config.width / 2, self.input_config.height / 2]).expand(
+            len(chosen), 2
+        )
         if crop == "box":
-            pose, principal = self._fit(chosen, pose, principal)
+            pose, principal_point = self._fit(chosen, pose, principal_point)
         return Prediction(
             categories=self.categories,
             category_index=chosen,
             scores=scores,
             confidence=confidence,
             pose=pose.wrapped(),
-            focal=torch.full_like(distance, self.spec.focal),
-            principal=principal,
+            focal=torch.full_like(distance, self.input_config.focal),
+            principal_point=principal_point,
         )
 
-    def _fit(self, chosen: Tensor, pose: Pose, principal: Tensor) -> tuple[Pose, Tensor]:
+    def _fit(self, chosen: Tensor, pose: Pose, principal_point: Tensor) -> tuple[Pose, Tensor]:
         """Distance and principal point with which each category's box fills the crop."""
         low, high = torch.tensor(self.config.bounds, device=self.device)[chosen].unbind(1)
         corner = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], device=self.device)] * 3)
         points = low[:, None] + corner * (high - low)[:, None]
-        focal = principal.new_tensor(self.spec.focal).expand(len(principal))
-        camera = Camera(focal=focal, principal=principal, height=self.spec.height, width=self.spec.width)
-        return fit_to_box(points, pose, camera, self.spec.box_fill * min(self.spec.height, self.spec.width))
+        focal = principal_point.new_tensor(self.input_config.focal).expand(len(principal_point))
+        camera = Camera(
+            focal=focal, principal_point=principal_point, height=self.input_config.height, width=self.input_config.width
+        )
+        return fit_to_box(
+            points, pose, camera, self.input_config.box_fill * min(self.input_config.height, self.input_config.width)
+        )
 
 
 class ImageEncoder(nn.Module):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-# Widths of the kernels, radians. The starting poses are 30 degrees apart: a narrower kernel would be noise to them.
+# Widths of the kernels, radians. The initial poses are 30 degrees apart: a narrower kernel would be noise to them.
 WIDTHS = (0.25, 0.5)
 # Parts of the mixture: the uniform density, the kernels of each width, those averaged over all azimuths.
 PARTS = 1 + 2 * len(WIDTHS)
@@ -125,7 +125,7 @@ class RotationPrior(nn.Module):
                 raise ValueError(f"category {category}: rotations must be finite [N, 3, 3], got {list(rotmat.shape)}")
         self._forget()
         for category, rotmat in enumerate(rotations):
-            # drawn, since the list's order may go along with the views: every 41st image shows the same one
+            # drawn, since the list's order may go along with the crops: every 41st image shows the same one
             drawn = torch.randperm(len(rotmat), generator=torch.Generator().manual_seed(0))[:KEPT].sort().values
             kept = rotmat[drawn.to(rotmat.device)].to(self.centres)
             self.weights[category] = fit_weights(kept)

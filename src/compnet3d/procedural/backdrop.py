@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def flat_backdrop(rng: Generator, size: int) -> Floats:
-    """A picture [S, S, 3] in [0, 1]: gradient, cloudy noise, a pattern, or blurred patches."""
+    """An image [S, S, 3] in [0, 1]: gradient, cloudy noise, a pattern, or blurred patches."""
     kind = int(rng.choice(4, p=(0.35, 0.35, 0.1, 0.2)))
     if kind == 0:
         return _gradient(rng, size)
@@ -65,27 +65,27 @@ def _pattern(rng: Generator, size: int) -> Floats:
     x, y = np.broadcast_arrays(*_grid(size))
     points = np.stack([x.reshape(-1), y.reshape(-1), np.zeros(size * size, dtype=np.float32)], axis=1)
     material = random_material(rng, random_colour(rng, grey=0.4), patterned=1.0, scale=rng.uniform(1.5, 5.0))
-    picture = material.albedo(points.astype(np.float32)).reshape(size, size, 3)
-    return _blurred(picture, rng.uniform(0, 2.5) * size / 128)
+    canvas = material.albedo(points.astype(np.float32)).reshape(size, size, 3)
+    return _blurred(canvas, rng.uniform(0, 2.5) * size / 128)
 
 
 def _patches(rng: Generator, size: int) -> Floats:
     small = 32
-    picture = np.empty((small, small, 3), dtype=np.float32)
-    picture[:] = random_colour(rng, grey=0.5)
+    canvas = np.empty((small, small, 3), dtype=np.float32)
+    canvas[:] = random_colour(rng, grey=0.5)
     for _ in range(int(rng.integers(4, 14))):
         x, y = rng.integers(-6, small, 2)
         w, h = rng.integers(4, 18, 2)
-        picture[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)] = random_colour(rng, grey=0.4)
-    image = Image.fromarray((picture * 255).astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
+        canvas[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)] = random_colour(rng, grey=0.4)
+    image = Image.fromarray((canvas * 255).astype(np.uint8)).resize((size, size), Image.Resampling.NEAREST)
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 5.0) * size / 128))
     return np.asarray(image, dtype=np.float32) / np.float32(255)
 
 
-def _blurred(picture: Floats, radius: float) -> Floats:
+def _blurred(canvas: Floats, radius: float) -> Floats:
     if radius < 0.3:
-        return picture
-    image = Image.fromarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8))
+        return canvas
+    image = Image.fromarray((np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) / np.float32(255)
 
 
@@ -126,14 +126,14 @@ class Ground:
         fade = np.clip((3 * reach - away[pixels]) / (2 * reach), 0, 1)
         return cls(points[pixels].astype(np.float32), pixels, fade.astype(np.float32), material)
 
-    def paint(self, picture: Floats, shade: Callable[[Floats], Floats]) -> Floats:
+    def paint(self, canvas: Floats, shade: Callable[[Floats], Floats]) -> Floats:
         """The floor over a backdrop [S, S, 3]; `shade` darkens points [N, 3] by a factor [N]."""
-        result = picture.reshape(-1, 3).copy()
+        result = canvas.reshape(-1, 3).copy()
         colour = self.material.albedo(self.points)
         behind = result[self.pixels]
         mixed = behind + self.fade[:, None] * (colour - behind)
         result[self.pixels] = mixed * shade(self.points)[:, None]
-        return result.reshape(picture.shape)
+        return result.reshape(canvas.shape)
 
 
 def pixel_rays(view: View) -> tuple[Floats, Floats]:
@@ -142,7 +142,7 @@ def pixel_rays(view: View) -> tuple[Floats, Floats]:
     rotation = pose.rotmat()[0].numpy()
     centre = pose.camera_centre()[0].numpy()
     axis = np.arange(view.size) + 0.5
-    x, y = (axis - view.principal[0]) / view.focal, (view.principal[1] - axis) / view.focal
+    x, y = (axis - view.principal_point[0]) / view.focal, (view.principal_point[1] - axis) / view.focal
     in_camera = np.stack(np.broadcast_arrays(x[None, :], y[:, None], -1.0), axis=-1)
     return centre.astype(np.float32), (in_camera @ rotation).astype(np.float32)
 
@@ -168,11 +168,11 @@ def _clutter_pool() -> tuple[Part, ...]:
     return tuple(pool)
 
 
-def clutter_layer(rng: Generator, picture: Floats, view: View, floor: float, light: Light) -> Floats:
+def clutter_layer(rng: Generator, canvas: Floats, view: View, floor: float, light: Light) -> Floats:
     """Up to five solids behind and beside the object, flatly shaded and more or less out of focus."""
     count = int(rng.integers(1, 6)) if rng.random() < 0.5 else 0
     if count == 0:
-        return picture
+        return canvas
     parts, colours = [], []
     right = np.array([math.cos(view.azimuth), math.sin(view.azimuth)])
     behind = np.array([-math.sin(view.azimuth), math.cos(view.azimuth)])
@@ -196,11 +196,11 @@ def clutter_layer(rng: Generator, picture: Floats, view: View, floor: float, lig
         vertices,
         torch.from_numpy(whole.faces),
         focal=camera.focal,
-        principal=camera.principal,
+        principal_point=camera.principal_point,
         height=view.size,
         width=view.size,
         near=0.5,
     )
     face = raster.face_index[0].numpy()
-    layer = np.where((face >= 0)[..., None], shaded[face.clip(0)], picture).astype(np.float32)
+    layer = np.where((face >= 0)[..., None], shaded[face.clip(0)], canvas).astype(np.float32)
     return _blurred(layer, rng.uniform(0.0, 2.0) * view.size / 128)

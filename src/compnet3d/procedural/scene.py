@@ -1,4 +1,4 @@
-"""Draws one picture of one object: pose, light and shadow, ground, background, clutter, sensor."""
+"""Draws one image of one object: pose, light and shadow, ground, background, clutter, sensor."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A finished picture.
+class RenderedImage:
+    """A finished image.
 
     Attributes:
         image: uint8 [S, S, 3].
@@ -105,8 +105,10 @@ def _orthographic(
     points = mesh.vertices.double() @ torch.from_numpy(axes).T
     points[:, 2] -= _LIGHT_DISTANCE
     focal = torch.tensor([cells / (2 * half) * _LIGHT_DISTANCE], dtype=torch.float64)
-    principal = torch.full((1, 2), cells / 2, dtype=torch.float64)
-    raster = rasterize(points[None], mesh.faces, focal=focal, principal=principal, height=cells, width=cells)
+    principal_point = torch.full((1, 2), cells / 2, dtype=torch.float64)
+    raster = rasterize(
+        points[None], mesh.faces, focal=focal, principal_point=principal_point, height=cells, width=cells
+    )
     return raster, axes
 
 
@@ -166,8 +168,8 @@ def sample_view(rng: Generator, mesh: Mesh, size: int) -> View:
                 + np.sign(wanted - middle) * reach * 0.3
             )
         shift.append(float(wanted))
-    principal = (size / 2 + shift[0], size / 2 + shift[1])
-    return View(azimuth, elevation, theta, distance, focal, principal, size)
+    principal_point = (size / 2 + shift[0], size / 2 + shift[1])
+    return View(azimuth, elevation, theta, distance, focal, principal_point, size)
 
 
 def sample_light(rng: Generator, azimuth: float) -> Light:
@@ -186,8 +188,8 @@ def sample_light(rng: Generator, azimuth: float) -> Light:
     )
 
 
-def draw(model: Model, palette: dict[Role, Material], view: View, rng: Generator) -> Picture:
-    """One picture of a model.
+def draw(model: Model, palette: dict[Role, Material], view: View, rng: Generator) -> RenderedImage:
+    """One image of a model.
 
     Args:
         model: what to draw.
@@ -198,14 +200,14 @@ def draw(model: Model, palette: dict[Role, Material], view: View, rng: Generator
     light = sample_light(rng, view.azimuth)
     shadow = _ShadowMap(model.mesh, light)
     colour, alpha = _object_layer(model, palette, view, light, shadow)
-    picture = flat_backdrop(rng, view.size)
+    rendered = flat_backdrop(rng, view.size)
     ground = Ground.sample(rng, view, model.floor)
     if ground is not None:
-        picture = ground.paint(picture, shade=lambda points: _ground_shade(model, points, shadow))
-    picture = clutter_layer(rng, picture, view, model.floor, light)
-    picture = picture * (1 - alpha[..., None]) + colour
+        rendered = ground.paint(rendered, shade=lambda points: _ground_shade(model, points, shadow))
+    rendered = clutter_layer(rng, rendered, view, model.floor, light)
+    rendered = rendered * (1 - alpha[..., None]) + colour
     mask = alpha >= 0.5
-    return Picture(_sensor(rng, picture), mask, _mask_box(mask))
+    return RenderedImage(_sensor(rng, rendered), mask, _mask_box(mask))
 
 
 class _ShadowMap:
@@ -264,7 +266,7 @@ def _object_layer(
         vertices,
         model.mesh.faces,
         focal=camera.focal,
-        principal=camera.principal,
+        principal_point=camera.principal_point,
         height=cells,
         width=cells,
         stride=1 / SUPERSAMPLING,
@@ -316,17 +318,17 @@ def _shade(
     return result.clip(0, 1.3)
 
 
-def _sensor(rng: Generator, picture: Floats) -> npt.NDArray[np.uint8]:
+def _sensor(rng: Generator, rendered: Floats) -> npt.NDArray[np.uint8]:
     """Exposure, white balance, blur, noise, 8 bits."""
     from PIL import Image, ImageFilter
 
     gain = rng.uniform(0.88, 1.15) * (1 + rng.uniform(-0.05, 0.05, 3))
-    picture = np.clip(picture * gain.astype(np.float32), 0, 1) ** np.float32(rng.uniform(0.8, 1.1))
-    image = Image.fromarray((picture * 255 + 0.5).astype(np.uint8))
+    rendered = np.clip(rendered * gain.astype(np.float32), 0, 1) ** np.float32(rng.uniform(0.8, 1.1))
+    image = Image.fromarray((rendered * 255 + 0.5).astype(np.uint8))
     blur = rng.uniform(-0.4, 0.7)
     if blur > 0.15:
         image = image.filter(ImageFilter.GaussianBlur(blur))
-    noise = rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(rng.uniform(0.5, 6.0))
+    noise = rng.standard_normal(rendered.shape, dtype=np.float32) * np.float32(rng.uniform(0.5, 6.0))
     return np.clip(np.asarray(image) + noise + 0.5, 0, 255).astype(np.uint8)
 
 

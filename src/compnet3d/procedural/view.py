@@ -34,7 +34,7 @@ class View:
     theta: float
     distance: float
     focal: float
-    principal: tuple[float, float]
+    principal_point: tuple[float, float]
     size: int
 
     def pose(self) -> Pose:
@@ -47,5 +47,5 @@ class View:
     def camera(self) -> Camera:
         """As a batch of one."""
         focal = torch.tensor([self.focal], dtype=torch.float64)
-        principal = torch.tensor([self.principal], dtype=torch.float64)
-        return Camera(focal=focal, principal=principal, height=self.size, width=self.size)
+        principal_point = torch.tensor([self.principal_point], dtype=torch.float64)
+        return Camera(focal=focal, principal_point=principal_point, height=self.size, width=self.size)

@@ -47,7 +47,7 @@ class _Task:
     name: str
     source: int | Path
     instance: int
-    views: tuple[int, ...]
+    crops: tuple[int, ...]
     size: int
     seed: int
     cad_index: int | None = None
@@ -55,7 +55,7 @@ class _Task:
 
     def names(self) -> list[str]:
         """Image names, such as car_i012_v03."""
-        return [f"{self.name}_i{self.instance:03d}_v{view:02d}" for view in self.views]
+        return [f"{self.name}_i{self.instance:03d}_v{view:02d}" for view in self.crops]
 
 
 def make_dataset(
@@ -66,7 +66,7 @@ def make_dataset(
     size: int = 128,
     seed: int = 0,
     workers: int | None = None,
-    views: int = VIEWS_PER_INSTANCE,
+    crops: int = VIEWS_PER_INSTANCE,
 ) -> list[str]:
     """Draw a data set of parametric objects: everyday categories first, then invented ones (shape0032, ...).
 
@@ -86,14 +86,14 @@ def make_dataset(
         CompNetError: for impossible numbers, or if `out` is not empty or cannot be written.
     """
     _check_numbers(
-        categories=(categories, 1), train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1)
+        categories=(categories, 1), train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), crops=(crops, 1)
     )
     _check_images(train, val)
     names = category_names(categories)
     with _building(Path(out)) as root:
         tasks, table = [], {}
         for index, name in enumerate(names):
-            plan = _plan(train, val, views)
+            plan = _plan(train, val, crops)
             shown = tuple(range(min(CAD_PER_CATEGORY, max(1, len(plan["train"]) or len(plan["val"])))))
             _save_cad(root, name, [_instance(index, i, seed) for i in shown])
             table[name] = category(index).symmetry
@@ -116,7 +116,7 @@ def render_dataset(
     seed: int = 0,
     workers: int | None = None,
     held_out_models: bool = True,
-    views: int = VIEWS_PER_INSTANCE,
+    crops: int = VIEWS_PER_INSTANCE,
 ) -> list[str]:
     """Draw a data set from CAD models: cad_dir/{category}/01.off, 02.off, ... (x right, y backward, z up).
 
@@ -139,7 +139,7 @@ def render_dataset(
     Raises:
         CompNetError: as `make_dataset`, and for folders without models and for broken models, naming the file.
     """
-    _check_numbers(train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1))
+    _check_numbers(train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), crops=(crops, 1))
     _check_images(train, val)
     models = find_models(cad_dir)
     with _building(Path(out)) as root:
@@ -148,7 +148,7 @@ def render_dataset(
             parts = [load_cad_part(path) for path in paths]
             _save_cad(root, name, parts)
             table[name] = Symmetry(order=1, mirror=measure_mirror([part.mesh() for part in parts]))
-            plan = _plan(train, val, views)
+            plan = _plan(train, val, crops)
             usable = {split: _models_for(split, len(paths), held_out_models) for split in _SPLITS}
             chosen = []
             for split in _SPLITS:
@@ -201,11 +201,11 @@ def _models_for(split: str, count: int, held_out: bool) -> list[int]:
     return list(range(count - 1)) if split == "train" else [count - 1]
 
 
-def _plan(train: int, val: int, views: int) -> dict[str, list[tuple[int, tuple[int, ...]]]]:
+def _plan(train: int, val: int, crops: int) -> dict[str, list[tuple[int, tuple[int, ...]]]]:
     """Instance numbers and their views for each split; val goes on counting after train."""
     plan, first = {}, 0
     for split, images in zip(_SPLITS, (train, val), strict=True):
-        counts = [min(views, images - start) for start in range(0, images, views)]
+        counts = [min(crops, images - start) for start in range(0, images, crops)]
         plan[split] = [(first + i, tuple(range(n))) for i, n in enumerate(counts)]
         first += len(counts)
     return plan
@@ -257,10 +257,10 @@ def _draw_task(task: _Task) -> int:
         model = prepare(part)
         cad_index = _likest(part, [_instance(task.source, i, task.seed) for i in task.cad_instances])
     palette = random_palette(_generator(task.seed, task.name, task.instance, 1), task.name)
-    for view_number, name in zip(task.views, task.names(), strict=True):
+    for view_number, name in zip(task.crops, task.names(), strict=True):
         rng = _generator(task.seed, task.name, task.instance, 2, view_number)
         view = sample_view(rng, model.mesh, task.size)
-        picture = draw(model, palette, view, rng)
+        image = draw(model, palette, view, rng)
         entry = annotation_dict(
             category=task.name,
             azimuth=view.azimuth,
@@ -268,15 +268,15 @@ def _draw_task(task: _Task) -> int:
             theta=view.theta,
             distance=view.distance,
             focal=view.focal,
-            principal=view.principal,
-            bbox=picture.bbox,
+            principal_point=view.principal_point,
+            bbox=image.bbox,
             width=task.size,
             height=task.size,
             cad_index=cad_index,
             viewport=round(view.focal),
         )
-        write_object(task.root, task.name, name, picture.image, [entry], picture.mask)
-    return len(task.views)
+        write_object(task.root, task.name, name, image.image, [entry], image.mask)
+    return len(task.crops)
 
 
 def _run(tasks: Sequence[_Task], workers: int | None, description: str) -> None:
@@ -284,7 +284,7 @@ def _run(tasks: Sequence[_Task], workers: int | None, description: str) -> None:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=False) as progress:
-        bar = progress.add_task(description, total=sum(len(task.views) for task in tasks))
+        bar = progress.add_task(description, total=sum(len(task.crops) for task in tasks))
         for done in spread_out(_draw_task, tasks, workers):
             progress.advance(bar, done)
 

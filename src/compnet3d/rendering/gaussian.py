@@ -23,7 +23,7 @@ def render_gaussians(
     *,
     sigma: Tensor,
     focal: Tensor,
-    principal: Tensor,
+    principal_point: Tensor,
     height: int,
     width: int,
     stride: float,
@@ -51,7 +51,7 @@ def render_gaussians(
         Fragments with J = min(keep, K).
     """
     grid = feature_grid(height, width, stride, device=vertices.device, dtype=vertices.dtype).reshape(-1, 2)
-    offset = (grid - principal.reshape(-1, 1, 2)) / focal.reshape(-1, 1, 1)
+    offset = (grid - principal_point.reshape(-1, 1, 2)) / focal.reshape(-1, 1, 1)
     ray = torch.stack([offset[..., 0], -offset[..., 1], -torch.ones_like(offset[..., 0])], dim=-1)
     ray = ray / torch.linalg.vector_norm(ray, dim=-1, keepdim=True)
     points = pose.object_to_camera(vertices)

@@ -47,7 +47,7 @@ def rasterize(
     faces: Tensor,
     *,
     focal: Tensor,
-    principal: Tensor,
+    principal_point: Tensor,
     height: int,
     width: int,
     stride: float = 1.0,
@@ -71,10 +71,10 @@ def rasterize(
         raise ValueError(f"vertices_camera must have shape [B, V, 3], got {list(vertices_camera.shape)}")
     batch = vertices_camera.shape[0]
     focal = torch.as_tensor(focal, device=vertices_camera.device).expand(batch)
-    principal = torch.as_tensor(principal, device=vertices_camera.device).expand(batch, 2)
+    principal_point = torch.as_tensor(principal_point, device=vertices_camera.device).expand(batch, 2)
     with torch.no_grad():
-        face_index = _nearest_faces(vertices_camera, faces, focal, principal, (height, width), stride, near)
-    return _interpolate(vertices_camera, faces, focal, principal, face_index, stride)
+        face_index = _nearest_faces(vertices_camera, faces, focal, principal_point, (height, width), stride, near)
+    return _interpolate(vertices_camera, faces, focal, principal_point, face_index, stride)
 
 
 def rasterize_mesh(mesh: Mesh, pose: Pose, camera: Camera, stride: float = 1) -> Fragments:
@@ -91,9 +91,11 @@ def rasterize_mesh(mesh: Mesh, pose: Pose, camera: Camera, stride: float = 1) ->
     """
     shape = pose.shape
     height, width = int(camera.height // stride), int(camera.width // stride)
-    vertices, focal, principal = _camera_batch(mesh, pose, camera)
+    vertices, focal, principal_point = _camera_batch(mesh, pose, camera)
     faces = mesh.faces.to(vertices.device)
-    raster = rasterize(vertices, faces, focal=focal, principal=principal, height=height, width=width, stride=stride)
+    raster = rasterize(
+        vertices, faces, focal=focal, principal_point=principal_point, height=height, width=width, stride=stride
+    )
     hit = raster.face_index >= 0
     vertex_index = faces[raster.face_index.clamp_min(0)]
     return Fragments(
@@ -126,9 +128,9 @@ def visible_vertices(
     Returns:
         bool [..., V].
     """
-    vertices, focal, principal = _camera_batch(mesh, pose, camera)
+    vertices, focal, principal_point = _camera_batch(mesh, pose, camera)
     faces = mesh.faces.to(vertices.device)
-    u, v = _project(vertices, focal, principal)
+    u, v = _project(vertices, focal, principal_point)
     inside = (vertices[..., 2] < 0) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
     extent = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
     hidden = _hidden_vertices(_exact(vertices), faces, tolerance * float(extent.double().norm()))
@@ -140,8 +142,8 @@ def _camera_batch(mesh: Mesh, pose: Pose, camera: Camera) -> tuple[Tensor, Tenso
     shape = pose.shape
     vertices = pose.object_to_camera(mesh.vertices.to(pose.azimuth))
     focal = camera.focal.to(vertices).expand(shape).reshape(-1)
-    principal = camera.principal.to(vertices).expand(*shape, 2).reshape(-1, 2)
-    return vertices.reshape(-1, *vertices.shape[-2:]), focal, principal
+    principal_point = camera.principal_point.to(vertices).expand(*shape, 2).reshape(-1, 2)
+    return vertices.reshape(-1, *vertices.shape[-2:]), focal, principal_point
 
 
 def _exact(tensor: Tensor) -> Tensor:
@@ -149,12 +151,12 @@ def _exact(tensor: Tensor) -> Tensor:
     return tensor if tensor.device.type == "mps" else tensor.double()
 
 
-def _project(vertices: Tensor, focal: Tensor, principal: Tensor) -> tuple[Tensor, Tensor]:
+def _project(vertices: Tensor, focal: Tensor, principal_point: Tensor) -> tuple[Tensor, Tensor]:
     inverse = focal[:, None] / -vertices[..., 2]
-    return principal[:, :1] + inverse * vertices[..., 0], principal[:, 1:] - inverse * vertices[..., 1]
+    return principal_point[:, :1] + inverse * vertices[..., 0], principal_point[:, 1:] - inverse * vertices[..., 1]
 
 
-def _edge_functions(corners: Tensor, focal: Tensor, principal: Tensor) -> tuple[Tensor, Tensor]:
+def _edge_functions(corners: Tensor, focal: Tensor, principal_point: Tensor) -> tuple[Tensor, Tensor]:
     """Edge functions as affine functions of the pixel.
 
     Args:
@@ -173,7 +175,7 @@ def _edge_functions(corners: Tensor, focal: Tensor, principal: Tensor) -> tuple[
     # the ray through (u, v) is ((u - px) / f, (py - v) / f, -1)
     slope_u = normals[..., 0] / focal[:, None]
     slope_v = -normals[..., 1] / focal[:, None]
-    constant = -normals[..., 2] - slope_u * principal[:, None, 0] - slope_v * principal[:, None, 1]
+    constant = -normals[..., 2] - slope_u * principal_point[:, None, 0] - slope_v * principal_point[:, None, 1]
     coefficients = torch.stack([slope_u, slope_v, constant], dim=-1) * sign[:, None, None]
     return coefficients, determinant * sign
 
@@ -184,13 +186,15 @@ def _cross(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]], dim=-1)
 
 
-def _screen_boxes(corners: Tensor, focal: Tensor, principal: Tensor, size: tuple[int, int], stride: float) -> Tensor:
+def _screen_boxes(
+    corners: Tensor, focal: Tensor, principal_point: Tensor, size: tuple[int, int], stride: float
+) -> Tensor:
     """First row, last row, first column, last column (inclusive) of cells that a triangle may cover, int64 [N, 4].
 
     Triangles that reach behind the camera may cover anything.
     """
     height, width = size
-    u, v = _project(corners, focal, principal)
+    u, v = _project(corners, focal, principal_point)
     crossing = (corners[..., 2] >= 0).any(dim=-1)
     limits = []
     for values, count in ((v, height), (u, width)):
@@ -228,7 +232,7 @@ def _nearest_faces(
     vertices: Tensor,
     faces: Tensor,
     focal: Tensor,
-    principal: Tensor,
+    principal_point: Tensor,
     size: tuple[int, int],
     stride: float,
     near: float,
@@ -240,12 +244,12 @@ def _nearest_faces(
     buffer = torch.full((batch * height * width,), empty, dtype=torch.int64, device=vertices.device)
     corners = _exact(vertices)[:, faces].reshape(-1, 3, 3)
     owner = torch.arange(batch, device=vertices.device).repeat_interleave(count)
-    focal, principal = _exact(focal)[owner], _exact(principal)[owner]
-    boxes = _screen_boxes(corners, focal, principal, size, stride)
+    focal, principal_point = _exact(focal)[owner], _exact(principal_point)[owner]
+    boxes = _screen_boxes(corners, focal, principal_point, size, stride)
     rows, columns = (boxes[:, 1] - boxes[:, 0] + 1).clamp_min(0), (boxes[:, 3] - boxes[:, 2] + 1).clamp_min(0)
     in_front = (corners[..., 2] < 0).any(dim=-1)
     keep = ((rows > 0) & (columns > 0) & in_front).nonzero().squeeze(1)
-    coefficients, determinant = _edge_functions(corners[keep], focal[keep], principal[keep])
+    coefficients, determinant = _edge_functions(corners[keep], focal[keep], principal_point[keep])
     regular = (determinant > 0).nonzero().squeeze(1)
     keep, coefficients, determinant = keep[regular], coefficients[regular], determinant[regular]
     for chunk in _chunks(rows[keep] * columns[keep], _PAIRS_PER_CHUNK):
@@ -291,13 +295,13 @@ def _covered_cells(
 
 
 def _interpolate(
-    vertices: Tensor, faces: Tensor, focal: Tensor, principal: Tensor, face_index: Tensor, stride: float
+    vertices: Tensor, faces: Tensor, focal: Tensor, principal_point: Tensor, face_index: Tensor, stride: float
 ) -> Raster:
     """Barycentric coordinates and depth of the faces found, differentiable with respect to the vertices."""
     image, row, column = (face_index >= 0).nonzero().unbind(dim=1)
     face = face_index[image, row, column]
     corners = _exact(vertices)[image[:, None], faces[face]]
-    coefficients, determinant = _edge_functions(corners, _exact(focal)[image], _exact(principal)[image])
+    coefficients, determinant = _edge_functions(corners, _exact(focal)[image], _exact(principal_point)[image])
     u, v = stride * (column.to(corners) + 0.5), stride * (row.to(corners) + 0.5)
     edges = coefficients[..., 0] * u[:, None] + coefficients[..., 1] * v[:, None] + coefficients[..., 2]
     total = edges[:, 0] + edges[:, 1] + edges[:, 2]

@@ -29,7 +29,7 @@ def render_cuboids(
     pose: Pose,
     *,
     focal: Tensor,
-    principal: Tensor,
+    principal_point: Tensor,
     height: int,
     width: int,
     stride: float,
@@ -53,11 +53,11 @@ def render_cuboids(
     """
     grid = feature_grid(height, width, stride, device=pose.azimuth.device, dtype=pose.azimuth.dtype).reshape(-1, 2)
     bounds = cuboids.bounds.to(pose.azimuth.dtype)[category]
-    origin, direction = _rays(pose, focal, principal, grid)
+    origin, direction = _rays(pose, focal, principal_point, grid)
     point, axis, lower_side, hit = _first_hit(origin, direction, bounds)
     index, weight = _lattice_corners(cuboids, category, point, axis, lower_side, bounds)
     if softness > 0:
-        distance = _silhouette_distance(bounds, pose, focal, principal, grid)
+        distance = _silhouette_distance(bounds, pose, focal, principal_point, grid)
         foreground = torch.sigmoid(distance / (softness * stride))
     else:
         foreground = hit.to(weight.dtype)
@@ -86,9 +86,9 @@ def visible_lattice_vertices(lattice_index: Tensor, segments: Tensor, bounds: Te
     return ((on_lower & sees_lower[..., None, :]) | (on_upper & sees_upper[..., None, :])).any(dim=-1)
 
 
-def _rays(pose: Pose, focal: Tensor, principal: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+def _rays(pose: Pose, focal: Tensor, principal_point: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
     """Ray origins [B, 1, 3] and directions [B, HW, 3] in the object frame."""
-    offset = (grid - principal.reshape(-1, 1, 2)) / focal.reshape(-1, 1, 1)
+    offset = (grid - principal_point.reshape(-1, 1, 2)) / focal.reshape(-1, 1, 1)
     in_camera = torch.stack([offset[..., 0], -offset[..., 1], -torch.ones_like(offset[..., 0])], dim=-1)
     rotmat = pose.rotmat()
     return pose.camera_centre()[:, None, :], in_camera @ rotmat
@@ -137,7 +137,7 @@ def _lattice_corners(
     return cuboids.vertex_lookup[entries], weight
 
 
-def _silhouette_distance(bounds: Tensor, pose: Pose, focal: Tensor, principal: Tensor, grid: Tensor) -> Tensor:
+def _silhouette_distance(bounds: Tensor, pose: Pose, focal: Tensor, principal_point: Tensor, grid: Tensor) -> Tensor:
     """Signed distance in pixels of each cell centre [B, HW] to the projected box, positive inside.
 
     The silhouette of a box is the convex polygon of the edges between a face that looks towards the camera and one that
@@ -148,7 +148,7 @@ def _silhouette_distance(bounds: Tensor, pose: Pose, focal: Tensor, principal: T
     in_camera = pose.object_to_camera(corners)
     depth = (-in_camera[..., 2:]).clamp_min(1e-6 * pose.distance.detach().abs().reshape(-1, 1, 1))
     flip = in_camera.new_tensor([1.0, -1.0])
-    corners_px = principal.reshape(-1, 1, 2) + focal.reshape(-1, 1, 1) * in_camera[..., :2] * flip / depth
+    corners_px = principal_point.reshape(-1, 1, 2) + focal.reshape(-1, 1, 1) * in_camera[..., :2] * flip / depth
     centre = pose.camera_centre().detach()
     seen = torch.stack([centre < bounds[:, 0], centre > bounds[:, 1]], dim=-1).reshape(-1, 6)
     edge_faces = _EDGE_FACES.to(device)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from compnet3d.data.sample import Sample
-from compnet3d.data.transforms import View
-from compnet3d.evaluation.crops import EvaluationViews
+from compnet3d.data.transforms import Crop
+from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.evaluation.summary import Record
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.reporting import overlays, plots
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from compnet3d.inference.prediction import Predictor
 
 
-_PICTURE_SIDE = 224
+_IMAGE_SIDE = 224
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Evaluation:
 
     predictor: Predictor
     samples: Sequence[Sample]
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
     records: Sequence[Record]
     occluder_samples: Sequence[Sample] | None = None
 
-    def views(self) -> EvaluationViews:
+    def crops(self) -> EvaluationCrops:
         """The views that the figures were measured on."""
-        settings = self.figures["settings"]
-        return EvaluationViews(
+        settings = self.metrics["settings"]
+        return EvaluationCrops(
             self.samples,
             self.predictor.categories,
-            self.predictor.spec,
+            self.predictor.input_config,
             crop=settings["crop"],
             occlusion=settings["occlusion"],
             occlusion_protocol=settings["occlusion_protocol"] or "generator",
@@ -86,7 +86,7 @@ def write_report(
         title: the page's heading.
         command: the command line that made the report.
         log: log.jsonl of the training run, for the training curve; a missing or broken one is left out.
-        examples: number of pictures of clean images drawn at random (half as many occluded ones and failures).
+        examples: number of images of clean images drawn at random (half as many occluded ones and failures).
         now: the date to print; by default the present time.
 
     Raises:
@@ -99,7 +99,7 @@ def write_report(
         _occluded_examples(occluded, max(1, examples // 2)),
         _activations(clean, 6),
         _plots(clean, log),
-        _category_table(clean.figures),
+        _category_table(clean.metrics),
         _settings(clean, occluded, command, now or datetime.now(timezone.utc)),
     ]
     body = "\n".join(section for section in sections if section)
@@ -107,22 +107,22 @@ def write_report(
 
 
 def _headline(clean: Evaluation, occluded: Evaluation | None) -> str:
-    figures = clean.figures
-    pose, symmetric = figures["pose"], figures["pose"]["symmetry_aware"]
+    metrics = clean.metrics
+    pose, symmetric = metrics["pose"], metrics["pose"]["symmetry_aware"]
     aware = symmetric["true_category"]
     tiles = [
-        (percent(figures["classification"]["accuracy"]), "%", "classification"),
+        (percent(metrics["classification"]["accuracy"]), "%", "classification"),
         (percent(pose["true_category"]["acc_pi6"]), "%", "pose within pi/6 (30&deg;)"),
         (percent(pose["true_category"]["acc_pi18"]), "%", "pose within pi/18 (10&deg;)"),
         (percent(aware["acc_pi6"]), "%", "pose within pi/6, symmetry-aware"),
-        (f"{figures['images_per_second']:.1f}", "images/s", "everything included"),
-        (_megabytes(figures["peak_memory_mb"]), "MB", "peak memory of the process"),
+        (f"{metrics['images_per_second']:.1f}", "images/s", "everything included"),
+        (_megabytes(metrics["peak_memory_mb"]), "MB", "peak memory of the process"),
     ]
     cells = "".join(
         f'<div class="tile"><b>{value}</b><span class="unit">{unit}</span><p>{label}</p></div>'
         for value, unit, label in tiles
     )
-    columns = {_name(clean): figures} | ({} if occluded is None else {_name(occluded): occluded.figures})
+    columns = {_name(clean): metrics} | ({} if occluded is None else {_name(occluded): occluded.metrics})
     excluded = pose["excluded_categories"]
     note = (
         f"Plain pose figures are over {pose['images']} images: turning {html.escape(', '.join(excluded))} about the "
@@ -130,7 +130,7 @@ def _headline(clean: Evaluation, occluded: Evaluation | None) -> str:
         if excluded
         else f"All pose figures are over {pose['images']} images."
     )
-    text = f"<p>{figures['images']} images of {len(figures['per_category'])} categories. {note}</p>"
+    text = f"<p>{metrics['images']} images of {len(metrics['per_category'])} categories. {note}</p>"
     return f'<section><div class="tiles">{cells}</div>{text}{_figure_table(columns)}</section>'
 
 
@@ -169,12 +169,12 @@ def _occluded_examples(evaluation: Evaluation | None, count: int) -> str:
     if evaluation is None:
         return ""
     chosen = np.random.default_rng(1).permutation(len(evaluation.records))[:count]
-    hidden = evaluation.figures["occlusion"] or {"hidden_object": 0.0, "hidden_background": 0.0}
+    hidden = evaluation.metrics["occlusion"] or {"hidden_object": 0.0, "hidden_background": 0.0}
     text = (
         f"Drawn at random too; on average the occluders hide {percent(hidden['hidden_object'])} % of the object and "
         f"{percent(hidden['hidden_background'])} % of the background."
     )
-    title = f"Predictions under occlusion ({evaluation.figures['settings']['occlusion']})"
+    title = f"Predictions under occlusion ({evaluation.metrics['settings']['occlusion']})"
     return _gallery(title, text, evaluation, [evaluation.records[i] for i in chosen])
 
 
@@ -192,17 +192,17 @@ def _failures(evaluation: Evaluation, count: int) -> str:
 
 
 def _gallery(title: str, text: str, evaluation: Evaluation, records: Iterable[Record]) -> str:
-    views = evaluation.views()
-    cards = "".join(_card(evaluation, views.view(record.index), record) for record in records)
+    crops = evaluation.crops()
+    cards = "".join(_card(evaluation, crops.view(record.index), record) for record in records)
     if not cards:
         return f"<section><h2>{title}</h2><p>{text}</p></section>"
     return f'<section><h2>{title}</h2><p>{text}</p><div class="gallery">{cards}</div></section>'
 
 
-def _card(evaluation: Evaluation, view: View, record: Record) -> str:
-    picture = overlays.side_by_side(
+def _card(evaluation: Evaluation, view: Crop, record: Record) -> str:
+    drawn = overlays.side_by_side(
         [
-            overlays.enlarge(view.image, min_side=_PICTURE_SIDE),
+            overlays.enlarge(view.image, min_side=_IMAGE_SIDE),
             draw_prediction(evaluation.predictor, view.image, record),
         ]
     )
@@ -214,22 +214,22 @@ def _card(evaluation: Evaluation, view: View, record: Record) -> str:
         error += f" ({np.degrees(record.symmetric_error_predicted_category):.1f}&deg; symmetry-aware)"
     caption = f"<b>{name}</b> {100 * record.confidence:.0f} % sure, {error}"
     alt = f"{record.name}: {record.predicted}, {np.degrees(record.error_predicted_category):.0f} degrees off"
-    return f"<figure>{_image(overlays.encode_png(picture), alt)}<figcaption>{caption}</figcaption></figure>"
+    return f"<figure>{_image(overlays.encode_png(drawn), alt)}<figcaption>{caption}</figcaption></figure>"
 
 
 def draw_prediction(
-    predictor: Predictor, image: np.ndarray, record: Record, *, min_side: int = _PICTURE_SIDE
+    predictor: Predictor, image: np.ndarray, record: Record, *, min_side: int = _IMAGE_SIDE
 ) -> np.ndarray:
     """The predicted category's model at the predicted pose over a view; the view alone if there is no model of it."""
     mesh_of = getattr(predictor, "mesh", None)
     if mesh_of is None:
         return overlays.enlarge(image, min_side=min_side)
-    spec = predictor.spec
+    input_config = predictor.input_config
     camera = Camera(
-        focal=torch.tensor(float(spec.focal)),
-        principal=torch.tensor(record.principal),
-        height=spec.height,
-        width=spec.width,
+        focal=torch.tensor(float(input_config.focal)),
+        principal_point=torch.tensor(record.principal_point),
+        height=input_config.height,
+        width=input_config.width,
     )
     return overlays.draw_overlay(image, mesh_of(record.predicted), Pose.of(*record.pose), camera, min_side=min_side)
 
@@ -242,35 +242,35 @@ def _activations(evaluation: Evaluation, count: int) -> str:
     first: dict[str, Record] = {}
     for record in evaluation.records:
         first.setdefault(record.category, record)
-    views, categories = evaluation.views(), list(evaluation.predictor.categories)
+    crops, categories = evaluation.crops(), list(evaluation.predictor.categories)
     cards = []
     for record in list(first.values())[:: max(1, len(first) // count)][:count]:
-        image = views.view(record.index).image
+        image = crops.view(record.index).image
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
         activation = activation_of(batch, torch.tensor([categories.index(record.category)]))[0]
-        picture = overlays.draw_activation(image, activation.float().cpu(), min_side=_PICTURE_SIDE)
+        drawn = overlays.draw_activation(image, activation.float().cpu(), min_side=_IMAGE_SIDE)
         caption = f"<figcaption><b>{html.escape(record.category)}</b></figcaption>"
-        cards.append(f"<figure>{_image(overlays.encode_png(picture), record.category)}{caption}</figure>")
+        cards.append(f"<figure>{_image(overlays.encode_png(drawn), record.category)}{caption}</figure>")
     text = (
         "How strongly each cell of the feature map looks like some vertex of the true category (bright: strongly). "
-        "Each picture has its own range."
+        "Each image has its own range."
     )
     gallery = f'<div class="gallery small">{"".join(cards)}</div>'
     return f"<section><h2>Feature activations</h2><p>{text}</p>{gallery}</section>"
 
 
 def _plots(evaluation: Evaluation, log: Path | str | None) -> str:
-    figures, records = evaluation.figures, evaluation.records
-    excluded = set(figures["pose"]["excluded_categories"])
+    metrics, records = evaluation.metrics, evaluation.records
+    excluded = set(metrics["pose"]["excluded_categories"])
     errors = {
         "plain": [np.degrees(r.error_true_category) for r in records if r.category not in excluded],
         "symmetry-aware": [np.degrees(r.symmetric_error_true_category) for r in records],
     }
-    names = list(figures["per_category"])
-    entries = list(figures["per_category"].values())
+    names = list(metrics["per_category"])
+    entries = list(metrics["per_category"].values())
     pose = [entry["pose"]["symmetry_aware"]["true_category"] for entry in entries]
     marks = {"pose pi/6": [p["acc_pi6"] for p in pose], "pose pi/18": [p["acc_pi18"] for p in pose]}
-    confusion = figures["confusion"]
+    confusion = metrics["confusion"]
     parts = [
         ("Pose errors", "With the true category given.", plots.plot_error_histogram(errors)),
         (
@@ -316,12 +316,12 @@ def read_log(log: Path | str) -> list[dict[str, Any]]:
     return entries
 
 
-def _category_table(figures: Mapping[str, Any]) -> str:
+def _category_table(metrics: Mapping[str, Any]) -> str:
     head = "<tr><th>category</th><th>images</th><th>right %</th>" + "".join(
         f"<th>{name}</th>" for form in ("", "sym. ") for name in (f"{form}pi/6 %", f"{form}pi/18 %", f"{form}median")
     )
     rows = []
-    for name, entry in figures["per_category"].items():
+    for name, entry in metrics["per_category"].items():
         pose = entry["pose"]
         cells = _pose_cells(pose["true_category"]) + _pose_cells(pose["symmetry_aware"]["true_category"])
         count = f"<td>{entry['images']}</td><td>{percent(entry['accuracy'])}</td>"
@@ -335,8 +335,8 @@ def _settings(clean: Evaluation, occluded: Evaluation | None, command: str, now:
         "command": f"<code>{html.escape(command)}</code>" if command else "",
         "date": now.strftime("%Y-%m-%d %H:%M UTC"),
         "machine": html.escape(machine_class()),
-        "evaluation": html.escape(_listing(clean.figures["settings"])),
-        "occluded evaluation": "" if occluded is None else html.escape(_listing(occluded.figures["settings"])),
+        "evaluation": html.escape(_listing(clean.metrics["settings"])),
+        "occluded evaluation": "" if occluded is None else html.escape(_listing(occluded.metrics["settings"])),
     }
     body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in rows.items() if value)
     return f'<section><h2>How this was made</h2><div class="scroll"><table>{body}</table></div></section>'
@@ -346,7 +346,7 @@ def _plot(plot: plots.Plot, alt: str) -> str:
     """A plot for light pages and for dark ones; the browser shows the one that fits."""
     light, dark = (_data_uri(plots.render_plot(plot, theme)) for theme in (plots.LIGHT, plots.DARK))
     source = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-    return f'<figure><picture>{source}<img src="{light}" alt="{html.escape(alt)}"></picture></figure>'
+    return f'<figure><image>{source}<img src="{light}" alt="{html.escape(alt)}"></image></figure>'
 
 
 def _image(png: bytes, alt: str) -> str:
@@ -358,8 +358,8 @@ def _data_uri(png: bytes) -> str:
 
 
 def _name(evaluation: Evaluation) -> str:
-    level = evaluation.figures["settings"]["occlusion"]
-    if not level and evaluation.figures["occlusion"]:
+    level = evaluation.metrics["settings"]["occlusion"]
+    if not level and evaluation.metrics["occlusion"]:
         return "occluded"  # a data set that was written so
     return f"occluded {level}" if level else "clean"
 

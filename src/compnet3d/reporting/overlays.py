@@ -1,6 +1,6 @@
-"""Pictures: the projected model over an image, feature activations, and the plots of a report.
+"""Images: the projected model over an image, feature activations, and the plots of a report.
 
-Pictures are uint8 [H, W, 3]. Plots are matplotlib figures (the extra `viz`), in one style for light and dark pages.
+Images are uint8 [H, W, 3]. Plots are matplotlib figures (the extra `viz`), in one style for light and dark pages.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ def draw_overlay(
     Returns:
         uint8 [s H, s W, 3] for the enlargement s.
     """
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    if picture.size != (camera.width, camera.height):
-        raise ValueError(f"the image is {picture.size} pixels, the camera {(camera.width, camera.height)}")
-    factor = max(1, math.ceil(min_side / max(picture.size)))
-    size = (picture.width * factor, picture.height * factor)
-    canvas = picture.convert("RGBA").resize(size, Image.Resampling.BICUBIC)
+    source = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    if source.size != (camera.width, camera.height):
+        raise ValueError(f"the image is {image.size} pixels, the camera {(camera.width, camera.height)}")
+    factor = max(1, math.ceil(min_side / max(source.size)))
+    size = (source.width * factor, source.height * factor)
+    canvas = source.convert("RGBA").resize(size, Image.Resampling.BICUBIC)
     zoom = factor * _SUPERSAMPLING
     close_up = Camera(
         focal=camera.focal * zoom,
-        principal=camera.principal * zoom,
+        principal_point=camera.principal_point * zoom,
         height=camera.height * zoom,
         width=camera.width * zoom,
     )
@@ -74,7 +74,7 @@ def _model_layer(mesh: Mesh, pose: Pose, camera: Camera) -> np.ndarray:
         vertices,
         faces,
         focal=camera.focal.reshape(1),
-        principal=camera.principal.reshape(1, 2),
+        principal_point=camera.principal_point.reshape(1, 2),
         height=camera.height,
         width=camera.width,
     )
@@ -161,7 +161,7 @@ def _draw_arrow(
     colour: tuple[int, int, int],
     width: int,
 ) -> None:
-    """An arrow with a dark rim, so that it can be seen on any picture."""
+    """An arrow with a dark rim, so that it can be seen on any image."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = math.hypot(dx, dy)
     if length < 1e-3:
@@ -185,14 +185,14 @@ def draw_activation(image: np.ndarray, activation: Tensor | np.ndarray, *, min_s
         activation: [h, w], any range: the lowest value is shown dark, the highest bright.
         min_side: as in `draw_overlay`.
     """
-    picture = Image.fromarray(image)
-    factor = max(1, math.ceil(min_side / max(picture.size)))
-    size = (picture.width * factor, picture.height * factor)
+    source = Image.fromarray(image)
+    factor = max(1, math.ceil(min_side / max(source.size)))
+    size = (source.width * factor, source.height * factor)
     values = np.asarray(activation, dtype=np.float32)
     low, high = float(values.min()), float(values.max())
     scaled = Image.fromarray((values - low) / max(high - low, 1e-9))
     strength = np.asarray(scaled.resize(size, Image.Resampling.BICUBIC)).clip(0, 1)[..., None]
-    grey = np.asarray(picture.convert("L").convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+    grey = np.asarray(source.convert("L").convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
     heat = _heat(strength[..., 0])
     return (grey * (0.55 - 0.4 * strength) + heat * (0.3 + 0.6 * strength)).clip(0, 255).astype(np.uint8)
 
@@ -206,24 +206,24 @@ def _heat(strength: np.ndarray) -> np.ndarray:
 
 def enlarge(image: np.ndarray, *, min_side: int = 320) -> np.ndarray:
     """An image enlarged like `draw_overlay` does it."""
-    picture = Image.fromarray(image)
-    factor = max(1, math.ceil(min_side / max(picture.size)))
-    size = (picture.width * factor, picture.height * factor)
-    return np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
+    source = Image.fromarray(image)
+    factor = max(1, math.ceil(min_side / max(source.size)))
+    size = (source.width * factor, source.height * factor)
+    return np.asarray(source.resize(size, Image.Resampling.BICUBIC))
 
 
-def side_by_side(pictures: Sequence[np.ndarray], *, gap: int = 4) -> np.ndarray:
-    """Pictures of one height in a row with a white gap between them."""
-    height = max(p.shape[0] for p in pictures)
+def side_by_side(images: Sequence[np.ndarray], *, gap: int = 4) -> np.ndarray:
+    """Images of one height in a row with a white gap between them."""
+    height = max(p.shape[0] for p in images)
     space = np.full((height, gap, 3), 255, dtype=np.uint8)
     row: list[np.ndarray] = []
-    for picture in pictures:
-        row += [picture, space]
+    for source in images:
+        row += [source, space]
     return np.concatenate(row[:-1], axis=1)
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """A picture as a PNG file."""
+def encode_png(source: np.ndarray) -> bytes:
+    """An image as a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(source).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -182,8 +182,8 @@ def plot_training(history: Sequence[dict[str, Any]]) -> Plot:
             ("loss", "loss", theme.accent, 2.0),
             ("in_category_loss", "in category", theme.muted, 1.2),
             ("cross_category_loss", "cross category", theme.second, 1.2),
-            ("matching_loss", "matching", theme.text, 1.2),
-            ("posing_loss", "posing", theme.third, 1.2),
+            ("classification_loss", "classification", theme.text, 1.2),
+            ("pose_contrastive_loss", "pose contrastive", theme.third, 1.2),
         )
         for key, label, colour, width in parts:
             # a part that the recipe does without is zero

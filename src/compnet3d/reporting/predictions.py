@@ -1,4 +1,4 @@
-"""Predictions for image files: a table, JSON, and pictures with the projected model drawn over the image."""
+"""Predictions for image files: a table, JSON, and images with the projected model drawn over the image."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def predict_files(
         paths: image files.
         box: (x1, y1, x2, y2) in pixels, used for every image; None takes whole images.
         json_file: where to write the predictions; "-" for the standard output, which then replaces the table.
-        overlay: folder for the pictures, made if need be.
+        overlay: folder for the images, made if need be.
 
     Raises:
         CompNetError: after everything else is done, if a file could not be read or predicted.
@@ -53,40 +53,40 @@ def predict_files(
     failures: list[str] = []
     names = _overlay_names(paths)
     for start in range(0, len(paths), BATCH):
-        pictures: dict[Path, Image.Image] = {}
+        images: dict[Path, Image.Image] = {}
         for path in dict.fromkeys(paths[start : start + BATCH]):
             try:
-                picture = load_image(path)
-                _check_box(path, picture, box)
-                pictures[path] = picture
+                image = load_image(path)
+                _check_box(path, image, box)
+                images[path] = image
             except CompNetError as error:
                 if len(paths) == 1:
                     raise
                 failures.append(str(error))
                 print(f"skipped: {error}", file=sys.stderr)
-        if not pictures:
+        if not images:
             continue
-        boxes = None if box is None else [list(box)] * len(pictures)
-        prediction = model.predict(list(pictures.values()), boxes=boxes)
-        rows = zip(pictures.items(), prediction.to_dicts(), strict=True)
-        for i, ((path, picture), answer) in enumerate(rows):
+        boxes = None if box is None else [list(box)] * len(images)
+        prediction = model.predict(list(images.values()), boxes=boxes)
+        rows = zip(images.items(), prediction.to_dicts(), strict=True)
+        for i, ((path, image), answer) in enumerate(rows):
             answers.append({"image": str(path)} | answer)
             if overlay is not None:
-                _save_overlay(overlay / names[path], model, picture, prediction, i)
-    _tell(answers, json_file, overlay)
+                _save_overlay(overlay / names[path], model, image, prediction, i)
+    _report(answers, json_file, overlay)
     if failures:
         raise CompNetError(f"{len(failures)} of {len(paths)} images could not be predicted: {failures[0]}")
 
 
-def _check_box(path: Path, picture: Image.Image, box: Sequence[float] | None) -> None:
-    if box is not None and (box[2] <= 0 or box[3] <= 0 or box[0] >= picture.width or box[1] >= picture.height):
+def _check_box(path: Path, image: Image.Image, box: Sequence[float] | None) -> None:
+    if box is not None and (box[2] <= 0 or box[3] <= 0 or box[0] >= image.width or box[1] >= image.height):
         raise CompNetError(
             f"{path}: the box {' '.join(f'{x:g}' for x in box)} lies outside the image of "
-            f"{picture.width} x {picture.height} pixels"
+            f"{image.width} x {image.height} pixels"
         )
 
 
-def _tell(answers: Sequence[dict[str, Any]], json_file: Path | None, overlay: Path | None) -> None:
+def _report(answers: Sequence[dict[str, Any]], json_file: Path | None, overlay: Path | None) -> None:
     if json_file == STANDARD_OUTPUT:
         print(json.dumps(list(answers), indent=2))
         return
@@ -95,7 +95,7 @@ def _tell(answers: Sequence[dict[str, Any]], json_file: Path | None, overlay: Pa
         write_json(json_file, list(answers))
         print(f"wrote {json_file}")
     if overlay is not None and answers:
-        print(f"wrote {len(answers)} pictures to {overlay}")
+        print(f"wrote {len(answers)} images to {overlay}")
 
 
 def print_predictions(answers: Sequence[dict[str, Any]]) -> None:
@@ -105,7 +105,7 @@ def print_predictions(answers: Sequence[dict[str, Any]]) -> None:
     from rich.text import Text
 
     table = Table(
-        caption="degrees; azimuth 0 sees the front, 90 the side that is on the right then; theta turns the picture "
+        caption="degrees; azimuth 0 sees the front, 90 the side that is on the right then; theta turns the image "
         "counter-clockwise",
         caption_justify="left",
     )
@@ -126,7 +126,7 @@ def shown_degrees(angle: float) -> str:
 
 
 def _overlay_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A file name for each picture: the image's own stem, numbered where several images share it."""
+    """A file name for each image: the image's own stem, numbered where several images share it."""
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in dict.fromkeys(paths):
@@ -139,17 +139,18 @@ def _overlay_names(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _save_overlay(path: Path, model: TrainedModel, picture: Image.Image, prediction: Prediction, i: int) -> None:
+def _save_overlay(path: Path, model: TrainedModel, image: Image.Image, prediction: Prediction, i: int) -> None:
     from compnet3d.reporting import overlays
 
-    shrink = min(1.0, LARGEST_OVERLAY / max(picture.size))
-    size = (max(1, round(picture.width * shrink)), max(1, round(picture.height * shrink)))
+    shrink = min(1.0, LARGEST_OVERLAY / max(image.size))
+    size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
     camera = Camera(
         focal=prediction.focal[i].cpu() * shrink,
-        principal=prediction.principal[i].cpu() * torch.tensor([size[0] / picture.width, size[1] / picture.height]),
+        principal_point=prediction.principal_point[i].cpu()
+        * torch.tensor([size[0] / image.width, size[1] / image.height]),
         height=size[1],
         width=size[0],
     )
-    small = picture if shrink == 1.0 else picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    small = image if shrink == 1.0 else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
     drawn = overlays.draw_overlay(small, model.mesh(prediction[i].category), prediction.pose[i].to("cpu"), camera)
     write_bytes(path, overlays.encode_png(drawn))

@@ -22,56 +22,59 @@ def degrees(angle: float | None) -> str:
     return "-" if angle is None else f"{angle:.1f}"
 
 
-def print_evaluation(figures: dict[str, Any], title: str = "") -> None:
+def print_evaluation(metrics: dict[str, Any], title: str = "") -> None:
     """Print an evaluation: classification, all forms of the pose figures, every category, speed and memory."""
     from rich.console import Console
 
     console = Console()
     if title:
         console.print(f"[bold]{title}[/bold]")
-    console.print(f"classification: [bold]{percent(figures['classification']['accuracy'])} %[/bold] "
-                  f"of {figures['images']} images")  # fmt: skip
-    console.print(_pose_table(figures["pose"]))
-    console.print(_category_table(figures))
-    hidden = figures["occlusion"]
+    console.print(f"classification: [bold]{percent(metrics['classification']['accuracy'])} %[/bold] "
+                  f"of {metrics['images']} images")  # fmt: skip
+    console.print(_pose_table(metrics["pose"]))
+    console.print(_category_table(metrics))
+    hidden = metrics["occlusion"]
     if hidden is not None:
         console.print(f"occluders hide {percent(hidden['hidden_object'])} % of the object and "
                       f"{percent(hidden['hidden_background'])} % of the background, on average")  # fmt: skip
     console.print(
-        f"{figures['seconds']:.1f} s, {figures['images_per_second']:.1f} images/s "
-        f"({figures['model_images_per_second']:.1f} without reading them), "
-        f"{_peak_memory(figures)}"
+        f"{metrics['seconds']:.1f} s, {metrics['images_per_second']:.1f} images/s "
+        f"({metrics['model_images_per_second']:.1f} without reading them), "
+        f"{_peak_memory(metrics)}"
     )
 
 
-def print_unseen(figures: dict[str, Any]) -> None:
+def print_unseen(metrics: dict[str, Any]) -> None:
     """Print the poses of categories that the model does not know, and which of its own lent their features."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"unseen categories, {figures['images']} images", title_justify="left")
+    table = Table(title=f"unseen categories, {metrics['images']} images", title_justify="left")
     table.add_column("category")
     for name in ("images", "pi/6 [%]", "pi/18 [%]", "median [deg]", "sym. pi/6"):
         table.add_column(name, justify="right")
-    table.add_column("lenders of the features")
-    for name, entry in figures["per_category"].items():
-        lenders = ", ".join(f"{lender} {percent(share)} %" for lender, share in list(entry["lenders"].items())[:3])
+    table.add_column("source_categories of the features")
+    for name, entry in metrics["per_category"].items():
+        source_categories = ", ".join(
+            f"{source_category} {percent(share)} %"
+            for source_category, share in list(entry["source_categories"].items())[:3]
+        )
         aware = percent(entry["pose"]["symmetry_aware"]["acc_pi6"])
-        table.add_row(name, str(entry["images"]), *_cells(entry["pose"]), aware, lenders)
+        table.add_row(name, str(entry["images"]), *_cells(entry["pose"]), aware, source_categories)
     console = Console()
     console.print(table)
     console.print(
-        f"average over the categories: pi/6 {percent(figures['average'])} %, "
-        f"symmetry-aware {percent(figures['average_symmetry_aware'])} %"
+        f"average over the categories: pi/6 {percent(metrics['average'])} %, "
+        f"symmetry-aware {percent(metrics['average_symmetry_aware'])} %"
     )
     console.print(
-        f"{figures['seconds']:.1f} s, {figures['model_images_per_second']:.1f} images/s without reading them, "
-        f"{_peak_memory(figures)}"
+        f"{metrics['seconds']:.1f} s, {metrics['model_images_per_second']:.1f} images/s without reading them, "
+        f"{_peak_memory(metrics)}"
     )
 
 
-def _peak_memory(figures: dict[str, Any]) -> str:
-    memory = figures["peak_memory_mb"]
+def _peak_memory(metrics: dict[str, Any]) -> str:
+    memory = metrics["peak_memory_mb"]
     return f"peak memory {'-' if memory is None else f'{memory:.0f} MB'}"
 
 
@@ -96,14 +99,14 @@ def _pose_table(pose: dict[str, Any]) -> Any:
     return table
 
 
-def _category_table(figures: dict[str, Any]) -> Any:
+def _category_table(metrics: dict[str, Any]) -> Any:
     from rich.table import Table
 
     table = Table(title="per category (pose with the true category)", title_justify="left")
     table.add_column("category")
     for name in ("images", "right [%]", "pi/6 [%]", "pi/18 [%]", "median", "sym. pi/6", "sym. pi/18", "sym. median"):
         table.add_column(name, justify="right")
-    for name, entry in figures["per_category"].items():
+    for name, entry in metrics["per_category"].items():
         plain, symmetric = entry["pose"]["true_category"], entry["pose"]["symmetry_aware"]["true_category"]
         table.add_row(name, str(entry["images"]), percent(entry["accuracy"]), *_cells(plain), *_cells(symmetric))
     return table

@@ -36,13 +36,14 @@ class Variant:
 
 
 # All rows but two have the paper's dynamic weights, from a calibration accuracy that short schedules reach too.
-# None has the matching or the posing loss, which are no part of Eq. 5; table 6 of `reproduce` has rows for them.
+# None has the matching or the pose contrastive loss, which are no part of Eq. 5; table 6 of `reproduce` has rows for
+# them.
 BASE: dict[str, Any] = {
     "dynamic_weights": True,
     "grouping_accuracy": 0.5,
     "regroup_every": 2,
     "grouping_floor": 0.0,
-    "matching_weight": 0.0,
+    "classification_weight": 0.0,
 }
 VARIANTS = (
     Variant("both", "both losses"),
@@ -107,7 +108,7 @@ def run_ablation(
         if (out / variant.name / "result.json").is_file():
             print(f"already there: {out / variant.name / 'result.json'}", flush=True)
         else:
-            changed = recipe.without_posing().with_options(**BASE | variant.changes)
+            changed = recipe.without_pose_contrastive().with_options(**BASE | variant.changes)
             options = {"seed": seed, "device": device, "workers": workers, "progress": progress}
             _run_variant(out / variant.name, changed, data, options)
         study = collect(out, recipe, data, seed=seed, command=command)
@@ -182,19 +183,19 @@ def _run_variant(folder: Path, recipe: Recipe, data: Path, options: dict[str, An
     dataset = ImageNet3D(data)
     samples = dataset.samples(SPLIT)
     print(f"evaluating {len(samples)} images", flush=True)
-    figures = evaluate(model, samples, symmetry=dataset.symmetry, progress=options["progress"])
-    write_json(folder / "metrics.json", figures)
+    metrics = evaluate(model, samples, symmetry=dataset.symmetry, progress=options["progress"])
+    write_json(folder / "metrics.json", metrics)
     log = read_log(folder / "run" / "log.jsonl")
-    write_json(folder / "result.json", result_row(figures, log))
+    write_json(folder / "result.json", result_row(metrics, log))
 
 
-def result_row(figures: dict[str, Any], log: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def result_row(metrics: dict[str, Any], log: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What a variant's evaluation and log say, as shares of 1 and seconds."""
     told = [entry["contrasted_pairs"] for entry in log if "contrasted_pairs" in entry]
-    pose = figures["pose"]
+    pose = metrics["pose"]
     return {
-        "images": figures["images"],
-        "classification": figures["classification"]["accuracy"],
+        "images": metrics["images"],
+        "classification": metrics["classification"]["accuracy"],
         "pose": {
             "true_category": _accuracies(pose["true_category"]),
             "symmetry_aware": _accuracies(pose["symmetry_aware"]["true_category"]),
@@ -203,7 +204,7 @@ def result_row(figures: dict[str, Any], log: Sequence[dict[str, Any]]) -> dict[s
         },
         "contrasted_pairs": told[-1] if told else 1.0,
         "seconds": sum(entry["seconds"] for entry in log),
-        "evaluation_seconds": figures["seconds"],
+        "evaluation_seconds": metrics["seconds"],
     }
 
 

@@ -92,8 +92,8 @@ def _steps(experiments: Experiments) -> Table:
     base, study = experiments.resnet, experiments.study
     ours = experiments.method("", base)
     methods = {method.label: method.recipe for method in (experiments.method("novum", base), ours)}
-    if ours.recipe.matching_weight > 0 or ours.recipe.posing_weight > 0:
-        alone = ours.recipe.without_posing().with_options(matching_weight=0.0)
+    if ours.recipe.classification_weight > 0 or ours.recipe.pose_contrastive_weight > 0:
+        alone = ours.recipe.without_pose_contrastive().with_options(classification_weight=0.0)
         methods |= {f"{ours.label}, Eq. 5 alone": alone}
     steps = {label: training_step(recipe, study.data, device=study.device) for label, recipe in methods.items()}
     extractors = {f"{label}, bare": step.bare for label, step in steps.items()}

@@ -17,7 +17,7 @@ from compnet3d.utils.files import write_folder
 
 
 def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64, *, seed: int = 5) -> Path:
-    """Cut-outs of rendered objects that are in none of the categories: RGBA pictures in FOLDER/CATEGORY/.
+    """Cut-outs of rendered objects that are in none of the categories: RGBA images in FOLDER/CATEGORY/.
 
     The paper's occluders are "out-of-interest objects": things that the model does not know.
 

@@ -144,21 +144,23 @@ class Experiments:
                 rows.append(Row(f"{label} (paper)", (*printed, sum(printed) / len(printed), None, None, None)))
         columns = ("method", *names, "average", "average, symmetry-aware", *COST)
         lent = {seed: self.study.unseen(ours, seed, names)["per_category"] for seed in self.study.seeds}
-        lenders = []
+        source_categories = []
         for name in names:
             shares: dict[str, float] = {}
             for categories in lent.values():
-                for lender, share in categories[name]["lenders"].items():
-                    shares[lender] = shares.get(lender, 0.0) + share / len(lent)
+                for source_category, share in categories[name]["source_categories"].items():
+                    shares[source_category] = shares.get(source_category, 0.0) + share / len(lent)
             best = sorted(shares.items(), key=lambda item: -item[1])[:3]
-            lenders.append(Row(name, (", ".join(f"{lender} ({100 * share:.0f} %)" for lender, share in best),)))
+            source_categories.append(
+                Row(name, (", ".join(f"{source_category} ({100 * share:.0f} %)" for source_category, share in best),))
+            )
         notes = self.notes(
             f"{ours.label}: pose of the seen category with the lowest reconstruction loss. Dual heads: their only pose."
         )
         return [
             Table("table3", "categories left out of the training, pi/6", columns, tuple(rows), notes, "pose"),
             Table("table3", f"which category lends {ours.label} its features",
-                  ("category", "lenders"), tuple(lenders), (), "lenders"),
+                  ("category", "source_categories"), tuple(source_categories), (), "source_categories"),
         ]  # fmt: skip
 
     def table4(self) -> list[Table]:
@@ -237,16 +239,17 @@ class Experiments:
         return found
 
     def table6(self) -> list[Table]:
-        """Each part of Eq. 5 alone, both, and where the recipe has them the matching and the posing loss besides."""
+        """Each part of Eq. 5 alone, both, and both with the recipe's classification and pose contrastive loss."""
         ours = self.method()
-        more = [part for part in ("matching", "posing") if getattr(ours.recipe, f"{part}_weight") > 0]
+        parts = {"classification": "classification_weight", "pose contrastive": "pose_contrastive_weight"}
+        more = [part for part, weight in parts.items() if getattr(ours.recipe, weight) > 0]
         variants = {
-            "in-category only": self._variant("in-category-only", cross_weight=0.0, matching_weight=0.0),
-            "cross-category only": self._variant("cross-category-only", in_weight=0.0, matching_weight=0.0),
-            "both": self._variant("both", matching_weight=0.0),
+            "in-category only": self._variant("in-category-only", cross_weight=0.0, classification_weight=0.0),
+            "cross-category only": self._variant("cross-category-only", in_weight=0.0, classification_weight=0.0),
+            "both": self._variant("both", classification_weight=0.0),
         }
         if len(more) == 2:
-            variants["both and matching"] = self._variant("both-and-matching")
+            variants["both and classification"] = self._variant("both-and-classification")
         variants[", ".join(["both", *more[:-1]]) + f" and {more[-1]}" if more else "both"] = ours
         rows = []
         for label, method in variants.items():
@@ -291,7 +294,9 @@ class Experiments:
                 Row(name, tuple(a.over(b) for a, b in zip(ours, theirs, strict=True)))
                 for name, ours, theirs in zip(measures, found[alone.name], found[other.name], strict=True)
             ]
-            title = f"by how many points both, without matching and posing loss, lead over {other.label}"
+            title = (
+                f"by how many points both, without classification and pose contrastive loss, lead over {other.label}"
+            )
             tables.append(Table("table6", title, ("figure", *SUMMARY), tuple(leads), self.notes(), "lead"))
         return tables
 
@@ -339,8 +344,8 @@ class Experiments:
     # -- helpers ---------------------------------------------------------------------------------------------------
 
     def _variant(self, name: str, **changes: Any) -> Method:
-        """The method without the posing loss, and with other settings changed."""
-        recipe = self.method().recipe.without_posing().with_options(**changes)
+        """The method without the pose contrastive loss, and with other settings changed."""
+        recipe = self.method().recipe.without_pose_contrastive().with_options(**changes)
         return Method(f"{self.recipe.name}-{name}", name, recipe)
 
     def unseen_categories(self) -> list[str]:
@@ -369,11 +374,11 @@ class Experiments:
 
     def spread(self, method: Method, condition: Condition, measure: Measure) -> Spread:
         """A figure of a method under a condition, over all seeds."""
-        return self.study.spread(lambda seed: measure(self.study.figures(method, seed, condition)))
+        return self.study.spread(lambda seed: measure(self.study.metrics(method, seed, condition)))
 
     def cost(self, method: Method, condition: Condition) -> tuple[Cell, Cell]:
         """Median images per second and peak memory, as text."""
-        return _median_cost([self.study.figures(method, seed, condition) for seed in self.study.seeds])
+        return _median_cost([self.study.metrics(method, seed, condition) for seed in self.study.seeds])
 
     @staticmethod
     def _means(spreads: Sequence[Spread], occlusions: int) -> tuple[Spread, Spread, Spread]:

@@ -1,4 +1,4 @@
-"""The paper's figures from a study: plots and pictures."""
+"""The paper's figures from a study: plots and images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.crops import EvaluationViews
+from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.evaluation.evaluate import pose_rotmat
 from compnet3d.evaluation.metrics import row_shares
 from compnet3d.geometry.camera import Camera, Pose
@@ -158,7 +158,7 @@ def figure5(experiments: Experiments) -> bytes:
 def figure8(experiments: Experiments) -> bytes:
     """Examples of the pairs of categories that are confused most on the test images."""
     study, ours = experiments.study, experiments.method()
-    confusion = study.figures(ours, study.seeds[0])["confusion"]
+    confusion = study.metrics(ours, study.seeds[0])["confusion"]
     share = row_shares(confusion["matrix"])
     share.fill_diagonal_(0)
     model = study.model(ours, study.seeds[0])
@@ -195,12 +195,12 @@ def figure10(experiments: Experiments) -> bytes:
     for condition in conditions:
         tiles = []
         for sample, image, prediction in _predicted(study, model, chosen, condition):
-            picture = overlays.side_by_side(
+            tile = overlays.side_by_side(
                 [overlays.enlarge(image, min_side=120), _overlay(model, image, prediction, 120)]
             )
             right = prediction[0].category == sample.category
             text = f"{prediction[0].category}{'' if right else ' (wrong)'}, {_error(prediction, sample):.0f} deg"
-            tiles.append(_captioned(picture, text))
+            tiles.append(_captioned(tile, text))
         columns.append(_captioned(_stacked(tiles), condition.name))
     half = (len(columns) + 1) // 2
     return overlays.encode_png(_stacked([overlays.side_by_side(columns[:half]), overlays.side_by_side(columns[half:])]))
@@ -218,16 +218,16 @@ def _predicted(
 ) -> list[tuple[Sample, np.ndarray, Prediction]]:
     """Each sample with its view and what the model says of it."""
     categories = list(dict.fromkeys([*model.categories, *(s.category for s in samples)]))
-    views = EvaluationViews(samples, categories, model.spec, **view_options(study, condition))
+    crops = EvaluationCrops(samples, categories, model.input_config, **view_options(study, condition))
     found = []
     for i, sample in enumerate(samples):
-        image = views.view(i).image
-        found.append((sample, image, model.predict_views(_batch(image), unknown=unknown)))
+        image = crops.view(i).image
+        found.append((sample, image, model.predict_crops(_batch(image), unknown=unknown)))
     return found
 
 
 def view_options(study: Study, condition: Condition) -> dict[str, Any]:
-    """What `EvaluationViews` takes for a condition."""
+    """What `EvaluationCrops` takes for a condition."""
     options = study.evaluation_options(condition)
     frost = options.pop("frost", None)
     return options if frost is None else options | {"textures": load_textures(frost)}
@@ -246,24 +246,24 @@ def _error(prediction: Prediction, sample: Sample) -> float:
 def _overlay(model: Any, image: np.ndarray, prediction: Prediction, side: int = SIDE) -> np.ndarray:
     camera = Camera(
         focal=prediction.focal[0].cpu(),
-        principal=prediction.principal[0].cpu(),
-        height=model.spec.height,
-        width=model.spec.width,
+        principal_point=prediction.principal_point[0].cpu(),
+        height=model.input_config.height,
+        width=model.input_config.width,
     )
     mesh = model.mesh(prediction[0].category)
     return overlays.draw_overlay(image, mesh, prediction.pose[0].to("cpu"), camera, min_side=side)
 
 
-def _captioned(picture: np.ndarray, text: str) -> np.ndarray:
-    """The picture with a line of text above it."""
-    canvas = Image.new("RGB", (picture.shape[1], picture.shape[0] + _LINE), "white")
+def _captioned(tile: np.ndarray, text: str) -> np.ndarray:
+    """The image with a line of text above it."""
+    canvas = Image.new("RGB", (tile.shape[1], tile.shape[0] + _LINE), "white")
     ImageDraw.Draw(canvas).text((2, 1), text, fill="black")
-    canvas.paste(Image.fromarray(picture), (0, _LINE))
+    canvas.paste(Image.fromarray(tile), (0, _LINE))
     return np.asarray(canvas)
 
 
 def _stacked(rows: Sequence[np.ndarray], gap: int = 4) -> np.ndarray:
-    """Pictures of any width, one below the other on white."""
+    """Images of any width, one below the other on white."""
     width = max(row.shape[1] for row in rows)
     canvas = np.full((sum(row.shape[0] + gap for row in rows) - gap, width, 3), 255, dtype=np.uint8)
     top = 0

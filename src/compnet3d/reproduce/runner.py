@@ -1,4 +1,4 @@
-"""Running experiments and writing what comes out: Markdown, JSON and pictures, and one HTML page of all of them."""
+"""Running experiments and writing what comes out: Markdown, JSON and images, and one HTML page of all of them."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
     wanted = sorted(check(experiments, names), key=lambda name: name in ("table1", "figure2"))
     study = experiments.study
     claim(experiments)
-    if study.occluders == "things" and {"table4", "table6", "table7", "figure1", "figure10"} & set(wanted):
-        make_occluders(study.things, study.dataset().categories)
+    if study.occluders == "distractors" and {"table4", "table6", "table7", "figure1", "figure10"} & set(wanted):
+        make_occluders(study.distractors, study.dataset().categories)
     for number, name in enumerate(wanted, start=1):
         print(f"[{number}/{len(wanted)}] {name}", flush=True)
         start = time.perf_counter()
@@ -110,7 +110,7 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
         raise CompNetError(f"{study.data}: has no {missing[0]} list; add CATEGORY_imagenet_{missing[0]}.txt")
     if study.frost is not None:
         load_textures(study.frost)
-    if study.occluders not in ("things", "blobs"):
+    if study.occluders not in ("distractors", "blobs"):
         gather_occluders(study.occluders, occluder_samples(dataset, "val") if study.occluders == "objects" else ())
     if experiments.synthetic is not None:
         other = ImageNet3D(experiments.synthetic)
@@ -198,9 +198,9 @@ def _evaluated(origins: Sequence[dict[str, str]], now: dict[str, str]) -> str:
 
 
 def _on_white(png: bytes) -> bytes:
-    """A picture without transparency, so that it can be read on dark pages as well."""
-    picture = Image.open(io.BytesIO(png)).convert("RGBA")
-    white = Image.new("RGBA", picture.size, "white")
+    """An image without transparency, so that it can be read on dark pages as well."""
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
     buffer = io.BytesIO()
-    Image.alpha_composite(white, picture).convert("RGB").save(buffer, format="PNG", optimize=True)
+    Image.alpha_composite(white, image).convert("RGB").save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -66,7 +66,7 @@ CLEAN = Condition("clean")
 class Study:
     """Where everything is, and how it is done.
 
-    OUT/models/METHOD/seed-N is a training run, OUT/figures/METHOD/seed-N/CONDITION.json an evaluation. An evaluation
+    OUT/models/METHOD/seed-N is a training run, OUT/metrics/METHOD/seed-N/CONDITION.json an evaluation. An evaluation
     notes what it was made with, and is made again when that has changed.
 
     Attributes:
@@ -84,7 +84,7 @@ class Study:
     out: Path
     data: Path
     seeds: tuple[int, ...] = (0, 1, 2)
-    occluders: str = "things"
+    occluders: str = "distractors"
     occlusion_protocol: Protocol = "generator"
     frost: Path | None = None
     batch_size: int = 64
@@ -98,7 +98,7 @@ class Study:
     @property
     def occlusions(self) -> tuple[Condition, ...]:
         """L1 to L3; those of the paper's text have other names, so that one study may hold both."""
-        options = {"occluders": str(self.things) if self.occluders == "things" else self.occluders}
+        options = {"occluders": str(self.distractors) if self.occluders == "distractors" else self.occluders}
         suffix = ""
         if self.occlusion_protocol != "generator":
             options["occlusion_protocol"] = self.occlusion_protocol
@@ -106,7 +106,7 @@ class Study:
         return tuple(Condition(f"{level}{suffix}", {"occlusion": level, **options}) for level in LEVELS)
 
     @property
-    def things(self) -> Path:
+    def distractors(self) -> Path:
         """The folder of the cut-outs that are "things"."""
         return self.out / "occluders"
 
@@ -160,7 +160,7 @@ class Study:
         return read_log(self.run(method, seed) / "log.jsonl")
 
     def evaluation_options(self, condition: Condition) -> dict[str, Any]:
-        """What `evaluate` and `EvaluationViews` take for a condition."""
+        """What `evaluate` and `EvaluationCrops` take for a condition."""
         options = dict(condition.options)
         if options.get("occluders") == "objects":
             options["occluder_samples"] = occluder_samples(self.dataset(), "val")
@@ -171,7 +171,7 @@ class Study:
         """How evaluations of every kind go through the images."""
         return {"batch_size": self.batch_size, "workers": self.workers or 0, "progress": self.progress}
 
-    def figures(self, method: Method, seed: int, condition: Condition = CLEAN) -> dict[str, Any]:
+    def metrics(self, method: Method, seed: int, condition: Condition = CLEAN) -> dict[str, Any]:
         """What `evaluate` says of a trained model, from the file if that was done before."""
 
         def measure(model: TrainedModel) -> dict[str, Any]:
@@ -179,14 +179,14 @@ class Study:
             samples = dataset.samples("val")
             if condition.data is not None:
                 samples = common_samples(samples, model.categories)
-            figures: dict[str, Any] = evaluate(
+            metrics: dict[str, Any] = evaluate(
                 model,
                 samples,
                 symmetry=dataset.symmetry,
                 **self._reading,
                 **self.evaluation_options(condition),
             )
-            return figures
+            return metrics
 
         of = {"options": condition.options, "data": None if condition.data is None else str(condition.data.resolve())}
         return self._once(method, seed, (), condition.name, of, measure)
@@ -212,7 +212,7 @@ class Study:
         found = {}
         for folder in sorted(path for path in (self.out / "models").glob("*") if path.is_dir()):
             logs = sorted(folder.glob("seed-*/log.jsonl"))
-            files = sorted((self.out / "figures" / folder.name).glob("seed-*/*.json"))
+            files = sorted((self.out / "metrics" / folder.name).glob("seed-*/*.json"))
             found[folder.name] = (
                 [sum(float(entry["seconds"]) for entry in read_log(path)) for path in logs],
                 [read_json(path).get("seconds") for path in files],
@@ -233,7 +233,7 @@ class Study:
         measure: Callable[[TrainedModel], dict[str, Any]],
     ) -> dict[str, Any]:
         name = _name(method, without)
-        path = self.out / "figures" / name / f"seed-{seed}" / f"{condition}.json"
+        path = self.out / "metrics" / name / f"seed-{seed}" / f"{condition}.json"
         weights = self.run(method, seed, without) / "model" / "model.safetensors"
         # plain values only, so that what is measured now and what is read later are the same
         noted = of | {"recipe": method.recipe.to_dict(), "without": sorted(without), "version": __version__}
@@ -242,8 +242,8 @@ class Study:
         if not _is_of(earlier.get("made_with"), made_with, weights):
             model = self.model(method, seed, without)
             print(f"evaluating {name}, seed {seed}: {condition}", flush=True)
-            figures = json.loads(json.dumps(measure(model), default=str))
-            earlier = figures | {"made_with": made_with | {"model": _digest(weights)}, **provenance(self.command)}
+            metrics = json.loads(json.dumps(measure(model), default=str))
+            earlier = metrics | {"made_with": made_with | {"model": _digest(weights)}, **provenance(self.command)}
             write_json(path, earlier)
         self._origins.append({key: str(earlier.get(key, "")) for key in ("command", "machine", "date")})
         result: dict[str, Any] = earlier

@@ -1,4 +1,4 @@
-"""Corrupted test sets on disk, with the pictures that an evaluation of the original would make on the fly."""
+"""Corrupted test sets on disk, with the images that an evaluation of the original would make on the fly."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def corrupt_dataset(
     workers: int | None = 1,
     progress: bool = False,
 ) -> int:
-    """Write one split of a data set with its photographs corrupted (see `rewrite_dataset` for what is carried over).
+    """Write one split of a data set with its images corrupted (see `rewrite_dataset` for what is carried over).
 
     Args:
         source: the data set's folder.
         out: folder to make; it must not exist or be empty.
         corruption: one of `CORRUPTIONS`.
         severity: 1 to 5.
-        frost: folder with pictures of ice for the corruption "frost"; procedural ice without it.
+        frost: folder with images of ice for the corruption "frost"; procedural ice without it.
         seed: of the draws, as in `evaluate`.
         split: which list.
-        workers: processes, see `rewrite_dataset`; the pictures do not depend on it.
+        workers: processes, see `rewrite_dataset`; the images do not depend on it.
         progress: draw a progress bar on stderr.
 
     Returns:
-        The number of pictures written.
+        The number of images written.
 
     Raises:
         CompNetError: for an unknown corruption or severity, and as `load_textures` and `rewrite_dataset`.
@@ -53,14 +53,14 @@ def corrupt_dataset(
 
 @dataclass(frozen=True)
 class _Corrupt:
-    """Corrupts a photograph as an evaluation with this seed does."""
+    """Corrupts an image as an evaluation with this seed does."""
 
     corruption: str
     severity: int
     textures: tuple[np.ndarray, ...]
     seed: int
 
-    def __call__(self, sample: Sample, photograph: Image.Image) -> Rewritten:
+    def __call__(self, sample: Sample, image: Image.Image) -> Rewritten:
         rng = corruption_generator(sample, self.seed)
-        pixels = corrupt(np.asarray(photograph), self.corruption, self.severity, rng, textures=self.textures)
+        pixels = corrupt(np.asarray(image), self.corruption, self.severity, rng, textures=self.textures)
         return Rewritten(Image.fromarray(pixels))

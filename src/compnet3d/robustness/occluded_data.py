@@ -1,4 +1,4 @@
-"""Occluded data sets on disk: a split of any data set with occluders on its photographs, in the same layout."""
+"""Occluded data sets on disk: a split of any data set with occluders on its images, in the same layout."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def occlude_dataset(
     workers: int | None = 1,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Write one split of a data set with occluders on its photographs; each object gets a picture of its own.
+    """Write one split of a data set with occluders on its images; each object gets an image of its own.
 
     See `rewrite_dataset` for names and for what is carried over. Evaluating the new data set shows the same pixels as
     occluding the old one while it is evaluated.
@@ -45,7 +45,7 @@ def occlude_dataset(
         protocol: whose levels, "generator" or "paper".
         seed: of all draws, >= 0.
         split: the list to occlude.
-        workers: processes, see `rewrite_dataset`; the pictures do not depend on it.
+        workers: processes, see `rewrite_dataset`; the images do not depend on it.
         progress: draw a progress bar on stderr.
 
     Returns:
@@ -60,8 +60,8 @@ def occlude_dataset(
     dataset = ImageNet3D(source)
     if any(sample.hidden is not None for sample in dataset.samples(split)):
         raise CompNetError(f"{dataset.root} is occluded already; occlude the data set that it was made from")
-    lenders = occluder_samples(dataset, split) if occluders == "objects" else []
-    occlusion = Occlusion(level, protocol, seed, gather_occluders(occluders, lenders, seed=seed))
+    source_categories = occluder_samples(dataset, split) if occluders == "objects" else []
+    occlusion = Occlusion(level, protocol, seed, gather_occluders(occluders, source_categories, seed=seed))
     summary: dict[str, Any] = {}
 
     def finish(root: Path, keys: list[dict[str, Any]]) -> None:
@@ -76,12 +76,12 @@ def occlude_dataset(
 
 @dataclass(frozen=True)
 class _Occlude:
-    """Puts occluders on a photograph, and notes the settings and the reached shares."""
+    """Puts occluders on an image, and notes the settings and the reached shares."""
 
     occlusion: Occlusion
 
-    def __call__(self, sample: Sample, photograph: Image.Image) -> Rewritten:
-        occluded = self.occlusion.apply(photograph, sample)
+    def __call__(self, sample: Sample, image: Image.Image) -> Rewritten:
+        occluded = self.occlusion.apply(image, sample)
         keys = {
             "occlusion_level": self.occlusion.level,
             "occlusion_protocol": self.occlusion.protocol,
@@ -94,11 +94,11 @@ class _Occlude:
 
 def _summary(reached: Sequence[tuple[float, float]], level: Level, protocol: Protocol) -> dict[str, Any]:
     """The reached shares (object, background) of all images, at least one, as figures."""
-    figures: dict[str, Any] = {"level": level, "protocol": protocol, "images": len(reached)}
+    metrics: dict[str, Any] = {"level": level, "protocol": protocol, "images": len(reached)}
     for what, shares, limits in zip(
         ("hidden_object", "hidden_background"), zip(*reached, strict=True), level_ranges(level, protocol), strict=True
     ):
         mean = sum(shares) / len(shares)
-        figures[what] = {"mean": mean, "min": min(shares), "max": max(shares), "range": list(limits)}
-    figures["outside_range"] = sum(not within_ranges(shares, level, protocol) for shares in reached)
-    return figures
+        metrics[what] = {"mean": mean, "min": min(shares), "max": max(shares), "range": list(limits)}
+    metrics["outside_range"] = sum(not within_ranges(shares, level, protocol) for shares in reached)
+    return metrics

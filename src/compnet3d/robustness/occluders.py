@@ -73,7 +73,7 @@ def gather_occluders(
 
     Args:
         occluders: "blobs" (nothing is gathered: each is drawn when it is pasted), "objects" (cut out of `samples` by
-            their masks), or a folder of pictures with transparency.
+            their masks), or a folder of images with transparency.
         samples: where objects are cut out (`occluder_samples`).
         count: how many cut-outs at most.
         seed: of the choice.
@@ -104,7 +104,7 @@ def occluder_samples(dataset: ImageNet3D, split: str) -> list[Sample]:
 
 
 def cut_occluders(samples: Sequence[Sample], count: int = 64, seed: int = 0) -> list[Occluder]:
-    """Cut objects out of photographs by their masks, as evenly over the categories as they come.
+    """Cut objects out of images by their masks, as evenly over the categories as they come.
 
     Args:
         samples: where to cut; those without a mask are passed over.
@@ -139,18 +139,18 @@ def _cut(sample: Sample) -> Occluder | None:
 
 
 def load_occluders(folder: str | Path, count: int = 64, seed: int = 0) -> list[Occluder]:
-    """Occluders from a folder of pictures with transparency (.png, .webp), folders in it included.
+    """Occluders from a folder of images with transparency (.png, .webp), folders in it included.
 
-    A picture's category is the name of the folder that holds it; directly in `folder` it has none, and is pasted on
+    An image's category is the name of the folder that holds it; directly in `folder` it has none, and is pasted on
     objects of every category.
 
     Args:
-        folder: where the pictures are; other files are passed over.
+        folder: where the images are; other files are passed over.
         count: how many at most; if there are more, `seed` chooses.
         seed: of the choice.
 
     Raises:
-        CompNetError: if there is no such folder or no picture in it; naming the file, if a picture cannot be read, has
+        CompNetError: if there is no such folder or no image in it; naming the file, if an image cannot be read, has
             no transparency, or is nowhere opaque.
     """
     folder = Path(folder)
@@ -171,7 +171,7 @@ def _load_occluder(path: Path, category: str | None) -> Occluder:
 
 
 def _trimmed(pixels: np.ndarray, category: str | None) -> Occluder | None:
-    """The part of an RGBA picture, uint8 [H, W, 4], that is not clear, shrunk if it is large; None if nothing is."""
+    """The part of an RGBA image, uint8 [H, W, 4], that is not clear, shrunk if it is large; None if nothing is."""
     window = opaque_bounds(pixels[..., 3] >= OPAQUE)
     if window is None:
         return None

@@ -1,10 +1,10 @@
-"""Partial occlusion: pasting other things over a photograph until stated shares of object and background are hidden.
+"""Partial occlusion: pasting other things over an image until stated shares of object and background are hidden.
 
 The levels are those of the Occluded-PASCAL3D+ generator: 20-40, 40-60 and 60-80 % of the object and 0-20, 20-40 and
 40-60 % of the background. The text of the paper (section 4.1) states others (around 10, 30 and 50 % of the object, 30,
-50 and 70 % of the background): `protocol="paper"`. Background means all of the photograph outside the object.
+50 and 70 % of the background): `protocol="paper"`. Background means all of the image outside the object.
 
-Occluders are pasted on the photograph, before any view is cut out of it, so that a view of a data set that was written
+Occluders are pasted on the image, before any view is cut out of it, so that a view of a data set that was written
 with occluders and one that is occluded while it is evaluated show the same pixels.
 """
 
@@ -52,13 +52,13 @@ _BACKGROUND, _OBJECT = 0, 1
 
 @dataclass(frozen=True)
 class Occluded:
-    """An occluded photograph and what was measured on it.
+    """An occluded image and what was measured on it.
 
     Attributes:
         image: RGB.
         mask: the pixels that occluders hide, bool [H, W].
         hidden_object, hidden_background: shares of the object's and of all other pixels that are hidden, in [0, 1]; 0
-            where the photograph has no such pixels.
+            where the image has no such pixels.
     """
 
     image: Image.Image
@@ -88,17 +88,15 @@ class Occlusion:
         if self.seed < 0:
             raise CompNetError(f"the seed must be at least 0, not {self.seed}")
 
-    def apply(self, photograph: Image.Image, sample: Sample) -> Occluded:
-        """The sample's photograph with occluders; the draws depend on the seed and the sample's key alone.
+    def apply(self, image: Image.Image, sample: Sample) -> Occluded:
+        """The sample's image with occluders; the draws depend on the seed and the sample's key alone.
 
         Raises:
             CompNetError: if the mask cannot be read, or every occluder is of the sample's own category.
         """
         rng = np.random.default_rng([self.seed, _PURPOSE, *sample.key.encode()])
-        region = object_region(sample, photograph.size)
-        return occlude(
-            photograph, region, rng, self.level, self.occluders, category=sample.category, protocol=self.protocol
-        )
+        region = object_region(sample, image.size)
+        return occlude(image, region, rng, self.level, self.occluders, category=sample.category, protocol=self.protocol)
 
 
 def level_ranges(level: Level, protocol: Protocol = "generator") -> tuple[Range, Range]:
@@ -121,11 +119,11 @@ def within_ranges(hidden: tuple[float, float], level: Level, protocol: Protocol 
 
 
 def object_region(sample: Sample, size: tuple[int, int]) -> np.ndarray:
-    """Where the object is in its photograph, bool [H, W]: its mask, or its box where there is none or it is empty.
+    """Where the object is in its image, bool [H, W]: its mask, or its box where there is none or it is empty.
 
     Args:
         sample: the object.
-        size: (width, height) of the photograph, which may be a resized copy of the annotated one.
+        size: (width, height) of the image, which may be a resized copy of the annotated one.
 
     Raises:
         CompNetError: if the mask cannot be read.
@@ -151,7 +149,7 @@ def occlude(
     category: str | None = None,
     protocol: Protocol = "generator",
 ) -> Occluded:
-    """Paste occluders over a picture until the hidden shares of object and background lie in the level's ranges.
+    """Paste occluders over an image until the hidden shares of object and background lie in the level's ranges.
 
     Args:
         image: RGB; it is not changed.
@@ -159,19 +157,19 @@ def occlude(
         rng: the source of all randomness.
         level: "L1", "L2" or "L3".
         occluders: cut-outs to draw from (`gather_occluders`); coloured blobs where there are none.
-        category: of the object in the picture; cut-outs of the same category (`same_category`) are not used.
+        category: of the object in the image; cut-outs of the same category (`same_category`) are not used.
         protocol: which ranges, see the module's text.
 
     Returns:
-        The occluded picture and the measured shares. Shares never exceed the ranges; objects of a few pixels, and
-        pictures without object or without background, may fall short of them.
+        The occluded image and the measured shares. Shares never exceed the ranges; objects of a few pixels, and
+        images without object or without background, may fall short of them.
 
     Raises:
         CompNetError: if the level or the protocol is unknown, or every occluder is of the object's category.
     """
     object_range, background_range = level_ranges(level, protocol)
     if (image.height, image.width) != object_mask.shape:
-        raise ValueError(f"a mask of shape {object_mask.shape} does not fit a {image.width} x {image.height} picture")
+        raise ValueError(f"a mask of shape {object_mask.shape} does not fit a {image.width} x {image.height} image")
     usable = [o for o in occluders if not same_category(o.category, category)]
     if occluders and not usable:
         raise CompNetError(f"every occluder is of the category {category} itself; add occluders of another category")
@@ -185,7 +183,7 @@ def occlude(
 
 @dataclass
 class _Scene:
-    """The picture so far, with counts that each paste updates, so that large pictures cost no more than the paste.
+    """The image so far, with counts that each paste updates, so that large images cost no more than the paste.
 
     `totals` and `hidden_counts` are numbers of pixels, (background, object). `window` holds the object, as
     (top, left, bottom, right).

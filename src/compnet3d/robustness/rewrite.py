@@ -1,4 +1,4 @@
-"""A copy of a data set with other pictures: a split's objects one by one, everything else carried over."""
+"""A copy of a data set with other images: a split's objects one by one, everything else carried over."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from compnet3d.utils.workers import spread_out
 
 @dataclass(frozen=True)
 class Rewritten:
-    """An object's new picture.
+    """An object's new image.
 
     Attributes:
-        picture: of the photograph's size.
+        image: of the image's size.
         keys: to add to the object's annotation.
-        masks: further pictures that belong to it, bool [H, W], by the folder that they go to.
+        masks: further images that belong to it, bool [H, W], by the folder that they go to.
     """
 
-    picture: Image.Image
+    image: Image.Image
     keys: dict[str, Any] = field(default_factory=dict)
     masks: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -51,17 +51,17 @@ def rewrite_dataset(
     workers: int | None = 1,
     progress: bool = False,
 ) -> int:
-    """Write one split of a data set with its pictures changed, each object with a picture of its own.
+    """Write one split of a data set with its images changed, each object with an image of its own.
 
     An image with one usable object keeps its name; of an image with several, object i becomes `{name}_object{i}`, in
     which only that object is annotated: what is changed may depend on it. CAD models, masks and `symmetry.json` are
-    copied. Pictures are PNG files, so that nothing but `change` alters them. They are upright, as the reader shows
+    copied. Images are PNG files, so that nothing but `change` alters them. They are upright, as the reader shows
     them, whatever the EXIF orientation was.
 
     Args:
         source: the data set, or its folder, in the ImageNet3D raw layout.
         out: folder to make; it must not exist or be empty. It appears only when everything is written.
-        change: gets an object and its photograph; for several processes it must be something that can be pickled.
+        change: gets an object and its image; for several processes it must be something that can be pickled.
         split: which list; the copy has no other.
         finish: writes more into the new folder at the end; also gets the keys that each object's annotation was given.
         workers: processes; None takes one per core as far as each has 32 objects, 1 works in this process. A script
@@ -69,7 +69,7 @@ def rewrite_dataset(
         progress: draw a progress bar on stderr.
 
     Returns:
-        The number of pictures written.
+        The number of images written.
 
     Raises:
         CompNetError: if the split has no usable object, an image cannot be read, two objects would get one name, or
@@ -112,12 +112,12 @@ class _Rewriter:
 
     def __call__(self, task: tuple[Sample, str]) -> dict[str, Any]:
         sample, name = task
-        photograph = load_image(sample.image, size=(sample.width, sample.height))
-        new = self.change(sample, photograph)
-        if new.picture.size != photograph.size or new.picture.mode != "RGB":
-            raise ValueError(f"the change turned {photograph.size} into {new.picture.mode} {new.picture.size}")
+        image = load_image(sample.image, size=(sample.width, sample.height))
+        new = self.change(sample, image)
+        if new.image.size != image.size or new.image.mode != "RGB":
+            raise ValueError(f"the change turned {image.size} into {new.image.mode} {new.image.size}")
         path = _place(self.root, "images", sample.category, f"{name}.png")
-        new.picture.save(path, compress_level=4)  # half of the time of the default for 2 % more bytes
+        new.image.save(path, compress_level=4)  # half of the time of the default for 2 % more bytes
         for folder, mask in new.masks.items():
             layer = Image.fromarray(mask.astype(np.uint8) * 255)
             layer.save(_place(self.root, folder, sample.category, f"{name}.png"))

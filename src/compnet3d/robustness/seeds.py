@@ -17,5 +17,5 @@ def sample_generator(sample: Sample, seed: int, purpose: int) -> np.random.Gener
 
 
 def corruption_generator(sample: Sample, seed: int) -> np.random.Generator:
-    """The random numbers that a sample's photograph is corrupted with."""
+    """The random numbers that a sample's image is corrupted with."""
     return sample_generator(sample, seed, _CORRUPTION)

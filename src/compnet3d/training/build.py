@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compnet3d.data.sample import Sample
-from compnet3d.data.transforms import InputSpec
+from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.mesh import Mesh, cuboid_bounds
 from compnet3d.geometry.rotations import angles_to_rotmat
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
@@ -67,12 +67,12 @@ def make_model(
         "categories": tuple(meshes),
         "bounds": tuple(tuple(tuple(c) for c in cuboid_bounds(models).tolist()) for models in meshes.values()),
         "backbone": extractor.config,
-        "spec": InputSpec.fitted(training, recipe.height, recipe.width, recipe.fill),
+        "input_config": InputConfig.fitted(training, recipe.height, recipe.width, recipe.fill),
         "mirrored_scores": recipe.mirrored_scores,
     }
     if recipe.method == "dual-head":
         return DualHead(DualHeadConfig(**common, pose_head=recipe.pose_head, bins=recipe.pose_bins), extractor)
-    settings = ("vertex_count", "background_size", "kappa", "reconstruction_share", "pose", "grid")
+    settings = ("vertex_count", "background_size", "kappa", "pose_score_weight", "pose", "grid")
     common |= {name: getattr(recipe, name) for name in settings}
     model = CompNet(CompNetConfig(**common), extractor)
     if model.prior is not None:

@@ -26,13 +26,13 @@ SMALL_DINOV2: dict[str, Any] = {
 }
 
 
-def _with_pasting(augmentation: Augmentation) -> Augmentation:
-    """An augmentation that also pastes up to three objects over half of the views."""
-    return replace(augmentation, erasing=0.5, erasing_count=3, erasing_area=(0.03, 0.25), pasting=1.0)
+def _with_copy_paste(augmentation: Augmentation) -> Augmentation:
+    """An augmentation that also pastes up to three objects over half of the crops."""
+    return replace(augmentation, erasing=0.5, erasing_count=3, erasing_area=(0.03, 0.25), copy_paste=1.0)
 
 
 # features that have learned to tell poses apart may lose more in a covered cell, and need less help to cover any
-_AFTER_POSING = PoseSettings(outlier_cost=0.5, search_margin=0.15)
+_AFTER_POSE_CONTRASTIVE = PoseSettings(truncation=0.5, foreground_bonus=0.15)
 
 _STRONG = Augmentation(
     rotation=30.0,
@@ -43,7 +43,7 @@ _STRONG = Augmentation(
     brightness=0.3,
     contrast=0.3,
     saturation=0.3,
-    channel_gain=0.1,
+    colour_jitter=0.1,
     gamma=0.2,
     grey=0.1,
     blur=0.2,
@@ -82,14 +82,14 @@ _QUICKSTART = Recipe(
         brightness=0.15,
         contrast=0.15,
         saturation=0.3,
-        channel_gain=0.1,
+        colour_jitter=0.1,
         erasing=0.2,
     ),
 )
 
 _ETH80 = Recipe(
     name="eth80",
-    description="pretrained ViT-Tiny on real photographs of 8 categories (ETH-80), two cores",
+    description="pretrained ViT-Tiny on real images of 8 categories (ETH-80), two cores",
     height=224,
     width=224,
     fill=0.75,
@@ -118,8 +118,8 @@ _ETH80 = Recipe(
         brightness=0.4,
         contrast=0.4,
         saturation=0.6,
-        channel_gain=0.25,
-        tone=0.5,
+        colour_jitter=0.25,
+        tone_curve=0.5,
         grey=0.25,
         erasing=0.5,
     ),
@@ -129,31 +129,31 @@ _COMPNETS = (
     _QUICKSTART,
     _QUICKSTART.with_options(
         name="robust",
-        description="like quickstart, for occlusion: objects pasted over the views, features that see less around them",
+        description="like quickstart, for occlusion: objects pasted over the crops, features that see less around them",
         # a cell that sees the whole image has another feature as soon as anything in it is covered
         stages=2,
-        augmentation=_with_pasting(_QUICKSTART.augmentation),
-        matching_weight=0.4,
-        matching_cells=72,
-        posing_weight=0.4,
-        pose=_AFTER_POSING,
+        augmentation=_with_copy_paste(_QUICKSTART.augmentation),
+        classification_weight=0.4,
+        classification_cells=72,
+        pose_contrastive_weight=0.4,
+        pose=_AFTER_POSE_CONTRASTIVE,
         epochs=20,
         held_out_epochs=18,
     ),
     _ETH80,
     _ETH80.with_options(
         name="robust-photos",
-        description="like eth80 at 160 pixels, for occlusion: objects and random shapes pasted over the views",
+        description="like eth80 at 160 pixels, for occlusion: objects and random shapes pasted over the crops",
         height=160,
         width=160,
-        matching_weight=0.4,
-        posing_weight=2.0,
+        classification_weight=0.4,
+        pose_contrastive_weight=2.0,
         # what is left of a covered object often fits several poses alike: the usual one of them is taken
-        pose=replace(_AFTER_POSING, prior_weight=0.01),
-        reconstruction_share=2 / 3,
+        pose=replace(_AFTER_POSE_CONTRASTIVE, prior_weight=0.01),
+        pose_score_weight=2 / 3,
         epochs=24,
-        # toys and fruit cover toys and fruit: half of the covered views have random shapes instead
-        augmentation=replace(_with_pasting(_ETH80.augmentation), erasing=0.7, leaves=0.5),
+        # toys and fruit cover toys and fruit: half of the covered crops have random shapes instead
+        augmentation=replace(_with_copy_paste(_ETH80.augmentation), erasing=0.7, dead_leaves=0.5),
     ),
     Recipe(
         name="imagenet3d-resnet50",
@@ -180,18 +180,18 @@ _COMPNETS = (
 def baselines_of(recipe: Recipe) -> tuple[Recipe, ...]:
     """The baselines with a recipe's backbone, input, augmentation and schedule: NOVUM and the two dual heads.
 
-    NOVUM weighs the background by 0.005 in its one softmax, has neither matching nor posing loss nor dynamic weights,
-    and takes all visible vertices. At the paper's size it has about 1,000 vertices a category (1,120 fit table 1's
-    count) and needs 100 epochs.
+    NOVUM weighs the background by 0.005 in its one softmax, has neither matching nor pose contrastive loss nor dynamic
+    weights, and takes all visible vertices. At the paper's size it has about 1,000 vertices a category (1,120 fit
+    table 1's count) and needs 100 epochs.
     """
     papers_size = {"vertex_count": 1120, "epochs": 100} if recipe.name.startswith("imagenet3d") else {}
-    novum = recipe.without_posing().with_options(
+    novum = recipe.without_pose_contrastive().with_options(
         name=f"{recipe.name}-novum",
         description=f"NOVUM, like {recipe.name}",
         method="novum",
         background_weight=0.005,
-        matching_weight=0.0,
-        reconstruction_share=0.0,
+        classification_weight=0.0,
+        pose_score_weight=0.0,
         dynamic_weights=False,
         **papers_size,
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from compnet3d.data.loader import ViewDataset
+from compnet3d.data.loader import CropDataset
 from compnet3d.evaluation.metrics import confusion_matrix
 from compnet3d.losses.grouping import refreshed_weights
 from compnet3d.models.compnet import CompNet
@@ -30,10 +30,10 @@ def fit_temperature(scores: Tensor, category: Tensor) -> float:
     return float(candidates[losses.argmin()])
 
 
-def calibrate(run: Run, held_out: ViewDataset, workers: int = 0) -> dict[str, Any]:
+def calibrate(run: Run, held_out: CropDataset, workers: int = 0) -> dict[str, Any]:
     """Accuracy on the calibration split, the temperature of the confidence, the confusion matrix and from it omega.
 
-    The confusions are counted over plain views and over as many augmented ones (some of them partly covered): a small
+    The confusions are counted over plain crops and over as many augmented ones (some of them partly covered): a small
     calibration split would otherwise show no confusion at all long before the categories are safely apart.
     """
     scores, true = _scores(run, held_out.plain(), workers)
@@ -54,14 +54,14 @@ def calibrate(run: Run, held_out: ViewDataset, workers: int = 0) -> dict[str, An
 
 
 @torch.no_grad()
-def _scores(run: Run, views: ViewDataset, workers: int) -> tuple[Tensor, Tensor]:
+def _scores(run: Run, crops: CropDataset, workers: int) -> tuple[Tensor, Tensor]:
     """Scores of the categories [N, Y] and true categories [N]; the run's epoch chooses the draws of an augmentation."""
     model = run.model.eval()
     scores, true = [torch.zeros(0, len(model.categories))], [torch.zeros(0, dtype=torch.int64)]
-    sampler = EpochSampler(len(views), run.recipe.batch_size, views.seed, run.epoch, run.team)
+    sampler = EpochSampler(len(crops), run.recipe.batch_size, crops.seed, run.epoch, run.group)
     # a process that has fewer than four batches to prepare takes longer to start
-    for batch in DataLoader(views, batch_sampler=sampler, num_workers=min(workers, len(sampler) // 4)):
-        scores.append(model.classify_views(batch["image"]).cpu())
+    for batch in DataLoader(crops, batch_sampler=sampler, num_workers=min(workers, len(sampler) // 4)):
+        scores.append(model.classify_crops(batch["image"]).cpu())
         true.append(batch["category"])
-    all_scores, all_true = run.team.gather(torch.cat(scores), torch.cat(true))
+    all_scores, all_true = run.group.gather(torch.cat(scores), torch.cat(true))
     return all_scores, all_true

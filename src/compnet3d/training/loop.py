@@ -13,13 +13,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.loader import CACHE_BYTES, ViewDataset
+from compnet3d.data.loader import CACHE_BYTES, CropDataset
 from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.data.symmetry import measure_mirror, symmetry_orders
 from compnet3d.models.registry import TrainedModel, untrained_model
 from compnet3d.training.build import make_extractor, make_model, make_optimizer
 from compnet3d.training.calibration import calibrate
-from compnet3d.training.process_group import FlatGradients, Team
+from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import (
     Run,
@@ -32,8 +32,8 @@ from compnet3d.training.sampler import EpochSampler, mix_seed
 from compnet3d.training.step import LOSSES, train_step
 
 
-def train_in_team(
-    team: Team,
+def train_in_group(
+    group: ProcessGroup,
     *,
     recipe: dict[str, Any],
     data: str,
@@ -70,29 +70,29 @@ def train_in_team(
         model,
         make_optimizer(model, settings),
         FlatGradients(model.parameters()),
-        team,
+        group,
         symmetry_orders=symmetry_orders(dataset.categories, dataset.symmetry).to(device),
     )
     if resume:
         load_checkpoint(run)
-    elif team.leads:
+    elif group.is_rank_zero:
         write_config(run, data, without, samples=len(samples), calibration=len(calibration))
-    views = ViewDataset(
+    crops = CropDataset(
         training,
         dataset.categories,
-        model.spec,
+        model.input_config,
         augmentation=settings.augmentation,
         mirror_categories=mirror_categories(dataset),
         seed=seed,
         cache=True,
-        cache_bytes=CACHE_BYTES // (team.size * max(1, workers)),
+        cache_bytes=CACHE_BYTES // (group.size * max(1, workers)),
     )
     last = settings.epochs if stop_after is None else min(stop_after, settings.epochs)
-    held_out = views.of(calibration)
-    _fit(run, views, held_out, min(last, settings.last_held_out_epoch), workers=workers, progress=progress)
-    everything = views.of([*training, *calibration])
-    _fit(run, everything, views.of([]), last, workers=workers, progress=progress)
-    if run.epoch >= settings.epochs and team.leads:
+    held_out = crops.of(calibration)
+    _fit(run, crops, held_out, min(last, settings.last_held_out_epoch), workers=workers, progress=progress)
+    everything = crops.of([*training, *calibration])
+    _fit(run, everything, crops.of([]), last, workers=workers, progress=progress)
+    if run.epoch >= settings.epochs and group.is_rank_zero:
         model.save_pretrained(run.out / "model")
     return model.eval()
 
@@ -116,12 +116,12 @@ def mirror_categories(dataset: ImageNet3D) -> frozenset[str]:
     return frozenset(names)
 
 
-def _fit(run: Run, views: ViewDataset, held_out: ViewDataset, last: int, *, workers: int, progress: bool) -> None:
-    """Train up to the epoch `last`, looking at the held-out views now and then."""
-    sampler = EpochSampler(len(views), run.recipe.batch_size, run.seed, team=run.team)
-    # workers that live on keep the photographs that they have decoded
+def _fit(run: Run, crops: CropDataset, held_out: CropDataset, last: int, *, workers: int, progress: bool) -> None:
+    """Train up to the epoch `last`, looking at the held-out crops now and then."""
+    sampler = EpochSampler(len(crops), run.recipe.batch_size, run.seed, group=run.group)
+    # workers that live on keep the images that they have decoded
     loader = DataLoader(
-        views,
+        crops,
         batch_sampler=sampler,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
@@ -129,7 +129,7 @@ def _fit(run: Run, views: ViewDataset, held_out: ViewDataset, last: int, *, work
         pin_memory=run.model.device.type == "cuda",
     )
     first, told = run.epoch + 1, False
-    with _progress_bars(progress and run.team.leads) as advance:
+    with _progress_bars(progress and run.group.is_rank_zero) as advance:
         while run.epoch < last:
             started = time.perf_counter()
             sampler.epoch = run.epoch
@@ -141,7 +141,7 @@ def _fit(run: Run, views: ViewDataset, held_out: ViewDataset, last: int, *, work
                 entry.update(calibrate(run, held_out, workers))
             entry["seconds"] = time.perf_counter() - started
             run.history.append(entry)
-            if run.team.leads:
+            if run.group.is_rank_zero:
                 save_checkpoint(run)
                 write_log(run)
                 # the first epoch waits for the workers to start
@@ -176,14 +176,14 @@ def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, A
     for number, batch in enumerate(loader):
         waited += time.perf_counter() - before
         _set_learning_rate(run.optimizer, run.recipe, run.epoch + number / steps)
-        totals += train_step(run, batch, seed=mix_seed(run.seed, run.epoch, number, run.team.rank, 2))
+        totals += train_step(run, batch, seed=mix_seed(run.seed, run.epoch, number, run.group.rank, 2))
         advance(run.epoch, number + 1, steps, float(totals[0]) / (number + 1))
         before = time.perf_counter()
     # each process has seen its own share, in the features' statistics too
     for layer in run.model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d) and layer.training:
-            run.team.average([layer.running_mean, layer.running_var])  # type: ignore[list-item]
-    run.team.average([totals])
+            run.group.average([layer.running_mean, layer.running_var])  # type: ignore[list-item]
+    run.group.average([totals])
     return {
         **dict(zip(names, (totals / steps).tolist(), strict=True)),
         "learning_rate": run.optimizer.param_groups[0]["lr"],

@@ -4,7 +4,7 @@ On a CPU the small kernels of a small network gain little from more threads: eac
 the next may start. Whole processes wait for each other only a few times a step.
 
 Tensors are exchanged through a file mapped into the memory of all members, and who has written and read what is agreed
-on through the followers' standard input and output: a member that has died is noticed as a closed pipe.
+on through the workers' standard input and output: a member that has died is noticed as a closed pipe.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from compnet3d.errors import CompNetError
 Item = TypeVar("Item")
 
 
-class LostMemberError(Exception):
-    """Another process of the team has ended."""
+class LostWorkerError(Exception):
+    """Another process of the process group has ended."""
 
 
-class Team:
+class ProcessGroup:
     """The processes that train one model. A team of one communicates with nobody.
 
     All members call the same methods in the same order; every result is the same, to the bit, for all of them.
 
     Attributes:
-        rank: this process's number; 0 leads, and only the leader writes files.
+        rank: this process's number; 0 leads, and only rank 0 writes files.
         size: how many there are.
     """
 
@@ -50,7 +50,7 @@ class Team:
 
         Args:
             rank, size: see above.
-            folder: where the exchanged tensors lie; not needed by a team of one.
+            folder: where the exchanged tensors lie; not needed by a process group of one.
             meet: returns when all members have called it.
         """
         self.rank, self.size = rank, size
@@ -59,16 +59,16 @@ class Team:
         self._files = 0
 
     @property
-    def leads(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this process is the one that writes files and speaks to the user."""
         return self.rank == 0
 
-    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+    def shard(self, items: Sequence[Item]) -> Sequence[Item]:
         """This process's part of a sequence: every size-th item."""
         return items[self.rank :: self.size]
 
     def average(self, tensors: Iterable[Tensor]) -> None:
-        """Replace contiguous floating-point tensors by their mean over the team, in place."""
+        """Replace contiguous floating-point tensors by their mean over the process group, in place."""
         if self.size > 1:
             for tensor in tensors:
                 with self._exchanged(tensor) as parts:
@@ -78,7 +78,7 @@ class Team:
                 tensor /= self.size
 
     def gather(self, *rows: Tensor) -> list[Tensor]:
-        """The rows of all members, the leader's first; all tensors have N rows, and N may differ between members.
+        """The rows of all members, rank 0's first; all tensors have N rows, and N may differ between members.
 
         Returns:
             For each tensor [N, ...] one of [sum of N, ...].
@@ -114,7 +114,7 @@ class Team:
         width = -(-count // 4096) * 4096
         path = self._folder / f"exchange-{self._files}"
         self._files += 1
-        if self.leads:
+        if self.is_rank_zero:
             # written, not only declared: a full disk must fail here and not when the memory is used
             with path.open("wb") as file:
                 for _ in range(self.size):
@@ -123,13 +123,13 @@ class Team:
         mapped = torch.from_file(str(path), shared=True, size=self.size * width, dtype=torch.uint8)
         self._slots = mapped.view(self.size, width)
         self._meet()
-        if self.leads:
+        if self.is_rank_zero:
             with suppress(OSError):  # the memory outlives the name, where the system allows it
                 path.unlink()
 
 
 class FlatGradients:
-    """The gradients of all parameters as views of one vector, so that a sum over processes is one message.
+    """The gradients of all parameters as crops of one vector, so that a sum over processes is one message.
 
     Attributes:
         vector: all gradients, [number of parameters].
@@ -153,14 +153,14 @@ class FlatGradients:
         """Set all gradients to zero."""
         self.vector.zero_()
 
-    def average(self, team: Team, count: Tensor) -> None:
+    def average(self, group: ProcessGroup, count: Tensor) -> None:
         """Turn the gradients of the members' sums over `count` terms, a scalar, into that of the mean over all terms.
 
         Members have more or fewer terms; their numbers travel with the gradients, so that all wait for each other once.
         """
         self._message[-1] = count
-        team.average([self._message])
-        self.vector /= self._message[-1].clamp_min(1.0 / team.size)
+        group.average([self._message])
+        self.vector /= self._message[-1].clamp_min(1.0 / group.size)
 
     def clip(self, norm: float) -> None:
         """Scale the gradients so that their joint norm is at most `norm`."""
@@ -168,35 +168,35 @@ class FlatGradients:
 
 
 @contextmanager
-def gather_team(size: int, follower: str, arguments: dict[str, Any]) -> Iterator[Team]:
-    """Lead a team; its other members start on entry and end on exit.
+def start_process_group(size: int, worker: str, arguments: dict[str, Any]) -> Iterator[ProcessGroup]:
+    """Lead a process group; its other members start on entry and end on exit.
 
     The cores that torch uses are shared out among the members.
 
     Args:
         size: processes in all; 1 starts none.
-        follower: what the others run, as "module:function"; it is called as function(team, **arguments).
+        worker: what the others run, as "module:function"; it is called as function(team, **arguments).
         arguments: what JSON can hold.
 
     Raises:
-        CompNetError: what a follower raised, or what it said when it died.
+        CompNetError: what a worker raised, or what it said when it died.
     """
     if size == 1:
-        yield Team()
+        yield ProcessGroup()
         return
     threads = torch.get_num_threads()
     own_threads = max(1, threads // size)
     with tempfile.TemporaryDirectory(prefix="compnet3d-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        task = {"size": size, "threads": own_threads, "follower": follower, "arguments": arguments}
-        others = [_start_follower(folder, rank, task) for rank in range(1, size)]
+        task = {"size": size, "threads": own_threads, "worker": worker, "arguments": arguments}
+        others = [_start_worker(folder, rank, task) for rank in range(1, size)]
         torch.set_num_threads(own_threads)
         try:
-            yield Team(0, size, folder, lambda: _lead_meeting(others))
+            yield ProcessGroup(0, size, folder, lambda: _meet_as_rank_zero(others))
             for process in others:
                 process.wait()
             _raise_from(folder, others)
-        except LostMemberError:
+        except LostWorkerError:
             _raise_from(folder, others, patience=10.0)  # a pipe is closed a moment before its process has ended
             raise CompNetError("a training process has stopped answering; run again with --resume") from None
         finally:
@@ -209,11 +209,11 @@ def gather_team(size: int, follower: str, arguments: dict[str, Any]) -> Iterator
                 process.wait()
 
 
-def _start_follower(folder: Path, rank: int, task: dict[str, Any]) -> subprocess.Popen[bytes]:
-    # the leader's own search path: the current folder may hold modules of the same names
+def _start_worker(folder: Path, rank: int, task: dict[str, Any]) -> subprocess.Popen[bytes]:
+    # rank 0's own search path: the current folder may hold modules of the same names
     task = {**task, "path": sys.path}
     code = "import json, sys; task = json.loads(sys.stdin.buffer.raw.readline()); sys.path[:] = task['path']; "
-    code += "from compnet3d.training.process_group import follow; follow(task, sys.argv[1], int(sys.argv[2]))"
+    code += "from compnet3d.training.process_group import run_worker; run_worker(task, sys.argv[1], int(sys.argv[2]))"
     command = [sys.executable, "-c", code, str(folder), str(rank)]
     with (folder / f"said-{rank}.txt").open("wb") as said:
         process = subprocess.Popen(
@@ -222,28 +222,28 @@ def _start_follower(folder: Path, rank: int, task: dict[str, Any]) -> subprocess
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
-            start_new_session=True,  # an interrupt from the keyboard is for the leader, who then ends the others
+            start_new_session=True,  # an interrupt from the keyboard is for rank 0, who then ends the others
         )
     assert process.stdin is not None
     process.stdin.write(json.dumps(task).encode() + b"\n")
     return process
 
 
-def _lead_meeting(others: Sequence[subprocess.Popen[bytes]]) -> None:
+def _meet_as_rank_zero(others: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in others:
         assert process.stdout is not None
         if not process.stdout.read(1):
-            raise LostMemberError
+            raise LostWorkerError
     try:
         for process in others:
             assert process.stdin is not None
             process.stdin.write(b".")
     except OSError:
-        raise LostMemberError from None
+        raise LostWorkerError from None
 
 
 def _raise_from(folder: Path, others: Sequence[subprocess.Popen[bytes]], patience: float = 0.0) -> None:
-    """Raise what ended a follower, if one has ended badly, or does so within `patience` seconds."""
+    """Raise what ended a worker, if one has ended badly, or does so within `patience` seconds."""
     until = time.monotonic() + patience
     while True:
         for rank, process in enumerate(others, start=1):
@@ -261,8 +261,8 @@ def _raise_from(folder: Path, others: Sequence[subprocess.Popen[bytes]], patienc
         time.sleep(0.02)
 
 
-def follow(task: dict[str, Any], folder: str, rank: int) -> None:
-    """What a follower's process does; `gather_team` starts it."""
+def run_worker(task: dict[str, Any], folder: str, rank: int) -> None:
+    """What a worker's process does; `start_process_group` starts it."""
     orders, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what is printed must not be taken for an answer
     torch.set_num_threads(task["threads"])
@@ -270,14 +270,14 @@ def follow(task: dict[str, Any], folder: str, rank: int) -> None:
     def meet() -> None:
         answers.write(b".")
         if not orders.read(1):
-            raise LostMemberError
+            raise LostWorkerError
 
     try:
-        module, function = task["follower"].split(":")
+        module, function = task["worker"].split(":")
         work = getattr(importlib.import_module(module), function)
-        work(Team(rank, task["size"], Path(folder), meet), **task["arguments"])
+        work(ProcessGroup(rank, task["size"], Path(folder), meet), **task["arguments"])
     except CompNetError as error:
         Path(folder, f"refusal-{rank}.txt").write_text(str(error), encoding="utf-8", errors="surrogateescape")
         sys.exit(1)
-    except (LostMemberError, BrokenPipeError):
-        sys.exit(1)  # the leader has ended, and with it the work
+    except (LostWorkerError, BrokenPipeError):
+        sys.exit(1)  # rank 0 has ended, and with it the work

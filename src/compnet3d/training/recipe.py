@@ -10,14 +10,15 @@ from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 
 # What a recipe's numbers must be at least, and which of them are shares.
 _LEAST: dict[int, tuple[str, ...]] = {
-    0: ("near_radius", "background_weight", "in_weight", "cross_weight", "matching_weight", "posing_weight",
-        "grouping_floor", "learning_rate", "head_learning_rate", "weight_decay", "warmup_epochs"),
+    0: ("near_radius", "background_weight", "in_weight", "cross_weight", "classification_weight",
+        "pose_contrastive_weight", "grouping_floor", "learning_rate", "head_learning_rate", "weight_decay",
+        "warmup_epochs"),
     1: ("height", "width", "pose_bins", "pretrained_layers", "dimension", "upsampling", "stages", "vertex_count",
-        "background_size", "background_per_image", "samples_per_category", "queries_per_image", "matching_cells",
-        "posing_rivals", "regroup_every", "epochs", "batch_size", "processes"),
+        "background_size", "background_per_image", "samples_per_category", "queries_per_image", "classification_cells",
+        "negative_poses", "regroup_every", "epochs", "batch_size", "processes"),
 }  # fmt: skip
-_MAY_BE_NONE = ("pretrained_layers", "samples_per_category", "queries_per_image", "matching_cells")
-_SHARES = ("momentum", "calibration_fraction", "reconstruction_share")
+_MAY_BE_NONE = ("pretrained_layers", "samples_per_category", "queries_per_image", "classification_cells")
+_SHARES = ("momentum", "calibration_fraction", "pose_score_weight")
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,19 @@ class Recipe:
         dimension: D (paper: 128). upsampling, stages: see `BackboneConfig`.
         vertex_count: K (paper: 500). background_size: N_b (paper: 2560).
         background_per_image: T (paper: 5). kappa: 1 / temperature.
-        mirrored_scores: name each view together with its mirror image (see `CompNetConfig`).
-        reconstruction_share: of Eq. 8 in the score that names an object (see `CompNetConfig`; paper: 0).
+        mirrored_scores: name each crop together with its mirror image (see `CompNetConfig`).
+        pose_score_weight: of Eq. 8 in the score that classifies an object (see `CompNetConfig`; paper: 0).
         momentum: sigma (paper: 0.9). samples_per_category: N (paper: 32).
         queries_per_image: visible vertices drawn as queries in each step; None takes all (paper). The bank is always
             updated with all.
         near_radius: near-vertex exclusion, in fractions of the box's diagonal.
         background_weight: weight of each background term in Eq. 2 (paper: 1).
         in_weight, cross_weight: the two parts of Eq. 5 (paper: 1 and 1).
-        matching_weight: weight of a third part, the cross-entropy of the categories' scores S_y of Eq. 7 (paper: 0).
-        matching_cells: of each image that it looks at, drawn in each step; None takes all.
-        posing_weight: weight of a fourth part, the cross-entropy of the true category's score (Eq. 8) at the true pose
-            among `posing_rivals` other poses (paper: 0).
+        classification_weight: weight of a third part, the cross-entropy of the categories' scores S_y of Eq. 7 (paper:
+            0).
+        classification_cells: of each image that it looks at, drawn in each step; None takes all.
+        pose_contrastive_weight: weight of a fourth part, the cross-entropy of the true category's score (Eq. 8) at the
+            true pose among `negative_poses` other poses (paper: 0).
         dynamic_weights: refresh omega from the calibration split (paper); off keeps all categories contrasted.
         regroup_every: epochs between refreshes (paper: 2). grouping_threshold: paper 0.05.
         grouping_accuracy: calibration accuracy below which all categories stay contrasted.
@@ -61,7 +63,8 @@ class Recipe:
         calibration_fraction: share of the training list held out.
         held_out_epochs: after these the calibration split has given omega and the temperature of the confidence, and
             joins the training images; None keeps it out to the end.
-        augmentation: random changes. pose, grid: how poses are searched; the outlier cost acts in the posing loss, too.
+        augmentation: random changes. pose, grid: how poses are searched; the truncation acts in the pose contrastive
+            loss, too.
     """
 
     name: str
@@ -84,7 +87,7 @@ class Recipe:
     background_per_image: int = 5
     kappa: float = 1 / 0.07
     mirrored_scores: bool = False
-    reconstruction_share: float = 0.0
+    pose_score_weight: float = 0.0
     momentum: float = 0.9
     samples_per_category: int = 32
     queries_per_image: int | None = None
@@ -92,10 +95,10 @@ class Recipe:
     background_weight: float = 1.0
     in_weight: float = 1.0
     cross_weight: float = 1.0
-    matching_weight: float = 0.0
-    matching_cells: int | None = None
-    posing_weight: float = 0.0
-    posing_rivals: int = 16
+    classification_weight: float = 0.0
+    classification_cells: int | None = None
+    pose_contrastive_weight: float = 0.0
+    negative_poses: int = 16
     dynamic_weights: bool = True
     regroup_every: int = 2
     grouping_threshold: float = 0.05
@@ -129,20 +132,20 @@ class Recipe:
     @property
     def unused(self) -> frozenset[str]:
         """Settings that this recipe's method does not look at, so that runs may differ in them."""
-        details = {"matching_weight": "matching_cells", "posing_weight": "posing_rivals"}
+        details = {"classification_weight": "classification_cells", "pose_contrastive_weight": "negative_poses"}
         if self.method == "compnet":
             return frozenset(detail for weight, detail in details.items() if getattr(self, weight) == 0)
-        search = ("pose", "grid", "reconstruction_share") if self.method == "dual-head" else ()
+        search = ("pose", "grid", "pose_score_weight") if self.method == "dual-head" else ()
         return frozenset(("in_weight", "cross_weight", *details, *details.values(), *search))
 
-    def without_posing(self) -> Recipe:
-        """Without the posing loss and with what serves without it: pose settings, names by Eq. 7; else itself."""
-        if self.posing_weight == 0:
+    def without_pose_contrastive(self) -> Recipe:
+        """Without the pose contrastive loss and with pose settings and scores that serve without it; else itself."""
+        if self.pose_contrastive_weight == 0:
             return self
         usual = PoseSettings()
-        names = ("outlier_cost", "search_margin", "prior_weight")
+        names = ("truncation", "foreground_bonus", "prior_weight")
         pose = replace(self.pose, **{name: getattr(usual, name) for name in names})
-        return self.with_options(posing_weight=0.0, reconstruction_share=0.0, pose=pose)
+        return self.with_options(pose_contrastive_weight=0.0, pose_score_weight=0.0, pose=pose)
 
     @property
     def last_held_out_epoch(self) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from compnet3d.errors import CompNetError
 from compnet3d.models.checkpoint import flatten_state, load_optimizer, load_tensors_into, save_tensors
 from compnet3d.models.registry import TrainedModel
-from compnet3d.training.process_group import FlatGradients, Team
+from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe import Recipe
 from compnet3d.utils.files import read_json, recover_folder, write_folder, write_json, write_text
 
@@ -57,7 +57,7 @@ class Run:
     model: TrainedModel
     optimizer: torch.optim.AdamW
     gradients: FlatGradients
-    team: Team = field(default_factory=Team)
+    group: ProcessGroup = field(default_factory=ProcessGroup)
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     symmetry_orders: Tensor | None = None

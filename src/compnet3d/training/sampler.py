@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch.utils.data import Sampler
 
-from compnet3d.training.process_group import Team
+from compnet3d.training.process_group import ProcessGroup
 
 # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -16,27 +16,29 @@ from compnet3d.training.process_group import Team
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) keys; the order depends on (seed, epoch) alone.
 
-    Batches differ by at most one in size. Each member of a team gets its share of every batch, and never an empty one
-    unless there are fewer samples than members.
+    Batches differ by at most one in size. Each member of a process group gets its share of every batch, and never an
+    empty one unless there are fewer samples than members.
 
     Attributes:
         epoch: the one that the next iteration is for.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, epoch: int = 0, team: Team | None = None) -> None:
+    def __init__(
+        self, size: int, batch_size: int, seed: int, epoch: int = 0, group: ProcessGroup | None = None
+    ) -> None:
         self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, epoch
-        self.team = team or Team()
+        self.group = group or ProcessGroup()
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch, 1))
         order = torch.randperm(self.size, generator=generator).tolist()
         ends = [self.size * number // len(self) for number in range(len(self) + 1)]
         for start, end in pairwise(ends):
-            if share := self.team.share(order[start:end]):
+            if share := self.group.shard(order[start:end]):
                 yield [(self.epoch, index) for index in share]
 
     def __len__(self) -> int:
-        return max(1, min(-(-self.size // self.batch_size), self.size // self.team.size))
+        return max(1, min(-(-self.size // self.batch_size), self.size // self.group.size))
 
 
 def mix_seed(*parts: int) -> int:

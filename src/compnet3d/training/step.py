@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from compnet3d.geometry.camera import Pose
-from compnet3d.losses.auxiliary import matching_loss, posing_loss
+from compnet3d.losses.auxiliary import classification_loss, pose_contrastive_loss
 from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
-from compnet3d.losses.sampling import draw_cells, draw_queries, draw_rivals, sample_vertices
+from compnet3d.losses.sampling import draw_cells, draw_negative_poses, draw_queries, sample_vertices
 from compnet3d.models.compnet import CompNet
 from compnet3d.training.run_folder import Run
 
 # what a training step returns, by the recipe's method
 LOSSES = {
-    "compnet": ("loss", "in_category_loss", "cross_category_loss", "matching_loss", "posing_loss"),
+    "compnet": ("loss", "in_category_loss", "cross_category_loss", "classification_loss", "pose_contrastive_loss"),
     "novum": ("loss",),
     "dual-head": ("loss", "category_loss", "pose_loss"),
 }
@@ -27,7 +27,7 @@ def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
 
     Args:
         run: its model in training mode.
-        batch: this process's share, as `ViewDataset` collates it.
+        batch: this process's share, as `CropDataset` collates it.
         seed: of the sampled vertices and background cells.
 
     Returns:
@@ -47,7 +47,7 @@ def _descend(run: Run, loss: Tensor, count: Tensor) -> None:
     """One step of the optimizer down the mean loss of all shares: this one's is the mean over `count` terms."""
     run.gradients.clear()
     (count * loss).backward()
-    run.gradients.average(run.team, count)
+    run.gradients.average(run.group, count)
     run.gradients.clip(5.0)
     run.optimizer.step()
 
@@ -55,10 +55,10 @@ def _descend(run: Run, loss: Tensor, count: Tensor) -> None:
 def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: Pose, seed: int) -> Tensor:
     recipe, bank = run.recipe, model.bank
     generator = torch.Generator(model.device).manual_seed(seed)
-    category, principal = batch["category"], batch["principal"]
+    category, principal_point = batch["category"], batch["principal_point"]
     occluded = batch.get("occluded")
     feature_map = model(batch["image"])
-    seen = model.observe(feature_map, category, pose, principal, occluded)
+    seen = model.observe(feature_map, category, pose, principal_point, occluded)
     drawn = draw_queries(seen.valid, recipe.queries_per_image, generator)
     vertex, queried = seen.vertex.gather(1, drawn), seen.valid.gather(1, drawn)
     features = seen.features.gather(1, drawn[..., None].expand(-1, -1, seen.features.shape[2]))
@@ -84,26 +84,32 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
             in_weight=recipe.in_weight,
             cross_weight=recipe.cross_weight,
         )
-        matching = torch.zeros((), device=model.device)
-        if recipe.matching_weight > 0:
-            cells = draw_cells(feature_map, recipe.matching_cells, generator)
-            matching = matching_loss(model.category_scores(cells), category)
-        posing = torch.zeros((), device=model.device)
-        if recipe.posing_weight > 0:
+        classification = torch.zeros((), device=model.device)
+        if recipe.classification_weight > 0:
+            cells = draw_cells(feature_map, recipe.classification_cells, generator)
+            classification = classification_loss(model.category_scores(cells), category)
+        pose_contrastive = torch.zeros((), device=model.device)
+        if recipe.pose_contrastive_weight > 0:
             orders = run.symmetry_orders
             order = torch.ones_like(category) if orders is None else orders[category]
-            poses, rivals = draw_rivals(pose, order, recipe.posing_rivals, generator)
-            posing = posing_loss(model.pose_scores(feature_map, category, poses, principal), rivals)
-        total = loss.total + recipe.matching_weight * matching + recipe.posing_weight * posing
-        losses = torch.stack([total, loss.in_category, loss.cross_category, matching, posing])
-    # Eq. 5 is the mean over the queries of all shares, and shares have more or fewer of them; the matching and the
-    # posing loss, means over images, are weighted alike for want of a second count
+            poses, negatives = draw_negative_poses(pose, order, recipe.negative_poses, generator)
+            pose_contrastive = pose_contrastive_loss(
+                model.pose_scores(feature_map, category, poses, principal_point), negatives
+            )
+        total = (
+            loss.total
+            + recipe.classification_weight * classification
+            + recipe.pose_contrastive_weight * pose_contrastive
+        )
+        losses = torch.stack([total, loss.in_category, loss.cross_category, classification, pose_contrastive])
+    # Eq. 5 is the mean over the queries of all shards, and shards have more or fewer of them; the classification and
+    # the pose contrastive loss, means over images, are weighted alike for want of a second count
     _descend(run, losses[0], queried.sum())
     flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]
-    flat, features = run.team.gather(flat, seen.features.detach()[seen.valid])
+    flat, features = run.group.gather(flat, seen.features.detach()[seen.valid])
     bank.update_vertices(flat, features, recipe.momentum)
     background = model.sample_background(
-        feature_map.detach(), category, pose, principal, recipe.background_per_image, generator, occluded
+        feature_map.detach(), category, pose, principal_point, recipe.background_per_image, generator, occluded
     )
-    bank.update_background(*run.team.gather(background))
+    bank.update_background(*run.group.gather(background))
     return losses.detach().cpu()

@@ -13,8 +13,8 @@ import torch
 from compnet3d.data.imagenet3d import check_trainable
 from compnet3d.data.sample import split_calibration
 from compnet3d.models.registry import TrainedModel, load_predictor
-from compnet3d.training.loop import open_dataset, train_in_team
-from compnet3d.training.process_group import gather_team
+from compnet3d.training.loop import open_dataset, train_in_group
+from compnet3d.training.process_group import start_process_group
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import (
     check_config,
@@ -94,9 +94,9 @@ def train(
     if workers is None:
         workers = _default_workers(size, device)
     arguments["workers"] = workers
-    follower = "compnet3d.training.train:train_in_team"
-    with _undisturbed(device), gather_team(size, follower, arguments) as team:
-        return train_in_team(team, **arguments, samples=samples, progress=progress)
+    worker = "compnet3d.training.train:train_in_group"
+    with _undisturbed(device), start_process_group(size, worker, arguments) as group:
+        return train_in_group(group, **arguments, samples=samples, progress=progress)
 
 
 @contextmanager

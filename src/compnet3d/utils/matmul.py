@@ -38,7 +38,7 @@ def gather_rows(features: Tensor, index: Tensor) -> Tensor:
 
 
 @contextmanager
-def fast_products() -> Iterator[None]:
+def fast_matmul() -> Iterator[None]:
     """Within it, float32 products on the CPU go to oneDNN where that is faster and no less precise.
 
     PyTorch gives them to MKL, which does not use AVX-512 on processors that are not Intel's: there oneDNN is twice as

@@ -82,7 +82,7 @@ def angle_between(first: Array, second: Array, order: int) -> float:
 
 
 def visible_vertices(
-    shape: Shape, pose: Pose, camera: Camera, principal: Array, occluded: Array
+    shape: Shape, pose: Pose, camera: Camera, principal_point: Array, occluded: Array
 ) -> list[tuple[int, float, float]]:
     """Vertices on a face that looks at the camera, inside the image and not occluded: (k, u, v) of each."""
     seen, centre = [], pose.centre
@@ -96,15 +96,17 @@ def visible_vertices(
         x, y, z = pose.rotation @ (vertex - centre)  # the camera looks along -z
         if not on_a_seen_face or -z <= 0:
             continue
-        u, v = principal[0] + camera.focal * x / -z, principal[1] - camera.focal * y / -z
+        u, v = principal_point[0] + camera.focal * x / -z, principal_point[1] - camera.focal * y / -z
         if 0 <= u < camera.width and 0 <= v < camera.height and not occluded[int(v), int(u)]:
             seen.append((k, u, v))
     return seen
 
 
-def hit(shape: Shape, pose: Pose, camera: Camera, principal: Array, u: float, v: float) -> dict[int, float] | None:
+def hit(
+    shape: Shape, pose: Pose, camera: Camera, principal_point: Array, u: float, v: float
+) -> dict[int, float] | None:
     """What the ray through a pixel meets first: up to four vertices of the box with their weights; None past it."""
-    in_camera = np.array([(u - principal[0]) / camera.focal, -(v - principal[1]) / camera.focal, -1.0])
+    in_camera = np.array([(u - principal_point[0]) / camera.focal, -(v - principal_point[1]) / camera.focal, -1.0])
     origin, direction = pose.centre, pose.rotation.T @ in_camera
     enter, leave, face, level = -math.inf, math.inf, 0, 0.0
     for axis in range(3):

@@ -93,7 +93,7 @@ class Learner:
         self.cursor = 0
         categories = len(shapes)
         self.omega = [[float(y != other) for other in range(categories)] for y in range(categories)]
-        self.views: dict[int, list[list[int | None]]] = {}
+        self.crops: dict[int, list[list[int | None]]] = {}
         self.steps = 0
         self.averages = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.networks[0].parameters()]
 
@@ -155,7 +155,7 @@ class Learner:
                 self.shapes[int(item["category"])],
                 self.pose(item),
                 self.camera,
-                item["principal"].numpy(),
+                item["principal_point"].numpy(),
                 item["occluded"].numpy(),
             )
             for item in items
@@ -269,7 +269,7 @@ class Learner:
         y, cells = int(item["category"]), []
         for f, (u, v) in zip(feature_map.flatten(1).T, self.camera.cells, strict=True):
             value = background_match(f, self.ring)
-            met = hit(self.shapes[y], pose, self.camera, item["principal"].numpy(), u, v)
+            met = hit(self.shapes[y], pose, self.camera, item["principal_point"].numpy(), u, v)
             if met is not None:
                 matched = sum((weight * (f @ self.bank[y][k]) for k, weight in met.items()), torch.zeros(()))
                 value = value + self.truncated(matched - value)
@@ -286,8 +286,12 @@ class Learner:
         rows, columns = maps.shape[2:]
         numbers, features = draws.numbers(len(items), rows * columns), []
         for item, feature_map, row in zip(items, maps, numbers, strict=True):
-            shape, pose, principal = self.shapes[int(item["category"])], self.pose(item), item["principal"].numpy()
-            covered = [hit(shape, pose, self.camera, principal, u, v) is not None for u, v in self.camera.cells]
+            shape, pose, principal_point = (
+                self.shapes[int(item["category"])],
+                self.pose(item),
+                item["principal_point"].numpy(),
+            )
+            covered = [hit(shape, pose, self.camera, principal_point, u, v) is not None for u, v in self.camera.cells]
             free = []
             for i in range(rows):
                 for j in range(columns):
@@ -378,12 +382,12 @@ class Learner:
 
     def initial_views(self, y: int) -> list[list[int | None]]:
         """For each initial pose what each cell shows: the heaviest of the four vertices, or nothing."""
-        if y not in self.views:
-            centre, self.views[y] = np.array([self.camera.width / 2, self.camera.height / 2]), []
+        if y not in self.crops:
+            centre, self.crops[y] = np.array([self.camera.width / 2, self.camera.height / 2]), []
             for pose in self.initial_poses():
                 met = [hit(self.shapes[y], pose, self.camera, centre, u, v) for u, v in self.camera.cells]
-                self.views[y].append([None if at is None else max(at, key=lambda k, at=at: at[k]) for at in met])
-        return self.views[y]
+                self.crops[y].append([None if at is None else max(at, key=lambda k, at=at: at[k]) for at in met])
+        return self.crops[y]
 
     def initial_poses(self) -> list[Pose]:
         """Azimuths over the circle, elevations and thetas over their ranges."""

@@ -37,10 +37,10 @@ def tv(rng: Generator) -> Part:
     lift = rng.uniform(0.06, 0.16)
     parts = [box((width, depth, height), Role.MAIN, at=(0, 0, lift), bevel=0.012)]
     parts.append(box((width - 2 * rim, 0.02, height - 2.4 * rim), Role.GLASS, at=(0, -depth / 2, lift + 1.4 * rim)))
-    picture = (width * rng.uniform(0.4, 0.7), 0.012, height * rng.uniform(0.35, 0.55))
-    parts.append(box(picture, Role.ACCENT, at=(0, -depth / 2 - 0.008, lift + height * 0.28)))
+    image = (width * rng.uniform(0.4, 0.7), 0.012, height * rng.uniform(0.35, 0.55))
+    parts.append(box(image, Role.ACCENT, at=(0, -depth / 2 - 0.008, lift + height * 0.28)))
     parts.append(
-        box((picture[0] * 0.5, 0.014, picture[2] * 0.35), Role.LIGHT, at=(0, -depth / 2 - 0.009, lift + height * 0.33))
+        box((image[0] * 0.5, 0.014, image[2] * 0.35), Role.LIGHT, at=(0, -depth / 2 - 0.009, lift + height * 0.33))
     )
     bulge = box((width * 0.75, height * 0.5, rng.uniform(0.1, 0.2)), Role.MAIN, taper=(0.5, 0.55), bevel=0.02).turned(
         "x", -90

@@ -1,6 +1,6 @@
 """The 19 corruptions of ImageNet-C (Hendrycks and Dietterich, 2019), each in severities 1 to 5, on images of any size.
 
-The numbers are those of the paper's code, the details those of the package `imagecorruptions`, whose pictures the tests
+The numbers are those of the paper's code, the details those of the package `imagecorruptions`, whose images the tests
 compare with; docs/results/corruptions.md says how near each one comes. All randomness comes from the generator that is
 given.
 """
@@ -79,7 +79,7 @@ def corrupt(
         name: one of `CORRUPTIONS`.
         severity: from 1 (mild) to 5 (strong).
         rng: the source of all randomness; the deterministic corruptions leave it alone.
-        textures: pictures of ice for "frost", uint8 [h, w, 3] of any sizes; procedural ice without them.
+        textures: images of ice for "frost", uint8 [h, w, 3] of any sizes; procedural ice without them.
 
     Returns:
         The corrupted image, uint8 [H, W, 3]. Values are cut off towards 0, as the reference package does, not rounded.
@@ -115,15 +115,15 @@ def check_corruption(name: str, severity: int) -> None:
 
 
 def load_textures(folder: str | Path) -> list[np.ndarray]:
-    """Read the pictures of ice in a folder, in the order of their names: a list of uint8 [h, w, 3].
+    """Read the images of ice in a folder, in the order of their names: a list of uint8 [h, w, 3].
 
     Raises:
-        CompNetError: if the folder is missing or holds no picture, or one cannot be read.
+        CompNetError: if the folder is missing or holds no image, or one cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise CompNetError(f"{folder} is not a folder; give one that holds pictures of frost.")
+        raise CompNetError(f"{folder} is not a folder; give one that holds images of frost.")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _TEXTURE_SUFFIXES)
     if not paths:
-        raise CompNetError(f"{folder} holds no picture of frost ({', '.join(_TEXTURE_SUFFIXES)}).")
+        raise CompNetError(f"{folder} holds no image of frost ({', '.join(_TEXTURE_SUFFIXES)}).")
     return [np.asarray(load_image(path)) for path in paths]

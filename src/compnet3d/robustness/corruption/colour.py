@@ -1,4 +1,4 @@
-"""Brightness, contrast and saturation, and what storing does to pictures: large pixels, JPEG; the elastic transform."""
+"""Brightness, contrast and saturation, and what storing does to images: large pixels, JPEG; the elastic transform."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def jpeg_compression(image: np.ndarray, severity: int) -> np.ndarray:
     """Write as a JPEG of low quality (colours at half the resolution) and read it again; uint8."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=JPEG[severity - 1])
-    with Image.open(file) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(file) as decoded:
+        return np.asarray(decoded.convert("RGB"))
 
 
 def elastic_transform(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:

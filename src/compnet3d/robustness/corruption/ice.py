@@ -1,4 +1,4 @@
-"""Ice without photographs: feathery crystals as they grow on a window, thick in some places and thin in others."""
+"""Ice without images: feathery crystals as they grow on a window, thick in some places and thin in others."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _BRANCHING = math.radians(60.0)  # ice is hexagonal
 
 
 def make_ice(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture of ice, float64 [height, width, 3] in grey levels.
+    """An image of ice, float64 [height, width, 3] in grey levels.
 
-    Its mean and its contrast are about those of the six photographs that ImageNet-C uses. Crystals are a sixth of the
+    Its mean and its contrast are about those of the six images that ImageNet-C uses. Crystals are a sixth of the
     image wide, between 12 and 96 pixels.
     """
     spacing = float(np.clip(min(height, width) / 6.0, 12.0, 96.0))
