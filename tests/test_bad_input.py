@@ -30,13 +30,13 @@ from compnet3d.models.config import CompNetConfig
 from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.train import train
+from tests.networks import TINY_RESNET
 
-NETWORK = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 BOX = ((-0.45, -0.2, -0.15), (0.45, 0.2, 0.15))
 CONFIG = CompNetConfig(
     categories=("brick", "tower"),
     bounds=(BOX, tuple(corner[::-1] for corner in BOX)),
-    backbone=BackboneConfig("resnet", NETWORK, dimension=16),
+    backbone=BackboneConfig("resnet", TINY_RESNET, dimension=16),
     input_config=InputConfig(height=48, width=48, focal=120.0, distance=3.0, box_fill=0.7),
     vertex_count=40,
     background_size=8,
@@ -48,7 +48,7 @@ TINY = Recipe(
     description="for tests",
     height=48,
     width=48,
-    architecture=NETWORK,
+    architecture=TINY_RESNET,
     dimension=16,
     vertex_count=40,
     background_size=32,

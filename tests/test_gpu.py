@@ -32,17 +32,17 @@ from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.builtin_recipes import baselines_of
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.train import train
+from tests.networks import TINY_RESNET
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
-NETWORK = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 TINY = Recipe(
     name="tiny-gpu",
     description="for tests",
     height=48,
     width=48,
-    architecture=NETWORK,
+    architecture=TINY_RESNET,
     dimension=16,
     vertex_count=40,
     background_size=32,
@@ -79,7 +79,7 @@ def make_model(renderer: str = "cuboid") -> CompNet:
         CompNetConfig(
             categories=("brick", "tower", "cube"),
             bounds=bounds,
-            backbone=BackboneConfig("resnet", NETWORK, dimension=16),
+            backbone=BackboneConfig("resnet", TINY_RESNET, dimension=16),
             input_config=InputConfig(height=48, width=64, focal=120.0, distance=3.0, box_fill=0.7),
             vertex_count=60,
             background_size=32,

@@ -16,8 +16,7 @@ from compnet3d.inference.pose_search import PoseGrid, PoseSettings, search_hypot
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
-
-SMALL = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+from tests.networks import TINY_RESNET
 
 
 def make_model(renderer: str = "cuboid", **pose: object) -> CompNet:
@@ -26,7 +25,7 @@ def make_model(renderer: str = "cuboid", **pose: object) -> CompNet:
     config = CompNetConfig(
         categories=("long", "cube"),
         bounds=bounds,
-        backbone=BackboneConfig("resnet", SMALL, dimension=32),
+        backbone=BackboneConfig("resnet", TINY_RESNET, dimension=32),
         input_config=InputConfig(height=128, width=160, focal=500.0, distance=5.0, box_fill=0.7),
         vertex_count=300,
         background_size=8,

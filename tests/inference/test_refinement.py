@@ -17,8 +17,8 @@ from compnet3d.inference.pose_search import PoseGrid, PoseSettings, search_hypot
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
+from tests.networks import TINY_RESNET
 
-ARCHITECTURE = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 BASE: dict[str, Any] = {
     "starts": 3, "steps": 6, "learning_rate": 0.05, "betas": (0.4, 0.6), "shift_unit": 40.0, "softness": 0.5,
     "truncation": 0.3, "foreground_bonus": 0.3, "prior_weight": 0.01,
@@ -34,7 +34,7 @@ def make_model(**settings: Any) -> CompNet:
     config = CompNetConfig(
         categories=("long", "cube"),
         bounds=(((-0.2, -0.45, -0.15), (0.2, 0.45, 0.15)), ((-0.3, -0.3, -0.3), (0.3, 0.3, 0.3))),
-        backbone=BackboneConfig("resnet", ARCHITECTURE, dimension=16),
+        backbone=BackboneConfig("resnet", TINY_RESNET, dimension=16),
         input_config=InputConfig(height=64, width=80, focal=250.0, distance=5.0, box_fill=0.7),
         vertex_count=60,
         background_size=8,

@@ -11,8 +11,8 @@ from compnet3d.errors import CompNetError
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, ResNetExtractor, build_extractor
 from compnet3d.models.pretrained import load_extractor
 from compnet3d.training.builtin_recipes import SMALL_DINOV2, SMALL_RESNET
+from tests.networks import TINY_RESNET
 
-RESNET = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "patch_size": 16,
        "image_size": 64}  # fmt: skip
 
@@ -26,7 +26,7 @@ def make(family: str, architecture: dict[str, object], **options: int) -> Featur
 @pytest.mark.parametrize(
     ("extractor", "stride"),
     [
-        (make("resnet", RESNET), 8),
+        (make("resnet", TINY_RESNET), 8),
         (make("vit", VIT), 16),
         (make("vit", VIT, upsampling=2), 8),
         (make("dinov2", SMALL_DINOV2 | {"num_hidden_layers": 2}), 14),
@@ -46,7 +46,7 @@ def test_maps_of_unit_vectors_at_the_stride(extractor: FeatureExtractor, stride:
 @pytest.mark.parametrize(("height", "width"), [(40, 56), (72, 88), (24, 8)])
 def test_a_resnet_takes_odd_multiples_of_its_stride(height: int, width: int) -> None:
     """At these sizes the maps of strides 16 and 32 do not divide evenly."""
-    assert make("resnet", RESNET)(torch.rand(1, 3, height, width)).shape == (1, 12, height // 8, width // 8)
+    assert make("resnet", TINY_RESNET)(torch.rand(1, 3, height, width)).shape == (1, 12, height // 8, width // 8)
 
 
 def test_the_small_variants_of_the_recipes_build() -> None:
@@ -56,15 +56,15 @@ def test_the_small_variants_of_the_recipes_build() -> None:
 
 
 def test_bytes_and_fractions_are_the_same_image() -> None:
-    extractor = make("resnet", RESNET)
+    extractor = make("resnet", TINY_RESNET)
     image = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
     assert torch.allclose(extractor(image), extractor(image.float() / 255), atol=1e-6)
 
 
 def test_images_are_normalised_by_mean_and_std() -> None:
     """Another normalisation is an affine change of the image's values."""
-    plain = make("resnet", RESNET)
-    other = build_extractor(BackboneConfig("resnet", RESNET, 12, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2)))
+    plain = make("resnet", TINY_RESNET)
+    other = build_extractor(BackboneConfig("resnet", TINY_RESNET, 12, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.2)))
     other.amp = False
     other.eval().load_state_dict(plain.state_dict())
     image = torch.rand(1, 3, 32, 32)
@@ -97,7 +97,7 @@ def test_fewer_stages_see_less_of_what_is_around_a_cell() -> None:
     column = torch.arange(832)
     reach = []
     for stages in (1, 2, 3):
-        extractor = build_extractor(BackboneConfig("resnet", RESNET, 12, stages=stages)).eval()
+        extractor = build_extractor(BackboneConfig("resnet", TINY_RESNET, 12, stages=stages)).eval()
         extractor.amp = False
         with torch.no_grad():
             features = extractor(image)
@@ -114,12 +114,12 @@ def test_fewer_stages_see_less_of_what_is_around_a_cell() -> None:
 @pytest.mark.parametrize("stages", [0, 4])
 def test_a_resnet_has_one_to_three_stages_to_join(stages: int) -> None:
     with pytest.raises(CompNetError, match="joins 1 to 3 stages"):
-        build_extractor(BackboneConfig("resnet", RESNET, 12, stages=stages))
+        build_extractor(BackboneConfig("resnet", TINY_RESNET, 12, stages=stages))
 
 
 def test_a_map_follows_its_image() -> None:
     """Moving the content of a black image by a whole number of the coarsest cells moves the ResNet's map along."""
-    extractor = make("resnet", RESNET)
+    extractor = make("resnet", TINY_RESNET)
     content = torch.rand(3, 64, 64)
     images = torch.zeros(2, 3, 96, 832)
     images[0, :, 16:80, 320:384] = content
@@ -132,12 +132,12 @@ def test_a_map_follows_its_image() -> None:
 def test_images_of_another_shape_are_refused() -> None:
     for shape in [(3, 32, 32), (1, 1, 32, 32)]:
         with pytest.raises(ValueError, match=r"\[B, 3, height, width\]"):
-            make("resnet", RESNET)(torch.rand(shape))
+            make("resnet", TINY_RESNET)(torch.rand(shape))
 
 
 def test_every_parameter_learns() -> None:
     for extractor in (
-        make("resnet", RESNET),
+        make("resnet", TINY_RESNET),
         make("vit", VIT),
         make("dinov2", SMALL_DINOV2 | {"num_hidden_layers": 1}),
     ):
@@ -148,13 +148,13 @@ def test_every_parameter_learns() -> None:
 
 
 def test_head_parameters_are_those_outside_the_backbone() -> None:
-    extractor = make("resnet", RESNET)
+    extractor = make("resnet", TINY_RESNET)
     head, backbone = {id(p) for p in extractor.head_parameters()}, {id(p) for p in extractor.backbone.parameters()}
     assert not head & backbone and head | backbone == {id(p) for p in extractor.parameters()}
 
 
 def test_frozen_statistics_stay_as_they_are() -> None:
-    extractor = build_extractor(BackboneConfig("resnet", RESNET, 12, freeze_statistics=True))
+    extractor = build_extractor(BackboneConfig("resnet", TINY_RESNET, 12, freeze_statistics=True))
     assert isinstance(extractor, ResNetExtractor)
     before = {n: b.clone() for n, b in extractor.backbone.named_buffers()}
     extractor.train()(torch.rand(2, 3, 32, 32))

@@ -21,8 +21,8 @@ from compnet3d.inference.pruned_matching import Pruning
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
+from tests.networks import TINY_RESNET
 
-NETWORK = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 BOUNDS = (
     ((-0.45, -0.2, -0.15), (0.45, 0.2, 0.15)),
     ((-0.15, -0.2, -0.45), (0.2, 0.2, 0.5)),
@@ -31,7 +31,7 @@ BOUNDS = (
 CONFIG = CompNetConfig(
     categories=("brick", "tower", "board"),
     bounds=BOUNDS,
-    backbone=BackboneConfig("resnet", NETWORK, dimension=16),
+    backbone=BackboneConfig("resnet", TINY_RESNET, dimension=16),
     input_config=InputConfig(height=48, width=64, focal=120.0, distance=3.0, box_fill=0.7),
     vertex_count=60,
     background_size=32,

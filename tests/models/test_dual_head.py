@@ -22,10 +22,11 @@ from compnet3d.models.registry import load_predictor
 from compnet3d.training.builtin_recipes import RECIPES
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.train import train
+from tests.networks import TINY_RESNET
 
 RESNET = BackboneConfig(
     "resnet",
-    {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
+    TINY_RESNET,
     dimension=16,
 )
 TRANSFORMER = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}

@@ -18,12 +18,12 @@ from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
 from compnet3d.models.rotation_prior import KEPT, PARTS, RotationPrior, fit_weights, log_density
+from tests.networks import TINY_RESNET
 
-SMALL = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 CONFIG = CompNetConfig(
     categories=("cube", "long"),
     bounds=(((-0.3, -0.3, -0.3), (0.3, 0.3, 0.3)), ((-0.2, -0.45, -0.15), (0.2, 0.45, 0.15))),
-    backbone=BackboneConfig("resnet", SMALL, dimension=16),
+    backbone=BackboneConfig("resnet", TINY_RESNET, dimension=16),
     input_config=InputConfig(height=64, width=64, focal=250.0, distance=5.0, box_fill=0.7),
     vertex_count=100,
     background_size=8,

@@ -17,13 +17,14 @@ from compnet3d.reproduce.ablation import BASE, NAMES, VARIANTS, run_ablation
 from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.train import train
+from tests.networks import TINY_RESNET
 
 TINY = Recipe(
     name="tiny",
     description="for tests",
     height=48,
     width=48,
-    architecture={"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
+    architecture=TINY_RESNET,
     dimension=16,
     vertex_count=40,
     background_size=32,

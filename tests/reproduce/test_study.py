@@ -35,13 +35,14 @@ from compnet3d.reproduce.study import Condition, Method, Study, _is_of
 from compnet3d.training.builtin_recipes import RECIPES
 from compnet3d.training.recipe import Recipe
 from compnet3d.utils.files import read_json, write_json
+from tests.networks import TINY_RESNET
 
 TINY = Recipe(
     name="tiny",
     description="for tests",
     height=48,
     width=48,
-    architecture={"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
+    architecture=TINY_RESNET,
     dimension=16,
     vertex_count=40,
     background_size=32,

@@ -22,6 +22,7 @@ from compnet3d.models.backbones import BackboneConfig, build_extractor
 from compnet3d.training.build import make_extractor
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import recipe_differences
+from tests.networks import TINY_RESNET
 from tests.training.real import RECIPE, change
 from tests.training.test_reference import SETTINGS
 
@@ -136,13 +137,13 @@ def test_every_field_of_the_augmentation_changes_crops(crops: CropDataset, name:
     assert any(apart)
 
 
-SHAPE = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
 PATCHES = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
 
 
 @pytest.mark.parametrize(
     ("family", "architecture", "dimension", "upsampling", "stages"),
-    [("resnet", SHAPE, 8, 1, 3), ("resnet", SHAPE, 6, 1, 2), ("resnet", SHAPE | {"embedding_size": 4}, 8, 1, 1),
+    [("resnet", TINY_RESNET, 8, 1, 3), ("resnet", TINY_RESNET, 6, 1, 2),
+     ("resnet", TINY_RESNET | {"embedding_size": 4}, 8, 1, 1),
      ("vit", PATCHES, 8, 2, 3), ("vit", PATCHES | {"num_hidden_layers": 1}, 8, 1, 3), ("dinov2", PATCHES, 8, 4, 3)],
 )  # fmt: skip
 def test_a_backbone_is_built_as_asked_for(

@@ -38,13 +38,14 @@ from compnet3d.training.sampler import EpochSampler
 from compnet3d.training.step import train_step
 from compnet3d.training.train import train, train_or_load
 from compnet3d.utils.files import write_json
+from tests.networks import TINY_RESNET
 
 TINY = Recipe(
     name="tiny",
     description="for tests",
     height=48,
     width=48,
-    architecture={"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
+    architecture=TINY_RESNET,
     dimension=16,
     vertex_count=40,
     background_size=32,
