@@ -1,10 +1,10 @@
-"""What naming under occlusion would be if the pixels that occluders cover were known.
+"""What classification under occlusion would be if the pixels that occluders cover were known.
 
     python research/known_occluders.py RUN DATA TEST OCCLUDERS OUT [--epochs 10] [--every 3]
 
-Trains the recipe `robust` on views from which the pasted objects are taken out again: the pixels that they cover are
-filled from what is around them (not in the calibration views). Then that model and the one of RUN name images of TEST
-with cut-outs of the folder OCCLUDERS pasted at random places, as they are and filled in the same way by the *true*
+Trains the recipe `robust` on crops from which the pasted objects are taken out again: the pixels that they cover are
+filled from what is around them (not in the calibration crops). Then that model and the one of RUN classify images of
+TEST with cut-outs of the folder OCCLUDERS pasted at random places, as they are and filled in the same way by the *true*
 masks, which nobody has outside an experiment. `evaluate --occlusion` is not used: it cuts occluders along the object's
 outline where it has to, and their masks would then tell the outline.
 """
@@ -24,12 +24,13 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from compnet3d.data.augment import Cutout, paste_cutouts
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.evaluation.crops import EvaluationViews, view_loader
+from compnet3d.evaluation.crops import EvaluationCrops, crop_loader
 from compnet3d.models.registry import load_predictor
-from compnet3d.training import train as training
+from compnet3d.training import loop
 from compnet3d.training.builtin_recipes import RECIPES
+from compnet3d.training.train import train_or_load
 
-OBJECTS, AREA = (4, 8, 14), (0.05, 0.2)  # how many are pasted, each over which share of the view
+OBJECTS, AREA = (4, 8, 14), (0.05, 0.2)  # how many are pasted, each over which share of the crop
 
 
 def main() -> None:
@@ -40,30 +41,30 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--every", type=int, default=3)
     arguments = parser.parse_args()
-    # one process: the followers of a team would not know the changed step
+    # one process: other workers of the process group would not know the changed step
     recipe = RECIPES["robust"].with_options(
         epochs=arguments.epochs, held_out_epochs=arguments.epochs - 1, processes=1, name="robust-known-occluders"
     )
-    training.train_step = on_filled_views(training.train_step)
-    models = [load_predictor(arguments.run / "model"), training.train_or_load(recipe, arguments.data, arguments.out)]
-    spec, categories = models[0].spec, models[0].categories
+    loop.train_step = on_filled_crops(loop.train_step)
+    models = [load_predictor(arguments.run / "model"), train_or_load(recipe, arguments.data, arguments.out)]
+    input_config, categories = models[0].input_config, models[0].categories
     samples = ImageNet3D(arguments.test).samples("val")[:: arguments.every]
-    batches = list(view_loader(EvaluationViews(samples, categories, spec), 64))
+    batches = list(crop_loader(EvaluationCrops(samples, categories, input_config), 64))
     clean = [batch["image"] for batch in batches]
     cutouts = [read_cutout(path) for path in sorted(arguments.occluders.rglob("*.png"))]
     rng = np.random.default_rng(0)
-    print("| objects | of the view hidden | RUN | RUN, filled | trained on filled views | the same, filled |")
+    print("| objects | of the crop hidden | RUN | RUN, filled | trained on filled crops | the same, filled |")
     print("|---:|---:|---:|---:|---:|---:|")
     for count in (0, *OBJECTS):
         seen, covered = zip(*(paste(images, cutouts, count, rng) for images in clean), strict=True)
         known = [filled(images, mask) for images, mask in zip(seen, covered, strict=True)]
         hidden = torch.cat(covered).float().mean()
-        named = [accuracy(model, images, batches) for model in models for images in (seen, known)]
-        print(f"| {count} | {100 * hidden:.0f} % | " + " | ".join(f"{100 * share:.1f}" for share in named) + " |")
+        accuracies = [accuracy(model, images, batches) for model in models for images in (seen, known)]
+        print(f"| {count} | {100 * hidden:.0f} % | " + " | ".join(f"{100 * share:.1f}" for share in accuracies) + " |")
 
 
 def read_cutout(path: Path) -> Cutout:
-    """An RGBA picture; what is at least half opaque is the object."""
+    """An RGBA image; what is at least half opaque is the object."""
     pixels = np.asarray(Image.open(path).convert("RGBA"))
     return Cutout(pixels[..., :3], pixels[..., 3] >= 128)
 
@@ -81,8 +82,8 @@ def paste(images: Tensor, cutouts: list[Cutout], count: int, rng: np.random.Gene
     return torch.stack(seen).permute(0, 3, 1, 2), torch.stack(covered)[:, None]
 
 
-def on_filled_views(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A training step that sees its views with all that covers them filled."""
+def on_filled_crops(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A training step that sees its crops with all that covers them filled."""
 
     def filled_step(run: Any, batch: dict[str, Tensor], *, seed: int) -> Tensor:
         return step(run, batch | {"image": filled(batch["image"], batch["occluded"][:, None])}, seed=seed)
@@ -92,12 +93,12 @@ def on_filled_views(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @torch.no_grad()
 def accuracy(model: Any, images: Sequence[Tensor], batches: Sequence[dict[str, Tensor]]) -> float:
-    """Share of the images that are named right."""
-    right = [
-        model.classify_views(image).argmax(dim=1) == batch["category"]
+    """Share of the images that are classified correctly."""
+    correct = [
+        model.classify_crops(image).argmax(dim=1) == batch["category"]
         for image, batch in zip(images, batches, strict=True)
     ]
-    return float(torch.cat(right).float().mean())
+    return float(torch.cat(correct).float().mean())
 
 
 def filled(images: Tensor, covered: Tensor) -> Tensor:

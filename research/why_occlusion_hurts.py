@@ -18,7 +18,7 @@ from torch import Tensor
 
 from compnet3d import CompNet
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.evaluation.crops import EvaluationViews, view_loader
+from compnet3d.evaluation.crops import EvaluationCrops, crop_loader
 from compnet3d.geometry.camera import Pose
 
 COVERED = 8  # grey levels by which a covered pixel differs from the clean one
@@ -40,13 +40,13 @@ def main() -> None:
     )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for level in ("L1", "L2", "L3"):
-        clean = EvaluationViews(samples, model.categories, model.spec)
-        occluded = EvaluationViews(
-            samples, model.categories, model.spec, occlusion=level, occluders=arguments.occluders
+        clean = EvaluationCrops(samples, model.categories, model.input_config)
+        occluded = EvaluationCrops(
+            samples, model.categories, model.input_config, occlusion=level, occluders=arguments.occluders
         )
         rows = [
             measure(model, a, b["image"])
-            for a, b in zip(view_loader(clean, 64), view_loader(occluded, 64), strict=True)
+            for a, b in zip(crop_loader(clean, 64), crop_loader(occluded, 64), strict=True)
         ]
         sums = torch.stack([row for row in rows]).sum(0)
         hidden, cosine = sums[0] / sums[1], sums[2] / sums[3]
@@ -57,14 +57,14 @@ def main() -> None:
 
 @torch.no_grad()
 def measure(model: CompNet, batch: dict[str, Tensor], occluded: Tensor) -> Tensor:
-    """Sums over a batch of clean views and the same views occluded.
+    """Sums over a batch of clean crops and the same crops occluded.
 
-    Hidden and all object cells, cosines and their number, right answers of the four scores.
+    Hidden and all object cells, cosines and their number, correct answers of the four scores.
     """
     clean, true = batch["image"], batch["category"]
     stride = model.feature_extractor.stride
     pose = Pose(**{name: batch[name].float() for name in ("azimuth", "elevation", "theta", "distance")})
-    bare = model.render(true, pose, batch["principal"].float()).foreground.flatten(1) == 0
+    bare = model.render(true, pose, batch["principal_point"].float()).foreground.flatten(1) == 0
     covered = (occluded.int() - clean.int()).abs().amax(1, keepdim=True) > COVERED
     share = torch.nn.functional.avg_pool2d(covered.float(), stride).flatten(1)
     visible = share < 0.02
@@ -75,7 +75,7 @@ def measure(model: CompNet, batch: dict[str, Tensor], occluded: Tensor) -> Tenso
     on_object = own_before > background
     seen = visible & on_object
     cosine = (before * after).sum(-1)[seen]
-    right = [
+    correct = [
         (scores.argmax(1) == true).sum()
         for scores in (
             scores_after.mean(1),
@@ -84,7 +84,9 @@ def measure(model: CompNet, batch: dict[str, Tensor], occluded: Tensor) -> Tenso
             (scores_before * (visible & bare)[..., None]).sum(1),
         )
     ]
-    return torch.stack([((share > 0.5) & on_object).sum(), on_object.sum(), cosine.sum(), seen.sum(), *right]).double()
+    return torch.stack(
+        [((share > 0.5) & on_object).sum(), on_object.sum(), cosine.sum(), seen.sum(), *correct]
+    ).double()
 
 
 def best(model: CompNet, cells: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
