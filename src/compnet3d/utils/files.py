@@ -13,6 +13,9 @@ from typing import Any
 
 from compnet3d.errors import CompNetError
 
+# a JSON object: text keys, values of plain types
+Json = dict[str, Any]
+
 
 def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:
     """Write a folder as a whole: `fill` writes into a temporary sibling, which then takes the folder's place.
