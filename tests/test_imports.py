@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,13 @@ def test_public_names_exist():
     assert set(compnet3d.__all__) <= set(dir(compnet3d))
     with pytest.raises(AttributeError, match="nonsense"):
         compnet3d.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("package", ["data", "geometry"])
+def test_packages_export_their_public_names(package):
+    module = importlib.import_module(f"compnet3d.{package}")
+    assert list(module.__all__) == sorted(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name).__module__.startswith(f"compnet3d.{package}") or isinstance(
+            getattr(module, name), int
+        )

@@ -288,7 +288,7 @@ def match_image_size(sample: Sample, size: tuple[int, int]) -> Sample:
 
 @dataclass(frozen=True)
 class SourcePose:
-    """A pose in an image: angles in radians, distance for the image's focal length, principal in pixels."""
+    """A pose in an image: angles in radians, distance for the image's focal length, principal point in pixels."""
 
     azimuth: float
     elevation: float
@@ -298,7 +298,7 @@ class SourcePose:
 
 
 def crop_to_source_pose(
-    view: Crop,
+    crop: Crop,
     *,
     azimuth: float,
     elevation: float,
@@ -315,21 +315,21 @@ def crop_to_source_pose(
         elevation: likewise.
         theta: likewise.
         distance: likewise, CAD units.
-        principal: the predicted principal point in the crop; the crop's centre by default.
+        principal_point: the predicted principal point in the crop; the crop's centre by default.
         source_focal: focal length of the image in pixels, to tell the distance for. The image of the projected
             object does not depend on it, but for perspective; `crop.focal / crop.scale` keeps that too.
     """
     if principal_point is None:
-        principal_point = (view.image.shape[1] / 2, view.image.shape[0] / 2)
-    theta -= view.rotation
-    if view.mirrored:
+        principal_point = (crop.image.shape[1] / 2, crop.image.shape[0] / 2)
+    theta -= crop.rotation
+    if crop.mirrored:
         azimuth, theta = -azimuth, -theta
-    u, v = transform_points(view.matrix, np.array(principal_point))
+    u, v = transform_points(crop.matrix, np.array(principal_point))
     return SourcePose(
         azimuth=azimuth % _TWO_PI,
         elevation=elevation,
         theta=theta % _TWO_PI,
-        distance=source_focal * view.scale * distance / view.focal,
+        distance=source_focal * crop.scale * distance / crop.focal,
         principal_point=(float(u), float(v)),
     )
 

@@ -63,10 +63,6 @@ class Part:
         """The mirror image under x to -x."""
         return self.scaled(x=-1.0)
 
-    def painted(self, role: Role) -> Part:
-        """The same part in another role."""
-        return Part(self.vertices, self.faces, np.full(len(self.faces), int(role), dtype=np.int64))
-
     def both_sides(self) -> Part:
         """This part and its mirror image."""
         return join([self, self.mirrored()])
