@@ -29,11 +29,8 @@ import torch
 from PIL import Image
 
 from compnet3d import Camera, Mesh, Pose
-from compnet3d.data.annotations import annotation_dict, write_annotation
-from compnet3d.data.imagenet3d import write_list
-from compnet3d.geometry.camera import fit_to_box
-from compnet3d.geometry.cuboid import cuboid_mesh
-from compnet3d.geometry.mesh import save_off
+from compnet3d.data import annotation_dict, write_annotation, write_list
+from compnet3d.geometry import cuboid_mesh, fit_to_box, save_off
 from compnet3d.reporting.overlays import draw_overlay
 
 PREVIEWS = 4  # of each list

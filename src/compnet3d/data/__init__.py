@@ -2,7 +2,7 @@
 
 from compnet3d.data.annotations import annotation_dict, read_annotation, write_annotation
 from compnet3d.data.augment import Augmentation
-from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.imagenet3d import ImageNet3D, write_list
 from compnet3d.data.loader import CropDataset
 from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import Symmetry, load_symmetry
@@ -33,4 +33,5 @@ __all__ = [
     "read_annotation",
     "rotate_sample_image",
     "write_annotation",
+    "write_list",
 ]
