@@ -17,6 +17,7 @@ from compnet3d.losses.auxiliary import pose_contrastive_loss
 from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
 from compnet3d.losses.contrastive import ContrastiveLoss, cross_category_loss, in_category_loss, log_omega
 from compnet3d.losses.grouping import grouping_weights
+from compnet3d.losses.inputs import FeatureBank, LossWeights, Queries
 from compnet3d.losses.sampling import draw_cells, draw_queries, near_vertices, sample_vertices
 from compnet3d.models.bank import VertexFeatureBank
 from compnet3d.rendering.fragments import Fragments
@@ -115,12 +116,13 @@ def _problem() -> dict[str, Tensor]:
     }
 
 
-def eq5(p: dict[str, Tensor], observed: Tensor, sampled: Tensor, **options: Any) -> ContrastiveLoss:
+def queries_and_bank(p: dict[str, Tensor], observed: Tensor) -> tuple[Queries, FeatureBank]:
     names = ("vertex_features", "offsets", "background_features", "grouping_weights")
-    tensors = {name: p[name] for name in names}
-    return grouped_contrastive_loss(
-        observed, p["category"], p["vertex"], p["valid"], sampled=sampled, **tensors, **options
-    )
+    return Queries(observed, p["category"], p["vertex"], p["valid"]), FeatureBank(*(p[name] for name in names))
+
+
+def eq5(p: dict[str, Tensor], observed: Tensor, sampled: Tensor, **options: Any) -> ContrastiveLoss:
+    return grouped_contrastive_loss(*queries_and_bank(p, observed), sampled, **options)
 
 
 def test_eq5_against_loops() -> None:
@@ -197,8 +199,8 @@ def test_eq5_is_the_mean_of_eq2_and_eq4_block_by_block(
         "background_features": background.to(dtype),
         "grouping_weights": omega.to(dtype),
     }
-    weights_of_parts = {"in_weight": in_weight, "cross_weight": cross_weight}
-    ours = eq5(p, given, sampled, kappa=kappa, background_weight=0.3, **weights_of_parts)
+    weights = LossWeights(background=0.3, in_category=in_weight, cross_category=cross_weight)
+    ours = eq5(p, given, sampled, kappa=kappa, weights=weights)
     (gradient,) = torch.autograd.grad(2 * ours.total, given)
     tolerance = 1e-10 if dtype == torch.float64 else 2e-5
     assert ours.total.dtype == gradient.dtype == dtype
@@ -211,10 +213,8 @@ def test_full_contrast_is_one_softmax_over_everything(weight: float) -> None:
     p = _problem()
     observed = unit(3, 3, 5, seed=7).requires_grad_(True)
     excluded = torch.rand(3, 3, 6, generator=torch.Generator().manual_seed(6)) < 0.3
-    names = ("category", "vertex", "valid", "vertex_features", "offsets", "background_features")
-    ours = full_contrastive_loss(
-        observed, **{name: p[name] for name in names}, kappa=KAPPA, excluded=excluded, background_weight=weight
-    )
+    given = queries_and_bank(p, observed)
+    ours = full_contrastive_loss(*given, kappa=KAPPA, excluded=excluded, background_weight=weight)
     (gradient,) = torch.autograd.grad(ours, observed)
     terms = []
     for b, q in p["valid"].nonzero().tolist():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from compnet3d.inference.matching import category_scores
 from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 from compnet3d.inference.pruned_matching import Pruning
 from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
+from compnet3d.losses.inputs import LossWeights, Queries
 from compnet3d.losses.sampling import draw_negative_poses
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
@@ -115,22 +117,17 @@ def test_losses_and_gradients(kind: str, kappa: float) -> None:
         valid = (torch.rand(5, 12, generator=torch.Generator().manual_seed(3)) < 0.8).to(device)
         observed = problem.observed.clone().requires_grad_(True)
         bank = problem.bank
-        options = {
-            "vertex_features": bank.vertex_features,
-            "offsets": bank.offsets,
-            "background_features": bank.background,
-            "kappa": kappa,
-            "background_weight": 0.3,
-        }
-        where = (observed, problem.category, problem.vertex, valid)
+        queries = Queries(observed, problem.category, problem.vertex, valid)
         if kind == "full":
-            loss = full_contrastive_loss(*where, **options)
+            loss = full_contrastive_loss(queries, bank.feature_bank, kappa=kappa, background_weight=0.3)
         else:
             omega = bank.grouping_weights.clone()
             if kind == "sparse":
                 omega[:, ::2] = 0
             sampled = torch.arange(0, 210, 3, device=device)
-            loss = grouped_contrastive_loss(*where, **options, grouping_weights=omega, sampled=sampled).total
+            features = replace(bank.feature_bank, grouping_weights=omega)
+            weights = LossWeights(background=0.3)
+            loss = grouped_contrastive_loss(queries, features, sampled, kappa=kappa, weights=weights).total
         loss.backward()
         assert observed.grad is not None
         values.append(float(loss.detach()))

@@ -15,6 +15,7 @@ from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.losses.inputs import Queries
 from compnet3d.models.backbones import BackboneConfig, build_extractor
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.dual_head import DualHead, DualHeadConfig, ImageEncoder
@@ -241,9 +242,9 @@ def test_novum_descends_on_its_own_loss(tiny_data: Path, tmp_path: Path, monkeyp
     """One softmax, every visible vertex a query, the background at 0.005."""
     calls = []
 
-    def watched(*args: torch.Tensor, **options: object) -> torch.Tensor:
+    def watched(queries: Queries, *_: object, **options: object) -> torch.Tensor:
         calls.append(options)
-        return (normalize(args[0], dim=-1).sum() * 0).reshape(())
+        return (normalize(queries.features, dim=-1).sum() * 0).reshape(())
 
     monkeypatch.setattr("compnet3d.training.step.full_contrastive_loss", watched)
     recipe = RECIPES["quickstart-novum"].with_options(
@@ -251,7 +252,7 @@ def test_novum_descends_on_its_own_loss(tiny_data: Path, tmp_path: Path, monkeyp
     )
     train(recipe, tiny_data, tmp_path / "run", workers=0, progress=False)
     assert calls and all(call["background_weight"] == 0.005 for call in calls)
-    assert "grouping_weights" not in calls[0]
+    assert "weights" not in calls[0]
 
 
 def test_every_recipe_has_its_baselines() -> None:

@@ -22,6 +22,7 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import angles_to_rotmat
 from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.losses.contrastive import ContrastiveLoss
+from compnet3d.losses.inputs import Queries
 from compnet3d.losses.sampling import draw_negative_poses
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
@@ -107,9 +108,9 @@ def test_a_step_goes_along_the_gradient_of_the_mean_loss(
 ) -> None:
     """With any loss that is a mean over the queries, and no longer than 5."""
 
-    def stand_in(observed: torch.Tensor, category: object, vertex: object, valid: torch.Tensor, **_: object) -> Any:
-        direction = torch.linspace(-1, 1, observed.shape[-1])
-        total = size * (observed @ direction * valid).sum() / valid.sum()
+    def stand_in(queries: Queries, *_: object, **__: object) -> Any:
+        direction = torch.linspace(-1, 1, queries.features.shape[-1])
+        total = size * (queries.features @ direction * queries.valid).sum() / queries.valid.sum()
         return ContrastiveLoss(total, total.detach(), total.detach())
 
     model = CompNet.from_pretrained(whole_run).train()
@@ -118,7 +119,7 @@ def test_a_step_goes_along_the_gradient_of_the_mean_loss(
     batch = next(iter(torch.utils.data.DataLoader(crops, batch_size=4)))
     pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
     seen = model.observe(model(batch["image"]), batch["category"], pose, batch["principal_point"], batch["occluded"])
-    loss = stand_in(seen.features, None, None, seen.valid).total
+    loss = stand_in(Queries(seen.features, batch["category"], seen.vertex, seen.valid)).total
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
     expected *= min(1.0, 5.0 / float(expected.norm()))
 
@@ -137,8 +138,8 @@ def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
 ) -> None:
     """With nothing else in the loss, and scores written out with plain tensor operations."""
 
-    def nothing(observed: torch.Tensor, *_: object, **__: object) -> Any:
-        return ContrastiveLoss(0 * observed.sum(), torch.zeros(()), torch.zeros(()))
+    def nothing(queries: Queries, *_: object, **__: object) -> Any:
+        return ContrastiveLoss(0 * queries.features.sum(), torch.zeros(()), torch.zeros(()))
 
     data = ImageNet3D(tiny_data)
     model = CompNet.from_pretrained(whole_run).train()

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.losses.blockwise import COLUMNS, grouped_contrastive_loss
+from compnet3d.losses.inputs import Queries
 from compnet3d.losses.sampling import near_vertices, sample_vertices
 from compnet3d.models.bank import VertexFeatureBank
 from compnet3d.utils.matmul import BLOCK, block_size, fast_matmul
@@ -85,15 +86,9 @@ def grouped_step(problem: LossProblem) -> Tensor:
     generator = torch.Generator(observed.device)
     sampled = sample_vertices(bank.offsets, problem.samples_per_category, generator, bank.contrasted(category))
     loss = grouped_contrastive_loss(
-        observed,
-        category,
-        vertex,
-        valid,
-        vertex_features=bank.vertex_features,
-        offsets=bank.offsets,
-        background_features=bank.background,
-        grouping_weights=bank.grouping_weights,
-        sampled=sampled,
+        Queries(observed, category, vertex, valid),
+        bank.feature_bank,
+        sampled,
         kappa=KAPPA,
         excluded=near_vertices(problem.vertices, vertex, NEAR),
     )

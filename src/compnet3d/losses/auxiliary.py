@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from compnet3d.utils.checks import check_index, check_integer, check_shape, reads_values
+
 
 def classification_loss(scores: Tensor, category: Tensor, factor: float = 100.0) -> Tensor:
     """The cross-entropy of the softmax of the categories' scores; not in the paper (decision 28).
@@ -17,6 +19,11 @@ def classification_loss(scores: Tensor, category: Tensor, factor: float = 100.0)
     Returns:
         The mean over the images.
     """
+    check_shape("scores", scores, ("B", "Y"))
+    check_shape("category", category, (len(scores),))
+    check_integer(category=category)
+    if __debug__ and reads_values(category):
+        check_index("category", category, scores.shape[1])
     return torch.nn.functional.cross_entropy(factor * scores, category)
 
 
@@ -25,12 +32,14 @@ def pose_contrastive_loss(scores: Tensor, negatives: Tensor, factor: float = 100
 
     Args:
         scores: - L(alpha) of Eq. 8 averaged over the cells, at the true pose first and then at others, [B, 1 + P].
-        rivals: which of the others count, bool [B, P].
+        negatives: which of the others count, bool [B, P].
         factor: on the scores, as in `classification_loss`.
 
     Returns:
         The mean over the images.
     """
+    check_shape("scores", scores, ("B", "1 + P"))
+    check_shape("negatives", negatives, (len(scores), scores.shape[1] - 1))
     others = (factor * scores[:, 1:]).masked_fill(~negatives, -torch.inf)
     true = factor * scores[:, :1]
     return (torch.cat([true, others], dim=1).logsumexp(dim=1) - true[:, 0]).mean()

@@ -16,27 +16,20 @@ import torch
 from torch import Tensor
 
 from compnet3d.losses.contrastive import ContrastiveLoss
+from compnet3d.losses.inputs import FeatureBank, LossWeights, Queries, check_kappa, check_queries, check_sampled
 from compnet3d.utils.matmul import BLOCK, block_size, fast_matmul, gather_rows
 
 COLUMNS = 2048  # features that a block of similarities is with, at most (`block_size` on an accelerator)
 
 
 def grouped_contrastive_loss(
-    observed: Tensor,
-    category: Tensor,
-    vertex: Tensor,
-    valid: Tensor,
-    *,
-    vertex_features: Tensor,
-    offsets: Tensor,
-    background_features: Tensor,
-    grouping_weights: Tensor,
+    queries: Queries,
+    bank: FeatureBank,
     sampled: Tensor,
+    *,
     kappa: float,
     excluded: Tensor | None = None,
-    background_weight: float = 1.0,
-    in_weight: float = 1.0,
-    cross_weight: float = 1.0,
+    weights: LossWeights | None = None,
 ) -> ContrastiveLoss:
     """Eq. 5 over a batch of images: the mean over all visible vertices of Eq. 2 plus Eq. 4.
 
@@ -45,42 +38,36 @@ def grouped_contrastive_loss(
     categories are computed block by block.
 
     Args:
-        observed: f_k of each image's visible vertices, unit vectors, padded, [B, Q, D]. The gradient is with respect
-            to them alone; nothing else here is learned by gradients.
-        category: y of each image, int64 [B].
-        vertex: k of each query within its category, int64 [B, Q] (anything valid where padded).
-        valid: which queries are real, bool [B, Q].
-        vertex_features: the flat bank [sum of K, D].
-        offsets: int64 [Y + 1], where each category starts in it.
-        background_features: [N_b, D].
-        grouping_weights: omega [Y, Y], row = the image's category; the diagonal is ignored.
+        queries: f_k of each image's visible vertices, [B, Q, D]; there is a gradient with respect to them alone.
+        bank: what they are compared with.
         sampled: flat vertex numbers that serve as negatives (see `sample_vertices`), int64 [M].
-        kappa: concentration.
-        excluded: bool [B, Q, K_max], in-category negatives to leave out.
-        background_weight: see `in_category_loss`.
-        in_weight, cross_weight: weights of the two parts; a part of weight 0 is not computed.
+        kappa: concentration, in (0, 300].
+        excluded: bool [B, Q, K_max], in-category negatives to leave out (see `near_vertices`).
+        weights: of the parts and of the background; all 1 by default.
 
     Returns:
         The loss and its parts, scalars.
+
+    Raises:
+        ValueError: if a query's vertex is none of its category's, or a shape, a type or kappa does not fit.
     """
-    queries = _Queries.of(observed, category, vertex, valid, vertex_features, offsets, background_features, kappa)
-    in_category = cross_category = observed.sum() * 0.0
-    if in_weight > 0:
-        in_category = queries.mean_loss(*queries.in_category_terms(excluded, background_weight))
-    if cross_weight > 0:
-        cross_category = queries.mean_loss(*queries.cross_category_terms(grouping_weights, sampled))
-    return ContrastiveLoss(in_weight * in_category + cross_weight * cross_category, in_category, cross_category)
+    check_queries(queries, bank, excluded)
+    check_sampled(sampled, bank)
+    weights = weights or LossWeights()
+    compared = _Comparison.of(queries, bank, kappa)
+    in_category = cross_category = queries.features.sum() * 0.0
+    if weights.in_category > 0:
+        in_category = compared.mean_loss(*compared.in_category_terms(excluded, weights.background))
+    if weights.cross_category > 0:
+        cross_category = compared.mean_loss(*compared.cross_category_terms(bank.grouping_weights, sampled))
+    total = weights.in_category * in_category + weights.cross_category * cross_category
+    return ContrastiveLoss(total, in_category, cross_category)
 
 
 def full_contrastive_loss(
-    observed: Tensor,
-    category: Tensor,
-    vertex: Tensor,
-    valid: Tensor,
+    queries: Queries,
+    bank: FeatureBank,
     *,
-    vertex_features: Tensor,
-    offsets: Tensor,
-    background_features: Tensor,
     kappa: float,
     excluded: Tensor | None = None,
     background_weight: float = 1.0,
@@ -90,89 +77,82 @@ def full_contrastive_loss(
     The exact mean over all visible vertices, computed block by block like `grouped_contrastive_loss`.
 
     Args:
-        observed, category, vertex, valid, vertex_features, offsets, background_features, kappa, excluded,
-        background_weight: as there.
+        queries, bank, kappa, excluded: as there; the bank's grouping weights are ignored.
+        background_weight: see `LossWeights`.
 
     Returns:
         The loss, a scalar.
+
+    Raises:
+        ValueError: as there.
     """
-    queries = _Queries.of(observed, category, vertex, valid, vertex_features, offsets, background_features, kappa)
-    total, pull = queries.in_category_terms(excluded, background_weight)
-    categories = len(offsets) - 1
-    everything = torch.arange(len(vertex_features), device=offsets.device)
-    more, more_pull = queries.cross_category_terms(vertex_features.new_ones(categories, categories), everything)
-    return queries.mean_loss(total + more, pull + more_pull)
+    check_queries(queries, bank, excluded)
+    compared = _Comparison.of(queries, bank, kappa)
+    total, pull = compared.in_category_terms(excluded, background_weight)
+    everything = torch.arange(len(bank.vertex_features), device=bank.offsets.device)
+    alike = bank.vertex_features.new_ones(bank.categories, bank.categories)
+    more, more_pull = compared.cross_category_terms(alike, everything)
+    return compared.mean_loss(total + more, pull + more_pull)
 
 
 @dataclass(frozen=True)
-class _Queries:
+class _Comparison:
     """A batch of queries with what they are compared with, in the type that holds their exponentials.
 
     Exponentials are taken relative to the largest possible logit, kappa; the smallest is 2 kappa below.
 
     Attributes:
-        observed: with its gradient, [B, Q, D]; features: the same without, in that type.
+        queries: as given; features: the same without their gradient, in that type, [B, Q, D].
+        vertex_features, background_features: of the bank, in that type; offsets: the bank's.
         positive: C_k of each query, [B, Q, D]; log_own: kappa f . C_k - kappa, [B, Q].
-        weight: of each query in the mean, [B, Q]; the other attributes as in `grouped_contrastive_loss`.
+        weight: of each query in the mean, [B, Q].
     """
 
-    observed: Tensor
+    queries: Queries
     features: Tensor
-    category: Tensor
-    vertex: Tensor
-    valid: Tensor
     vertex_features: Tensor
-    offsets: Tensor
     background_features: Tensor
+    offsets: Tensor
     positive: Tensor
     log_own: Tensor
     weight: Tensor
     kappa: float
 
     @classmethod
-    def of(
-        cls,
-        observed: Tensor,
-        category: Tensor,
-        vertex: Tensor,
-        valid: Tensor,
-        vertex_features: Tensor,
-        offsets: Tensor,
-        background_features: Tensor,
-        kappa: float,
-    ) -> _Queries:
-        if kappa > 300:
-            raise ValueError(f"kappa must be at most 300, not {kappa}: its exponentials leave the range of float64")
-        features = observed.detach()
+    def of(cls, queries: Queries, bank: FeatureBank, kappa: float) -> _Comparison:
+        check_kappa(kappa)
+        features = queries.features.detach()
+        vertex_features, background_features = bank.vertex_features, bank.background_features
         if kappa > 40 and features.dtype == torch.float32:
             features, vertex_features, background_features = (
                 x.double() for x in (features, vertex_features, background_features)
             )
-        own = offsets[category][:, None] + vertex
+        own = bank.offsets[queries.category][:, None] + queries.vertex
         positive = gather_rows(vertex_features, own)
         log_own = kappa * (features * positive).sum(-1) - kappa
-        weight = valid.to(features.dtype) / valid.sum().clamp_min(1)
+        weight = queries.valid.to(features.dtype) / queries.valid.sum().clamp_min(1)
         return cls(
-            observed, features, category, vertex, valid, vertex_features, offsets, background_features,
-            positive, log_own, weight, kappa,
-        )  # fmt: skip
+            queries, features, vertex_features, background_features, bank.offsets, positive, log_own, weight, kappa
+        )
 
     def mean_loss(self, total: Tensor, pull: Tensor) -> Tensor:
         """The mean of log (own + total) - log own, whose gradient follows from the sums alone."""
         whole = self.log_own.exp() + total
         gradient = (self.kappa * self.weight / whole)[..., None] * (pull - total[..., None] * self.positive)
-        value: Tensor = _WithGradient.apply(self.observed, ((whole.log() - self.log_own) * self.weight).sum(), gradient)
+        value: Tensor = _WithGradient.apply(
+            self.queries.features, ((whole.log() - self.log_own) * self.weight).sum(), gradient
+        )
         return value
 
     def in_category_terms(self, excluded: Tensor | None, background_weight: float) -> tuple[Tensor, Tensor]:
         return _in_category_terms(
-            self.features, self.category, self.vertex, self.valid, self.vertex_features, self.offsets,
-            self.background_features, self.kappa, excluded, background_weight,
+            self.features, self.queries.category, self.queries.vertex, self.queries.valid, self.vertex_features,
+            self.offsets, self.background_features, self.kappa, excluded, background_weight,
         )  # fmt: skip
 
     def cross_category_terms(self, grouping_weights: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor]:
         return _cross_category_terms(
-            self.features, self.category, self.valid, self.vertex_features, self.offsets,
+            self.features, self.queries.category, self.queries.valid, self.vertex_features, self.offsets,
             grouping_weights, sampled, self.kappa,
         )  # fmt: skip
 

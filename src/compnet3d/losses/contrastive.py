@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compnet3d.losses.inputs import check_kappa
+from compnet3d.utils.checks import check_index, check_integer, check_shape, reads_values
+
 
 @dataclass(frozen=True)
 class ContrastiveLoss:
@@ -49,6 +52,15 @@ def in_category_loss(
     Returns:
         - log L_in(k) for each query, [..., Q], non-negative.
     """
+    dimension = observed.shape[-1]
+    check_shape("category_features", category_features, (..., "K", dimension))
+    check_shape("background_features", background_features, ("N", dimension))
+    check_kappa(kappa)
+    check_integer(vertex=vertex)
+    if __debug__ and vertex.shape != observed.shape[:-1]:
+        raise ValueError(f"vertex must have shape {list(observed.shape[:-1])}, got {list(vertex.shape)}")
+    if __debug__ and reads_values(vertex):
+        check_index("vertex", vertex, category_features.shape[-2])
     observed = kappa * observed
     logits = observed @ category_features.transpose(-1, -2)
     positive = logits.gather(-1, vertex[..., None])[..., 0]
@@ -84,6 +96,11 @@ def cross_category_loss(
     Returns:
         - log L_cross(k) for each query, [Q], non-negative.
     """
+    check_shape("observed", observed, ("Q", "D"))
+    check_shape("positive_features", positive_features, observed.shape)
+    check_shape("negative_features", negative_features, ("M", observed.shape[1]))
+    check_shape("log_weight", log_weight, (len(observed), len(negative_features)))
+    check_kappa(kappa)
     observed = kappa * observed
     positive = (observed * positive_features).sum(-1)
     if not len(negative_features):

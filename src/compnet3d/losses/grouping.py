@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from compnet3d.utils.checks import check_shape
+
 
 def refreshed_weights(
     confusion: Tensor, accuracy: float, *, least_accuracy: float, threshold: float = 0.05, floor: float = 0.0
@@ -31,6 +33,9 @@ def grouping_weights(confusion: Tensor, threshold: float = 0.05, floor: float = 
     Returns:
         omega [Y, Y] in [0, 1], zero on the diagonal.
     """
+    check_shape("confusion", confusion, (len(confusion), len(confusion)))
+    if __debug__ and not 0 <= floor <= 1:
+        raise ValueError(f"floor must lie in [0, 1], got {floor}")
     confusion = confusion.float()
     total = confusion.sum(dim=1, keepdim=True)
     omega = torch.where(total > 0, confusion / total.clamp_min(1), torch.ones_like(confusion))

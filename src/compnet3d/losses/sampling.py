@@ -10,11 +10,17 @@ from torch import Tensor
 
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import symmetric_rotation_error
+from compnet3d.utils.checks import check_integer, check_shape
 
 
 def uniform(shape: Sequence[int], generator: torch.Generator | None, device: torch.device) -> Tensor:
     """Uniform random numbers in [0, 1), drawn where the generator is, on the device."""
     return torch.rand(tuple(shape), generator=generator, device=_place(generator)).to(device)
+
+
+def _check_count(name: str, count: int | None) -> None:
+    if __debug__ and count is not None and count < 1:
+        raise ValueError(f"{name} must be at least 1 or None, got {count}")
 
 
 def _place(generator: torch.Generator | None) -> torch.device:
@@ -38,6 +44,9 @@ def sample_vertices(
     Returns:
         Flat vertex numbers, int64 [M], ordered by category.
     """
+    check_shape("offsets", offsets, ("Y + 1",))
+    check_integer(offsets=offsets)
+    _check_count("samples_per_category", samples_per_category)
     starts, counts = offsets[:-1], offsets.diff()
     if categories is not None:
         starts, counts = starts[categories], counts[categories]
@@ -61,6 +70,8 @@ def draw_queries(valid: Tensor, count: int | None, generator: torch.Generator | 
     Returns:
         Positions along Q, int64 [B, min(count, Q)]; where an image has fewer valid ones, invalid ones fill up.
     """
+    check_shape("valid", valid, ("B", "Q"))
+    _check_count("count", count)
     if count is None or count >= valid.shape[1]:
         return torch.arange(valid.shape[1], device=valid.device).expand(len(valid), -1)
     draw = uniform(valid.shape, generator, valid.device)
@@ -76,6 +87,8 @@ def draw_cells(feature_map: Tensor, count: int | None, generator: torch.Generato
     Returns:
         [B, D, count, 1], or the map as it is.
     """
+    check_shape("feature_map", feature_map, ("B", "D", "H", "W"))
+    _check_count("count", count)
     cells = feature_map.flatten(2)
     if count is None or count >= cells.shape[2]:
         return feature_map
@@ -94,11 +107,14 @@ def near_vertices(vertices: Tensor, vertex: Tensor, radius: float) -> Tensor:
     Returns:
         bool [B, Q, K], True within the radius (the vertex itself included).
     """
+    check_shape("vertices", vertices, ("B", "K", 3))
+    check_shape("vertex", vertex, (len(vertices), "Q"))
+    check_integer(vertex=vertex)
     positions = vertices.gather(1, vertex[..., None].expand(-1, -1, 3))
     return torch.cdist(positions, vertices) < radius
 
 
-NEGATIVE_POSE_ANGLE = math.radians(25)  # nearer poses are not rivals of the true one (see `draw_negative_poses`)
+NEGATIVE_POSE_ANGLE = math.radians(25)  # nearer poses are not told from the true one (see `draw_negative_poses`)
 
 
 def draw_negative_poses(pose: Pose, order: Tensor, count: int, generator: torch.Generator) -> tuple[Pose, Tensor]:
@@ -112,6 +128,7 @@ def draw_negative_poses(pose: Pose, order: Tensor, count: int, generator: torch.
         Poses [B, 1 + P], the image's own first and its distance for all; which of the P others are at least
         NEGATIVE_POSE_ANGLE away from its own and from those that look the same, bool [B, P].
     """
+    check_shape("order", order, (len(pose.azimuth),))
     images, device = len(pose.azimuth), pose.azimuth.device
     turn = 2 * math.pi * uniform((images, 1 + count), generator, device)
     donor = (images * uniform((images, 1 + count), generator, device)).long().clamp_max(images - 1)

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from compnet3d.losses.inputs import FeatureBank
+from compnet3d.utils.checks import check_index, check_shape, reads_values
+
 
 def smooth_features(
     vertices: Tensor, normals: Tensor, dimension: int, length: float, generator: torch.Generator
@@ -79,6 +82,11 @@ class VertexFeatureBank(nn.Module):
         """The background features that have been filled, [<= N_b, D]."""
         return self.background_features[: int(self.background_count)]
 
+    @property
+    def feature_bank(self) -> FeatureBank:
+        """What the losses and Eq. 7 take: the same tensors, of the background those that have been filled."""
+        return FeatureBank(self.vertex_features, self.offsets, self.background, self.grouping_weights)
+
     def category_features(self, category: int) -> Tensor:
         """C_y, [K, D]."""
         return self.vertex_features[int(self.offsets[category]) : int(self.offsets[category + 1])]
@@ -104,6 +112,12 @@ class VertexFeatureBank(nn.Module):
             observed: their features, unit vectors [Q, D].
             momentum: sigma, in [0, 1]. Vertices that are not named keep their features.
         """
+        check_shape("vertex", vertex, ("Q",))
+        check_shape("observed", observed, (len(vertex), self.vertex_features.shape[1]))
+        if __debug__ and reads_values(vertex):
+            check_index("vertex", vertex, len(self.vertex_features))
+        if __debug__ and not 0 <= momentum <= 1:
+            raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
         observed = observed.to(self.vertex_features.dtype)
         rows, place, seen = vertex.unique(return_inverse=True, return_counts=True)
         mean = observed.new_zeros(len(rows), observed.shape[1]).index_add_(0, place, observed) / seen[:, None]
@@ -116,6 +130,7 @@ class VertexFeatureBank(nn.Module):
         Args:
             features: unit vectors [T, D]; if there are more than the ring holds, the last ones stay.
         """
+        check_shape("features", features, ("T", self.background_features.shape[1]))
         size = len(self.background_features)
         features = features[-size:] if size else features[:0]
         rows = (self.background_cursor + torch.arange(len(features), device=features.device)) % max(size, 1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from compnet3d.geometry.camera import Pose
 from compnet3d.losses.auxiliary import classification_loss, pose_contrastive_loss
 from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
+from compnet3d.losses.inputs import LossWeights, Queries
 from compnet3d.losses.sampling import draw_cells, draw_negative_poses, draw_queries, sample_vertices
 from compnet3d.models.compnet import CompNet
 from compnet3d.training.run_folder import Run
@@ -62,27 +61,17 @@ def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: 
     drawn = draw_queries(seen.valid, recipe.queries_per_image, generator)
     vertex, queried = seen.vertex.gather(1, drawn), seen.valid.gather(1, drawn)
     features = seen.features.gather(1, drawn[..., None].expand(-1, -1, seen.features.shape[2]))
-    options: dict[str, Any] = {
-        "vertex_features": bank.vertex_features,
-        "offsets": bank.offsets,
-        "background_features": bank.background,
-        "kappa": recipe.kappa,
-        "excluded": model.near_vertices(category, vertex, recipe.near_radius),
-        "background_weight": recipe.background_weight,
-    }
+    queries, feature_bank = Queries(features, category, vertex, queried), bank.feature_bank
+    excluded = model.near_vertices(category, vertex, recipe.near_radius)
     if recipe.method == "novum":
-        losses = full_contrastive_loss(features, category, vertex, queried, **options)[None]
+        losses = full_contrastive_loss(
+            queries, feature_bank, kappa=recipe.kappa, excluded=excluded, background_weight=recipe.background_weight
+        )[None]
     else:
+        sampled = sample_vertices(bank.offsets, recipe.samples_per_category, generator, bank.contrasted(category))
+        weights = LossWeights(recipe.background_weight, recipe.in_weight, recipe.cross_weight)
         loss = grouped_contrastive_loss(
-            features,
-            category,
-            vertex,
-            queried,
-            **options,
-            grouping_weights=bank.grouping_weights,
-            sampled=sample_vertices(bank.offsets, recipe.samples_per_category, generator, bank.contrasted(category)),
-            in_weight=recipe.in_weight,
-            cross_weight=recipe.cross_weight,
+            queries, feature_bank, sampled, kappa=recipe.kappa, excluded=excluded, weights=weights
         )
         classification = torch.zeros((), device=model.device)
         if recipe.classification_weight > 0:

@@ -90,3 +90,8 @@ def check_rotation(name: str, rotmat: Tensor) -> None:
             raise ValueError(f"{name} is not a rotation: R R' differs from the identity by {float(gap.max()):.2g}")
         if not bool((torch.linalg.det(exact) > 0).all()):
             raise ValueError(f"{name} is not a rotation: it mirrors (its determinant is -1)")
+
+
+def reads_values(tensor: Tensor) -> bool:
+    """Whether a check may look at a tensor's numbers: not on an accelerator, which would wait, nor while tracing."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
