@@ -17,6 +17,7 @@ from compnet3d.cli import main as cli
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputConfig
+from compnet3d.evaluation.crops import Loading
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.matching import category_scores
@@ -30,6 +31,7 @@ from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
 from compnet3d.models.registry import load_predictor
 from compnet3d.rendering.fragments import Fragments
+from compnet3d.robustness.shift import Shift
 from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.builtin_recipes import baselines_of
 from compnet3d.training.recipe import Recipe
@@ -226,13 +228,16 @@ def test_training_resumes_and_the_model_loads_on_the_processor(name: str, tiny_d
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     samples = ImageNet3D(tiny_data).samples("val")
     loaded = load_predictor(tmp_path / "run" / "model")
-    metrics = [evaluate(model, samples, progress=False, occlusion="L1", workers=1) for model in (trained, loaded)]
+    metrics = [
+        evaluate(model, samples, shift=Shift("L1"), loading=Loading(workers=1, progress=False))
+        for model in (trained, loaded)
+    ]
     assert {parameter.device.type for parameter in trained.parameters()} == {"cuda"}
     assert {parameter.device.type for parameter in loaded.parameters()} == {"cpu"}
     # sixteen images, and bfloat16 in other places: two may turn
-    accuracies = [f["classification"]["accuracy"] for f in metrics]
+    accuracies = [result.accuracy for result in metrics]
     assert abs(accuracies[0] - accuracies[1]) <= 2 / 16
-    assert metrics[0]["peak_gpu_memory_mb"] > 0
+    assert metrics[0].resources.peak_gpu_memory_mb > 0
 
 
 def test_training_there_learns_what_it_learns_here(tiny_data: Path, tmp_path: Path) -> None:

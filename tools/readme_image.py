@@ -20,14 +20,16 @@ from PIL import Image, ImageDraw, ImageFont
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
 from compnet3d.evaluation.crops import EvaluationCrops
-from compnet3d.evaluation.evaluate import Record, evaluate
+from compnet3d.evaluation.evaluate import evaluate
+from compnet3d.evaluation.result import Record
 from compnet3d.models.compnet import CompNet
 from compnet3d.reporting.evaluation_report import draw_prediction
 from compnet3d.reporting.overlays import enlarge
+from compnet3d.robustness.shift import Shift
 
 SIDE, GAP, CAPTION = 160, 4, 20
 LARGEST_ERROR = math.pi / 18
-LEVELS = (None, "L1")  # clean, occluded
+SHIFTS = (Shift(), Shift("L1"))  # clean, occluded
 
 
 def main() -> None:
@@ -40,9 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     model, dataset = CompNet.from_pretrained(options.model), ImageNet3D(options.data)
     samples = dataset.samples("val")
-    conditions = [
-        evaluate(model, samples, occlusion=level, return_records=True, symmetry=dataset.symmetry)[1] for level in LEVELS
-    ]
+    conditions = [evaluate(model, samples, shift=shift, symmetry=dataset.symmetry).records for shift in SHIFTS]
     chosen = choose(conditions, options.columns)
     sheet = draw_sheet(model, samples, conditions, chosen)
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def choose(conditions: Sequence[Sequence[Record]], count: int) -> list[int]:
 
 def is_correct(record: Record) -> bool:
     """Whether the category is right and the rotation nearly so, symmetric turns of the object allowed."""
-    return record.right and record.symmetric_error_predicted_category < LARGEST_ERROR
+    return record.correct and record.symmetric_error_predicted_category < LARGEST_ERROR
 
 
 def draw_sheet(
@@ -72,8 +72,8 @@ def draw_sheet(
     pair = 2 * (SIDE + GAP) + CAPTION
     sheet = Image.new("RGB", (len(chosen) * (SIDE + GAP) - GAP, len(conditions) * pair), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for row, (level, records) in enumerate(zip(LEVELS, conditions, strict=True)):
-        crops = EvaluationCrops(samples, model.categories, model.input_config, occlusion=level)
+    for row, (shift, records) in enumerate(zip(SHIFTS, conditions, strict=True)):
+        crops = EvaluationCrops(samples, model.categories, model.input_config, shift=shift)
         for column, index in enumerate(chosen):
             image, record = crops.view(index).image, records[index]
             left, top = column * (SIDE + GAP), row * pair

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ def test_symmetric_error_refuses_wrong_shapes_and_orders():
 
 def test_summary_counts_the_two_thresholds():
     error = torch.tensor([0.0, 9.9, 10.1, 29.9, 30.1, 170.0]).deg2rad()
-    assert metrics.summarise_pose(error) == pytest.approx(
+    assert asdict(metrics.summarise_pose(error)) == pytest.approx(
         {"acc_pi6": 4 / 6, "acc_pi18": 2 / 6, "median_deg": (10.1 + 29.9) / 2}, abs=1e-5
     )
 
@@ -102,14 +103,14 @@ def test_summary_counts_the_two_thresholds():
 def test_joint_needs_the_right_category_too():
     error = torch.tensor([1.0, 2.0, 20.0, 100.0]).deg2rad()
     right = torch.tensor([True, False, True, False])
-    assert metrics.summarise_joint(error, right) == pytest.approx(
+    assert asdict(metrics.summarise_joint(error, right)) == pytest.approx(
         {"acc_pi6": 0.5, "acc_pi18": 0.25, "median_deg": 10.5}, abs=1e-5
     )
 
 
-def test_no_images_give_no_figures():
+def test_no_images_give_no_metrics():
     nothing = torch.zeros(0)
-    empty = {"acc_pi6": None, "acc_pi18": None, "median_deg": None}
+    empty = metrics.PoseMetrics(acc_pi6=None, acc_pi18=None, median_deg=None)
     assert metrics.summarise_pose(nothing) == empty
     assert metrics.summarise_joint(nothing, nothing.bool()) == empty
-    assert metrics.summarise_joint(torch.ones(2), torch.tensor([False, False]))["median_deg"] is None
+    assert metrics.summarise_joint(torch.ones(2), torch.tensor([False, False])).median_deg is None

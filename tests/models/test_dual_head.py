@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
+from compnet3d.evaluation.crops import Loading
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.losses.inputs import Queries
@@ -233,9 +234,9 @@ def test_baselines_train_resume_and_are_evaluated(tiny_data: Path, tmp_path: Pat
     parts = {"dual-head": {"category_loss", "pose_loss"}, "novum": set()}[method]
     assert parts == {name for name in log[0] if name.endswith("_loss")}
     dataset = ImageNet3D(tiny_data)
-    metrics = evaluate(model, dataset.samples("val"), symmetry=dataset.symmetry, progress=False)
-    assert metrics["images"] == len(dataset.samples("val"))
-    assert set(metrics["pose"]) >= {"true_category", "predicted_category", "joint"}
+    metrics = evaluate(model, dataset.samples("val"), symmetry=dataset.symmetry, loading=Loading(progress=False))
+    assert metrics.images == len(dataset.samples("val"))
+    assert {name for name, _ in metrics.pose.plain.items()} == {"true_category", "predicted_category", "joint"}
 
 
 def test_novum_descends_on_its_own_loss(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

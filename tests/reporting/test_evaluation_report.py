@@ -19,6 +19,7 @@ from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import Symmetry
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
+from compnet3d.evaluation.crops import Loading
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh
@@ -26,6 +27,7 @@ from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting import overlays, plots
 from compnet3d.reporting.evaluation_report import Evaluation, read_log, write_report
 from compnet3d.reporting.provenance import machine_class
+from compnet3d.robustness.shift import Shift
 
 SIZE = 32
 SPEC = InputConfig(height=SIZE, width=SIZE, focal=60.0, distance=4.0, box_fill=0.8)
@@ -38,7 +40,7 @@ def box_mesh(x: float = 0.4, y: float = 0.8, z: float = 0.3) -> Mesh:
 
 
 class ConstantPredictor:
-    """Names everything a <mug> and answers one pose."""
+    """Classifies everything as a <mug> and answers one pose."""
 
     categories = ("<mug>", "vase")
     input_config = SPEC
@@ -80,8 +82,8 @@ def evaluation(tmp_path):
         )  # fmt: skip
     predictor = ConstantPredictor()
     table = {"vase": Symmetry(order=0)}
-    metrics, records = evaluate(predictor, samples, symmetry=table, progress=False, return_records=True)
-    return Evaluation(predictor, samples, metrics, records)
+    result = evaluate(predictor, samples, symmetry=table, loading=Loading(progress=False))
+    return Evaluation(predictor, samples, result)
 
 
 def embedded_images(page: str) -> list[Image.Image]:
@@ -107,13 +109,14 @@ def test_report_is_complete_and_self_contained(evaluation, tmp_path):
 def test_failures_are_shown(evaluation, tmp_path):
     write_report(tmp_path / "r.html", evaluation)
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "3 images are named wrongly" in page and "instead of vase" in page
+    assert "3 images are misclassified" in page and "instead of vase" in page
     assert "<h2>Training" not in page
 
 
 def test_occluded_images_get_their_own_column_and_gallery(evaluation, tmp_path):
-    metrics = evaluation.metrics | {"settings": evaluation.metrics["settings"] | {"rotate_deg": 5.0}}
-    write_report(tmp_path / "r.html", evaluation, occluded=replace(evaluation, metrics=metrics))
+    settings = replace(evaluation.result.settings, shift=Shift(rotation=5.0))
+    result = replace(evaluation.result, settings=settings)
+    write_report(tmp_path / "r.html", evaluation, occluded=replace(evaluation, result=result))
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Predictions under occlusion" in page and "occluded evaluation" in page
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,16 +59,10 @@ def test_a_row_of_the_wrong_length_is_refused() -> None:
 
 
 def test_some_categories_are_weighed_by_their_images() -> None:
-    metrics = {
-        "per_category": {
-            "a": {"images": 1, "accuracy": 1.0},
-            "b": {"images": 3, "accuracy": 0.0},
-            "c": {"images": 9, "accuracy": 0.5},
-            "d": {"images": 5, "accuracy": None},
-        }
-    }
-    measure = over_categories(["a", "b", "d"], lambda entry: entry["accuracy"])
-    assert measure(metrics) == pytest.approx(0.25)
+    found = {"a": (1, 1.0), "b": (3, 0.0), "c": (9, 0.5), "d": (5, None)}
+    entries = {name: SimpleNamespace(images=images, accuracy=share) for name, (images, share) in found.items()}
+    measure = over_categories(["a", "b", "d"], lambda entry: entry.accuracy)
+    assert measure(SimpleNamespace(per_category=entries)) == pytest.approx(0.25)
 
 
 def test_the_papers_averages_follow_from_its_rows() -> None:

@@ -16,6 +16,9 @@ from compnet3d.cli import main as cli
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
+from compnet3d.evaluation.crops import Loading
+from compnet3d.evaluation.metrics import PoseMetrics
+from compnet3d.evaluation.result import Confusion, EvaluationResult, PoseForm, PoseSummary, Resources, Settings
 from compnet3d.evaluation.unseen import common_samples, evaluate_unseen, unseen_samples
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.pose_search import PoseSettings
@@ -56,6 +59,15 @@ TINY = Recipe(
     calibration_fraction=0.25,
     pose=PoseSettings(steps=1, starts=1),
 )
+
+
+def result_of(share: float) -> EvaluationResult:
+    """An evaluation in which every accuracy is `share`."""
+    metrics = PoseMetrics(acc_pi6=share, acc_pi18=share, median_deg=None)
+    form = PoseForm(1, metrics, metrics, metrics)
+    return EvaluationResult(
+        1, share, PoseSummary(form, form, form), (), {}, None, Confusion((), ()), Resources(1.0, 1.0, 1.0), Settings()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -172,13 +184,13 @@ def test_a_study_of_an_earlier_version_goes_on(experiments: Experiments, tmp_pat
     write_json(tmp_path / "study.json", noted)
     run_module.claim(replace(experiments, study=study))
     assert read_json(tmp_path / "study.json") == noted
-    of = {"options": {}, "recipe": experiments.method().recipe.to_dict(), "without": [], "version": "2.0"}
+    of = {"shift": {}, "recipe": experiments.method().recipe.to_dict(), "without": [], "version": "2.0"}
     made_with = json.loads(json.dumps(of))
     earlier = {key: value for key, value in made_with.items() if key != "version"} | {"recipe": noted["recipe"]}
     assert _is_of(earlier, made_with, tmp_path / "none")
     assert _is_of(earlier | {"version": "2.0"}, made_with, tmp_path / "none")
     assert not _is_of(earlier | {"version": "1.9"}, made_with, tmp_path / "none")
-    assert not _is_of(made_with | {"options": {"rotate": 90.0}}, made_with, tmp_path / "none")
+    assert not _is_of(made_with | {"shift": {"rotate_deg": 90.0}}, made_with, tmp_path / "none")
     assert not _is_of(None, made_with, tmp_path / "none") and not _is_of({}, made_with, tmp_path / "none")
 
 
@@ -190,9 +202,9 @@ def test_an_evaluation_of_another_model_is_made_again(experiments: Experiments) 
     weights = study.run(ours, 0) / "model" / "model.safetensors"
     assert stored["made_with"]["model"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     write_json(path, stored | {"images": -1})
-    assert study.metrics(ours, 0)["images"] == -1
+    assert study.metrics(ours, 0).images == -1
     write_json(path, stored | {"images": -1, "made_with": stored["made_with"] | {"model": "0" * 64}})
-    assert study.metrics(ours, 0)["images"] > 0
+    assert study.metrics(ours, 0).images > 0
 
 
 def test_evaluations_by_other_commands_and_on_other_days_are_told(experiments: Experiments, tmp_path: Path) -> None:
@@ -219,8 +231,8 @@ def test_the_papers_levels_of_occlusion_are_kept_apart(
     cli.main(["reproduce", "table4", "--data", str(tmp_path), "--occlusion-protocol", "paper"])
     text = replace(experiments.study, occlusion_protocol=asked[0].study.occlusion_protocol).occlusions
     assert [condition.name for condition in text] == ["L1 (paper)", "L2 (paper)", "L3 (paper)"]
-    assert {condition.options["occlusion_protocol"] for condition in text} == {"paper"}
-    assert [condition.options["occlusion"] for condition in text] == ["L1", "L2", "L3"]
+    assert {condition.shift.protocol for condition in text} == {"paper"}
+    assert [condition.shift.occlusion for condition in text] == ["L1", "L2", "L3"]
     assert not {c.name for c in experiments.study.occlusions} & {c.name for c in text}
 
 
@@ -244,11 +256,8 @@ def test_loss_parts_are_compared_under_occlusion_and_with_novum(
     def value(name: str, seed: int, condition: str) -> float:
         return len(name) / 100 + (seed + 1) * len(condition) / 1000
 
-    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> dict[str, Any]:
-        share = value(method.name, seed, condition.name)
-        forms = dict.fromkeys(("true_category", "predicted_category", "joint"), {"acc_pi6": share})
-        cost = dict.fromkeys(("model_images_per_second", "peak_memory_mb", "peak_gpu_memory_mb"), 1.0)
-        return {"classification": {"accuracy": share}, "pose": {**forms, "symmetry_aware": forms}, **cost}
+    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> EvaluationResult:
+        return result_of(value(method.name, seed, condition.name))
 
     monkeypatch.setattr(Study, "metrics", metrics_of)
     tables = {table.key: table for table in experiments.table6()}
@@ -405,7 +414,7 @@ def test_a_changed_baseline_is_not_taken_for_the_old_one(experiments: Experiment
     stored = json.loads(path.read_text())
     stored["made_with"]["options"] = {"rotate": 90.0}
     path.write_text(json.dumps(stored | {"images": -1}))
-    assert study.metrics(ours, 0)["images"] > 0
+    assert study.metrics(ours, 0).images > 0
 
 
 def test_epochs_hold_for_every_method(experiments: Experiments) -> None:
@@ -449,11 +458,8 @@ def test_recipe_and_seeds_follow_the_scale(
 def test_leads_are_over_baselines_with_the_same_backbone(
     experiments: Experiments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> dict[str, Any]:
-        value = (len(method.name) + seed * len(condition.name)) / 100
-        forms = dict.fromkeys(("true_category", "predicted_category", "joint"), {"acc_pi6": value})
-        cost = dict.fromkeys(("model_images_per_second", "peak_memory_mb", "peak_gpu_memory_mb"), 1.0)
-        return {"classification": {"accuracy": value}, "pose": {**forms, "symmetry_aware": forms}, **cost}
+    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> EvaluationResult:
+        return result_of((len(method.name) + seed * len(condition.name)) / 100)
 
     monkeypatch.setattr(Study, "metrics", metrics_of)
     base, resnet = RECIPES["imagenet3d-vitb14"], RECIPES["imagenet3d-resnet50"]
@@ -515,8 +521,8 @@ def test_categories_of_two_data_sets_are_matched_by_name(
     data = tiny_maker(tmp_path / "other", ("brick", "cone"))
     condition = Condition("synthetic", data=data)
     metrics = experiments.study.metrics(experiments.method(), 0, condition)
-    assert list(metrics["per_category"]) == ["brick"]
-    assert metrics["images"] == len(ImageNet3D(data, categories=["brick"]).samples("val"))
+    assert list(metrics.per_category) == ["brick"]
+    assert metrics.images == len(ImageNet3D(data, categories=["brick"]).samples("val"))
     with pytest.raises(CompNetError, match="none of the model's 1 categories"):
         common_samples(ImageNet3D(data).samples("val"), ["sphere"])
     assert {s.category for s in unseen_samples(ImageNet3D(data).samples("val"), ["brick"])} == {"cone"}
@@ -590,18 +596,18 @@ def test_unseen_categories_by_hand(tiny_data: Path) -> None:
     samples = ImageNet3D(tiny_data).samples("val")
     off = [0.0, 0.4, 0.7]  # radians of azimuth: right, right within pi/6, wrong
     poses = {i: (s.azimuth + off[i % 3], s.elevation, s.theta) for i, s in enumerate(samples)}
-    metrics = evaluate_unseen(Oracle(poses), samples, batch_size=3, progress=False)
+    metrics = evaluate_unseen(Oracle(poses), samples, loading=Loading(3, progress=False))
     for name in ("brick", "tower"):
         own = [i for i, s in enumerate(samples) if s.category == name]
-        entry = metrics["per_category"][name]
+        entry = metrics.per_category[name]
         # a turn about the vertical axis is a rotation by that very angle
-        assert entry["pose"]["acc_pi6"] == pytest.approx(sum(off[i % 3] < torch.pi / 6 for i in own) / len(own))
-        assert entry["pose"]["acc_pi18"] == pytest.approx(sum(off[i % 3] < torch.pi / 18 for i in own) / len(own))
+        assert entry.pose.plain.acc_pi6 == pytest.approx(sum(off[i % 3] < torch.pi / 6 for i in own) / len(own))
+        assert entry.pose.plain.acc_pi18 == pytest.approx(sum(off[i % 3] < torch.pi / 18 for i in own) / len(own))
         dark = sum(i % 3 < 2 for i in own) / len(own)
-        assert entry["source_categories"] == pytest.approx({"dark": dark, "light": 1 - dark})
-        assert list(entry["source_categories"])[0] == "dark"
-    both = [metrics["per_category"][name]["pose"]["acc_pi6"] for name in ("brick", "tower")]
-    assert metrics["average"] == pytest.approx(sum(both) / 2) and metrics["images"] == len(samples)
+        assert entry.source_categories == pytest.approx({"dark": dark, "light": 1 - dark})
+        assert list(entry.source_categories)[0] == "dark"
+    both = [metrics.per_category[name].pose.plain.acc_pi6 for name in ("brick", "tower")]
+    assert metrics.average == pytest.approx(sum(both) / 2) and metrics.images == len(samples)
 
 
 def test_known_categories_are_not_unseen(tiny_data: Path) -> None:
@@ -609,9 +615,9 @@ def test_known_categories_are_not_unseen(tiny_data: Path) -> None:
         categories = ("brick", "light")
 
     with pytest.raises(CompNetError, match="was trained on brick"):
-        evaluate_unseen(Knows({}), ImageNet3D(tiny_data).samples("val"), progress=False)
+        evaluate_unseen(Knows({}), ImageNet3D(tiny_data).samples("val"), loading=Loading(progress=False))
     with pytest.raises(CompNetError, match="nothing to evaluate"):
-        evaluate_unseen(Oracle({}), [], progress=False)
+        evaluate_unseen(Oracle({}), [], loading=Loading(progress=False))
 
 
 def test_a_model_knows_nothing_of_what_was_left_out(experiments: Experiments) -> None:

@@ -38,6 +38,7 @@ from compnet3d.robustness.corruption import (
 from compnet3d.robustness.corruption.cloud import make_cloud
 from compnet3d.robustness.corruption.filters import enlarge_middle, motion_blur, resize_bicubic
 from compnet3d.robustness.corruption.ice import make_ice
+from compnet3d.robustness.shift import Shift
 
 SEED_UNKNOWN = ("impulse_noise", "glass_blur")  # the reference package draws these two from the system's entropy
 RNG = np.random.default_rng
@@ -533,16 +534,16 @@ def test_procedural_ice_is_about_as_bright_and_rough_as_the_photographs(textures
 SPEC = InputConfig(height=48, width=48, focal=120.0, distance=3.0, box_fill=0.7)
 
 
-def views_of(root: Path, **options: Any) -> np.ndarray:
+def crops_of(root: Path, **shift: Any) -> np.ndarray:
     data = ImageNet3D(root)
-    crops = EvaluationCrops(data.samples("val"), data.categories, SPEC, **options)
+    crops = EvaluationCrops(data.samples("val"), data.categories, SPEC, shift=Shift(**shift))
     return np.stack([crops.view(i).image for i in range(len(crops))])
 
 
-def test_views_are_cut_from_the_corrupted_photograph(tiny_data):
+def test_crops_are_cut_from_the_corrupted_image(tiny_data):
     data = ImageNet3D(tiny_data)
     samples = data.samples("val")
-    crops = EvaluationCrops(samples, data.categories, SPEC, corruption="pixelate", severity=5)
+    crops = EvaluationCrops(samples, data.categories, SPEC, shift=Shift(corruption="pixelate", severity=5))
     clean, image = EvaluationCrops(samples, data.categories, SPEC), np.asarray(Image.open(samples[0].image))
     view = crops.view(0)
     # the tiny images are cut at their own scale, so that the large pixels are seen in the view as they are
@@ -555,39 +556,40 @@ def test_draws_depend_on_the_seed_and_the_sample_alone(tiny_data):
     data = ImageNet3D(tiny_data)
     samples = data.samples("val")
 
-    def images(chosen: list[Any], **options: Any) -> list[np.ndarray]:
-        crops = EvaluationCrops(chosen, data.categories, SPEC, corruption="gaussian_noise", **options)
+    def images(chosen: list[Any], seed: int = 0) -> list[np.ndarray]:
+        shift = Shift(corruption="gaussian_noise", seed=seed)
+        crops = EvaluationCrops(chosen, data.categories, SPEC, shift=shift)
         return [crops.view(i).image for i in range(len(chosen))]
 
     whole, part, other = images(samples), images(samples[3:]), images(samples, seed=1)
     assert all((a == b).all() for a, b in zip(whole[3:], part, strict=True))
     assert all((a != b).any() for a, b in zip(whole, other, strict=True))
     turned = [
-        EvaluationCrops(samples, data.categories, SPEC, rotate=30.0, corruption=name).view(1).theta
+        EvaluationCrops(samples, data.categories, SPEC, shift=Shift(rotation=30.0, corruption=name)).view(1).theta
         for name in (None, "fog")
     ]
     assert turned[0] == turned[1]
 
 
-def test_frost_takes_the_textures(tiny_data):
-    white = np.full((90, 90, 3), 255, np.uint8)
-    assert views_of(tiny_data, corruption="frost", textures=[white]).mean() > 1.2 * views_of(tiny_data).mean()
+def test_frost_takes_the_textures(tiny_data, tmp_path):
+    Image.fromarray(np.full((90, 90, 3), 255, np.uint8)).save(tmp_path / "white.png")
+    assert crops_of(tiny_data, corruption="frost", frost=tmp_path).mean() > 1.2 * crops_of(tiny_data).mean()
 
 
-def test_views_refuse_what_does_not_exist(tiny_data):
+def test_shifts_refuse_what_does_not_exist(tiny_data):
     with pytest.raises(CompNetError, match="Unknown corruption"):
-        views_of(tiny_data, corruption="rain")
+        crops_of(tiny_data, corruption="rain")
     with pytest.raises(CompNetError, match="Unknown severity"):
-        views_of(tiny_data, corruption="fog", severity=0)
+        crops_of(tiny_data, corruption="fog", severity=0)
 
 
 @pytest.mark.parametrize("name", ["snow", "jpeg_compression", "frost"])
 def test_a_written_set_shows_what_is_made_on_the_fly(name, tiny_data, tmp_path):
     Image.fromarray(sample_image()).save(tmp_path / "ice.png")
-    count = corrupt_dataset(tiny_data, tmp_path / "out", name, 3, seed=5, frost=tmp_path)
+    count = corrupt_dataset(tiny_data, tmp_path / "out", Shift(corruption=name, severity=3, seed=5, frost=tmp_path))
     assert count == 16
-    fly = views_of(tiny_data, corruption=name, severity=3, seed=5, textures=load_textures(tmp_path))
-    assert (views_of(tmp_path / "out") == fly).all()
+    fly = crops_of(tiny_data, corruption=name, severity=3, seed=5, frost=tmp_path)
+    assert (crops_of(tmp_path / "out") == fly).all()
 
 
 def test_the_command_writes_a_sound_data_set(tiny_data, tmp_path, capsys):
@@ -597,13 +599,13 @@ def test_the_command_writes_a_sound_data_set(tiny_data, tmp_path, capsys):
     result = check_dataset(tmp_path / "out")
     before = check_dataset(tiny_data).findings
     assert result.exit_code == 0 and {f.problem for f in result.findings} <= {f.problem for f in before}
-    assert (views_of(tmp_path / "out") == views_of(tiny_data, corruption="fog", severity=2, seed=7)).all()
+    assert (crops_of(tmp_path / "out") == crops_of(tiny_data, corruption="fog", severity=2, seed=7)).all()
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_processes(tiny_data, tmp_path):
     digests = []
     for name, workers in (("a", 1), ("b", 2)):
-        corrupt_dataset(tiny_data, tmp_path / name, "snow", workers=workers)
+        corrupt_dataset(tiny_data, tmp_path / name, Shift(corruption="snow"), workers=workers)
         files = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())
         digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in files])
     assert digests[0] == digests[1] and len(digests[0]) == 2 * (8 + 8) + 2 * 2

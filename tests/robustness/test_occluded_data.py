@@ -23,6 +23,7 @@ from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.robustness.occluded_data import occlude_dataset
 from compnet3d.robustness.occluders import occluder_samples
 from compnet3d.robustness.occlusion import RANGES
+from compnet3d.robustness.shift import Shift
 
 SPEC = InputConfig(height=40, width=40, focal=110.0, distance=3.0, box_fill=0.8)
 
@@ -61,17 +62,14 @@ def test_a_written_set_and_occlusion_on_the_fly_show_the_same_pixels(
         Image.fromarray(cutout).save(tmp_path / "cutouts" / "a.png")
         occluders = str(tmp_path / "cutouts")
     dataset = ImageNet3D(masked_data)
-    occlude_dataset(masked_data, tmp_path / "out", "L2", occluders=occluders, protocol=protocol, seed=5)
+    occlude_dataset(masked_data, tmp_path / "out", Shift("L2", protocol, occluders, seed=5))
     written = ImageNet3D(tmp_path / "out")
-    options = {"crop": "box", "rotate": 20.0, "seed": 5}
-    source_categories = occluder_samples(dataset, "val")
+    options = {"crop": "box", "shift": Shift(rotation=20.0, seed=5)}
     on_the_fly = pixels(
         dataset,
-        occlusion="L2",
-        occlusion_protocol=protocol,
-        occluders=occluders,
-        occluder_samples=source_categories,
-        **options,
+        crop="box",
+        shift=Shift("L2", protocol, occluders, rotation=20.0, seed=5),
+        occluder_samples=occluder_samples(dataset, "val"),
     )
     assert torch.equal(pixels(written, **options), on_the_fly)
     assert not torch.equal(pixels(dataset, **options), on_the_fly)
@@ -83,7 +81,7 @@ def test_a_written_set_and_occlusion_on_the_fly_show_the_same_pixels(
 
 def test_what_is_written_can_be_counted_again(masked_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    summary = occlude_dataset(masked_data, out, "L3", seed=1)
+    summary = occlude_dataset(masked_data, out, Shift("L3", seed=1))
     assert json.loads((out / "occlusion.json").read_text()) == json.loads(json.dumps(summary))
     source, written = ImageNet3D(masked_data), ImageNet3D(out)
     assert written.splits == ["val"] and written.symmetry == source.symmetry
@@ -116,7 +114,7 @@ def test_what_is_written_can_be_counted_again(masked_data: Path, tmp_path: Path)
 
 def test_the_same_seed_writes_the_same_set_with_any_number_of_processes(masked_data: Path, tmp_path: Path) -> None:
     for name, seed, workers in (("a", 3, 1), ("b", 3, 2), ("c", 4, None)):
-        occlude_dataset(masked_data, tmp_path / name, "L1", seed=seed, workers=workers)
+        occlude_dataset(masked_data, tmp_path / name, Shift("L1", seed=seed), workers=workers)
     trees = [
         {p.relative_to(tmp_path / n): p.read_bytes() for p in sorted((tmp_path / n).rglob("*")) if p.is_file()}
         for n in "abc"
@@ -132,13 +130,13 @@ def test_each_object_of_an_image_gets_a_picture_of_its_own(masked_data: Path, tm
     second = entry | {"bbox": np.array([1.0, 1.0, 12.0, 9.0]), "azimuth": 1.0, "note": np.str_("as numpy writes it")}
     write_annotation(path, [entry, ignored, second])
     out = tmp_path / "out"
-    occlude_dataset(masked_data, out, "L1")
+    occlude_dataset(masked_data, out, Shift("L1"))
     assert ImageNet3D(out).names("brick", "val")[:2] == [f"{name}_object0", f"{name}_object2"]
     first, other = ImageNet3D(out).samples("val")[:2]
     assert other.azimuth == 1.0 and other.bbox == (1.0, 1.0, 12.0, 9.0) and first.azimuth == entry["azimuth"]
     assert first.image.read_bytes() != other.image.read_bytes()
     dataset = ImageNet3D(masked_data)
-    assert torch.equal(pixels(dataset, occlusion="L1"), pixels(ImageNet3D(out)))
+    assert torch.equal(pixels(dataset, shift=Shift("L1")), pixels(ImageNet3D(out)))
 
     taken = masked_data / "lists" / "brick_imagenet_val.txt"
     taken.write_text(f"{name}_object0\n" + taken.read_text())
@@ -146,7 +144,7 @@ def test_each_object_of_an_image_gets_a_picture_of_its_own(masked_data: Path, tm
         source = masked_data / folder / "brick" / f"{ImageNet3D(masked_data).names('brick', 'val')[2]}.{suffix}"
         shutil.copy(source, masked_data / folder / "brick" / f"{name}_object0.{suffix}")
     with pytest.raises(CompNetError, match="would take the name"):
-        occlude_dataset(masked_data, tmp_path / "again", "L1")
+        occlude_dataset(masked_data, tmp_path / "again", Shift("L1"))
 
 
 def test_problems_are_named_and_nothing_is_left_behind(masked_data: Path, tmp_path: Path) -> None:
@@ -154,16 +152,16 @@ def test_problems_are_named_and_nothing_is_left_behind(masked_data: Path, tmp_pa
     used.mkdir()
     (used / "thesis.tex").touch()
     with pytest.raises(CompNetError, match="not an empty folder"):
-        occlude_dataset(masked_data, used, "L1")
+        occlude_dataset(masked_data, used, Shift("L1"))
     with pytest.raises(CompNetError, match="L1, L2 or L3"):
-        occlude_dataset(masked_data, tmp_path / "out", "L5")  # type: ignore[arg-type]
-    occlude_dataset(masked_data, tmp_path / "once", "L1")
+        occlude_dataset(masked_data, tmp_path / "out", Shift("L5"))  # type: ignore[arg-type]
+    occlude_dataset(masked_data, tmp_path / "once", Shift("L1"))
     with pytest.raises(CompNetError, match="occluded already"):
-        occlude_dataset(tmp_path / "once", tmp_path / "out", "L1")
+        occlude_dataset(tmp_path / "once", tmp_path / "out", Shift("L1"))
     victim = ImageNet3D(masked_data).samples("val")[-1]
     victim.image.write_bytes(b"no image")
     with pytest.raises(CompNetError, match=victim.image.name):
-        occlude_dataset(masked_data, tmp_path / "out", "L1")
+        occlude_dataset(masked_data, tmp_path / "out", Shift("L1"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "once", "used"]
 
 

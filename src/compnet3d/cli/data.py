@@ -17,9 +17,8 @@ from compnet3d.cli.options import (
     Protocol,
     Severity,
     at_least,
-    require_corruption,
+    checked_shift,
     require_folder,
-    require_occluders,
 )
 from compnet3d.errors import CompNetError
 
@@ -146,17 +145,14 @@ class DataOcclude:
         at_least(0, seed=self.seed)
         at_least(1, workers=self.workers)
         require_folder(self.data, "DIR")
-        require_occluders(self.occluders)
         from compnet3d.reporting.terminal import percent
         from compnet3d.robustness.occluded_data import occlude_dataset
 
+        shift = checked_shift(occlusion=self.level, protocol=self.protocol, occluders=self.occluders, seed=self.seed)
         summary = occlude_dataset(
             self.data,
             self.out,
-            self.level,
-            occluders=self.occluders,
-            protocol=self.protocol,
-            seed=self.seed,
+            shift,
             split=self.split,
             workers=self.workers,
             progress=True,
@@ -195,16 +191,13 @@ class DataCorrupt:
         at_least(0, seed=self.seed)
         at_least(1, workers=self.workers)
         require_folder(self.data, "DIR")
-        require_corruption(self.corruption, self.severity, self.frost)
         from compnet3d.robustness.corrupted_data import corrupt_dataset
 
+        shift = checked_shift(corruption=self.corruption, severity=self.severity, frost=self.frost, seed=self.seed)
         count = corrupt_dataset(
             self.data,
             self.out,
-            self.corruption,
-            self.severity,
-            frost=self.frost,
-            seed=self.seed,
+            shift,
             split=self.split,
             workers=self.workers,
             progress=True,

@@ -20,12 +20,11 @@ from compnet3d.cli.options import (
     Protocol,
     Severity,
     at_least,
+    checked_shift,
     choose_device,
     command_line,
     model_folder,
-    require_corruption,
     require_folder,
-    require_occluders,
     run_log,
 )
 from compnet3d.errors import CompNetError
@@ -33,6 +32,7 @@ from compnet3d.errors import CompNetError
 if TYPE_CHECKING:
     from compnet3d.models.registry import TrainedModel
     from compnet3d.reporting.evaluation_report import Evaluation
+    from compnet3d.robustness.shift import Shift
 
 
 @dataclass(frozen=True)
@@ -87,20 +87,27 @@ class Evaluate:
         at_least(1, batch_size=self.batch_size)
         at_least(0, workers=self.workers, seed=self.seed)
         require_folder(self.data, "--data")
-        if self.occlusion is not None:
-            require_occluders(self.occluders)
-        require_corruption(self.corruption, self.severity, self.frost)
+        shift = checked_shift(
+            occlusion=self.occlusion,
+            protocol=self.occlusion_protocol,
+            occluders=self.occluders if self.occlusion else "blobs",
+            corruption=self.corruption,
+            severity=self.severity,
+            frost=self.frost,
+            rotation=self.rotate,
+            seed=self.seed,
+        )
         if self.categories == "unseen":
             self._evaluate_unseen()
             return
         from compnet3d.reporting.terminal import print_evaluation
 
-        evaluation = self._evaluate()
-        print_evaluation(evaluation.metrics)
+        evaluation = self._evaluate(shift)
+        print_evaluation(evaluation.result)
         if self.json is not None:
             from compnet3d.utils.files import write_json
 
-            write_json(self.json, evaluation.metrics)
+            write_json(self.json, evaluation.result.to_dict())
             print(f"wrote {self.json}")
         if self.report is not None:
             from compnet3d.reporting.evaluation_report import write_report
@@ -112,28 +119,29 @@ class Evaluate:
         if self.occlusion or self.corruption or self.rotate or self.report:
             raise CompNetError("--categories unseen takes images as they are: leave out occlusion, corruption, report")
         from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.evaluation.crops import Loading
         from compnet3d.evaluation.unseen import evaluate_unseen, unseen_samples
         from compnet3d.reporting.provenance import provenance
         from compnet3d.reporting.terminal import print_unseen
         from compnet3d.utils.files import write_json
 
         model, dataset = load_model(self.model, self.device, self.matching), ImageNet3D(self.data)
-        metrics = evaluate_unseen(
+        result = evaluate_unseen(
             model,
             unseen_samples(dataset.samples(self.split), model.categories),
             crop=self.crop,
-            batch_size=self.batch_size,
             symmetry=dataset.symmetry,
-            workers=self.workers,
+            loading=Loading(self.batch_size, self.workers),
         )
-        print_unseen(metrics)
+        print_unseen(result)
         if self.json is not None:
             settings = {"model": str(self.model), "data": str(self.data), "split": self.split, "crop": self.crop}
-            write_json(self.json, metrics | {"settings": settings | provenance(command_line())})
+            write_json(self.json, result.to_dict() | {"settings": settings | provenance(command_line())})
             print(f"wrote {self.json}")
 
-    def _evaluate(self) -> Evaluation:
+    def _evaluate(self, shift: Shift) -> Evaluation:
         from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.evaluation.crops import Loading
         from compnet3d.evaluation.evaluate import evaluate
         from compnet3d.reporting.evaluation_report import Evaluation
         from compnet3d.reporting.provenance import provenance
@@ -148,30 +156,19 @@ class Evaluate:
             from compnet3d.evaluation.unseen import common_samples
 
             samples = common_samples(samples, model.categories)
-        cut = self.occlusion is not None and self.occluders == "objects"
-        source_categories = occluder_samples(dataset, self.split) if cut else None
-        metrics, records = evaluate(
+        source = occluder_samples(dataset, self.split) if shift.occluders == "objects" else None
+        result = evaluate(
             model,
             samples,
-            return_records=True,
+            shift=shift,
             crop=self.crop,
-            batch_size=self.batch_size,
-            occlusion=self.occlusion,
-            occlusion_protocol=self.occlusion_protocol,
-            occluders=self.occluders,
-            occluder_samples=source_categories,
-            rotate=self.rotate,
-            seed=self.seed,
             symmetry=dataset.symmetry,
             unknown=self.unknown,
-            workers=self.workers,
-            corruption=self.corruption,
-            severity=self.severity,
-            frost=self.frost,
+            occluder_samples=source,
+            loading=Loading(self.batch_size, self.workers),
         )
-        metrics["settings"] |= {"model": str(self.model), "data": str(self.data), "split": self.split}
-        metrics["settings"] |= {"matching": self.matching, **provenance(command_line())}
-        return Evaluation(model, samples, metrics, records, source_categories)
+        origin = {"model": str(self.model), "data": str(self.data), "split": self.split, "matching": self.matching}
+        return Evaluation(model, samples, result.with_origin(**origin, **provenance(command_line())), source)
 
 
 def load_model(path: Path, device: str, matching: str = "exhaustive") -> TrainedModel:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from compnet3d.errors import CompNetError
+
+if TYPE_CHECKING:
+    from compnet3d.robustness.shift import Shift
 
 Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
 Box = Annotated[tuple[float, float, float, float] | None, arg(metavar="X1 Y1 X2 Y2", help_behavior_hint="")]
@@ -40,20 +43,16 @@ def require_folder(path: Path, option: str) -> None:
         raise CompNetError(f"{path}: is not a folder; give {option} a folder")
 
 
-def require_occluders(occluders: str) -> None:
-    """Check that a folder of occluders exists before anything slow starts."""
-    if occluders not in ("blobs", "objects"):
-        require_folder(Path(occluders), "--occluders (blobs, objects or a folder)")
+def checked_shift(*, frost: Path | None = None, **settings: Any) -> Shift:
+    """The shift with these settings, whose folders exist; checked before anything slow starts."""
+    from compnet3d.robustness.shift import Shift
 
-
-def require_corruption(name: str | None, severity: int, frost: Path | None) -> None:
-    """Check what is to be corrupted before anything slow starts."""
-    from compnet3d.robustness.corruption import check_corruption
-
-    if name is not None:
-        check_corruption(name, severity)
+    shift = Shift(frost=None if frost is None else str(frost), **settings)
+    if shift.occluders not in ("blobs", "objects"):
+        require_folder(Path(shift.occluders), "--occluders (blobs, objects or a folder)")
     if frost is not None:
         require_folder(frost, "--frost")
+    return shift
 
 
 def choose_device(name: str) -> str:

@@ -66,7 +66,6 @@ class Quickstart:
         )
 
 
-OCCLUSION = "L1"
 STEPS = 5
 
 
@@ -92,10 +91,12 @@ def run_quickstart(
         CompNetError: if `out` holds a quickstart with other settings, or something cannot be written.
     """
     from compnet3d.data.imagenet3d import ImageNet3D
+    from compnet3d.evaluation.crops import Loading
     from compnet3d.evaluation.evaluate import evaluate
     from compnet3d.reporting.evaluation_report import Evaluation, write_report
     from compnet3d.reporting.provenance import provenance
     from compnet3d.reporting.terminal import print_evaluation
+    from compnet3d.robustness.shift import Shift
 
     settings = {
         "seed": seed,
@@ -114,24 +115,16 @@ def run_quickstart(
     dataset = ImageNet3D(out / "data")
     samples = dataset.samples("val")
     evaluations = []
-    for number, occlusion in ((3, None), (4, OCCLUSION)):
-        kind = "clean" if occlusion is None else f"occluded ({occlusion})"
-        with _step(number, f"evaluating {len(samples)} images of objects never seen in training, {kind}"):
-            figures, records = evaluate(
-                model,
-                samples,
-                return_records=True,
-                batch_size=64,  # small maps are refined in large chunks (REFINED_CELLS)
-                occlusion=occlusion,
-                seed=seed,
-                symmetry=dataset.symmetry,
-            )
-        figures["settings"] |= {"model": str(out / "run" / "model"), "data": str(out / "data"), "split": "val"}
-        figures["settings"] |= provenance(command)
-        evaluations.append(Evaluation(model, samples, figures, records))
-        print_evaluation(figures, title=f"{kind} images")
+    for number, shift in ((3, Shift(seed=seed)), (4, Shift(occlusion="L1", seed=seed))):
+        with _step(number, f"evaluating {len(samples)} images of instances that were not trained on, {shift.label}"):
+            # small maps are refined in large chunks (REFINED_CELLS)
+            result = evaluate(model, samples, shift=shift, symmetry=dataset.symmetry, loading=Loading(batch_size=64))
+        result = result.with_origin(model=str(out / "run" / "model"), data=str(out / "data"), split="val")
+        result = result.with_origin(**provenance(command))
+        evaluations.append(Evaluation(model, samples, result))
+        print_evaluation(result, title=f"{shift.label} images")
     clean, occluded = evaluations
-    metrics = clean.metrics | {"occluded": occluded.metrics}
+    metrics = clean.result.to_dict() | {"occluded": occluded.result.to_dict()}
     with _step(STEPS, "writing the report"):
         write_json(out / "metrics.json", metrics)
         write_report(

@@ -1,148 +1,89 @@
-"""The one evaluator: any Predictor, any list of samples, one dictionary of metrics that json can write.
-
-Three pose metrics are kept apart: with the true category given, with the category the model predicted, and joint
-(right category and right pose). Each comes in three forms. The plain one is over the images of the categories
-whose pose is defined at all: where an object turns about its vertical axis without changing, its azimuth is
-arbitrary, so such categories are left out and listed. The symmetry-aware one is over all images, with the error
-taken over the object's symmetry. `all_images` is the plain error over all images, nothing left out.
-"""
+"""The one evaluator: any Predictor, any list of samples, one `EvaluationResult` (see there for the pose metrics)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
 from compnet3d.data.symmetry import symmetry_orders
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.summary import HIDDEN, Errors, Outcome, Record, summarise, to_records
+from compnet3d.evaluation.result import EvaluationResult, Resources, Settings
+from compnet3d.evaluation.summary import HIDDEN, Errors, Outcome, summarise
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import (
     angles_to_rotmat,
     rotmat_geodesic_distance,
     symmetric_rotation_error,
 )
+from compnet3d.robustness.shift import Shift
 from compnet3d.utils.memory import peak_gpu_memory_mb, peak_memory_mb, restart_peak
-from compnet3d.utils.progress import with_progress
 
 if TYPE_CHECKING:
     from compnet3d.data.sample import Sample
     from compnet3d.data.symmetry import Symmetry
+    from compnet3d.evaluation.crops import Loading
     from compnet3d.inference.prediction import Prediction, Predictor
 
 ANGLES = ("azimuth", "elevation", "theta", "distance")
 
 
-@overload
 def evaluate(
-    predictor: Predictor, samples: Sequence[Sample], *, return_records: Literal[False] = False, **options: Any
-) -> dict[str, Any]: ...
-@overload
-def evaluate(
-    predictor: Predictor, samples: Sequence[Sample], *, return_records: Literal[True], **options: Any
-) -> tuple[dict[str, Any], list[Record]]: ...
-def evaluate(  # type: ignore[misc]  # the overloads pass every option through
     predictor: Predictor,
     samples: Sequence[Sample],
     *,
-    return_records: bool = False,
+    shift: Shift | None = None,
     crop: Literal["oracle", "box"] = "oracle",
-    batch_size: int = 32,
-    occlusion: Literal["L1", "L2", "L3"] | None = None,
-    occlusion_protocol: Literal["generator", "paper"] = "generator",
-    occluders: str | Path = "blobs",
-    occluder_samples: Sequence[Sample] | None = None,
-    rotate: float = 0.0,
-    seed: int = 0,
     symmetry: Mapping[str, Symmetry] | None = None,
     unknown: bool = False,
-    workers: int = 0,
-    progress: bool = True,
-    corruption: str | None = None,
-    severity: int = 4,
-    frost: str | Path | None = None,
-) -> dict[str, Any] | tuple[dict[str, Any], list[Record]]:
+    occluder_samples: Sequence[Sample] | None = None,
+    loading: Loading | None = None,
+) -> EvaluationResult:
     """Classify every sample's crop, estimate its pose, and compare both with the annotation.
 
     Args:
         predictor: the model or baseline.
         samples: annotated objects; each one's category must be among the predictor's.
-        return_records: also return one Record per image, in the order of `samples`.
+        shift: of the images; None for images as they are.
         crop: how crops are cut: "oracle" uses the annotated distance and principal point, "box" the bounding box.
-        batch_size: images per forward pass.
-        occlusion: paste occluders over each image, at this level; None for images as they are.
-        occlusion_protocol: whose levels: of the generator of Occluded-PASCAL3D+, or of the paper's text.
-        occluders: what is pasted: coloured "blobs", "objects" of other categories cut out by their masks (harder for
-            the classification, since the model may know the occluder), or the cut-outs of a folder.
-        occluder_samples: where objects are cut out; `samples` by default, but those of a train list are better.
-        rotate: turn each crop in the plane by an angle drawn uniformly from -rotate to rotate degrees.
-        seed: of the occluders and the rotations; an image's draw depends on the seed and its name alone.
         symmetry: the table of the data set's symmetric categories; None if it has none.
         unknown: also estimate the pose as for an unknown category (slow: every category is tried on every image).
-        workers: processes that read images; 0 reads in this one.
-        progress: draw a progress bar on stderr.
-        corruption: corrupt each image before its crop is cut out; one of `benchmarks.corruption.CORRUPTIONS`.
-        severity: of the corruption, 1 to 5.
-        frost: folder with images of ice for the corruption "frost"; procedural ice without it.
-
-    Returns:
-        The metrics, with None for a figure over no images; `settings` repeats the options.
+        occluder_samples: where occluding objects are cut out; `samples` by default, but those of a train list are
+            better.
+        loading: batch size, processes that read images, and progress bar; see `Loading` for the defaults.
 
     Raises:
-        CompNetError: there is nothing to evaluate, a sample's category is foreign to the predictor, there is nothing to
-            occlude with, or no such corruption.
+        CompNetError: if there is nothing to evaluate, the predictor does not know a sample's category, or there is
+            nothing to occlude with.
     """
-    from compnet3d.evaluation.crops import EvaluationCrops, crop_loader
-    from compnet3d.robustness.corruption import load_textures
+    from compnet3d.evaluation.crops import EvaluationCrops, Loading, crop_loader
 
-    _check(predictor, samples, batch_size, rotate)
+    shift, loading = shift or Shift(), loading or Loading()
+    _check(predictor, samples)
     crops = EvaluationCrops(
         samples,
         predictor.categories,
         predictor.input_config,
         crop=crop,
-        occlusion=occlusion,
-        occlusion_protocol=occlusion_protocol,
-        occluders=occluders,
+        shift=shift,
         occluder_samples=occluder_samples,
-        rotate=rotate,
-        seed=seed,
-        corruption=corruption,
-        severity=severity,
-        textures=load_textures(frost) if corruption == "frost" and frost is not None else (),
     )
-    batches = with_progress(crop_loader(crops, batch_size, workers), len(samples), enabled=progress)
     orders = symmetry_orders(predictor.categories, symmetry)
     restart_peak()
     start = time.perf_counter()
-    outcome, rate = measure(predictor, batches, orders, unknown=unknown, crop=crop)
+    outcome, rate = measure(predictor, crop_loader(crops, loading), orders, unknown=unknown, crop=crop)
+    settings = Settings(crop, loading.batch_size, shift)
+    return summarise(outcome, predictor.categories, orders, samples, resources(start, len(samples), rate), settings)
+
+
+def resources(start: float, images: int, rate: float) -> Resources:
+    """Time since `start` (`time.perf_counter`) for some images, and peak memory; `rate` is the model's own."""
     seconds = time.perf_counter() - start
-    metrics = summarise(outcome, predictor.categories, orders)
-    metrics |= {
-        "seconds": seconds,
-        "images_per_second": len(samples) / seconds,
-        "model_images_per_second": rate,
-        "peak_memory_mb": peak_memory_mb(),
-        "peak_gpu_memory_mb": peak_gpu_memory_mb(),
-        "settings": {
-            "crop": crop,
-            "occlusion": occlusion,
-            "occlusion_protocol": None if occlusion is None else occlusion_protocol,
-            "occluders": None if occlusion is None else str(occluders),
-            "rotate_deg": rotate,
-            "seed": seed,
-            "batch_size": batch_size,
-            "corruption": corruption,
-            "severity": None if corruption is None else severity,
-            "frost": str(frost) if corruption == "frost" and frost is not None else None,
-        },
-    }
-    return (metrics, to_records(outcome, samples, predictor.categories)) if return_records else metrics
+    return Resources(seconds, images / seconds, rate, peak_memory_mb(), peak_gpu_memory_mb())
 
 
 def measure(
@@ -160,7 +101,7 @@ def measure(
     goes with it; a second time, with the true category, only where the category is wrong.
     """
     parts: list[Outcome] = []
-    # images named wrong wait until there is a batch of them: a few take nearly as long as many
+    # misclassified images wait until there is a batch of them: a few take nearly as long as many
     images, categories = torch.zeros(0, 3, 0, 0), torch.zeros(0, dtype=torch.int64)
     rotations: list[Tensor] = []
 
@@ -216,7 +157,7 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
 
 
 def rotation_errors(rotmat: Tensor, target: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
-    """Plain and symmetric errors [N]; a wrongly named object is judged by the symmetry `orders` [N] it really has."""
+    """Plain and symmetric errors [N]; `orders` [N] are the symmetry orders of the true categories."""
     return rotmat_geodesic_distance(rotmat, target), symmetric_rotation_error(rotmat, target, orders)
 
 
@@ -234,16 +175,12 @@ def _concatenate(parts: Sequence[Outcome]) -> Outcome:
     return Outcome(**{name: joined([getattr(p, name) for p in parts]) for name in Outcome.__dataclass_fields__})
 
 
-def _check(predictor: Predictor, samples: Sequence[Sample], batch_size: int, rotate: float) -> None:
+def _check(predictor: Predictor, samples: Sequence[Sample]) -> None:
     if not samples:
         raise CompNetError("there is nothing to evaluate: the split has no usable image; try `compnet3d data check`")
-    if batch_size < 1:
-        raise CompNetError(f"the batch size must be at least 1, not {batch_size}")
-    if not 0 <= rotate <= 180:
-        raise CompNetError(f"the largest rotation must lie between 0 and 180 degrees, not {rotate:g}")
-    foreign = sorted({sample.category for sample in samples} - set(predictor.categories))
-    if foreign:
-        names = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
+    unknown = sorted({sample.category for sample in samples} - set(predictor.categories))
+    if unknown:
+        names = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise CompNetError(
             f"the model was not trained on {names} (it knows {len(predictor.categories)} categories): "
             "evaluate the data set that it was trained for"

@@ -6,20 +6,27 @@ Rotation errors are radians in [0, pi]; summaries give accuracy below pi/6 and p
 from __future__ import annotations
 
 import math
-from typing import TypedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-"""The symmetry order of an object that turns about its vertical axis without changing."""
+from compnet3d.utils.files import Json
 
 
-class PoseMetrics(TypedDict):
-    """Share of the images within pi/6 and within pi/18, and the median error; None where there is no image."""
+@dataclass(frozen=True)
+class PoseMetrics:
+    """Pose accuracy at pi/6 and at pi/18 (shares of the images) and the median error; None where there is no image."""
 
     acc_pi6: float | None
     acc_pi18: float | None
     median_deg: float | None
+
+    @classmethod
+    def from_dict(cls, values: Json) -> PoseMetrics:
+        """From a dictionary that has these entries among others."""
+        return cls(**{f.name: values[f.name] for f in fields(cls)})
 
 
 def accuracy(predicted: Tensor, true: Tensor) -> float | None:
@@ -37,30 +44,30 @@ def confusion_matrix(predicted: Tensor, true: Tensor, count: int) -> Tensor:
     return torch.bincount(true.long() * count + predicted.long(), minlength=count * count).reshape(count, count)
 
 
-def row_shares(confusion: Tensor | list[list[int]]) -> Tensor:
+def row_shares(confusion: Tensor | Sequence[Sequence[int]]) -> Tensor:
     """The shares of each row of a confusion matrix, float64 [Y, Y]; zeros where a category has no image."""
     counts = torch.as_tensor(confusion, dtype=torch.float64)
     return counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
 
 
 def summarise_pose(error: Tensor) -> PoseMetrics:
-    """Figures of rotation errors [N] in radians."""
+    """Metrics of rotation errors [N] in radians."""
     return PoseMetrics(
         acc_pi6=_mean(error < math.pi / 6), acc_pi18=_mean(error < math.pi / 18), median_deg=median_degrees(error)
     )
 
 
-def summarise_joint(error: Tensor, right: Tensor) -> PoseMetrics:
-    """Figures of errors [N] where an image counts only if its category is right, bool [N], as well.
+def summarise_joint(error: Tensor, correct: Tensor) -> PoseMetrics:
+    """Metrics of errors [N] where an image counts only if it is classified correctly too, bool [N].
 
-    The accuracies are over all N images; the median is over the rightly classified ones, since a wrongly named
-    image has no joint error.
+    The accuracies are over all N images. The median is over the correctly classified ones, since a misclassified image
+    has no joint error.
     """
-    _check_same_shape(error, right)
+    _check_same_shape(error, correct)
     return PoseMetrics(
-        acc_pi6=_mean((error < math.pi / 6) & right),
-        acc_pi18=_mean((error < math.pi / 18) & right),
-        median_deg=median_degrees(error[right]),
+        acc_pi6=_mean((error < math.pi / 6) & correct),
+        acc_pi18=_mean((error < math.pi / 18) & correct),
+        median_deg=median_degrees(error[correct]),
     )
 
 

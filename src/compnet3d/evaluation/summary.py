@@ -4,48 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from compnet3d.evaluation.metrics import accuracy, confusion_matrix, summarise_joint, summarise_pose
-from compnet3d.geometry.rotations import (
-    CONTINUOUS,
+from compnet3d.evaluation.result import (
+    CategoryMetrics,
+    Confusion,
+    EvaluationResult,
+    HiddenShares,
+    PoseForm,
+    PoseSummary,
+    Record,
+    Resources,
+    Settings,
 )
+from compnet3d.geometry.rotations import CONTINUOUS
 
 if TYPE_CHECKING:
     from compnet3d.data.sample import Sample
 
 
 HIDDEN = ("hidden_object", "hidden_background")
-
-
-@dataclass(frozen=True)
-class Record:
-    """What the evaluator saw and thought of one image; angles and errors in radians.
-
-    `pose` (azimuth, elevation, theta, distance) and `principal_point` (pixels of the crop) are the prediction for the
-    predicted category; `error_*` are plain errors, `symmetric_error_*` take the category's symmetry into account.
-    """
-
-    index: int
-    name: str
-    category: str
-    predicted: str
-    confidence: float
-    pose: tuple[float, float, float, float]
-    principal_point: tuple[float, float]
-    true_pose: tuple[float, float, float, float]
-    error_true_category: float
-    error_predicted_category: float
-    symmetric_error_true_category: float
-    symmetric_error_predicted_category: float
-
-    @property
-    def right(self) -> bool:
-        """Whether the category is right."""
-        return self.predicted == self.category
 
 
 @dataclass(frozen=True)
@@ -78,58 +60,63 @@ class Outcome:
     true_pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
 
 
-def summarise(outcome: Outcome, categories: Sequence[str], orders: Tensor) -> dict[str, Any]:
-    """All metrics that follow from the rows: see this module's docstring for the forms of the pose metrics."""
+def summarise(
+    outcome: Outcome,
+    categories: Sequence[str],
+    orders: Tensor,
+    samples: Sequence[Sample],
+    resources: Resources,
+    settings: Settings,
+) -> EvaluationResult:
+    """All metrics that follow from the rows, of which there must be at least one, and a record of each row."""
     present = outcome.true.unique().tolist()
-    excluded = [categories[y] for y in present if int(orders[y]) == CONTINUOUS]
-    everything = torch.ones_like(outcome.true, dtype=torch.bool)
     per_category = {}
     for y in present:
         rows = outcome.true == y
-        per_category[categories[y]] = {
-            "images": int(rows.sum()),
-            "accuracy": accuracy(outcome.predicted[rows], outcome.true[rows]),
-            "pose": _pose_metrics(outcome, rows, orders),
-        }
-    matrix = confusion_matrix(outcome.predicted, outcome.true, len(categories))
-    hidden = None if outcome.hidden is None else dict(zip(HIDDEN, outcome.hidden.mean(dim=0).tolist(), strict=True))
-    return {
-        "images": len(outcome.true),
-        "classification": {"accuracy": accuracy(outcome.predicted, outcome.true)},
-        "pose": {"excluded_categories": excluded, **_pose_metrics(outcome, everything, orders)},
-        "per_category": per_category,
-        "occlusion": hidden,
-        "confusion": {"categories": list(categories), "matrix": matrix.tolist()},
-    }
+        per_category[categories[y]] = CategoryMetrics(
+            images=int(rows.sum()),
+            accuracy=float(accuracy(outcome.predicted[rows], outcome.true[rows]) or 0.0),
+            pose=_pose_summary(outcome, rows, orders),
+        )
+    matrix = confusion_matrix(outcome.predicted, outcome.true, len(categories)).tolist()
+    return EvaluationResult(
+        images=len(outcome.true),
+        accuracy=float(accuracy(outcome.predicted, outcome.true) or 0.0),
+        pose=_pose_summary(outcome, torch.ones_like(outcome.true, dtype=torch.bool), orders),
+        excluded_categories=tuple(categories[y] for y in present if int(orders[y]) == CONTINUOUS),
+        per_category=per_category,
+        occlusion=None if outcome.hidden is None else HiddenShares(*outcome.hidden.mean(dim=0).tolist()),
+        confusion=Confusion(tuple(categories), tuple(tuple(row) for row in matrix)),
+        resources=resources,
+        settings=settings,
+        records=to_records(outcome, samples, categories),
+    )
 
 
-def _pose_metrics(outcome: Outcome, rows: Tensor, orders: Tensor) -> dict[str, Any]:
+def _pose_summary(outcome: Outcome, rows: Tensor, orders: Tensor) -> PoseSummary:
     """The three forms of the pose metrics over some of the rows, bool [N]."""
     defined = rows & (orders[outcome.true] != CONTINUOUS)
-    right = outcome.predicted == outcome.true
-    metrics: dict[str, Any] = {
-        "images": int(defined.sum()),
-        **_three_metrics(outcome.plain[defined], right[defined]),
-        "symmetry_aware": {"images": int(rows.sum()), **_three_metrics(outcome.symmetric[rows], right[rows])},
-        "all_images": {"images": int(rows.sum()), **_three_metrics(outcome.plain[rows], right[rows])},
-    }
-    if outcome.unknown_category is not None:
-        metrics["unknown"]["category_accuracy"] = accuracy(outcome.unknown_category[defined], outcome.true[defined])
-    return metrics
+    correct = outcome.predicted == outcome.true
+    unknown = outcome.unknown_category
+    return PoseSummary(
+        plain=_pose_form(outcome.plain[defined], correct[defined]),
+        symmetry_aware=_pose_form(outcome.symmetric[rows], correct[rows]),
+        all_images=_pose_form(outcome.plain[rows], correct[rows]),
+        unknown_accuracy=None if unknown is None else accuracy(unknown[defined], outcome.true[defined]),
+    )
 
 
-def _three_metrics(errors: Errors, right: Tensor) -> dict[str, Any]:
-    metrics: dict[str, Any] = {
-        "true_category": summarise_pose(errors.true_category),
-        "predicted_category": summarise_pose(errors.predicted_category),
-        "joint": summarise_joint(errors.predicted_category, right),
-    }
-    if errors.unknown is not None:
-        metrics["unknown"] = summarise_pose(errors.unknown)
-    return metrics
+def _pose_form(errors: Errors, correct: Tensor) -> PoseForm:
+    return PoseForm(
+        images=len(correct),
+        true_category=summarise_pose(errors.true_category),
+        predicted_category=summarise_pose(errors.predicted_category),
+        joint=summarise_joint(errors.predicted_category, correct),
+        unknown=None if errors.unknown is None else summarise_pose(errors.unknown),
+    )
 
 
-def to_records(outcome: Outcome, samples: Sequence[Sample], categories: Sequence[str]) -> list[Record]:
+def to_records(outcome: Outcome, samples: Sequence[Sample], categories: Sequence[str]) -> tuple[Record, ...]:
     """One Record per image, in the order of `samples`."""
 
     def numbers(row: Tensor) -> tuple[float, ...]:
@@ -152,4 +139,4 @@ def to_records(outcome: Outcome, samples: Sequence[Sample], categories: Sequence
         )
         for i in range(len(outcome.true))
     ]
-    return sorted(records, key=lambda record: record.index)
+    return tuple(sorted(records, key=lambda record: record.index))

@@ -17,13 +17,13 @@ import torch
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import Crop
 from compnet3d.evaluation.crops import EvaluationCrops
-from compnet3d.evaluation.summary import Record
+from compnet3d.evaluation.metrics import PoseMetrics
+from compnet3d.evaluation.result import EvaluationResult, HiddenShares, Record
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.reporting import overlays, plots
 from compnet3d.reporting.page import page
 from compnet3d.reporting.provenance import machine_class
 from compnet3d.reporting.terminal import POSE_ROWS, degrees, percent
-from compnet3d.robustness.corruption import load_textures
 from compnet3d.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -35,34 +35,25 @@ _IMAGE_SIDE = 224
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model, the samples it was evaluated on, the figures, and one record per sample.
+    """A model, the samples that it was evaluated on, and the result with its records.
 
     `occluder_samples` are those that the evaluation cut occluders out of, None if they are the samples themselves.
     """
 
     predictor: Predictor
     samples: Sequence[Sample]
-    metrics: dict[str, Any]
-    records: Sequence[Record]
+    result: EvaluationResult
     occluder_samples: Sequence[Sample] | None = None
 
     def crops(self) -> EvaluationCrops:
-        """The views that the figures were measured on."""
-        settings = self.metrics["settings"]
+        """The crops that the metrics were measured on."""
         return EvaluationCrops(
             self.samples,
             self.predictor.categories,
             self.predictor.input_config,
-            crop=settings["crop"],
-            occlusion=settings["occlusion"],
-            occlusion_protocol=settings["occlusion_protocol"] or "generator",
-            occluders=settings["occluders"] or "blobs",
+            crop=self.result.settings.crop,
+            shift=self.result.settings.shift,
             occluder_samples=self.occluder_samples,
-            rotate=settings["rotate_deg"],
-            seed=settings["seed"],
-            corruption=settings.get("corruption"),
-            severity=settings.get("severity") or 4,
-            textures=load_textures(settings["frost"]) if settings.get("frost") else (),
         )
 
 
@@ -99,7 +90,7 @@ def write_report(
         _occluded_examples(occluded, max(1, examples // 2)),
         _activations(clean, 6),
         _plots(clean, log),
-        _category_table(clean.metrics),
+        _category_table(clean.result),
         _settings(clean, occluded, command, now or datetime.now(timezone.utc)),
     ]
     body = "\n".join(section for section in sections if section)
@@ -107,86 +98,88 @@ def write_report(
 
 
 def _headline(clean: Evaluation, occluded: Evaluation | None) -> str:
-    metrics = clean.metrics
-    pose, symmetric = metrics["pose"], metrics["pose"]["symmetry_aware"]
-    aware = symmetric["true_category"]
+    result = clean.result
+    pose, aware = result.pose.plain, result.pose.symmetry_aware
     tiles = [
-        (percent(metrics["classification"]["accuracy"]), "%", "classification"),
-        (percent(pose["true_category"]["acc_pi6"]), "%", "pose within pi/6 (30&deg;)"),
-        (percent(pose["true_category"]["acc_pi18"]), "%", "pose within pi/18 (10&deg;)"),
-        (percent(aware["acc_pi6"]), "%", "pose within pi/6, symmetry-aware"),
-        (f"{metrics['images_per_second']:.1f}", "images/s", "everything included"),
-        (_megabytes(metrics["peak_memory_mb"]), "MB", "peak memory of the process"),
+        (percent(result.accuracy), "%", "top-1 accuracy"),
+        (percent(pose.true_category.acc_pi6), "%", "pose accuracy at pi/6 (30&deg;)"),
+        (percent(pose.true_category.acc_pi18), "%", "pose accuracy at pi/18 (10&deg;)"),
+        (percent(aware.true_category.acc_pi6), "%", "pose accuracy at pi/6, symmetry-aware"),
+        (f"{result.resources.images_per_second:.1f}", "images/s", "everything included"),
+        (_megabytes(result.resources.peak_memory_mb), "MB", "peak memory of the process"),
     ]
     cells = "".join(
         f'<div class="tile"><b>{value}</b><span class="unit">{unit}</span><p>{label}</p></div>'
         for value, unit, label in tiles
     )
-    columns = {_name(clean): metrics} | ({} if occluded is None else {_name(occluded): occluded.metrics})
-    excluded = pose["excluded_categories"]
+    columns = {_name(clean): result} | ({} if occluded is None else {_name(occluded): occluded.result})
     note = (
-        f"Plain pose figures are over {pose['images']} images: turning {html.escape(', '.join(excluded))} about the "
-        "vertical axis changes nothing, so their azimuth is arbitrary. Symmetry-aware figures are over all images."
-        if excluded
-        else f"All pose figures are over {pose['images']} images."
+        f"Plain pose metrics are over {pose.images} images: {html.escape(', '.join(result.excluded_categories))} can "
+        "turn about the vertical axis without changing, so their azimuth is arbitrary. Symmetry-aware metrics are over "
+        "all images."
+        if result.excluded_categories
+        else f"All pose metrics are over {pose.images} images."
     )
-    text = f"<p>{metrics['images']} images of {len(metrics['per_category'])} categories. {note}</p>"
-    return f'<section><div class="tiles">{cells}</div>{text}{_figure_table(columns)}</section>'
+    text = f"<p>{result.images} images of {len(result.per_category)} categories. {note}</p>"
+    return f'<section><div class="tiles">{cells}</div>{text}{_metrics_table(columns)}</section>'
 
 
-def _figure_table(columns: Mapping[str, dict[str, Any]]) -> str:
+def _metrics_table(columns: Mapping[str, EvaluationResult]) -> str:
     names = ("pi/6 %", "pi/18 %", "median &deg;")
     head = "".join(f'<th colspan="3">{html.escape(name)}</th>' for name in columns)
     sub = "".join(f"<th>{name}</th>" for _ in columns for name in names)
-    accuracy = "".join(f'<td colspan="3">{percent(f["classification"]["accuracy"])} %</td>' for f in columns.values())
-    rows = [f"<tr><th>classification</th>{accuracy}</tr>", f'<tr class="sub"><th></th>{sub}</tr>']
-    for form, label in (("", "pose, plain"), ("symmetry_aware", "pose, symmetry-aware")):
-        blocks = [f["pose"][form] if form else f["pose"] for f in columns.values()]
+    accuracy = "".join(f'<td colspan="3">{percent(result.accuracy)} %</td>' for result in columns.values())
+    rows = [f"<tr><th>top-1 accuracy</th>{accuracy}</tr>", f'<tr class="sub"><th></th>{sub}</tr>']
+    summaries = [result.pose for result in columns.values()]
+    for forms, label in (
+        ([pose.plain for pose in summaries], "pose accuracy, plain"),
+        ([pose.symmetry_aware for pose in summaries], "pose accuracy, symmetry-aware"),
+    ):
         rows.append(f'<tr class="group"><th colspan="{1 + 3 * len(columns)}">{label}</th></tr>')
         for key, text in POSE_ROWS.items():
-            if all(key in block for block in blocks):
-                cells = "".join(_pose_cells(block[key]) for block in blocks)
-                rows.append(f"<tr><th>{text}</th>{cells}</tr>")
+            found = [dict(form.items()).get(key) for form in forms]
+            if None not in found:
+                rows.append(f"<tr><th>{text}</th>{''.join(_pose_cells(metrics) for metrics in found if metrics)}</tr>")
     return f'<div class="scroll"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
 
 
-def _pose_cells(block: Mapping[str, float | None]) -> str:
-    values = (percent(block["acc_pi6"]), percent(block["acc_pi18"]), degrees(block["median_deg"]))
+def _pose_cells(metrics: PoseMetrics) -> str:
+    values = (percent(metrics.acc_pi6), percent(metrics.acc_pi18), degrees(metrics.median_deg))
     return "".join(f"<td>{value}</td>" for value in values)
 
 
 def _examples(evaluation: Evaluation, count: int) -> str:
     rng = np.random.default_rng(0)
-    chosen = rng.permutation(len(evaluation.records))[:count]
+    chosen = rng.permutation(len(evaluation.result.records))[:count]
     text = (
         "Drawn at random, not chosen. Left the network's input, right the model of the <em>predicted</em> category "
         "at the predicted pose; arrows: red x, green to the object's front (-y), blue up (z)."
     )
-    return _gallery("Predictions", text, evaluation, [evaluation.records[i] for i in chosen])
+    return _gallery("Predictions", text, evaluation, [evaluation.result.records[i] for i in chosen])
 
 
 def _occluded_examples(evaluation: Evaluation | None, count: int) -> str:
     if evaluation is None:
         return ""
-    chosen = np.random.default_rng(1).permutation(len(evaluation.records))[:count]
-    hidden = evaluation.metrics["occlusion"] or {"hidden_object": 0.0, "hidden_background": 0.0}
+    chosen = np.random.default_rng(1).permutation(len(evaluation.result.records))[:count]
+    hidden = evaluation.result.occlusion or HiddenShares(0.0, 0.0)
     text = (
-        f"Drawn at random too; on average the occluders hide {percent(hidden['hidden_object'])} % of the object and "
-        f"{percent(hidden['hidden_background'])} % of the background."
+        f"Drawn at random too; on average the occluders hide {percent(hidden.hidden_object)} % of the object and "
+        f"{percent(hidden.hidden_background)} % of the background."
     )
-    title = f"Predictions under occlusion ({evaluation.metrics['settings']['occlusion']})"
-    return _gallery(title, text, evaluation, [evaluation.records[i] for i in chosen])
+    title = f"Predictions under occlusion ({evaluation.result.settings.shift.occlusion})"
+    return _gallery(title, text, evaluation, [evaluation.result.records[i] for i in chosen])
 
 
 def _failures(evaluation: Evaluation, count: int) -> str:
-    wrong = sorted((r for r in evaluation.records if not r.right), key=lambda r: -r.confidence)
+    wrong = sorted((r for r in evaluation.result.records if not r.correct), key=lambda r: -r.confidence)
     astray = sorted(
-        (r for r in evaluation.records if r.right and r.symmetric_error_true_category > np.pi / 6),
+        (r for r in evaluation.result.records if r.correct and r.symmetric_error_true_category > np.pi / 6),
         key=lambda r: -r.symmetric_error_true_category,
     )
     text = (
-        f"{len(wrong)} images are named wrongly (shown: the most confident); of those named rightly, {len(astray)} "
-        "have a pose wrong by more than 30&deg; (shown: the largest errors)."
+        f"{len(wrong)} images are misclassified (shown: the most confident). Of the correctly classified ones, "
+        f"{len(astray)} have a pose error of more than 30&deg; (shown: the largest errors)."
     )
     return _gallery("Failures", text, evaluation, wrong[:count] + astray[:count])
 
@@ -207,7 +200,7 @@ def _card(evaluation: Evaluation, view: Crop, record: Record) -> str:
         ]
     )
     name = html.escape(record.predicted)
-    if not record.right:
+    if not record.correct:
         name += f' <span class="bad">instead of {html.escape(record.category)}</span>'
     error = f"{np.degrees(record.error_predicted_category):.1f}&deg; off"
     if abs(record.symmetric_error_predicted_category - record.error_predicted_category) > 1e-3:
@@ -240,7 +233,7 @@ def _activations(evaluation: Evaluation, count: int) -> str:
     if activation_of is None:
         return ""
     first: dict[str, Record] = {}
-    for record in evaluation.records:
+    for record in evaluation.result.records:
         first.setdefault(record.category, record)
     crops, categories = evaluation.crops(), list(evaluation.predictor.categories)
     cards = []
@@ -260,28 +253,27 @@ def _activations(evaluation: Evaluation, count: int) -> str:
 
 
 def _plots(evaluation: Evaluation, log: Path | str | None) -> str:
-    metrics, records = evaluation.metrics, evaluation.records
-    excluded = set(metrics["pose"]["excluded_categories"])
+    result = evaluation.result
     errors = {
-        "plain": [np.degrees(r.error_true_category) for r in records if r.category not in excluded],
-        "symmetry-aware": [np.degrees(r.symmetric_error_true_category) for r in records],
+        "plain": [
+            np.degrees(r.error_true_category) for r in result.records if r.category not in result.excluded_categories
+        ],
+        "symmetry-aware": [np.degrees(r.symmetric_error_true_category) for r in result.records],
     }
-    names = list(metrics["per_category"])
-    entries = list(metrics["per_category"].values())
-    pose = [entry["pose"]["symmetry_aware"]["true_category"] for entry in entries]
-    marks = {"pose pi/6": [p["acc_pi6"] for p in pose], "pose pi/18": [p["acc_pi18"] for p in pose]}
-    confusion = metrics["confusion"]
+    entries = list(result.per_category.values())
+    pose = [entry.pose.symmetry_aware.true_category for entry in entries]
+    marks = {"pose pi/6": [p.acc_pi6 for p in pose], "pose pi/18": [p.acc_pi18 for p in pose]}
     parts = [
         ("Pose errors", "With the true category given.", plots.plot_error_histogram(errors)),
         (
             "Accuracy per category",
             "Pose with the true category given, symmetry-aware; the lowest first.",
-            plots.plot_category_bars(names, [entry["accuracy"] for entry in entries], marks),
+            plots.plot_category_bars(list(result.per_category), [entry.accuracy for entry in entries], marks),
         ),
         (
             "Confusion",
             "Rows: the true category, columns: the predicted one; numbers count images.",
-            plots.plot_confusion(np.array(confusion["matrix"]), confusion["categories"]),
+            plots.plot_confusion(np.array(result.confusion.matrix), result.confusion.categories),
         ),
     ]
     sections = [f"<section><h2>{title}</h2><p>{text}</p>{_plot(plot, title)}</section>" for title, text, plot in parts]
@@ -316,15 +308,14 @@ def read_log(log: Path | str) -> list[dict[str, Any]]:
     return entries
 
 
-def _category_table(metrics: Mapping[str, Any]) -> str:
-    head = "<tr><th>category</th><th>images</th><th>right %</th>" + "".join(
+def _category_table(result: EvaluationResult) -> str:
+    head = "<tr><th>category</th><th>images</th><th>top-1 %</th>" + "".join(
         f"<th>{name}</th>" for form in ("", "sym. ") for name in (f"{form}pi/6 %", f"{form}pi/18 %", f"{form}median")
     )
     rows = []
-    for name, entry in metrics["per_category"].items():
-        pose = entry["pose"]
-        cells = _pose_cells(pose["true_category"]) + _pose_cells(pose["symmetry_aware"]["true_category"])
-        count = f"<td>{entry['images']}</td><td>{percent(entry['accuracy'])}</td>"
+    for name, entry in result.per_category.items():
+        cells = _pose_cells(entry.pose.plain.true_category) + _pose_cells(entry.pose.symmetry_aware.true_category)
+        count = f"<td>{entry.images}</td><td>{percent(entry.accuracy)}</td>"
         rows.append(f"<tr><th>{html.escape(name)}</th>{count}{cells}</tr>")
     table = f'<div class="scroll"><table>{head}</tr>{"".join(rows)}</table></div>'
     return f"<section><h2>Per category</h2><p>Pose with the true category given.</p>{table}</section>"
@@ -335,8 +326,8 @@ def _settings(clean: Evaluation, occluded: Evaluation | None, command: str, now:
         "command": f"<code>{html.escape(command)}</code>" if command else "",
         "date": now.strftime("%Y-%m-%d %H:%M UTC"),
         "machine": html.escape(machine_class()),
-        "evaluation": html.escape(_listing(clean.metrics["settings"])),
-        "occluded evaluation": "" if occluded is None else html.escape(_listing(occluded.metrics["settings"])),
+        "evaluation": html.escape(_listing(clean.result.settings.to_dict())),
+        "occluded evaluation": "" if occluded is None else html.escape(_listing(occluded.result.settings.to_dict())),
     }
     body = "".join(f'<tr><th>{key}</th><td class="text">{value}</td></tr>' for key, value in rows.items() if value)
     return f'<section><h2>How this was made</h2><div class="scroll"><table>{body}</table></div></section>'
@@ -358,8 +349,8 @@ def _data_uri(png: bytes) -> str:
 
 
 def _name(evaluation: Evaluation) -> str:
-    level = evaluation.metrics["settings"]["occlusion"]
-    if not level and evaluation.metrics["occlusion"]:
+    level = evaluation.result.settings.shift.occlusion
+    if not level and evaluation.result.occlusion:
         return "occluded"  # a data set that was written so
     return f"occluded {level}" if level else "clean"
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from compnet3d.evaluation.metrics import PoseMetrics
+    from compnet3d.evaluation.result import EvaluationResult, Resources, UnseenResult
 
 POSE_ROWS = {
     "true_category": "true category given",
     "predicted_category": "predicted category",
-    "joint": "joint: category and pose right",
+    "joint": "joint: category and pose correct",
     "unknown": "category unknown",
 }
+POSE_COLUMNS = ("pi/6 [%]", "pi/18 [%]", "median error [deg]")
+FILE_WIDTH = 100  # columns of a table in a file
 
 
 def percent(share: float | None) -> str:
@@ -22,95 +31,99 @@ def degrees(angle: float | None) -> str:
     return "-" if angle is None else f"{angle:.1f}"
 
 
-def print_evaluation(metrics: dict[str, Any], title: str = "") -> None:
-    """Print an evaluation: classification, all forms of the pose figures, every category, speed and memory."""
-    from rich.console import Console
-
-    console = Console()
+def print_evaluation(result: EvaluationResult, title: str = "") -> None:
+    """Print an evaluation: classification, all forms of the pose metrics, every category, speed and memory."""
+    console = terminal()
     if title:
         console.print(f"[bold]{title}[/bold]")
-    console.print(f"classification: [bold]{percent(metrics['classification']['accuracy'])} %[/bold] "
-                  f"of {metrics['images']} images")  # fmt: skip
-    console.print(_pose_table(metrics["pose"]))
-    console.print(_category_table(metrics))
-    hidden = metrics["occlusion"]
-    if hidden is not None:
-        console.print(f"occluders hide {percent(hidden['hidden_object'])} % of the object and "
-                      f"{percent(hidden['hidden_background'])} % of the background, on average")  # fmt: skip
-    console.print(
-        f"{metrics['seconds']:.1f} s, {metrics['images_per_second']:.1f} images/s "
-        f"({metrics['model_images_per_second']:.1f} without reading them), "
-        f"{_peak_memory(metrics)}"
-    )
+    console.print(f"top-1 accuracy: [bold]{percent(result.accuracy)} %[/bold] of {result.images} images")
+    console.print(_pose_table(result))
+    console.print(_category_table(result))
+    if result.occlusion is not None:
+        console.print(f"occluders hide {percent(result.occlusion.hidden_object)} % of the object and "
+                      f"{percent(result.occlusion.hidden_background)} % of the background, on average")  # fmt: skip
+    console.print(_resources(result.resources))
 
 
-def print_unseen(metrics: dict[str, Any]) -> None:
-    """Print the poses of categories that the model does not know, and which of its own lent their features."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"unseen categories, {metrics['images']} images", title_justify="left")
-    table.add_column("category")
-    for name in ("images", "pi/6 [%]", "pi/18 [%]", "median [deg]", "sym. pi/6"):
-        table.add_column(name, justify="right")
-    table.add_column("source_categories of the features")
-    for name, entry in metrics["per_category"].items():
-        source_categories = ", ".join(
-            f"{source_category} {percent(share)} %"
-            for source_category, share in list(entry["source_categories"].items())[:3]
-        )
-        aware = percent(entry["pose"]["symmetry_aware"]["acc_pi6"])
-        table.add_row(name, str(entry["images"]), *_cells(entry["pose"]), aware, source_categories)
-    console = Console()
+def print_unseen(result: UnseenResult) -> None:
+    """Print the poses of categories that the model does not know, and which of its own gave the features."""
+    title = f"pose accuracy of unseen categories, {result.images} images"
+    table = number_table(title, "category", "images", *POSE_COLUMNS, "symmetry-aware\npi/6 [%]")
+    sources = number_table("source categories: the seen categories whose features gave the poses", "category")
+    sources.add_column("source categories", overflow="fold")
+    for name, entry in result.per_category.items():
+        aware = percent(entry.pose.symmetry_aware.acc_pi6)
+        table.add_row(name, str(entry.images), *_cells(entry.pose.plain), aware)
+        first = list(entry.source_categories.items())[:3]
+        sources.add_row(name, ", ".join(f"{source} {percent(share)} %" for source, share in first))
+    console = terminal()
     console.print(table)
+    console.print(sources)
     console.print(
-        f"average over the categories: pi/6 {percent(metrics['average'])} %, "
-        f"symmetry-aware {percent(metrics['average_symmetry_aware'])} %"
+        f"average over the categories: pi/6 {percent(result.average)} %, "
+        f"symmetry-aware {percent(result.average_symmetry_aware)} %"
     )
-    console.print(
-        f"{metrics['seconds']:.1f} s, {metrics['model_images_per_second']:.1f} images/s without reading them, "
-        f"{_peak_memory(metrics)}"
+    console.print(_resources(result.resources))
+
+
+def terminal() -> Console:
+    """Where tables are printed: as wide as the terminal, and 100 columns where the output is none."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=FILE_WIDTH)
+
+
+def _resources(used: Resources) -> str:
+    memory = "-" if used.peak_memory_mb is None else f"{used.peak_memory_mb:.0f} MB"
+    return (
+        f"{used.seconds:.1f} s, {used.images_per_second:.1f} images/s "
+        f"({used.model_images_per_second:.1f} without reading them), peak memory {memory}"
     )
 
 
-def _peak_memory(metrics: dict[str, Any]) -> str:
-    memory = metrics["peak_memory_mb"]
-    return f"peak memory {'-' if memory is None else f'{memory:.0f} MB'}"
-
-
-def _pose_table(pose: dict[str, Any]) -> Any:
+def number_table(title: str, first: str, *columns: str) -> Table:
+    """A table whose first column holds words, folded where they do not fit but never cut, and the others numbers."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title="pose", title_justify="left", caption_justify="left")
-    table.add_column("")
-    for name in ("pi/6 [%]", "pi/18 [%]", "median [deg]"):
-        table.add_column(name, justify="right")
-    excluded = pose["excluded_categories"]
-    without = f", without {', '.join(excluded)} (turning them changes nothing)" if excluded else ""
-    blocks = [(f"plain, {pose['images']} images{without}", pose)]
-    symmetric = pose["symmetry_aware"]
-    blocks.append((f"symmetry-aware, all {symmetric['images']} images", symmetric))
-    for heading, block in blocks:
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
+    table.add_column(first, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _pose_table(result: EvaluationResult) -> Table:
+    table = number_table("pose accuracy", "", *POSE_COLUMNS)
+    excluded = ", ".join(result.excluded_categories)
+    without = f", without {excluded} (they can turn without changing)" if excluded else ""
+    plain, aware = result.pose.plain, result.pose.symmetry_aware
+    for heading, form in (
+        (f"plain, {plain.images} images{without}", plain),
+        (f"symmetry-aware, all {aware.images} images", aware),
+    ):
         table.add_row(f"[bold]{heading}[/bold]")
-        for key, label in POSE_ROWS.items():
-            if key in block:
-                table.add_row(f"  {label}", *_cells(block[key]))
+        for key, metrics in form.items():
+            table.add_row(f"  {POSE_ROWS[key]}", *_cells(metrics))
         table.add_section()
     return table
 
 
-def _category_table(metrics: dict[str, Any]) -> Any:
-    from rich.table import Table
-
-    table = Table(title="per category (pose with the true category)", title_justify="left")
-    table.add_column("category")
-    for name in ("images", "right [%]", "pi/6 [%]", "pi/18 [%]", "median", "sym. pi/6", "sym. pi/18", "sym. median"):
-        table.add_column(name, justify="right")
-    for name, entry in metrics["per_category"].items():
-        plain, symmetric = entry["pose"]["true_category"], entry["pose"]["symmetry_aware"]["true_category"]
-        table.add_row(name, str(entry["images"]), percent(entry["accuracy"]), *_cells(plain), *_cells(symmetric))
+def _category_table(result: EvaluationResult) -> Table:
+    """One row a category, narrow enough for names of 19 letters in 80 columns."""
+    pose = ("pi/6\n[%]", "pi/18\n[%]", "median\n[deg]")
+    columns = ("images", "top-1\n[%]", *pose, *(f"sym.\n{name}" for name in pose))
+    table = number_table(
+        "per category: top-1 accuracy; pose accuracy with the true category given,\nplain and symmetry-aware (sym.)",
+        "category",
+        *columns,
+    )
+    for name, entry in result.per_category.items():
+        plain, aware = entry.pose.plain.true_category, entry.pose.symmetry_aware.true_category
+        table.add_row(name, str(entry.images), percent(entry.accuracy), *_cells(plain), *_cells(aware))
     return table
 
 
-def _cells(block: dict[str, Any]) -> list[str]:
-    return [percent(block["acc_pi6"]), percent(block["acc_pi18"]), degrees(block["median_deg"])]
+def _cells(metrics: PoseMetrics) -> list[str]:
+    return [percent(metrics.acc_pi6), percent(metrics.acc_pi18), degrees(metrics.median_deg)]

@@ -14,6 +14,8 @@ from compnet3d.training.run_folder import read_log
 from compnet3d.utils.files import read_json, write_json, write_text
 
 if TYPE_CHECKING:
+    from compnet3d.evaluation.metrics import PoseMetrics
+    from compnet3d.evaluation.result import EvaluationResult
     from compnet3d.training.recipe import Recipe
 
 
@@ -176,6 +178,7 @@ def _require_split(dataset: Any) -> None:
 def _run_variant(folder: Path, recipe: Recipe, data: Path, options: dict[str, Any]) -> None:
     """Train one variant if need be, evaluate it, and write metrics.json and result.json."""
     from compnet3d.data.imagenet3d import ImageNet3D
+    from compnet3d.evaluation.crops import Loading
     from compnet3d.evaluation.evaluate import evaluate
     from compnet3d.training.train import train_or_load
 
@@ -183,30 +186,30 @@ def _run_variant(folder: Path, recipe: Recipe, data: Path, options: dict[str, An
     dataset = ImageNet3D(data)
     samples = dataset.samples(SPLIT)
     print(f"evaluating {len(samples)} images", flush=True)
-    metrics = evaluate(model, samples, symmetry=dataset.symmetry, progress=options["progress"])
-    write_json(folder / "metrics.json", metrics)
+    result = evaluate(model, samples, symmetry=dataset.symmetry, loading=Loading(progress=options["progress"]))
+    write_json(folder / "metrics.json", result.to_dict())
     log = read_log(folder / "run" / "log.jsonl")
-    write_json(folder / "result.json", result_row(metrics, log))
+    write_json(folder / "result.json", result_row(result, log))
 
 
-def result_row(metrics: dict[str, Any], log: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def result_row(result: EvaluationResult, log: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What a variant's evaluation and log say, as shares of 1 and seconds."""
     told = [entry["contrasted_pairs"] for entry in log if "contrasted_pairs" in entry]
-    pose = metrics["pose"]
+    pose = result.pose
     return {
-        "images": metrics["images"],
-        "classification": metrics["classification"]["accuracy"],
+        "images": result.images,
+        "classification": result.accuracy,
         "pose": {
-            "true_category": _accuracies(pose["true_category"]),
-            "symmetry_aware": _accuracies(pose["symmetry_aware"]["true_category"]),
-            "joint": _accuracies(pose["joint"]),
-            "joint_symmetry_aware": _accuracies(pose["symmetry_aware"]["joint"]),
+            "true_category": _accuracies(pose.plain.true_category),
+            "symmetry_aware": _accuracies(pose.symmetry_aware.true_category),
+            "joint": _accuracies(pose.plain.joint),
+            "joint_symmetry_aware": _accuracies(pose.symmetry_aware.joint),
         },
         "contrasted_pairs": told[-1] if told else 1.0,
         "seconds": sum(entry["seconds"] for entry in log),
-        "evaluation_seconds": metrics["seconds"],
+        "evaluation_seconds": result.resources.seconds,
     }
 
 
-def _accuracies(block: dict[str, Any]) -> dict[str, float | None]:
-    return {key: block[key] for key in ("acc_pi6", "acc_pi18")}
+def _accuracies(metrics: PoseMetrics) -> dict[str, float | None]:
+    return {"acc_pi6": metrics.acc_pi6, "acc_pi18": metrics.acc_pi18}

@@ -134,8 +134,8 @@ class Experiments:
         for method in methods:
             found = {seed: self.study.unseen(method, seed, names) for seed in self.study.seeds}
             cells: list[Cell] = [_over(found, _unseen_pose(name)) for name in names]
-            cells.append(_over(found, lambda f: f["average"]))
-            cells.append(_over(found, lambda f: f["average_symmetry_aware"]))
+            cells.append(_over(found, lambda result: result.average))
+            cells.append(_over(found, lambda result: result.average_symmetry_aware))
             rows.append(Row(method.label, (*cells, *_median_cost(list(found.values())))))
         if self.comparable and _plain(names) == _plain(paper.UNSEEN):
             for label, values in paper.TABLE3.items():
@@ -143,12 +143,12 @@ class Experiments:
                 printed = tuple(of_name[plain_name(name)] / 100 for name in names)
                 rows.append(Row(f"{label} (paper)", (*printed, sum(printed) / len(printed), None, None, None)))
         columns = ("method", *names, "average", "average, symmetry-aware", *COST)
-        lent = {seed: self.study.unseen(ours, seed, names)["per_category"] for seed in self.study.seeds}
+        lent = {seed: self.study.unseen(ours, seed, names).per_category for seed in self.study.seeds}
         source_categories = []
         for name in names:
             shares: dict[str, float] = {}
             for categories in lent.values():
-                for source_category, share in categories[name]["source_categories"].items():
+                for source_category, share in categories[name].source_categories.items():
                     shares[source_category] = shares.get(source_category, 0.0) + share / len(lent)
             best = sorted(shares.items(), key=lambda item: -item[1])[:3]
             source_categories.append(
@@ -308,7 +308,7 @@ class Experiments:
         kept = [name for name in study.dataset().categories if name not in names]
         tables = []
         shown: list[tuple[str, str, EntryMeasure, Mapping[str, tuple[float, ...]]]] = [
-            ("classification", "classification", lambda e: e["accuracy"], paper.TABLE7_CLASSIFICATION)
+            ("classification", "classification", lambda entry: entry.accuracy, paper.TABLE7_CLASSIFICATION)
         ]
         for form in POSE_FORMS:
             numbers = paper.TABLE7_POSE if form == paper.POSE_FORM else {}

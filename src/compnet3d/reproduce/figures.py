@@ -24,7 +24,6 @@ from compnet3d.reporting import overlays, plots
 from compnet3d.reporting.tables import Spread, Table
 from compnet3d.reproduce.experiments import LABELS, Experiments
 from compnet3d.reproduce.study import CLEAN, Condition, Study
-from compnet3d.robustness.corruption import load_textures
 
 SIDE = 200
 _LINE = 15
@@ -158,8 +157,8 @@ def figure5(experiments: Experiments) -> bytes:
 def figure8(experiments: Experiments) -> bytes:
     """Examples of the pairs of categories that are confused most on the test images."""
     study, ours = experiments.study, experiments.method()
-    confusion = study.metrics(ours, study.seeds[0])["confusion"]
-    share = row_shares(confusion["matrix"])
+    confusion = study.metrics(ours, study.seeds[0]).confusion
+    share = row_shares(confusion.matrix)
     share.fill_diagonal_(0)
     model = study.model(ours, study.seeds[0])
     samples = study.dataset().samples("val")
@@ -168,7 +167,7 @@ def figure8(experiments: Experiments) -> bytes:
         true, predicted = divmod(flat, len(share))
         if share[true, predicted] == 0:
             continue
-        names = confusion["categories"]
+        names = confusion.categories
         of_true = [s for s in samples if s.category == names[true]]
         wrong = [x for x in _predicted(study, model, of_true, CLEAN) if x[2][0].category == names[predicted]]
         other = _first_of_each([s for s in samples if s.category == names[predicted]], [names[predicted]])
@@ -218,19 +217,18 @@ def _predicted(
 ) -> list[tuple[Sample, np.ndarray, Prediction]]:
     """Each sample with its view and what the model says of it."""
     categories = list(dict.fromkeys([*model.categories, *(s.category for s in samples)]))
-    crops = EvaluationCrops(samples, categories, model.input_config, **view_options(study, condition))
+    crops = EvaluationCrops(
+        samples,
+        categories,
+        model.input_config,
+        shift=condition.shift,
+        occluder_samples=study.occluder_samples(condition),
+    )
     found = []
     for i, sample in enumerate(samples):
         image = crops.view(i).image
         found.append((sample, image, model.predict_crops(_batch(image), unknown=unknown)))
     return found
-
-
-def view_options(study: Study, condition: Condition) -> dict[str, Any]:
-    """What `EvaluationCrops` takes for a condition."""
-    options = study.evaluation_options(condition)
-    frost = options.pop("frost", None)
-    return options if frost is None else options | {"textures": load_textures(frost)}
 
 
 def _batch(image: np.ndarray) -> torch.Tensor:

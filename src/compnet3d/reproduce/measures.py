@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any
 
 from compnet3d.errors import CompNetError
+from compnet3d.evaluation.result import CategoryMetrics, EvaluationResult, UnseenResult
 from compnet3d.reporting.tables import Cell, Spread
 
 POSE_FORMS = ("true_category", "predicted_category", "joint")
@@ -14,29 +14,27 @@ COST = ("images/s", "peak memory [MB]")
 SUMMARY = ("clean", "occluded, mean", "corrupted, mean")  # the columns that sum table 4 up
 
 
-def _median_cost(metrics: Sequence[dict[str, Any]]) -> tuple[Cell, Cell]:
-    rates = [f["model_images_per_second"] for f in metrics if "model_images_per_second" in f]
-    if len(rates) < len(metrics):  # evaluations of unseen categories by an earlier version
-        return None, None
-    memory = [f["peak_gpu_memory_mb"] or f["peak_memory_mb"] or 0.0 for f in metrics]
-    return f"{median(rates):.1f}", f"{median(memory):.0f}"
+def _median_cost(results: Sequence[EvaluationResult | UnseenResult]) -> tuple[Cell, Cell]:
+    used = [result.resources for result in results]
+    memory = [r.peak_gpu_memory_mb or r.peak_memory_mb or 0.0 for r in used]
+    return f"{median(r.model_images_per_second for r in used):.1f}", f"{median(memory):.0f}"
 
 
-Measure = Callable[[dict[str, Any]], float]
-EntryMeasure = Callable[[dict[str, Any]], float | None]
+Measure = Callable[[EvaluationResult], float]
+EntryMeasure = Callable[[CategoryMetrics], float | None]
 
 
-def classification(metrics: dict[str, Any]) -> float:
-    """Share of images named rightly."""
-    return float(metrics["classification"]["accuracy"])
+def classification(result: EvaluationResult) -> float:
+    """Top-1 accuracy."""
+    return result.accuracy
 
 
 def pose(form: str, accuracy: str = "acc_pi6", *, aware: bool = False) -> Measure:
     """Share of images whose pose is within an angle, in one of the evaluator's forms."""
 
-    def measure(metrics: dict[str, Any]) -> float:
-        block = metrics["pose"]["symmetry_aware"] if aware else metrics["pose"]
-        share = block[form][accuracy]
+    def measure(result: EvaluationResult) -> float:
+        summary = result.pose.symmetry_aware if aware else result.pose.plain
+        share = getattr(getattr(summary, form), accuracy)
         if share is None:
             raise CompNetError("no image has a defined pose: all categories turn without changing")
         return float(share)
@@ -49,34 +47,34 @@ def mean_of(spreads: Sequence[Spread]) -> Spread:
     return Spread(tuple(sum(values) / len(values) for values in zip(*(s.values for s in spreads), strict=True)))
 
 
-def _over(found: dict[int, dict[str, Any]], measure: Callable[[dict[str, Any]], float | None]) -> Spread | None:
-    values = [measure(metrics) for metrics in found.values()]
+def _over(found: Mapping[int, UnseenResult], measure: Callable[[UnseenResult], float | None]) -> Spread | None:
+    values = [measure(result) for result in found.values()]
     return None if any(value is None for value in values) else Spread(tuple(v for v in values if v is not None))
 
 
-def _unseen_pose(name: str) -> Callable[[dict[str, Any]], float | None]:
-    return lambda metrics: metrics["per_category"][name]["pose"]["acc_pi6"]
+def _unseen_pose(name: str) -> Callable[[UnseenResult], float | None]:
+    return lambda result: result.per_category[name].pose.plain.acc_pi6
 
 
 def _entry_pose(form: str) -> EntryMeasure:
-    def measure(entry: dict[str, Any]) -> float | None:
-        share: float | None = entry["pose"][form]["acc_pi6"]
+    def measure(entry: CategoryMetrics) -> float | None:
+        share: float | None = getattr(entry.pose.plain, form).acc_pi6
         return share
 
     return measure
 
 
 def over_categories(names: Iterable[str], entry_of: EntryMeasure) -> Measure:
-    """A figure over the images of some categories, from those of each."""
+    """A metric over the images of some categories, from those of each."""
     wanted = set(names)
 
-    def measure(metrics: dict[str, Any]) -> float:
+    def measure(result: EvaluationResult) -> float:
         hits, images = 0.0, 0
-        for name, entry in metrics["per_category"].items():
+        for name, entry in result.per_category.items():
             value = entry_of(entry)
             if name in wanted and value is not None:
-                hits += value * entry["images"]
-                images += entry["images"]
+                hits += value * entry.images
+                images += entry.images
         return hits / max(1, images)
 
     return measure

@@ -12,19 +12,23 @@ from typing import Any
 
 from compnet3d import __version__
 from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.sample import Sample
+from compnet3d.evaluation.crops import Loading
 from compnet3d.evaluation.evaluate import evaluate
+from compnet3d.evaluation.result import EvaluationResult, UnseenResult
 from compnet3d.evaluation.unseen import common_samples, evaluate_unseen
 from compnet3d.models.registry import TrainedModel
 from compnet3d.reporting.provenance import provenance
 from compnet3d.reporting.tables import Spread
 from compnet3d.robustness.occluders import occluder_samples
-from compnet3d.robustness.occlusion import Protocol
+from compnet3d.robustness.occlusion import Level, Protocol
+from compnet3d.robustness.shift import Shift
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import check_recipe, read_log, recipe_differences
 from compnet3d.training.train import train_or_load
 from compnet3d.utils.files import claim_folder, read_json, write_json
 
-LEVELS = ("L1", "L2", "L3")
+LEVELS: tuple[Level, ...] = ("L1", "L2", "L3")
 # section 4.1: four kinds of weather and light, at level 4
 CORRUPTIONS, SEVERITY = ("brightness", "frost", "snow", "fog"), 4
 
@@ -50,12 +54,12 @@ class Condition:
 
     Attributes:
         name: of its file.
-        options: of `evaluate`.
+        shift: of the images.
         data: another data set than the study's, of which the categories that the model knows are taken.
     """
 
     name: str
-    options: dict[str, Any] = field(default_factory=dict)
+    shift: Shift = Shift()
     data: Path | None = None
 
 
@@ -98,12 +102,11 @@ class Study:
     @property
     def occlusions(self) -> tuple[Condition, ...]:
         """L1 to L3; those of the paper's text have other names, so that one study may hold both."""
-        options = {"occluders": str(self.distractors) if self.occluders == "distractors" else self.occluders}
-        suffix = ""
-        if self.occlusion_protocol != "generator":
-            options["occlusion_protocol"] = self.occlusion_protocol
-            suffix = f" ({self.occlusion_protocol})"
-        return tuple(Condition(f"{level}{suffix}", {"occlusion": level, **options}) for level in LEVELS)
+        occluders = str(self.distractors) if self.occluders == "distractors" else self.occluders
+        suffix = "" if self.occlusion_protocol == "generator" else f" ({self.occlusion_protocol})"
+        return tuple(
+            Condition(f"{level}{suffix}", Shift(level, self.occlusion_protocol, occluders)) for level in LEVELS
+        )
 
     @property
     def distractors(self) -> Path:
@@ -113,12 +116,9 @@ class Study:
     @property
     def corruptions(self) -> tuple[Condition, ...]:
         """The paper's four, at severity 4."""
+        frost = None if self.frost is None else str(self.frost)
         return tuple(
-            Condition(
-                f"{name}-{SEVERITY}",
-                {"corruption": name, "severity": SEVERITY}
-                | ({"frost": str(self.frost)} if name == "frost" and self.frost is not None else {}),
-            )
+            Condition(f"{name}-{SEVERITY}", Shift(corruption=name, severity=SEVERITY, frost=frost))
             for name in CORRUPTIONS
         )
 
@@ -159,19 +159,16 @@ class Study:
             self.model(method, seed)
         return read_log(self.run(method, seed) / "log.jsonl")
 
-    def evaluation_options(self, condition: Condition) -> dict[str, Any]:
-        """What `evaluate` and `EvaluationCrops` take for a condition."""
-        options = dict(condition.options)
-        if options.get("occluders") == "objects":
-            options["occluder_samples"] = occluder_samples(self.dataset(), "val")
-        return options
+    def occluder_samples(self, condition: Condition) -> list[Sample] | None:
+        """Where a condition's occluding objects are cut out; None for other occluders."""
+        return occluder_samples(self.dataset(), "val") if condition.shift.occluders == "objects" else None
 
     @property
-    def _reading(self) -> dict[str, Any]:
+    def _loading(self) -> Loading:
         """How evaluations of every kind go through the images."""
-        return {"batch_size": self.batch_size, "workers": self.workers or 0, "progress": self.progress}
+        return Loading(self.batch_size, self.workers or 0, self.progress)
 
-    def metrics(self, method: Method, seed: int, condition: Condition = CLEAN) -> dict[str, Any]:
+    def metrics(self, method: Method, seed: int, condition: Condition = CLEAN) -> EvaluationResult:
         """What `evaluate` says of a trained model, from the file if that was done before."""
 
         def measure(model: TrainedModel) -> dict[str, Any]:
@@ -179,27 +176,31 @@ class Study:
             samples = dataset.samples("val")
             if condition.data is not None:
                 samples = common_samples(samples, model.categories)
-            metrics: dict[str, Any] = evaluate(
+            result = evaluate(
                 model,
                 samples,
+                shift=condition.shift,
                 symmetry=dataset.symmetry,
-                **self._reading,
-                **self.evaluation_options(condition),
+                occluder_samples=self.occluder_samples(condition),
+                loading=self._loading,
             )
-            return metrics
+            return result.to_dict()
 
-        of = {"options": condition.options, "data": None if condition.data is None else str(condition.data.resolve())}
-        return self._once(method, seed, (), condition.name, of, measure)
+        of = {
+            "shift": condition.shift.to_dict(),
+            "data": None if condition.data is None else str(condition.data.resolve()),
+        }
+        return EvaluationResult.from_dict(self._once(method, seed, (), condition.name, of, measure), condition.name)
 
-    def unseen(self, method: Method, seed: int, names: Sequence[str]) -> dict[str, Any]:
+    def unseen(self, method: Method, seed: int, names: Sequence[str]) -> UnseenResult:
         """Poses of categories that the method was not trained on (section 5.3)."""
 
         def measure(model: TrainedModel) -> dict[str, Any]:
             dataset = ImageNet3D(self.data, categories=names)
             samples = dataset.samples("val")
-            return evaluate_unseen(model, samples, symmetry=dataset.symmetry, **self._reading)
+            return evaluate_unseen(model, samples, symmetry=dataset.symmetry, loading=self._loading).to_dict()
 
-        return self._once(method, seed, names, "unseen", {}, measure)
+        return UnseenResult.from_dict(self._once(method, seed, names, "unseen", {}, measure), "unseen")
 
     def take_origins(self) -> list[dict[str, str]]:
         """Command, machine and date of each evaluation that was asked for since this was called last."""

@@ -9,19 +9,18 @@ import numpy as np
 from PIL import Image
 
 from compnet3d.data.sample import Sample
-from compnet3d.robustness.corruption import check_corruption, corrupt, load_textures
+from compnet3d.errors import CompNetError
+from compnet3d.robustness.corruption import corrupt
 from compnet3d.robustness.rewrite import Rewritten, rewrite_dataset
 from compnet3d.robustness.seeds import corruption_generator
+from compnet3d.robustness.shift import Shift
 
 
 def corrupt_dataset(
     source: str | Path,
     out: str | Path,
-    corruption: str,
-    severity: int = 4,
+    shift: Shift,
     *,
-    frost: str | Path | None = None,
-    seed: int = 0,
     split: str = "val",
     workers: int | None = 1,
     progress: bool = False,
@@ -31,10 +30,7 @@ def corrupt_dataset(
     Args:
         source: the data set's folder.
         out: folder to make; it must not exist or be empty.
-        corruption: one of `CORRUPTIONS`.
-        severity: 1 to 5.
-        frost: folder with images of ice for the corruption "frost"; procedural ice without it.
-        seed: of the draws, as in `evaluate`.
+        shift: a corruption.
         split: which list.
         workers: processes, see `rewrite_dataset`; the images do not depend on it.
         progress: draw a progress bar on stderr.
@@ -43,11 +39,11 @@ def corrupt_dataset(
         The number of images written.
 
     Raises:
-        CompNetError: for an unknown corruption or severity, and as `load_textures` and `rewrite_dataset`.
+        CompNetError: if the shift is not a corruption alone, and as `load_textures` and `rewrite_dataset`.
     """
-    check_corruption(corruption, severity)
-    textures = tuple(load_textures(frost)) if corruption == "frost" and frost is not None else ()
-    change = _Corrupt(corruption, severity, textures, seed)
+    if shift.corruption is None or shift.occlusion is not None or shift.rotation:
+        raise CompNetError(f"a data set can be corrupted in one way, not be {shift.label}")
+    change = _Corrupt(shift.corruption, shift.severity, shift.load_textures(), shift.seed)
     return rewrite_dataset(source, out, change, split, workers=workers, progress=progress)
 
 

@@ -12,9 +12,10 @@ from PIL import Image
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
-from compnet3d.robustness.occluders import gather_occluders, occluder_samples
+from compnet3d.robustness.occluders import occluder_samples
 from compnet3d.robustness.occlusion import Level, Occlusion, Protocol, level_ranges, within_ranges
 from compnet3d.robustness.rewrite import Rewritten, rewrite_dataset
+from compnet3d.robustness.shift import Shift
 from compnet3d.utils.files import require_empty, write_json
 
 SUMMARY = "occlusion.json"
@@ -23,11 +24,8 @@ SUMMARY = "occlusion.json"
 def occlude_dataset(
     source: str | Path,
     out: str | Path,
-    level: Level,
+    shift: Shift,
     *,
-    occluders: str | Path = "blobs",
-    protocol: Protocol = "generator",
-    seed: int = 0,
     split: str = "val",
     workers: int | None = 1,
     progress: bool = False,
@@ -40,10 +38,7 @@ def occlude_dataset(
     Args:
         source: a data set in our layout.
         out: the folder to write; it must not exist or be empty. It appears only when everything is written.
-        level: "L1", "L2" or "L3".
-        occluders: "blobs", "objects" (of other categories, from the train list) or a folder of cut-outs.
-        protocol: whose levels, "generator" or "paper".
-        seed: of all draws, >= 0.
+        shift: an occlusion; objects are cut out of the train list.
         split: the list to occlude.
         workers: processes, see `rewrite_dataset`; the images do not depend on it.
         progress: draw a progress bar on stderr.
@@ -53,21 +48,23 @@ def occlude_dataset(
         object and of the background with the range that was asked for, and how many images miss a range.
 
     Raises:
-        CompNetError: if the source cannot be read or is occluded already, there are no occluders, or `out` is not empty
-            or cannot be written.
+        CompNetError: if the shift is not an occlusion alone, the source cannot be read or is occluded already, there
+            are no occluders, or `out` is not empty or cannot be written.
     """
+    if shift.occlusion is None or shift.corruption is not None or shift.rotation:
+        raise CompNetError(f"a data set can be occluded at one level, not be {shift.label}")
     require_empty(Path(out))
     dataset = ImageNet3D(source)
     if any(sample.hidden is not None for sample in dataset.samples(split)):
         raise CompNetError(f"{dataset.root} is occluded already; occlude the data set that it was made from")
-    source_categories = occluder_samples(dataset, split) if occluders == "objects" else []
-    occlusion = Occlusion(level, protocol, seed, gather_occluders(occluders, source_categories, seed=seed))
+    occlusion = shift.load_occlusion(occluder_samples(dataset, split) if shift.occluders == "objects" else [])
+    assert occlusion is not None
     summary: dict[str, Any] = {}
 
     def finish(root: Path, keys: list[dict[str, Any]]) -> None:
         reached = [(key["hidden_object"], key["hidden_background"]) for key in keys]
-        summary.update(_summary(reached, level, protocol))
-        summary.update(source=str(dataset.root), split=split, occluders=str(occluders), seed=seed)
+        summary.update(_summary(reached, occlusion.level, occlusion.protocol))
+        summary.update(source=str(dataset.root), split=split, occluders=shift.occluders, seed=shift.seed)
         write_json(root / SUMMARY, summary)
 
     rewrite_dataset(dataset, out, _Occlude(occlusion), split, finish=finish, workers=workers, progress=progress)

@@ -1,0 +1,404 @@
+"""What an evaluation finds, as types; JSON is written and read here alone.
+
+Three pose metrics are kept apart: with the true category given, with the predicted category, and joint (an image counts
+if category and pose are both correct). Each comes in three forms (see `PoseSummary`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from compnet3d.errors import CompNetError
+from compnet3d.evaluation.metrics import PoseMetrics
+from compnet3d.robustness.shift import Shift
+from compnet3d.utils.files import Json, read_json
+
+
+@dataclass(frozen=True)
+class Record:
+    """The evaluation of one image; angles and errors in radians.
+
+    Attributes:
+        index: place in the list of samples.
+        name: of the image.
+        category, predicted: the true category and the predicted one.
+        confidence: calibrated probability that the predicted category is correct.
+        pose: azimuth, elevation, theta, distance for the predicted category.
+        principal_point: where the object's origin is seen, in pixels of the crop.
+        true_pose: the annotation, as `pose`.
+        error_true_category, error_predicted_category: rotation error for the true and for the predicted category.
+        symmetric_error_true_category, symmetric_error_predicted_category: the same over the object's symmetry.
+    """
+
+    index: int
+    name: str
+    category: str
+    predicted: str
+    confidence: float
+    pose: tuple[float, float, float, float]
+    principal_point: tuple[float, float]
+    true_pose: tuple[float, float, float, float]
+    error_true_category: float
+    error_predicted_category: float
+    symmetric_error_true_category: float
+    symmetric_error_predicted_category: float
+
+    @property
+    def correct(self) -> bool:
+        """Whether the image is classified correctly."""
+        return self.predicted == self.category
+
+    @classmethod
+    def from_dict(cls, values: Json) -> Record:
+        """From the dictionary of `dataclasses.asdict`."""
+        pairs = {name: tuple(values[name]) for name in ("pose", "principal_point", "true_pose")}
+        return cls(**values | pairs)
+
+
+@dataclass(frozen=True)
+class PoseForm:
+    """Pose metrics over some images, by the category whose pose is taken.
+
+    Attributes:
+        images: number of images.
+        true_category: the pose with the true category given.
+        predicted_category: the pose of the predicted category.
+        joint: that pose too, counted only where the predicted category is correct.
+        unknown: the pose without a category; None if it was not estimated.
+    """
+
+    images: int
+    true_category: PoseMetrics
+    predicted_category: PoseMetrics
+    joint: PoseMetrics
+    unknown: PoseMetrics | None = None
+
+    def items(self) -> list[tuple[str, PoseMetrics]]:
+        """The metrics that there are, with their names."""
+        named = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "images"]
+        return [(name, metrics) for name, metrics in named if metrics is not None]
+
+    def to_dict(self) -> Json:
+        """For JSON."""
+        return {"images": self.images, **{name: asdict(metrics) for name, metrics in self.items()}}
+
+    @classmethod
+    def from_dict(cls, values: Json) -> PoseForm:
+        """From `to_dict`."""
+        names = [f.name for f in fields(cls) if f.name in values and f.name != "images"]
+        return cls(values["images"], **{name: PoseMetrics.from_dict(values[name]) for name in names})
+
+
+@dataclass(frozen=True)
+class PoseSummary:
+    """The three forms of the pose metrics.
+
+    Attributes:
+        plain: over the images of categories whose pose is defined. Where an object can turn about its vertical axis
+            without changing, its azimuth is arbitrary; such categories are left out.
+        symmetry_aware: over all images, the error taken over the object's symmetry.
+        all_images: the plain error over all images.
+        unknown_accuracy: share of the images of `plain` for which the category with the lowest reconstruction loss is
+            the true one; None if no pose without a category was estimated, or `plain` has no image.
+    """
+
+    plain: PoseForm
+    symmetry_aware: PoseForm
+    all_images: PoseForm
+    unknown_accuracy: float | None = None
+
+    def to_dict(self) -> Json:
+        """For JSON: the plain form, and in it the other two."""
+        values = self.plain.to_dict()
+        if self.plain.unknown is not None:
+            values["unknown"]["category_accuracy"] = self.unknown_accuracy
+        return values | {"symmetry_aware": self.symmetry_aware.to_dict(), "all_images": self.all_images.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Json) -> PoseSummary:
+        """From `to_dict`."""
+        forms = {name: PoseForm.from_dict(values[name]) for name in ("symmetry_aware", "all_images")}
+        accuracy = values.get("unknown", {}).get("category_accuracy")
+        return cls(PoseForm.from_dict(values), **forms, unknown_accuracy=accuracy)
+
+
+@dataclass(frozen=True)
+class CategoryMetrics:
+    """Metrics over the images of one category: their number, top-1 accuracy and pose."""
+
+    images: int
+    accuracy: float
+    pose: PoseSummary
+
+    def to_dict(self) -> Json:
+        """For JSON."""
+        return {"images": self.images, "accuracy": self.accuracy, "pose": self.pose.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Json) -> CategoryMetrics:
+        """From `to_dict`."""
+        return cls(values["images"], values["accuracy"], PoseSummary.from_dict(values["pose"]))
+
+
+@dataclass(frozen=True)
+class HiddenShares:
+    """Mean shares of the object's pixels and of all other pixels that occluders hide, in [0, 1]."""
+
+    hidden_object: float
+    hidden_background: float
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of images: row = true category, column = predicted one, in the order of `categories`."""
+
+    categories: tuple[str, ...]
+    matrix: tuple[tuple[int, ...], ...]
+
+    def to_dict(self) -> Json:
+        """For JSON."""
+        return {"categories": list(self.categories), "matrix": [list(row) for row in self.matrix]}
+
+    @classmethod
+    def from_dict(cls, values: Json) -> Confusion:
+        """From `to_dict`."""
+        return cls(tuple(values["categories"]), tuple(tuple(row) for row in values["matrix"]))
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Time and memory of an evaluation.
+
+    Attributes:
+        seconds: wall clock time.
+        images_per_second: with reading the images.
+        model_images_per_second: without reading them, the median over the batches.
+        peak_memory_mb, peak_gpu_memory_mb: of the process, in MB; None where it cannot be measured.
+    """
+
+    seconds: float
+    images_per_second: float
+    model_images_per_second: float
+    peak_memory_mb: float | None = None
+    peak_gpu_memory_mb: float | None = None
+
+    @classmethod
+    def from_dict(cls, values: Json) -> Resources:
+        """From a dictionary that has these entries among others."""
+        return cls(**{f.name: values[f.name] for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was evaluated, and how.
+
+    Attributes:
+        crop: how crops were cut, by the annotation ("oracle") or by the bounding box.
+        batch_size: images in a forward pass.
+        shift: of the images.
+        origin: what the caller adds, such as the model's folder, the command and the date.
+    """
+
+    crop: Literal["oracle", "box"] = "oracle"
+    batch_size: int = 32
+    shift: Shift = Shift()
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> Json:
+        """For JSON."""
+        return {"crop": self.crop, **self.shift.to_dict(), "batch_size": self.batch_size, **self.origin}
+
+    @classmethod
+    def from_dict(cls, values: Json) -> Settings:
+        """From `to_dict`."""
+        known = {"crop", "batch_size", *Shift().to_dict()}
+        origin = {key: value for key, value in values.items() if key not in known}
+        return cls(values["crop"], values["batch_size"], Shift.from_dict(values), origin)
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """All that an evaluation finds.
+
+    Attributes:
+        images: number of images.
+        accuracy: top-1 accuracy of the classification.
+        pose: pose metrics over all categories.
+        excluded_categories: those whose pose is not defined, left out of `pose.plain`.
+        per_category: metrics of each category that has an image.
+        occlusion: what occluders hide on average; None if that is not known of every image.
+        confusion: confusion matrix.
+        resources: time and memory.
+        settings: see `Settings`.
+        records: one for each image, in the order of the samples.
+    """
+
+    images: int
+    accuracy: float
+    pose: PoseSummary
+    excluded_categories: tuple[str, ...]
+    per_category: Mapping[str, CategoryMetrics]
+    occlusion: HiddenShares | None
+    confusion: Confusion
+    resources: Resources
+    settings: Settings
+    records: tuple[Record, ...] = ()
+
+    def with_origin(self, **origin: str) -> EvaluationResult:
+        """The same with more entries of `settings.origin`."""
+        return replace(self, settings=replace(self.settings, origin={**self.settings.origin, **origin}))
+
+    def to_dict(self, *, records: bool = False) -> Json:
+        """For JSON; the records only where they are asked for."""
+        values: Json = {
+            "images": self.images,
+            "classification": {"accuracy": self.accuracy},
+            "pose": {"excluded_categories": list(self.excluded_categories), **self.pose.to_dict()},
+            "per_category": {name: metrics.to_dict() for name, metrics in self.per_category.items()},
+            "occlusion": None if self.occlusion is None else asdict(self.occlusion),
+            "confusion": self.confusion.to_dict(),
+            **asdict(self.resources),
+            "settings": self.settings.to_dict(),
+        }
+        return values | ({"records": [asdict(record) for record in self.records]} if records else {})
+
+    @classmethod
+    def from_dict(cls, values: Any, source: str = "the evaluation") -> EvaluationResult:
+        """From `to_dict`; other entries are ignored.
+
+        Args:
+            values: what was read from JSON.
+            source: of the values, for error messages.
+
+        Raises:
+            CompNetError: if an entry is missing.
+        """
+        with _reading(source):
+            hidden = values["occlusion"]
+            return cls(
+                images=values["images"],
+                accuracy=values["classification"]["accuracy"],
+                pose=PoseSummary.from_dict(values["pose"]),
+                excluded_categories=tuple(values["pose"]["excluded_categories"]),
+                per_category={k: CategoryMetrics.from_dict(v) for k, v in values["per_category"].items()},
+                occlusion=None if hidden is None else HiddenShares(**hidden),
+                confusion=Confusion.from_dict(values["confusion"]),
+                resources=Resources.from_dict(values),
+                settings=Settings.from_dict(values["settings"]),
+                records=tuple(Record.from_dict(record) for record in values.get("records", ())),
+            )
+
+    @classmethod
+    def read(cls, path: str | Path) -> EvaluationResult:
+        """From a JSON file.
+
+        Raises:
+            CompNetError: if it cannot be read or holds no evaluation.
+        """
+        return cls.from_dict(read_json(path), str(path))
+
+
+@dataclass(frozen=True)
+class UnseenPose:
+    """Pose metrics of unseen categories: plain where the pose is defined, symmetry-aware over all images."""
+
+    plain: PoseMetrics
+    symmetry_aware: PoseMetrics
+
+    def to_dict(self) -> Json:
+        """For JSON: the plain metrics, and in them the symmetry-aware ones."""
+        return {**asdict(self.plain), "symmetry_aware": asdict(self.symmetry_aware)}
+
+    @classmethod
+    def from_dict(cls, values: Json) -> UnseenPose:
+        """From `to_dict`."""
+        return cls(PoseMetrics.from_dict(values), PoseMetrics.from_dict(values["symmetry_aware"]))
+
+
+@dataclass(frozen=True)
+class UnseenCategory:
+    """Metrics of one unseen category.
+
+    Attributes:
+        images: number of images.
+        pose: pose metrics.
+        source_categories: of each seen category, the share of the images for which its features gave the pose, the
+            largest first.
+    """
+
+    images: int
+    pose: UnseenPose
+    source_categories: Mapping[str, float]
+
+    def to_dict(self) -> Json:
+        """For JSON."""
+        return {
+            "images": self.images,
+            "pose": self.pose.to_dict(),
+            "source_categories": dict(self.source_categories),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Json) -> UnseenCategory:
+        """From `to_dict`."""
+        return cls(values["images"], UnseenPose.from_dict(values["pose"]), values["source_categories"])
+
+
+@dataclass(frozen=True)
+class UnseenResult:
+    """What an evaluation of categories that the model was not trained on finds.
+
+    Attributes:
+        images: number of images.
+        pose: pose metrics over all images.
+        average, average_symmetry_aware: means of the pose accuracy at pi/6 over the categories, as in table 3; None
+            where no category's pose is defined.
+        per_category: metrics of each category.
+        resources: time and memory.
+    """
+
+    images: int
+    pose: UnseenPose
+    average: float | None
+    average_symmetry_aware: float
+    per_category: Mapping[str, UnseenCategory]
+    resources: Resources
+
+    def to_dict(self) -> Json:
+        """For JSON."""
+        return {
+            "images": self.images,
+            "pose": self.pose.to_dict(),
+            "average": self.average,
+            "average_symmetry_aware": self.average_symmetry_aware,
+            "per_category": {name: metrics.to_dict() for name, metrics in self.per_category.items()},
+            **asdict(self.resources),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any, source: str = "the evaluation") -> UnseenResult:
+        """From `to_dict`; see `EvaluationResult.from_dict`."""
+        with _reading(source):
+            return cls(
+                images=values["images"],
+                pose=UnseenPose.from_dict(values["pose"]),
+                average=values["average"],
+                average_symmetry_aware=values["average_symmetry_aware"],
+                per_category={k: UnseenCategory.from_dict(v) for k, v in values["per_category"].items()},
+                resources=Resources.from_dict(values),
+            )
+
+
+@contextmanager
+def _reading(source: str) -> Iterator[None]:
+    """Say of which file an entry is missing."""
+    try:
+        yield
+    except KeyError as error:
+        raise CompNetError(f"{source}: has no {error}; it is no evaluation, or of another version") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CompNetError(f"{source}: is no evaluation ({error})") from None
