@@ -22,7 +22,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from compnet3d.data.augment import Cutout, paste_cutouts
+from compnet3d.data.augment import paste_cutouts
+from compnet3d.data.cutouts import Cutout
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.evaluation.crops import EvaluationCrops, crop_loader
 from compnet3d.models.registry import load_predictor
@@ -66,7 +67,7 @@ def main() -> None:
 def read_cutout(path: Path) -> Cutout:
     """An RGBA image; what is at least half opaque is the object."""
     pixels = np.asarray(Image.open(path).convert("RGBA"))
-    return Cutout(pixels[..., :3], pixels[..., 3] >= 128)
+    return Cutout(pixels[..., :3], pixels[..., 3])
 
 
 def paste(images: Tensor, cutouts: list[Cutout], count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

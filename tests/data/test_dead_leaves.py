@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compnet3d.data.augment import Augmentation, Cutout, augment_pixels, erase_patches
+from compnet3d.data.augment import Augmentation, augment_pixels, erase_patches
+from compnet3d.data.cutouts import Cutout
 from compnet3d.data.dead_leaves import _leaf_shape, scatter_dead_leaves
 from compnet3d.training.builtin_recipes import get_recipe
 
@@ -64,7 +65,7 @@ def test_shapes_are_ellipses_polygons_rectangles_and_bars() -> None:
 
 def test_leaves_take_the_place_of_other_covers_as_often_as_told() -> None:
     pixels = np.zeros((40, 40, 3), dtype=np.uint8)
-    white = Cutout(np.full((10, 10, 3), 255, dtype=np.uint8), np.ones((10, 10), dtype=bool))
+    white = Cutout.of_mask(np.full((10, 10, 3), 255, dtype=np.uint8), np.ones((10, 10), dtype=bool))
     for probability in (0.0, 0.5, 1.0):
         drawn: list[float] = []
 

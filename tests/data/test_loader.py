@@ -110,8 +110,8 @@ def test_other_objects_are_pasted_by_their_masks_or_boxes(samples: list[Sample],
     settings = Augmentation(erasing=1.0, erasing_count=1, erasing_area=(0.3, 0.3), copy_paste=1.0)
     data = CropDataset([source_category], ["mug", "car"], SPEC, augmentation=settings)
     cutout = data._cut_out(np.random.default_rng(0))
-    assert cutout.mask.shape == (20, 30) and (cutout.pixels[cutout.mask] == (255, 0, 0)).all()
-    assert cutout.mask.mean() == pytest.approx(1.0 if masked else np.pi / 4, abs=0.03)
+    assert cutout.solid.shape == (20, 30) and (cutout.image[cutout.solid] == (255, 0, 0)).all()
+    assert cutout.solid.mean() == pytest.approx(1.0 if masked else np.pi / 4, abs=0.03)
     covered = np.mean([data[epoch, 0]["occluded"].float().mean() for epoch in range(20)])
     assert 0.08 < covered < 0.4
     assert equal(data[3, 0], data[3, 0]) and not equal(data[3, 0], data[4, 0])

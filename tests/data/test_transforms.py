@@ -13,13 +13,13 @@ from PIL import Image
 
 from compnet3d.data.augment import (
     Augmentation,
-    Cutout,
     GeometricDraw,
     augment_pixels,
     bend_tones,
     erase_patches,
     paste_cutouts,
 )
+from compnet3d.data.cutouts import Cutout
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
@@ -424,7 +424,7 @@ def test_pasted_objects_show_their_own_pixels_alone(seed: int, area: float, most
     before = pixels.copy()
     mask = np.zeros((20, 12), dtype=bool)
     mask[3:17, 2:9] = True
-    red = Cutout(np.where(mask[..., None], [200, 0, 0], [0, 0, 200]).astype(np.uint8), mask)
+    red = Cutout.of_mask(np.where(mask[..., None], [200, 0, 0], [0, 0, 200]).astype(np.uint8), mask)
     pasted, covered = paste_cutouts(pixels, red, most, (area, area), np.random.default_rng(seed))
     np.testing.assert_array_equal(pasted[~covered], pixels[~covered])
     np.testing.assert_array_equal(pixels, before)
@@ -435,7 +435,7 @@ def test_pasted_objects_show_their_own_pixels_alone(seed: int, area: float, most
 
 def test_thin_things_are_not_pasted_larger_than_twice_the_view() -> None:
     """A diagonal line of 600 pixels, a quarter of the crop in area, would be enlarged to thousands."""
-    line = Cutout(np.full((600, 600, 3), 255, dtype=np.uint8), np.eye(600, dtype=bool))
+    line = Cutout.of_mask(np.full((600, 600, 3), 255, dtype=np.uint8), np.eye(600, dtype=bool))
     pixels = np.zeros((40, 30, 3), dtype=np.uint8)
     for seed in range(5):
         pasted, covered = paste_cutouts(pixels, line, 1, (0.25, 0.25), np.random.default_rng(seed))
@@ -444,7 +444,7 @@ def test_thin_things_are_not_pasted_larger_than_twice_the_view() -> None:
 
 def test_pasting_covers_what_the_settings_say() -> None:
     pixels = np.zeros((40, 40, 3), dtype=np.uint8)
-    white = Cutout(np.full((10, 10, 3), 255, dtype=np.uint8), np.ones((10, 10), dtype=bool))
+    white = Cutout.of_mask(np.full((10, 10, 3), 255, dtype=np.uint8), np.ones((10, 10), dtype=bool))
     drawn = []
 
     def cut_out(rng: np.random.Generator) -> Cutout:

@@ -13,16 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from compnet3d.data.annotations import annotation_dict, plain_name
+from compnet3d.data.cutouts import Cutout, cut_objects, load_cutouts
 from compnet3d.data.imagenet3d import ImageNet3D, write_list, write_object
 from compnet3d.data.images import hidden_shares
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.occluders import (
     ALSO_CALLED,
-    Occluder,
-    cut_occluders,
     gather_occluders,
-    load_occluders,
     make_blob,
     occluder_samples,
     same_category,
@@ -39,7 +37,7 @@ from compnet3d.robustness.occlusion import (
 )
 
 TRIANGLE = np.tri(20, 30, 5, dtype=np.uint8) * 255
-CUTOUT = Occluder(np.full((20, 30, 3), 200, np.uint8), TRIANGLE, "kettle")
+CUTOUT = Cutout(np.full((20, 30, 3), 200, np.uint8), TRIANGLE, "kettle")
 LEVELS, PROTOCOLS = get_args(Level), get_args(Protocol)
 
 
@@ -68,7 +66,7 @@ def counted(found: Occluded, object_mask: np.ndarray) -> tuple[float, float]:
 @pytest.mark.parametrize("cutouts", [(), (CUTOUT,)], ids=["blobs", "cutouts"])
 @pytest.mark.parametrize("seed", range(3))
 def test_hidden_shares_reach_the_ranges(
-    protocol: Protocol, level: Level, cutouts: tuple[Occluder, ...], seed: int
+    protocol: Protocol, level: Level, cutouts: tuple[Cutout, ...], seed: int
 ) -> None:
     image, mask = black(96, 96), disc(96, 28)
     found = occlude(image, mask, np.random.default_rng(seed), level, cutouts, protocol=protocol)
@@ -146,7 +144,7 @@ def test_the_same_seed_hides_the_same_pixels() -> None:
 
 
 def test_cutouts_of_the_same_category_are_not_used() -> None:
-    marked = Occluder(np.full((8, 8, 3), 77, np.uint8), np.full((8, 8), 255, np.uint8), "mug")
+    marked = Cutout(np.full((8, 8, 3), 77, np.uint8), np.full((8, 8), 255, np.uint8), "mug")
     for category, expected in (("mug", {200}), ("car", {77, 200})):
         seen: set[int] = set()
         for seed in range(6):
@@ -174,7 +172,7 @@ def test_what_surrounds_a_cutout_does_not_leak_in() -> None:
     colours[...] = (255, 0, 0)
     inside = disc(41, 15)
     colours[inside] = (0, 200, 0)
-    occluder = Occluder(colours, inside.astype(np.uint8) * 255)
+    occluder = Cutout(colours, inside.astype(np.uint8) * 255)
     for size in (30, 400):
         found = occlude(black(size, size), disc(size, size / 4), np.random.default_rng(0), "L2", (occluder,))
         pixels = np.asarray(found.image)
@@ -189,7 +187,7 @@ def test_thin_and_sparse_cutouts_stay_within_reason() -> None:
     alpha[50, 500] = 255
     found = occlude(
         black(400, 300), disc(300, 40).repeat(2, 1)[:, :400], np.random.default_rng(0), "L3",
-        (Occluder(np.zeros((100, 1000, 3), np.uint8), alpha),),
+        (Cutout(np.zeros((100, 1000, 3), np.uint8), alpha),),
     )  # fmt: skip
     assert 0 <= found.hidden_object <= 0.8
 
@@ -273,11 +271,11 @@ def write_masked_set(root: Path, splits: tuple[str, ...] = ("train", "val")) -> 
 def test_occluders_are_cut_by_their_masks_from_all_categories(tmp_path: Path) -> None:
     write_masked_set(tmp_path)
     samples = ImageNet3D(tmp_path).samples("train")
-    found = cut_occluders(samples, count=4)
+    found = cut_objects(samples, count=4)
     assert sorted(o.category or "" for o in found) == ["car", "car", "mug", "mug"]  # empty masks are passed over
     for occluder in found:
         assert max(occluder.alpha.shape) == 256 and occluder.image[occluder.solid].min() > 200
-    assert len(cut_occluders(samples, count=2)) == 2 and cut_occluders([], count=2) == []
+    assert len(cut_objects(samples, count=2)) == 2 and cut_objects([], count=2) == []
     assert gather_occluders("blobs", samples) == () and len(gather_occluders("objects", samples)) == 4
     with pytest.raises(CompNetError, match="no object can be cut out"):
         gather_occluders("objects", [replace(s, mask=None) for s in samples])
@@ -305,11 +303,11 @@ def test_a_folder_of_cutouts_is_read_with_its_categories(tmp_path: Path) -> None
     save_rgba(tmp_path / "deep" / "mug" / "a.webp", alpha, lossless=True)
     save_rgba(tmp_path / "car" / "b.PNG", alpha.repeat(20, 0).repeat(20, 1))
     (tmp_path / "readme.txt").write_text("not an image")
-    found = load_occluders(tmp_path)
+    found = load_cutouts(tmp_path)
     assert [o.category for o in found] == ["car", "mug", None]
     assert [o.alpha.shape for o in found] == [(122, 256), (19, 40), (19, 40)], "trimmed to what is solid, and shrunk"
     assert all((o.image[o.solid] == 90).all() for o in found)
-    assert len(load_occluders(tmp_path, count=2)) == 2
+    assert len(load_cutouts(tmp_path, count=2)) == 2
     assert gather_occluders(str(tmp_path), [], count=2, seed=1) != ()
     grey = Image.fromarray(np.dstack([alpha, alpha]).astype(np.uint8), "LA")
     palette = Image.fromarray((alpha > 0).astype(np.uint8), "P")
@@ -318,13 +316,13 @@ def test_a_folder_of_cutouts_is_read_with_its_categories(tmp_path: Path) -> None
         folder = tmp_path / f"mode{i}"
         folder.mkdir()
         image.save(folder / "a.png", **({"transparency": 0} if i else {}))
-        assert load_occluders(folder)[0].alpha.max() == 255
+        assert load_cutouts(folder)[0].alpha.max() == 255
 
 
 def test_broken_folders_of_cutouts_are_told_in_a_sentence(tmp_path: Path) -> None:
     def refused(match: str, folder: Path = tmp_path / "cutouts") -> None:
         with pytest.raises(CompNetError, match=match):
-            load_occluders(folder)
+            load_cutouts(folder)
 
     refused("is not a folder", tmp_path / "missing")
     (tmp_path / "cutouts").mkdir()
@@ -342,7 +340,7 @@ def test_broken_folders_of_cutouts_are_told_in_a_sentence(tmp_path: Path) -> Non
 
 def test_real_objects_hide_real_objects(shared_dir: Path) -> None:
     samples = ImageNet3D(shared_dir / "data" / "eth80").samples("train")
-    occluders = cut_occluders(samples, count=16)
+    occluders = cut_objects(samples, count=16)
     assert {o.category for o in occluders} == {s.category for s in samples}
     found = Occlusion("L3", occluders=tuple(occluders)).apply(Image.open(samples[0].image).convert("RGB"), samples[0])
     assert 0.6 <= found.hidden_object <= 0.8 and 0.4 <= found.hidden_background <= 0.6

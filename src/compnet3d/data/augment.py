@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from compnet3d.data.cutouts import Cutout
 from compnet3d.data.dead_leaves import scatter_dead_leaves
 from compnet3d.data.placement import Placement
 
@@ -117,14 +118,6 @@ class Augmentation:
         )
 
 
-@dataclass(frozen=True)
-class Cutout:
-    """An object cut out of an image: uint8 [h, w, 3], and which pixels are its own, bool [h, w]."""
-
-    pixels: np.ndarray
-    mask: np.ndarray
-
-
 def augment_pixels(
     pixels: np.ndarray,
     augmentation: Augmentation,
@@ -169,12 +162,13 @@ def paste_cutouts(
     pixels = pixels.copy()
     covered = np.zeros(pixels.shape[:2], dtype=bool)
     height, width = pixels.shape[:2]
+    solid = cutout.solid
     for _ in range(int(rng.integers(1, max(1, most) + 1))):
-        scale = math.sqrt(rng.uniform(*area) * height * width / max(1, int(cutout.mask.sum())))
-        scale = min(scale, 2 * max(height, width) / max(cutout.mask.shape))  # thin things have long boxes
-        size = (max(1, round(cutout.mask.shape[1] * scale)), max(1, round(cutout.mask.shape[0] * scale)))
-        content = np.asarray(Image.fromarray(cutout.pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
-        inside = np.asarray(Image.fromarray(cutout.mask).resize(size, Image.Resampling.NEAREST))
+        scale = math.sqrt(rng.uniform(*area) * height * width / max(1, int(solid.sum())))
+        scale = min(scale, 2 * max(height, width) / max(solid.shape))  # thin objects have long boxes
+        size = (max(1, round(solid.shape[1] * scale)), max(1, round(solid.shape[0] * scale)))
+        content = np.asarray(Image.fromarray(cutout.image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+        inside = np.asarray(Image.fromarray(solid).resize(size, Image.Resampling.NEAREST))
         if rng.random() < 0.5:
             content, inside = content[:, ::-1], inside[:, ::-1]
         centre = int(rng.integers(0, height)), int(rng.integers(0, width))

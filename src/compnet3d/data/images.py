@@ -37,7 +37,7 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
         return _upright(as_rgb(image), image.getexif().get(_ORIENTATION_TAG, 1), size)
 
 
-def load_cutout(path: Path | str) -> np.ndarray:
+def load_rgba(path: Path | str) -> np.ndarray:
     """Read an image with transparency, uint8 [H, W, 4] with alpha last (0 clear, 255 opaque), upright.
 
     Raises:
@@ -45,7 +45,7 @@ def load_cutout(path: Path | str) -> np.ndarray:
     """
     with _decoded(Path(path)) as image:
         if "A" not in image.mode and "a" not in image.mode and "transparency" not in image.info:
-            raise CompNetError(f"{path} has no transparency; cut the thing out and save it as PNG or WebP with alpha.")
+            raise CompNetError(f"{path} has no transparency; cut the object out and save it as PNG or WebP with alpha.")
         return np.asarray(_upright(image.convert("RGBA"), image.getexif().get(_ORIENTATION_TAG, 1), None))
 
 

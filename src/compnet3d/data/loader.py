@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from compnet3d.data.augment import Augmentation, Cutout
-from compnet3d.data.images import load_image, load_mask
+from compnet3d.data.augment import Augmentation
+from compnet3d.data.cutouts import Cutout, cut_object
+from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
 from compnet3d.errors import CompNetError
@@ -110,19 +111,9 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         )
 
     def _cut_out(self, rng: np.random.Generator) -> Cutout:
-        """Any sample's object, by its mask or, where it has none, an ellipse in its box."""
+        """Any sample's object."""
         sample = self.samples[int(rng.integers(len(self.samples)))]
-        image = self._image_of(sample)
-        mask = None if sample.mask is None else load_mask(sample.mask, size=image.size)
-        if mask is not None and mask.any():
-            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-            mask = mask[box[1] : box[3], box[0] : box[2]]
-        else:
-            box = _whole_pixels(sample, image.size)
-            y, x = np.mgrid[0 : box[3] - box[1], 0 : box[2] - box[0]] + 0.5
-            mask = (x / (box[2] - box[0]) - 0.5) ** 2 + (y / (box[3] - box[1]) - 0.5) ** 2 <= 0.25
-        return Cutout(np.asarray(image.crop(box)), mask)
+        return cut_object(self._image_of(sample), sample)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
@@ -150,12 +141,3 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             self._cache[key] = np.asarray(image)
             self._cache_left -= needed
         return image
-
-
-def _whole_pixels(sample: Sample, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A sample's box in whole pixels of its image, at least one of each."""
-    x1, y1, x2, y2 = sample.bbox
-    across, down = size[0] / sample.width, size[1] / sample.height
-    left, top = min(max(0, int(x1 * across)), size[0] - 1), min(max(0, int(y1 * down)), size[1] - 1)
-    right, bottom = min(size[0], round(x2 * across)), min(size[1], round(y2 * down))
-    return left, top, max(left + 1, right), max(top + 1, bottom)

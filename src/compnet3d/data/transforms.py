@@ -17,7 +17,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from compnet3d.data.augment import Augmentation, Cutout, GeometricDraw, augment_pixels
+from compnet3d.data.augment import Augmentation, GeometricDraw, augment_pixels
+from compnet3d.data.cutouts import Cutout
 from compnet3d.data.images import load_mask
 from compnet3d.data.sample import Sample
 from compnet3d.data.warp import Border, invert_affine, longest_side, rotation_matrix, transform_points, warp_image

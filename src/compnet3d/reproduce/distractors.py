@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from compnet3d.data.cutouts import cut_objects
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.errors import CompNetError
 from compnet3d.procedural.writer import make_dataset
-from compnet3d.robustness.occluders import cut_occluders, same_category
+from compnet3d.robustness.occluders import same_category
 from compnet3d.utils.files import write_folder
 
 
@@ -39,7 +40,7 @@ def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64, *, see
         samples = [
             s for s in ImageNet3D(root).samples("train") if not any(same_category(s.category, name) for name in exclude)
         ]
-        cutouts = cut_occluders(samples, count)
+        cutouts = cut_objects(samples, count)
         if not cutouts:
             raise CompNetError("the data set has all categories that can be drawn; give --occluders blobs or a folder")
 

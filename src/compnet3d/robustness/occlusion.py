@@ -18,11 +18,12 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from compnet3d.data.cutouts import OPAQUE, Cutout, mask_bounds
 from compnet3d.data.images import load_mask
 from compnet3d.data.placement import Placement
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
-from compnet3d.robustness.occluders import OPAQUE, Occluder, make_blob, opaque_bounds, same_category
+from compnet3d.robustness.occluders import make_blob, same_category
 
 Level = Literal["L1", "L2", "L3"]
 Protocol = Literal["generator", "paper"]
@@ -81,7 +82,7 @@ class Occlusion:
     level: Level
     protocol: Protocol = "generator"
     seed: int = 0
-    occluders: tuple[Occluder, ...] = ()
+    occluders: tuple[Cutout, ...] = ()
 
     def __post_init__(self) -> None:
         level_ranges(self.level, self.protocol)
@@ -144,7 +145,7 @@ def occlude(
     object_mask: np.ndarray,
     rng: np.random.Generator,
     level: Level,
-    occluders: Sequence[Occluder] = (),
+    occluders: Sequence[Cutout] = (),
     *,
     category: str | None = None,
     protocol: Protocol = "generator",
@@ -205,7 +206,7 @@ class _Scene:
             hidden=np.zeros(on_object.shape, dtype=bool),
             totals=(on_object.size - count, count),
             hidden_counts=(0, 0),
-            window=opaque_bounds(on_object) or (0, 0, *on_object.shape),
+            window=mask_bounds(on_object) or (0, 0, *on_object.shape),
         )
 
     def share(self, region: int) -> float:
@@ -236,7 +237,7 @@ def _cover(
     region: int,
     limits: tuple[Range, Range],
     target: float,
-    occluders: Sequence[Occluder],
+    occluders: Sequence[Cutout],
     rng: np.random.Generator,
 ) -> None:
     """Hide the object or the background up to `target`, without hiding more of either than `limits` allow."""
@@ -272,12 +273,12 @@ def _cover(
 class _Layer:
     """A cut-out at the size in which it is pasted: its alpha, uint8 [h, w]; its colours only when they are needed."""
 
-    occluder: Occluder
+    occluder: Cutout
     alpha: np.ndarray
     mirror: bool
 
     @classmethod
-    def scaled(cls, occluder: Occluder, area: float, mirror: bool, longest: int) -> _Layer:
+    def scaled(cls, occluder: Cutout, area: float, mirror: bool, longest: int) -> _Layer:
         """Scaled to hide about `area` pixels, but to no side longer than `longest` pixels."""
         height, width = occluder.alpha.shape
         scale = math.sqrt(area / max(1, int(np.count_nonzero(occluder.solid))))
@@ -304,5 +305,5 @@ def _flipped(image: Image.Image, mirror: bool) -> Image.Image:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror else image
 
 
-def _pick(occluders: Sequence[Occluder], rng: np.random.Generator) -> Occluder:
+def _pick(occluders: Sequence[Cutout], rng: np.random.Generator) -> Cutout:
     return occluders[int(rng.integers(len(occluders)))] if occluders else make_blob(rng)
