@@ -62,7 +62,7 @@ COMMANDS = [(page_id(page), arguments) for page in PAGES for arguments in comman
 @pytest.mark.parametrize(("page", "arguments"), COMMANDS, ids=[f"{p}: {' '.join(a)}" for p, a in COMMANDS])
 def test_commands_parse(page, arguments, capsys):
     named = [word for word in arguments if not word.startswith("-")]
-    known = {"quickstart", "train", "evaluate", "predict", "ablation", "data", "bench", "reproduce", "report"}
+    known = {"quickstart", "train", "evaluate", "predict", "data", "bench", "reproduce", "report"}
     if len(arguments) == len(named) <= 2 and named[0] in known - {"quickstart"}:
         arguments = [*arguments, "--help"]  # the command is only mentioned
     if "--help" in arguments:
@@ -75,7 +75,7 @@ def test_commands_parse(page, arguments, capsys):
 
 def test_there_are_commands():
     assert len(COMMANDS) > 15
-    assert {arguments[0] for _, arguments in COMMANDS} >= {"train", "evaluate", "predict", "ablation", "data", "bench"}
+    assert {arguments[0] for _, arguments in COMMANDS} >= {"train", "evaluate", "predict", "data", "bench"}
 
 
 def test_recipes_in_commands_exist():
@@ -425,7 +425,7 @@ def test_every_slot_is_closed_and_known():
     study = [f"study-table{number}" for number in range(1, 8)] + ["study-times"]
     study += [f"study-{data}-table{number}" for data in ("eth80", "cad100") for number in (2, 4)]
     study += ["study-40-table4", "study-cad100-photos-table4", "aims"]
-    assert sorted(names) == sorted(["ablation", *bench, "eth80", "quickstart", "quickstart", "speed", *study])
+    assert sorted(names) == sorted(["study-variants", *bench, "eth80", "quickstart", "quickstart", "speed", *study])
 
 
 def test_benchmarks_fill_their_slots(pages):
@@ -479,20 +479,24 @@ def test_the_quickstarts_file_gives_two_rows(pages):
     assert slot(pages / "README.md", "quickstart") == text
 
 
-def test_the_ablation_has_a_row_for_each_variant(pages):
-    metrics = {"true_category": block(0.5, 0.25, None), "symmetry_aware": block(0.6, 0.35, None),
-               "joint": block(0.45, 0.2, None)}  # fmt: skip
-    row = {"images": 576, "classification": 0.9, "pose": metrics, "contrasted_pairs": 0.125, "seconds": 321.4}
-    study = {
-        "settings": {"command": "compnet3d ablation --data /a/b/data/q --out runs/ablation", "machine": "two cores",
-                     "date": "2030-01-01"},
-        "variants": {"both": row, "samples-8": row},
-    }  # fmt: skip
-    FILLER.fill(pages, [FILLER.read_source(f"ablation={put(pages / 'ablation.json', study)}")])
-    text = slot(pages / "docs" / "results" / "paper.md", "ablation")
-    assert "| both losses | 576 | 90.0 | 50.0 | 25.0 | 60.0 | 35.0 | 45.0 | 12.5 | 321 |\n" in text
+def test_the_variants_have_a_row_each(pages):
+    from compnet3d.reporting.tables import Row, Spread, Table
+    from compnet3d.reproduce.runner import write_tables
+
+    shares = tuple(Spread((share,)) for share in (0.9, 0.5, 0.25, 0.6, 0.35, 0.45, 0.2, 0.125))
+    labels = ("both losses", "N = 8 sampled vertices per category")
+    rows = tuple(Row(label, ("576", *shares, "321")) for label in labels)
+    table = Table("table6-variants", "variants", ("variant", *map(str, range(10))), rows)
+    command = "compnet3d reproduce table6-variants --data /a/b/data/q --out runs/variants"
+    write_tables(pages, "table6-variants", [table], command)
+    written = json.loads((pages / "table6-variants.json").read_text())
+    put(pages / "table6-variants.json", written | {"settings": {"command": command, "machine": "two cores",
+                                                               "date": "2030-01-01"}})  # fmt: skip
+    FILLER.fill(pages, [FILLER.read_source(f"study-variants={pages / 'table6-variants.json'}")])
+    text = slot(pages / "docs" / "results" / "paper.md", "study-variants")
+    assert "| both losses | 576 | 90.0 | 50.0 | 25.0 | 60.0 | 35.0 | 45.0 | 20.0 | 12.5 | 321 |\n" in text
     assert "| N = 8 sampled vertices per category | 576 |" in text
-    assert "- `compnet3d ablation --data data/q --out runs/ablation`\n- two cores; 2030-01-01\n" in text
+    assert f"- `{command.replace('/a/b/', '')}`\n- two cores; 2030-01-01\n" in text
 
 
 def test_aims_are_told_from_the_leads_and_only_the_tables_asked_for_are_shown(pages):
@@ -500,7 +504,7 @@ def test_aims_are_told_from_the_leads_and_only_the_tables_asked_for_are_shown(pa
         return {"mean": mean, "deviation": deviation, "values": [mean]}
 
     def table(key, rows):
-        columns = ["figure", "clean", "occluded, mean", "corrupted, mean"]
+        columns = ["metric", "clean", "occluded, mean", "corrupted, mean"]
         return {"name": "table4", "title": key, "key": key, "columns": columns, "notes": [],
                 "rows": [{"label": label, "cells": dict(zip(columns[1:], cells, strict=True))}
                          for label, cells in rows.items()]}  # fmt: skip
@@ -549,7 +553,7 @@ def test_what_cannot_be_filled_is_told(text, message, tmp_path):
 
 def test_an_unknown_slot_is_told(pages):
     source = FILLER.read_source(f"nonsense={put(pages / 'a.json', evaluation(0.9))}", machine="m")
-    with pytest.raises(CompNetError, match="no file has a slot named 'nonsense'"):
+    with pytest.raises(CompNetError, match="no file has the slot 'nonsense'"):
         FILLER.fill(pages, [source])
 
 

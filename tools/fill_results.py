@@ -1,17 +1,17 @@
 r"""Fills the result tables of the README and of docs/ from the JSON files that the commands wrote.
 
-A table stands between `<!-- result:SLOT -->` and `<!-- /result -->`. Every number in it comes from a file named on the
+A table stands between `<!-- result:SLOT -->` and `<!-- /result -->`. Every number in it comes from a file given on the
 command line; below it stand the command, the machine and the date:
 
     python tools/fill_results.py --machine "2 CPU cores" quickstart=runs/quickstart/metrics.json \
         eth80=runs/eth80/val.json "eth80:turned by up to 25 degrees=runs/eth80/rotated.json" \
-        ablation=runs/ablation/ablation.json speed=runs/eth80/val.json
+        study-variants=runs/variants/table6-variants.json speed=runs/eth80/val.json
 
-Slots `ablation`, `speed`, `bench-...` and `study-...` (files of `compnet3d reproduce`) have tables of their own, and
-`aims` says of files of table 4 how far the project's aims are reached; all others show an evaluation. Several files may
+Slots `speed`, `bench-...` and `study-...` (files of `compnet3d reproduce`) have tables of their own, and `aims` says of
+files of table 4 how far the project's aims are reached; all others show an evaluation. Several files may
 go to one slot, one row (for `aims` and `bench-...` one column, for `study-...` one table after the other) each.
 `FILE#KEY,KEY` takes some of a study's tables. A file of `compnet3d quickstart` gives two rows, clean and occluded.
-Slots that are not named stay as they are.
+Slots that are not given stay as they are.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from compnet3d.reporting.tables import Table
 from compnet3d.reporting.terminal import degrees, percent
 from compnet3d.utils.files import read_json, write_text
 
-# over what, figure and column of table 4, and the points by which the project wants to lead; 0: nothing is lost
+# over what, metric and column of table 4, and the points by which the project wants to lead; 0: nothing is lost
 AIMS = tuple(
-    (baseline, figure, column, points)
+    (baseline, metric, column, points)
     for baseline, wanted in (
         ("dual head (40 bins)", (10, 5, 0)),
         ("dual head (regression)", (10, 5, 0)),
         ("NOVUM (full contrast)", (0, 0, 0)),
     )
-    for figure in ("classification", "pose pi/6, true category given")
+    for metric in ("classification", "pose pi/6, true category given")
     for column, points in zip(("occluded, mean", "corrupted, mean", "clean"), wanted, strict=True)
 )
 SLOT = re.compile(r"(<!-- result:(?P<name>[\w-]+) -->\n).*?(<!-- /result -->)", re.DOTALL)
-Figures = dict[str, Any]
+Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Source:
 
     slot: str
     label: str
-    metrics: Figures
+    metrics: Metrics
     date: str
     machine: str
 
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the files, replace the tables, say which."""
     parser = argparse.ArgumentParser(description="Fill the result tables of the README and the docs.")
     parser.add_argument("sources", nargs="+", metavar="SLOT[:LABEL]=FILE")
-    parser.add_argument("--machine", default="", help="class of the machine, where a file does not tell")
+    parser.add_argument("--machine", default="", help="class of the machine, where a file does not say it")
     parser.add_argument("--date", default="", help="YYYY-MM-DD; by default the file's own date")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the repository")
     options = parser.parse_args(arguments)
@@ -78,7 +78,7 @@ def read_source(text: str, *, machine: str = "", date: str = "") -> Source:
     """One `SLOT[:LABEL]=FILE` of the command line.
 
     Raises:
-        CompNetError: if it is malformed, the file cannot be read, or nobody tells the machine.
+        CompNetError: if it is malformed, the file cannot be read, or nothing says on what machine it was made.
     """
     place, separator, name = text.partition("=")
     if not separator or not place or not name:
@@ -92,7 +92,7 @@ def read_source(text: str, *, machine: str = "", date: str = "") -> Source:
             raise CompNetError(f"{name}: has no table {missing[0]!r}; there are {', '.join(tables) or 'none'}")
         metrics |= {"tables": [tables[key] for key in keys.split(",")]}
     if not isinstance(metrics, dict) or "settings" not in metrics:
-        raise CompNetError(f"{name}: is not a file of evaluate, quickstart, ablation or bench (it has no settings)")
+        raise CompNetError(f"{name}: is not a file of evaluate, quickstart, reproduce or bench (it has no settings)")
     settings = metrics["settings"]
     machine = settings.get("machine") or machine
     if not machine:
@@ -102,7 +102,7 @@ def read_source(text: str, *, machine: str = "", date: str = "") -> Source:
 
 
 def fill(root: Path, sources: Sequence[Source]) -> list[Path]:
-    """Replace the tables of the named slots in README.md and the pages in docs/; returns the files that have them.
+    """Replace the tables of the slots in README.md and the pages in docs/; returns the files that have them.
 
     Raises:
         CompNetError: if a slot is in none of the files.
@@ -126,15 +126,13 @@ def fill(root: Path, sources: Sequence[Source]) -> list[Path]:
             write_text(path, filled)
             changed.append(path)
     if wanted - found:
-        raise CompNetError(f"no file has a slot named {sorted(wanted - found)[0]!r}")
+        raise CompNetError(f"no file has the slot {sorted(wanted - found)[0]!r}")
     return changed
 
 
 def slot_text(name: str, sources: Sequence[Source], *, short: bool = False) -> str:
     """The table of one slot, and below it how it was made."""
-    if name == "ablation":
-        columns, rows = ablation_rows(sources)
-    elif name == "aims":
+    if name == "aims":
         columns, rows = aims_rows(sources)
     elif name.startswith("study-"):
         tables = [Table.from_dict(values) for source in sources for values in source.metrics["tables"]]
@@ -154,7 +152,7 @@ def slot_text(name: str, sources: Sequence[Source], *, short: bool = False) -> s
 
 
 def aims_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]]:
-    """How far table 4 of each study reaches `AIMS`: in bold where it does, "-" where it lacks the baseline.
+    """How far table 4 of each study reaches `AIMS`: in bold where it does, "-" where the baseline is missing.
 
     That nothing is lost holds where the lead is not below 0 by more than its standard deviation.
     """
@@ -163,10 +161,10 @@ def aims_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]]:
         table = next(table for table in source.metrics["tables"] if table["key"] == "lead")
         leads.append({row["label"]: row["cells"] for row in table["rows"]})
     rows = []
-    for baseline, figure, column, points in AIMS:
-        row = [f"over {baseline}: {figure}, {column.partition(',')[0]}", f"{points}" if points else "none lost"]
+    for baseline, metric, column, points in AIMS:
+        row = [f"over {baseline}: {metric}, {column.partition(',')[0]}", f"{points}" if points else "none lost"]
         for lead in leads:
-            cell = lead.get(f"{figure}, over {baseline}", {}).get(column)
+            cell = lead.get(f"{metric}, over {baseline}", {}).get(column)
             if cell is None:
                 row.append("-")
                 continue
@@ -178,7 +176,7 @@ def aims_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]]:
     return ["points of lead", "aim", *(source.label for source in sources)], rows
 
 
-def evaluations(source: Source) -> list[tuple[str, Figures]]:
+def evaluations(source: Source) -> list[tuple[str, Metrics]]:
     """The evaluations in a file, each with its label."""
     metrics = [source.metrics]
     if "occluded" in source.metrics:
@@ -188,7 +186,7 @@ def evaluations(source: Source) -> list[tuple[str, Figures]]:
             for text, f in zip(own, metrics, strict=True)]  # fmt: skip
 
 
-def condition(settings: Figures) -> str:
+def condition(settings: Metrics) -> str:
     """What was done to the images, in a few words."""
     parts = [f"occluded {settings['occlusion']} by {settings['occluders']}"] if settings.get("occlusion") else []
     if settings.get("rotate_deg"):
@@ -197,7 +195,7 @@ def condition(settings: Figures) -> str:
     return text if settings.get("crop", "oracle") == "oracle" else f"{text}, {settings['crop']} crop"
 
 
-def short_cells(metrics: Figures) -> dict[str, str]:
+def short_cells(metrics: Metrics) -> dict[str, str]:
     """The columns of the README's tables."""
     pose, symmetric = metrics["pose"], metrics["pose"]["symmetry_aware"]
     return {
@@ -212,7 +210,7 @@ def short_cells(metrics: Figures) -> dict[str, str]:
     }
 
 
-def full_cells(metrics: Figures) -> dict[str, str]:
+def full_cells(metrics: Metrics) -> dict[str, str]:
     """The columns of the other tables."""
     pose, symmetric = metrics["pose"], metrics["pose"]["symmetry_aware"]
     return {
@@ -225,7 +223,7 @@ def full_cells(metrics: Figures) -> dict[str, str]:
     }
 
 
-def speed_cells(metrics: Figures) -> dict[str, str]:
+def speed_cells(metrics: Metrics) -> dict[str, str]:
     """The columns of the speed table."""
 
     def number(key: str, digits: int) -> str:
@@ -240,25 +238,6 @@ def speed_cells(metrics: Figures) -> dict[str, str]:
         "peak memory [MB]": number("peak_memory_mb", 0),
         "peak GPU memory [MB]": number("peak_gpu_memory_mb", 0),
     }
-
-
-def ablation_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the ablation: files of `compnet3d ablation`, with one row for each variant."""
-    from compnet3d.reproduce.ablation import VARIANTS
-
-    labels = {variant.name: variant.label for variant in VARIANTS}
-    columns = ["", "images", "top-1 accuracy [%]", "pose accuracy at pi/6 [%]", "at pi/18 [%]", "symmetric pi/6 [%]",
-               "symmetric pi/18 [%]", "joint [%]", "contrasted pairs [%]", "training [s]"]  # fmt: skip
-    rows = []
-    for source in sources:
-        for name, row in source.metrics["variants"].items():
-            pose = row["pose"]
-            plain, symmetric = pose["true_category"], pose["symmetry_aware"]
-            shares = [row["classification"], plain["acc_pi6"], plain["acc_pi18"], symmetric["acc_pi6"],
-                      symmetric["acc_pi18"], pose["joint"]["acc_pi6"], row["contrasted_pairs"]]  # fmt: skip
-            label = ", ".join(x for x in (source.label, labels.get(name, name)) if x)
-            rows.append([label, str(row["images"]), *map(percent, shares), f"{row['seconds']:.0f}"])
-    return columns, rows
 
 
 def provenance(sources: Sequence[Source]) -> str:
@@ -276,7 +255,7 @@ def provenance(sources: Sequence[Source]) -> str:
     )
 
 
-def command(metrics: Figures) -> str:
+def command(metrics: Metrics) -> str:
     """The command that wrote a file, rebuilt from its settings; paths outside the folder keep their last names."""
     settings = metrics["settings"]
     if settings.get("command"):

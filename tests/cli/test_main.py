@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from compnet3d import __version__
-from compnet3d.cli import ablation, data, evaluate, options, predict, quickstart, reproduce, train
+from compnet3d.cli import data, evaluate, options, predict, quickstart, reproduce, train
 from compnet3d.cli import main as cli
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
@@ -22,7 +22,7 @@ from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting.predictions import predict_files
 from compnet3d.utils.files import claim_folder
 
-COMMANDS = [[c] for c in ("quickstart", "train", "evaluate", "predict", "ablation", "reproduce", "report")] + [
+COMMANDS = [[c] for c in ("quickstart", "train", "evaluate", "predict", "reproduce", "report")] + [
     ["data", c] for c in ("make", "render", "occlude", "corrupt", "import-pascal3d", "check")
 ]
 FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
@@ -47,7 +47,7 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
                "predict": predict.Predict,
                "make": data.DataMake, "render": data.DataRender, "occlude": data.DataOcclude,
                "corrupt": data.DataCorrupt,
-               "import-pascal3d": data.DataImportPascal3d, "check": data.DataCheck, "ablation": ablation.Ablation,
+               "import-pascal3d": data.DataImportPascal3d, "check": data.DataCheck,
                "reproduce": reproduce.Reproduce, "report": reproduce.Report}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:
         positional = ("model", "images", "out", "data", "root", "what", "study")

@@ -24,15 +24,17 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting import plots
-from compnet3d.reporting.tables import Spread
-from compnet3d.reproduce import cost_tables as efficiency
+from compnet3d.reporting.tables import Row, Spread, Table
 from compnet3d.reproduce import distractors, figures
-from compnet3d.reproduce import paper_numbers as paper
 from compnet3d.reproduce import runner as run_module
-from compnet3d.reproduce.cost_tables import times
+from compnet3d.reproduce.ablation import table6
+from compnet3d.reproduce.accuracy_tables import table2, table4, table5
+from compnet3d.reproduce.cost_tables import LossSizes, table1, times
 from compnet3d.reproduce.distractors import make_occluders
 from compnet3d.reproduce.experiments import Experiments
-from compnet3d.reproduce.page import write_page
+from compnet3d.reproduce.measures import Evaluated, mean_of
+from compnet3d.reproduce.paper_numbers import Paper
+from compnet3d.reproduce.report import write_page
 from compnet3d.reproduce.runner import reproduce
 from compnet3d.reproduce.study import Condition, Method, Study, _is_of
 from compnet3d.training.builtin_recipes import RECIPES
@@ -61,13 +63,14 @@ TINY = Recipe(
 )
 
 
-def result_of(share: float) -> EvaluationResult:
+def result_of(share: float) -> Evaluated[EvaluationResult]:
     """An evaluation in which every accuracy is `share`."""
     metrics = PoseMetrics(acc_pi6=share, acc_pi18=share, median_deg=None)
     form = PoseForm(1, metrics, metrics, metrics)
-    return EvaluationResult(
+    result = EvaluationResult(
         1, share, PoseSummary(form, form, form), (), {}, None, Confusion((), ()), Resources(1.0, 1.0, 1.0), Settings()
     )
+    return Evaluated(result)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +85,9 @@ def experiments(tmp_path_factory: pytest.TempPathFactory, tiny_maker: Callable[.
 
 
 def make_small_occluders(folder: Path) -> None:
-    """Two coloured squares in place of rendered things."""
+    """Two coloured squares in place of rendered distractors."""
     for number, colour in enumerate(("red", "blue")):
-        path = folder / "thing" / f"{number}.png"
+        path = folder / "distractor" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGBA", (12, 9), colour).save(path)
 
@@ -202,23 +205,30 @@ def test_an_evaluation_of_another_model_is_made_again(experiments: Experiments) 
     weights = study.run(ours, 0) / "model" / "model.safetensors"
     assert stored["made_with"]["model"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     write_json(path, stored | {"images": -1})
-    assert study.metrics(ours, 0).images == -1
+    assert study.metrics(ours, 0).result.images == -1
     write_json(path, stored | {"images": -1, "made_with": stored["made_with"] | {"model": "0" * 64}})
-    assert study.metrics(ours, 0).images > 0
+    assert study.metrics(ours, 0).result.images > 0
 
 
 def test_evaluations_by_other_commands_and_on_other_days_are_told(experiments: Experiments, tmp_path: Path) -> None:
     study, ours = experiments.study, experiments.method()
-    study.metrics(ours, 0)
-    study.take_origins()
-    study.metrics(ours, 0)
-    (origin,) = study.take_origins()
-    assert origin["command"] == "compnet3d reproduce" and study.take_origins() == []
-    run_module.write_tables(tmp_path, "table2", [], origin["command"], [origin, origin])
-    assert "evaluated" not in read_json(tmp_path / "table2.json")["settings"]
-    elsewhere = origin | {"date": "2001-02-03", "machine": "an abacus", "command": "compnet3d reproduce table4"}
-    run_module.write_tables(tmp_path, "table2", [], origin["command"], [origin, elsewhere])
-    told = read_json(tmp_path / "table2.json")["settings"]["evaluated"]
+    origin = study.metrics(ours, 0).origin
+    assert origin.command == "compnet3d reproduce"
+    spread = experiments.spread(ours, Condition("clean"), lambda metrics: 0.5)
+    assert spread.origins == {origin} and len(spread.values) == 2
+    elsewhere = origin._replace(date="2001-02-03", machine="an abacus", command="compnet3d reproduce table4")
+    other = Spread((0.25, 0.25), frozenset({elsewhere}))
+    assert spread.over(other).origins == mean_of([spread, other]).origins == {origin, elsewhere}
+
+    def written(*cells: Spread) -> dict[str, str]:
+        table = Table("table2", "", ("method", *map(str, range(len(cells)))), (Row("ours", cells),))
+        assert table.origins == frozenset().union(*(cell.origins for cell in cells))
+        run_module.write_tables(tmp_path, "table2", [table], origin.command)
+        return read_json(tmp_path / "table2.json")["settings"]
+
+    assert "evaluated" not in written(spread, spread)
+    settings = written(spread, other)
+    told = settings["evaluated"]
     assert told.startswith("2001-02-03 to ") and "an abacus" in told and "by `compnet3d reproduce table4`" in told
     assert f"Evaluated {told}." in (tmp_path / "table2.md").read_text()
 
@@ -256,11 +266,11 @@ def test_loss_parts_are_compared_under_occlusion_and_with_novum(
     def value(name: str, seed: int, condition: str) -> float:
         return len(name) / 100 + (seed + 1) * len(condition) / 1000
 
-    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> EvaluationResult:
+    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> Evaluated[EvaluationResult]:
         return result_of(value(method.name, seed, condition.name))
 
     monkeypatch.setattr(Study, "metrics", metrics_of)
-    tables = {table.key: table for table in experiments.table6()}
+    tables = {table.key: table for table in table6(experiments)}
     assert list(tables) == ["clean", "robust", "lead"]
     rows = {row.label: row.cells for row in tables["robust"].rows}
     labels = [
@@ -281,16 +291,14 @@ def test_loss_parts_are_compared_under_occlusion_and_with_novum(
         for cell in row.cells:
             assert isinstance(cell, Spread) and cell.values == pytest.approx([ahead, ahead])
     base, resnet = RECIPES["imagenet3d-vitb14"], RECIPES["imagenet3d-resnet50"]
-    at_scale = Experiments(experiments.study, base, resnet=resnet).table6()
+    at_scale = table6(Experiments(experiments.study, base, resnet=resnet))
     assert [table.key for table in at_scale] == ["clean", "robust"]  # NOVUM has a ResNet-50 only
-    without = replace(experiments, baselines=("heads",)).table6()
+    without = table6(replace(experiments, baselines=("heads",)))
     assert [table.key for table in without] == ["clean", "robust"] and len(without[1].rows) == 5
 
 
-def test_table_1_counts_times_and_names_the_trained(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficiency, "CATEGORIES", 40)
-    monkeypatch.setattr(efficiency, "VERTICES", (100,))
-    counted, steps, trained = efficiency.table1(experiments)
+def test_table_1_counts_and_times_and_shows_the_trained(experiments: Experiments) -> None:
+    counted, steps, trained = table1(experiments, LossSizes(categories=40, vertices=(100,)))
     operations = [float(str(row.cells[0])) for row in counted.rows]
     labels = ["full, exact", "N = 64", "N = 32", "NOVUM as it is usually written"]
     assert [row.label for row in counted.rows] == labels
@@ -305,7 +313,7 @@ def test_table_1_counts_times_and_names_the_trained(experiments: Experiments, mo
 def test_unknown_names_are_told(experiments: Experiments) -> None:
     with pytest.raises(CompNetError, match="experiment 'table8' is unknown"):
         reproduce(experiments, ["table8"])
-    with pytest.raises(CompNetError, match="no experiment named"):
+    with pytest.raises(CompNetError, match="no experiment given"):
         reproduce(experiments, [])
     with pytest.raises(CompNetError, match="no category 'unicorn'"):
         Experiments(experiments.study, TINY, unseen=("unicorn",)).unseen_categories()
@@ -368,7 +376,7 @@ def test_the_papers_figures_stand_beside_its_own_data_only(
 
     at_scale = replace(experiments, paper_scale=True)
     assert not at_scale.comparable
-    named = [*paper.UNSEEN, *paper.ELONGATED]
+    named = [*Paper.UNSEEN, *Paper.ELONGATED]
     holding([name.replace("_", " ").title() for name in named])
     assert at_scale.comparable and not experiments.comparable
     holding(named[1:])
@@ -378,13 +386,13 @@ def test_the_papers_figures_stand_beside_its_own_data_only(
 def test_table_5_is_the_mean_of_the_trainings(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
     confusions = ([[8, 2, 0], [0, 10, 0], [1, 0, 3]], [[6, 4, 0], [0, 10, 0], [0, 0, 4]])
     monkeypatch.setattr(Study, "log", lambda self, method, seed: [{"epoch": 1, "confusion": confusions[seed]}])
-    (table,) = experiments.table5()
+    (table,) = table5(experiments)
     found = [(row.label, row.cells[0], row.cells[1].values) for row in table.rows]  # type: ignore[union-attr]
     brick, slab, tower = experiments.study.dataset().categories
     assert found == [(brick, slab, pytest.approx((0.2, 0.4))), (tower, brick, pytest.approx((0.25, 0.0)))]
     monkeypatch.setattr(Study, "log", lambda *_: [{"epoch": 1}])
     with pytest.raises(CompNetError, match="had no calibration split"):
-        experiments.table5()
+        table5(experiments)
 
 
 def test_a_baseline_is_no_base(experiments: Experiments) -> None:
@@ -414,7 +422,7 @@ def test_a_changed_baseline_is_not_taken_for_the_old_one(experiments: Experiment
     stored = json.loads(path.read_text())
     stored["made_with"]["options"] = {"rotate": 90.0}
     path.write_text(json.dumps(stored | {"images": -1}))
-    assert study.metrics(ours, 0).images > 0
+    assert study.metrics(ours, 0).result.images > 0
 
 
 def test_epochs_hold_for_every_method(experiments: Experiments) -> None:
@@ -458,12 +466,12 @@ def test_recipe_and_seeds_follow_the_scale(
 def test_leads_are_over_baselines_with_the_same_backbone(
     experiments: Experiments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> EvaluationResult:
+    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> Evaluated[EvaluationResult]:
         return result_of((len(method.name) + seed * len(condition.name)) / 100)
 
     monkeypatch.setattr(Study, "metrics", metrics_of)
     base, resnet = RECIPES["imagenet3d-vitb14"], RECIPES["imagenet3d-resnet50"]
-    table = Experiments(experiments.study, base, resnet=resnet).table4()[0]
+    table = table4(Experiments(experiments.study, base, resnet=resnet))[0]
     found = {r.label: r.cells for r in table.rows if r.label.startswith("classification")}
     assert table.key == "lead" and len(found) == 5  # NOVUM has a ResNet-50 only
     heads = [cells for label, cells in found.items() if "dual head (40 bins)" in label]
@@ -472,7 +480,7 @@ def test_leads_are_over_baselines_with_the_same_backbone(
     for cells, suffix in ((heads[0], "-heads"), (heads[1], "-heads"), (novum[0], "-novum")):
         for cell in cells:
             assert isinstance(cell, Spread) and cell.values == pytest.approx([-len(suffix) / 100] * 2)
-    alone = Experiments(experiments.study, base, baselines=()).table4()
+    alone = table4(Experiments(experiments.study, base, baselines=()))
     assert "lead" not in [table.key for table in alone]
 
 
@@ -520,7 +528,7 @@ def test_categories_of_two_data_sets_are_matched_by_name(
 ) -> None:
     data = tiny_maker(tmp_path / "other", ("brick", "cone"))
     condition = Condition("synthetic", data=data)
-    metrics = experiments.study.metrics(experiments.method(), 0, condition)
+    metrics = experiments.study.metrics(experiments.method(), 0, condition).result
     assert list(metrics.per_category) == ["brick"]
     assert metrics.images == len(ImageNet3D(data, categories=["brick"]).samples("val"))
     with pytest.raises(CompNetError, match="none of the model's 1 categories"):
@@ -532,12 +540,12 @@ def test_categories_of_two_data_sets_are_matched_by_name(
 
 def test_the_paper_beside_ours(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Experiments, "comparable", True)
-    table = experiments.table2()[0]
+    table = table2(experiments)[0]
     printed = {row.label: row.cells[0] for row in table.rows if "(paper)" in row.label}
     assert printed["DINOv2 (paper)"] == pytest.approx(0.924)
-    confused = experiments.table5()[1].rows[0]
+    confused = table5(experiments)[1].rows[0]
     assert (confused.label, *confused.cells) == ("jar", "pot", 0.55)
-    posed = {table.key: [row.label for row in table.rows] for table in experiments.table4()}
+    posed = {table.key: [row.label for row in table.rows] for table in table4(experiments)}
     assert "3D-CompNets (paper)" in posed["true_category"] and "3D-CompNets (paper)" not in posed["joint"]
     drawn: list[dict[str, list[float]]] = []
     monkeypatch.setattr(figures, "plot_radar", lambda names, series: drawn.append(series) or (lambda theme: None))
@@ -545,7 +553,7 @@ def test_the_paper_beside_ours(experiments: Experiments, monkeypatch: pytest.Mon
     figures.figure1(
         experiments
     )  # the paper's rows, of which the table of the predicted category has none, are left out
-    table = next(table for table in experiments.table4() if table.key == "predicted_category")
+    table = next(table for table in table4(experiments) if table.key == "predicted_category")
     cells = {row.label: row.cells for row in table.rows}
     assert list(drawn[0]) == list(cells) == [method.label for method in experiments.methods]
     clean = cells["3D-CompNets"][0]
@@ -566,7 +574,7 @@ def test_occluders_are_of_other_categories(tmp_path: Path, monkeypatch: pytest.M
 
 
 class Oracle:
-    """Knows the azimuth up to a constant error, and names each image by its mean brightness."""
+    """Knows the azimuth up to a constant error, and classifies each image by its mean brightness."""
 
     categories = ("dark", "light")
     input_config = InputConfig(height=48, width=48, focal=80.0, distance=3.0, box_fill=0.7)

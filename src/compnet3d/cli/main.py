@@ -14,7 +14,6 @@ import tyro
 from tyro.conf import subcommand
 
 from compnet3d import __version__
-from compnet3d.cli.ablation import Ablation
 from compnet3d.cli.bench import Bench
 from compnet3d.cli.data import Data
 from compnet3d.cli.evaluate import Evaluate
@@ -29,7 +28,6 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Predict, subcommand("predict")]
-    | Annotated[Ablation, subcommand("ablation")]
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Data, subcommand("data")]
@@ -63,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parse(
     arguments: list[str],
-) -> Quickstart | Train | Evaluate | Predict | Ablation | Reproduce | Report | Data | Bench:
+) -> Quickstart | Train | Evaluate | Predict | Reproduce | Report | Data | Bench:
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     return tyro.cli(Command, prog="compnet3d", description=DESCRIPTION, args=arguments, config=options)

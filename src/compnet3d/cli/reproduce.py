@@ -27,7 +27,7 @@ class Reproduce:
     """Run the paper's experiments: train and evaluate what is missing, write tables and metrics. It can be stopped."""
 
     what: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")]
-    """table1 to table7, figure1, 2, 4, 5, 8, 10, or all."""
+    """table1 to table7, figure1, 2, 4, 5, 8, 10, all of these, or table6-variants (see --variants)."""
     data: Annotated[Path, arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout, with the lists train and val."""
     scale: Literal["paper", "small"] = "small"
@@ -42,12 +42,15 @@ class Reproduce:
     """Trainings of each method; 3 at small scale, 1 at the paper's."""
     baselines: tuple[Literal["heads", "heads-regression", "novum"], ...] = ("heads-regression", "heads", "novum")
     """Which baselines tables 2 to 4 and figure 1 compare with."""
+    variants: Annotated[tuple[str, ...], arg(metavar="NAME...", help_behavior_hint="")] = ()
+    """Rows of table6-variants to train, of both, in-category-only, cross-category-only, samples-8, samples-64,
+    weight-floor, static-weights; all by default."""
     unseen: Names = ()
     """Categories to leave out for table 3 and figure 5; by default those of the paper's ten that are there."""
     synthetic: Folder = None
     """A second data set for table 2: the categories that both have, by name, are evaluated."""
-    occluders: Annotated[str, arg(metavar="things|blobs|objects|DIR")] = "distractors"
-    """What covers objects: things (rendered, of categories that the data does not have), blobs, objects or a FOLDER."""
+    occluders: Annotated[str, arg(metavar="distractors|blobs|objects|DIR")] = "distractors"
+    """What covers objects: distractors (rendered, of categories that the data lacks), blobs, objects or a FOLDER."""
     occlusion_protocol: Protocol = "generator"
     """Whose levels: of the generator of Occluded-PASCAL3D+, or of the paper's text."""
     frost: Folder = None
@@ -96,6 +99,7 @@ class Reproduce:
             resnet=resnet,
             epochs=self.epochs,
             baselines=self.baselines,
+            variants=self.variants,
         )
         reproduce(experiments, self.what)
         print(f"tables and metrics are in {self.out}; `compnet3d report {self.out}` joins them into one page")
@@ -113,7 +117,7 @@ class Report:
     def run(self) -> None:
         """Write the page."""
         require_folder(self.study, "OUT")
-        from compnet3d.reproduce.page import write_page
+        from compnet3d.reproduce.report import write_page
 
         path = self.html or self.study / "report.html"
         write_page(self.study, path)

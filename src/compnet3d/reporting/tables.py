@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Origin(NamedTuple):
+    """Where an evaluation comes from; empty where its file does not say it.
+
+    Attributes:
+        command: what was typed; machine: of which class; date: YYYY-MM-DD.
+    """
+
+    command: str = ""
+    machine: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure measured with several seeds."""
+    """A metric measured with several seeds.
+
+    Attributes:
+        values: of the seeds.
+        origins: of the evaluations that they were read from.
+    """
 
     values: tuple[float, ...]
+    origins: frozenset[Origin] = field(default=frozenset(), compare=False)
 
     @property
     def mean(self) -> float:
@@ -26,7 +44,8 @@ class Spread:
 
     def over(self, other: Spread) -> Spread:
         """By how much this is ahead of another one, seed by seed."""
-        return Spread(tuple(ours - theirs for ours, theirs in zip(self.values, other.values, strict=True)))
+        values = tuple(ours - theirs for ours, theirs in zip(self.values, other.values, strict=True))
+        return Spread(values, self.origins | other.origins)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -68,6 +87,12 @@ class Table:
         for row in self.rows:
             if len(row.cells) != len(self.columns) - 1:
                 raise ValueError(f"{self.name}: the row {row.label} has {len(row.cells)} cells for {self.columns}")
+
+    @property
+    def origins(self) -> frozenset[Origin]:
+        """Of all evaluations whose metrics are in it."""
+        spreads = [cell for row in self.rows for cell in row.cells if isinstance(cell, Spread)]
+        return frozenset().union(*(spread.origins for spread in spreads))
 
     def markdown(self) -> str:
         """As Markdown, the title in bold above it."""

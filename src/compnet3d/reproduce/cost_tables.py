@@ -2,59 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from compnet3d.bench.loss import LossProblem, count_operations, grouped_step, novum_step
 from compnet3d.bench.step import training_step
 from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.reporting.tables import Cell, Row, Table
-from compnet3d.reproduce import paper_numbers as paper
 from compnet3d.reproduce.experiments import Experiments
-from compnet3d.reproduce.measures import COST, classification
+from compnet3d.reproduce.measures import COST, classification, training_seconds
+from compnet3d.reproduce.paper_numbers import Paper
 from compnet3d.reproduce.study import CLEAN
 
-CATEGORIES, IMAGES = 188, 4
-VERTICES = (500, 1120)
-SAMPLES: tuple[int | None, ...] = (None, 64, 32)
+
+@dataclass(frozen=True)
+class LossSizes:
+    """How large the loss steps of table 1 are: as the paper's by default.
+
+    Attributes:
+        categories: Y; images: in the batch; vertices: K, one table each; samples: N, one row each (None: all).
+    """
+
+    categories: int = 188
+    images: int = 4
+    vertices: tuple[int, ...] = (500, 1120)
+    samples: tuple[int | None, ...] = (None, 64, 32)
 
 
-def table1(experiments: Experiments) -> list[Table]:
+def table1(experiments: Experiments, sizes: LossSizes | None = None) -> list[Table]:
     """Operations, time and memory of a loss step with full contrast and with N = 64 and 32, for K = 500 and 1120."""
-    tables = []
-    for count in VERTICES:
-        problem = LossProblem.random(
-            CATEGORIES, vertex_count=count, images=IMAGES, visible=count // 2, device=experiments.study.device
-        )
-        problems = {samples: replace(problem, samples_per_category=samples) for samples in SAMPLES}
-        tasks = {_label(n): (lambda p=p: grouped_step(p)) for n, p in problems.items()}
-        if count == VERTICES[0]:
-            tasks["NOVUM as it is usually written"] = lambda p=problem: novum_step(p)
-        seconds = time_in_turn(tasks, rounds=5)
-        most = count_operations(tasks[_label(None)])
-        rows = []
-        for label, task in tasks.items():
-            operations = count_operations(task)
-            change = operations / most - 1
-            cells: list[Cell] = [
-                f"{operations / 1e9:.2f}",
-                f"{100 * change:+.0f} %" if change else "",
-                f"{1000 * seconds[label]:.0f}",
-                f"{peak_mb(task, experiments.study.device) or 0.0:.0f}",
-            ]
-            rows.append(Row(label, tuple(cells)))
-        if experiments.paper_scale and count == VERTICES[1]:
-            for samples, (gigaflop, _, _) in paper.TABLE1.items():
-                rows.append(Row(f"{samples} (paper)", (f"{gigaflop:.2f}", "", "", "")))
-        columns = ("contrast", "GFLOP of a step", "against full", "ms", "peak memory [MB]")
-        title = (
-            f"loss step at Y = {CATEGORIES}, K = {count}, D = 128, N_b = 2560, {IMAGES} images of {count // 2} vertices"
-        )
-        notes = (
-            "Value and gradient; operations of all matrix products as PyTorch's profiler counts them. The paper counts "
-            "the logits of one image alone, with K = 1120.",
-        )
-        tables.append(Table("table1", title, columns, tuple(rows), notes, f"K{count}"))
+    sizes = sizes or LossSizes()
+    tables = [_loss_table(experiments, sizes, count) for count in sizes.vertices]
     return [*tables, _steps(experiments), _accuracies(experiments)]
+
+
+def _loss_table(experiments: Experiments, sizes: LossSizes, vertices: int) -> Table:
+    """Loss steps with K = `vertices`, timed in turn."""
+    device = experiments.study.device
+    problem = LossProblem.random(
+        sizes.categories, vertex_count=vertices, images=sizes.images, visible=vertices // 2, device=device
+    )
+    problems = {samples: replace(problem, samples_per_category=samples) for samples in sizes.samples}
+    tasks = {_label(n): (lambda p=p: grouped_step(p)) for n, p in problems.items()}
+    if vertices == sizes.vertices[0]:
+        tasks["NOVUM as it is usually written"] = lambda p=problem: novum_step(p)
+    seconds = time_in_turn(tasks, rounds=5)
+    most = count_operations(tasks[_label(None)])
+    rows = []
+    for label, task in tasks.items():
+        operations = count_operations(task)
+        change = operations / most - 1
+        cells: list[Cell] = [
+            f"{operations / 1e9:.2f}",
+            f"{100 * change:+.0f} %" if change else "",
+            f"{1000 * seconds[label]:.0f}",
+            f"{peak_mb(task, device) or 0.0:.0f}",
+        ]
+        rows.append(Row(label, tuple(cells)))
+    if experiments.paper_scale and vertices == sizes.vertices[-1]:
+        for samples, (gigaflop, _, _) in Paper.TABLE1.items():
+            rows.append(Row(f"{samples} (paper)", (f"{gigaflop:.2f}", "", "", "")))
+    columns = ("contrast", "GFLOP of a step", "against full", "ms", "peak memory [MB]")
+    title = (
+        f"loss step at Y = {sizes.categories}, K = {vertices}, D = 128, N_b = 2560, {sizes.images} images of "
+        f"{vertices // 2} vertices"
+    )
+    notes = (
+        "Value and gradient; operations of all matrix products as PyTorch's profiler counts them. The paper counts "
+        "the logits of one image alone, with K = 1120.",
+    )
+    return Table("table1", title, columns, tuple(rows), notes, f"K{vertices}")
 
 
 def times(experiments: Experiments) -> list[Table]:
@@ -117,14 +133,14 @@ def _accuracies(experiments: Experiments) -> Table:
     rows = []
     base = experiments.resnet  # the paper's table is of the ResNet-50
     for method in (experiments.method("novum", base), experiments.method("", base)):
-        accuracy = experiments.spread(method, CLEAN, classification)
-        minutes = [sum(e["seconds"] for e in experiments.study.log(method, s)) / 60 for s in experiments.study.seeds]
+        measured = experiments.spread(method, CLEAN, classification)
+        minutes = [training_seconds(experiments.study.log(method, s)) / 60 for s in experiments.study.seeds]
         contrast = "full" if method.recipe.method == "novum" else str(method.recipe.samples_per_category)
         took = f"{sorted(minutes)[len(minutes) // 2]:.1f}"
-        rows.append(Row(method.label, (contrast, accuracy, took, *experiments.cost(method, CLEAN))))
+        rows.append(Row(method.label, (contrast, measured, took, *experiments.cost(method, CLEAN))))
     if experiments.comparable:
-        for samples, (_, hours, named) in paper.TABLE1.items():
+        for samples, (_, hours, accuracy) in Paper.TABLE1.items():
             rows.append(Row(f"{'NOVUM' if samples == 'full' else '3D-CompNets'} (paper)",
-                            (samples, named / 100, f"{60 * hours:.0f}", None, None)))  # fmt: skip
+                            (samples, accuracy / 100, f"{60 * hours:.0f}", None, None)))  # fmt: skip
     columns = ("method", "N", "classification", "minutes of training", *COST)
     return Table("table1", "the trained methods", columns, tuple(rows), experiments.notes(), "trained")

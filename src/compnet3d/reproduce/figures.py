@@ -22,15 +22,15 @@ from compnet3d.inference.prediction import Prediction
 from compnet3d.losses.grouping import refreshed_weights
 from compnet3d.reporting import overlays, plots
 from compnet3d.reporting.tables import Spread, Table
+from compnet3d.reproduce.accuracy_tables import table4
 from compnet3d.reproduce.experiments import LABELS, Experiments
 from compnet3d.reproduce.study import CLEAN, Condition, Study
 
-SIDE = 200
-_LINE = 15
+SIDE = 200  # least side of an image in a figure, in pixels
 
 
 def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]]) -> plots.Plot:
-    """Figure 1: one polygon for each method, one axis for each figure (shares of 1, shown in percent).
+    """Figure 1: one polygon for each method, one axis for each metric (shares of 1, shown in percent).
 
     A method (see `LABELS`) has its colour, whichever others there are; a second backbone's lines are dashed.
     """
@@ -97,7 +97,7 @@ def plot_weights(
 
 def figure1(experiments: Experiments) -> bytes:
     """Accuracy of every method, clean, occluded and corrupted, classification and pose (from table 4)."""
-    tables = {table.key: table for table in experiments.table4()}
+    tables = {table.key: table for table in table4(experiments)}
     columns = ("clean", "occluded, mean", "corrupted, mean")
     names = [f"{kind}\n{column.partition(',')[0]}" for kind in ("category", "pose") for column in columns]
     shown = [tables[key] for key in ("classification", "predicted_category")]
@@ -136,7 +136,7 @@ def figure4(experiments: Experiments) -> bytes:
 
 
 def figure5(experiments: Experiments) -> bytes:
-    """Unseen categories: the image, the activation of the category that lends its features, the pose found with it."""
+    """Unseen categories: the image, the activation of its source category, the pose found with that."""
     study, names = experiments.study, experiments.unseen_categories()
     model = study.model(experiments.method(), study.seeds[0], names)
     dataset = ImageNet3D(study.data, categories=names)
@@ -157,8 +157,8 @@ def figure5(experiments: Experiments) -> bytes:
 def figure8(experiments: Experiments) -> bytes:
     """Examples of the pairs of categories that are confused most on the test images."""
     study, ours = experiments.study, experiments.method()
-    confusion = study.metrics(ours, study.seeds[0]).confusion
-    share = row_shares(confusion.matrix)
+    confusion = study.metrics(ours, study.seeds[0]).result.confusion
+    names, share = confusion.categories, row_shares(confusion.matrix)
     share.fill_diagonal_(0)
     model = study.model(ours, study.seeds[0])
     samples = study.dataset().samples("val")
@@ -167,7 +167,6 @@ def figure8(experiments: Experiments) -> bytes:
         true, predicted = divmod(flat, len(share))
         if share[true, predicted] == 0:
             continue
-        names = confusion.categories
         of_true = [s for s in samples if s.category == names[true]]
         wrong = [x for x in _predicted(study, model, of_true, CLEAN) if x[2][0].category == names[predicted]]
         other = _first_of_each([s for s in samples if s.category == names[predicted]], [names[predicted]])
@@ -176,11 +175,10 @@ def figure8(experiments: Experiments) -> bytes:
         tiles += [
             _captioned(overlays.enlarge(image, min_side=SIDE), f"{names[predicted]}, to compare") for image in seen
         ]
-        text = f"{names[true]}: {100 * float(share[true, predicted]):.0f} % are named {names[predicted]}"
+        text = f"{names[true]}: {100 * float(share[true, predicted]):.0f} % are classified as {names[predicted]}"
         rows.append(_captioned(overlays.side_by_side(tiles), text))
-    return (
-        overlays.encode_png(_stacked(rows)) if rows else overlays.encode_png(np.full((40, 320, 3), 255, dtype=np.uint8))
-    )
+    nothing = np.full((40, 320, 3), 255, dtype=np.uint8)
+    return overlays.encode_png(_stacked(rows) if rows else nothing)
 
 
 def figure10(experiments: Experiments) -> bytes:
@@ -197,8 +195,8 @@ def figure10(experiments: Experiments) -> bytes:
             tile = overlays.side_by_side(
                 [overlays.enlarge(image, min_side=120), _overlay(model, image, prediction, 120)]
             )
-            right = prediction[0].category == sample.category
-            text = f"{prediction[0].category}{'' if right else ' (wrong)'}, {_error(prediction, sample):.0f} deg"
+            correct = prediction[0].category == sample.category
+            text = f"{prediction[0].category}{'' if correct else ' (wrong)'}, {_error(prediction, sample):.0f} deg"
             tiles.append(_captioned(tile, text))
         columns.append(_captioned(_stacked(tiles), condition.name))
     half = (len(columns) + 1) // 2
@@ -215,7 +213,7 @@ def _first_of_each(samples: Sequence[Sample], names: Sequence[str]) -> list[Samp
 def _predicted(
     study: Study, model: Any, samples: Sequence[Sample], condition: Condition, *, unknown: bool = False
 ) -> list[tuple[Sample, np.ndarray, Prediction]]:
-    """Each sample with its view and what the model says of it."""
+    """Each sample with its crop and what the model says of it."""
     categories = list(dict.fromkeys([*model.categories, *(s.category for s in samples)]))
     crops = EvaluationCrops(
         samples,
@@ -252,11 +250,11 @@ def _overlay(model: Any, image: np.ndarray, prediction: Prediction, side: int = 
     return overlays.draw_overlay(image, mesh, prediction.pose[0].to("cpu"), camera, min_side=side)
 
 
-def _captioned(tile: np.ndarray, text: str) -> np.ndarray:
-    """The image with a line of text above it."""
-    canvas = Image.new("RGB", (tile.shape[1], tile.shape[0] + _LINE), "white")
+def _captioned(tile: np.ndarray, text: str, line: int = 15) -> np.ndarray:
+    """The image with a line of text above it, `line` pixels high."""
+    canvas = Image.new("RGB", (tile.shape[1], tile.shape[0] + line), "white")
     ImageDraw.Draw(canvas).text((2, 1), text, fill="black")
-    canvas.paste(Image.fromarray(tile), (0, _LINE))
+    canvas.paste(Image.fromarray(tile), (0, line))
     return np.asarray(canvas)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -16,24 +16,28 @@ from compnet3d.errors import CompNetError
 from compnet3d.models.pretrained import find_weights, load_extractor
 from compnet3d.reporting.plots import require_matplotlib
 from compnet3d.reporting.provenance import provenance
-from compnet3d.reporting.tables import Table
+from compnet3d.reporting.tables import Origin, Table
 from compnet3d.reproduce import figures
+from compnet3d.reproduce.ablation import check_variants, table6, table6_variants
+from compnet3d.reproduce.accuracy_tables import table2, table4, table5, table7
 from compnet3d.reproduce.cost_tables import table1, times
 from compnet3d.reproduce.distractors import make_occluders
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.study import claim_study
+from compnet3d.reproduce.unseen_table import table3
 from compnet3d.robustness.corruption import load_textures
 from compnet3d.robustness.occluders import gather_occluders, occluder_samples
 from compnet3d.utils.files import write_bytes, write_json, write_text
 
 TABLES: dict[str, Callable[[Experiments], list[Table]]] = {
     "table1": table1,
-    "table2": Experiments.table2,
-    "table3": Experiments.table3,
-    "table4": Experiments.table4,
-    "table5": Experiments.table5,
-    "table6": Experiments.table6,
-    "table7": Experiments.table7,
+    "table2": table2,
+    "table3": table3,
+    "table4": table4,
+    "table5": table5,
+    "table6": table6,
+    "table7": table7,
+    "table6-variants": table6_variants,
 }
 
 
@@ -53,7 +57,7 @@ FIGURES: dict[str, Callable[[Experiments], bytes]] = {
     "figure8": figures.figure8,
     "figure10": figures.figure10,
 }
-NAMES = (*TABLES, *FIGURES)
+NAMES = (*(name for name in TABLES if name != "table6-variants"), *FIGURES)  # of "all"; variants must be asked for
 
 
 def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
@@ -64,7 +68,7 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
 
     Args:
         experiments: the data, the methods and the folder.
-        names: which of `NAMES`; "all" for all.
+        names: which of `TABLES` and `FIGURES`; "all" for those of `NAMES`.
 
     Raises:
         CompNetError: if a name is unknown, or what training, evaluation and the data say.
@@ -78,10 +82,9 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
     for number, name in enumerate(wanted, start=1):
         print(f"[{number}/{len(wanted)}] {name}", flush=True)
         start = time.perf_counter()
-        study.take_origins()  # those of what was done before
         if name in TABLES:
             tables = TABLES[name](experiments)
-            write_tables(study.out, name, tables, study.command, study.take_origins())
+            write_tables(study.out, name, tables, study.command)
             print("\n".join(table.markdown() for table in tables), flush=True)
         else:
             write_bytes(study.out / f"{name}.png", _on_white(FIGURES[name](experiments)))
@@ -96,13 +99,15 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
     With "all", those that the data or the recipe does not allow are left out, and that is said.
 
     Raises:
-        CompNetError: naming what is missing.
+        CompNetError: saying what is missing.
     """
+    known = (*TABLES, *FIGURES)
     if not names:
-        raise CompNetError(f"no experiment named; use all or some of {', '.join(NAMES)}")
-    unknown = [name for name in names if name not in (*NAMES, "all")]
+        raise CompNetError(f"no experiment given; use all or some of {', '.join(known)}")
+    unknown = [name for name in names if name not in (*known, "all")]
     if unknown:
-        raise CompNetError(f"experiment {unknown[0]!r} is unknown; use all or some of {', '.join(NAMES)}")
+        raise CompNetError(f"experiment {unknown[0]!r} is unknown; use all or some of {', '.join(known)}")
+    check_variants(experiments.variants)
     if experiments.recipe.method != "compnet":
         raise CompNetError(f"recipe {experiments.recipe.name}: is a baseline; give the method's, its baselines follow")
     study, dataset = experiments.study, experiments.study.dataset()
@@ -119,7 +124,7 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
             raise CompNetError(f"{other.root}: has no category of {study.data}; categories are matched by name")
         if not any(other.names(category, "val") for category in common):
             raise CompNetError(f"{other.root}: has no test image of {', '.join(sorted(common))}; add their val lists")
-    wanted = list(NAMES if "all" in names else dict.fromkeys(names))
+    wanted = list(dict.fromkeys(one for name in names for one in (NAMES if name == "all" else (name,))))
     if set(wanted) - {"figure2"}:  # which trains nothing
         check_weights(experiments)
     if {"figure1", "figure2", "figure4"} & set(wanted):
@@ -165,34 +170,36 @@ def claim(experiments: Experiments) -> None:
     claim_study(study.out / "study.json", experiments.method().recipe, {"data": str(study.data.resolve())}, "a study")
 
 
-def write_tables(
-    out: Path, name: str, tables: Sequence[Table], command: str, origins: Sequence[dict[str, str]] = ()
-) -> None:
+def write_tables(out: Path, name: str, tables: Sequence[Table], command: str) -> None:
     """OUT/NAME.json and OUT/NAME.md.
 
     Args:
-        out, name: where; tables: what; command: what the user typed now.
-        origins: of the evaluations in the tables; those by other commands, on other machines or days are told.
+        out, name: where; tables: what, with the origins of its evaluations: those by other commands, on other machines
+            or days are reported; command: what the user typed now.
     """
     settings = provenance(command)
     made = f"Made by `{settings['command']}` on {settings['machine']}, {settings['date']}."
-    if evaluated := _evaluated(origins, settings):
+    now = Origin(settings["command"], settings["machine"], settings["date"])
+    if evaluated := _evaluated({origin for table in tables for origin in table.origins}, now):
         settings["evaluated"] = evaluated
         made += f" Evaluated {evaluated}."
     write_json(out / f"{name}.json", {"tables": [table.to_dict() for table in tables], "settings": settings})
     write_text(out / f"{name}.md", "\n".join([*(table.markdown() for table in tables), made]) + "\n")
 
 
-def _evaluated(origins: Sequence[dict[str, str]], now: dict[str, str]) -> str:
+def _evaluated(origins: Collection[Origin], now: Origin) -> str:
     """When, where and by which other commands evaluations were made; empty if all were now, here and by this one."""
-    told = {}
-    for key in ("date", "machine", "command"):
-        values = sorted({origin[key] for origin in origins if origin[key]})
-        told[key] = values if values not in ([], [now[key]]) else []
-    days = told["date"]
+
+    def other(values: Iterable[str], own: str) -> list[str]:
+        known = sorted({value for value in values if value})
+        return known if known != [own] else []
+
+    days = other((origin.date for origin in origins), now.date)
+    machines = other((origin.machine for origin in origins), now.machine)
+    commands = other((origin.command for origin in origins), now.command)
     parts = [f"{days[0]} to {days[-1]}" if len(days) > 1 else days[0]] if days else []
-    parts += [f"on {'; on '.join(told['machine'])}"] if told["machine"] else []
-    others = [command for command in told["command"] if command != now["command"]]
+    parts += [f"on {'; on '.join(machines)}"] if machines else []
+    others = [command for command in commands if command != now.command]
     parts += ["by " + ", ".join(f"`{command}`" for command in others)] if others else []
     return ", ".join(parts)
 

@@ -19,18 +19,15 @@ from compnet3d.evaluation.result import EvaluationResult, UnseenResult
 from compnet3d.evaluation.unseen import common_samples, evaluate_unseen
 from compnet3d.models.registry import TrainedModel
 from compnet3d.reporting.provenance import provenance
-from compnet3d.reporting.tables import Spread
+from compnet3d.reporting.tables import Origin
+from compnet3d.reproduce.measures import Evaluated
 from compnet3d.robustness.occluders import occluder_samples
 from compnet3d.robustness.occlusion import Level, Protocol
 from compnet3d.robustness.shift import Shift
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import check_recipe, read_log, recipe_differences
 from compnet3d.training.train import train_or_load
-from compnet3d.utils.files import claim_folder, read_json, write_json
-
-LEVELS: tuple[Level, ...] = ("L1", "L2", "L3")
-# section 4.1: four kinds of weather and light, at level 4
-CORRUPTIONS, SEVERITY = ("brightness", "frost", "snow", "fog"), 4
+from compnet3d.utils.files import Json, claim_folder, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,21 @@ class Condition:
 CLEAN = Condition("clean")
 
 
+class KeptModel:
+    """The model that was asked for last: tables ask for the same one many times, and memory is for one at a time."""
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._model: TrainedModel | None = None
+
+    def get(self, key: object, make: Callable[[], TrainedModel]) -> TrainedModel:
+        """The model that `key` stands for: the kept one, or one that is made now, after the kept one has gone."""
+        if self._model is None or self._key != key:
+            self._model = None
+            self._key, self._model = key, make()
+        return self._model
+
+
 @dataclass(frozen=True)
 class Study:
     """Where everything is, and how it is done.
@@ -77,12 +89,13 @@ class Study:
         out: the study's folder.
         data: a data set with the lists train and val.
         seeds: of the trainings.
-        occluders, occlusion_protocol, frost: see `evaluate`; "things" are cut-outs in OUT/occluders.
+        occluders, occlusion_protocol, frost: see `evaluate`; "distractors" are cut-outs in OUT/occluders.
         batch_size: in evaluations.
         device, progress: as in `train`.
         workers: processes that prepare images for each that trains, and for each evaluation; None leaves it to `train`
             and evaluates in one process.
         command: what the user typed.
+        kept: the model at hand.
     """
 
     out: Path
@@ -96,30 +109,30 @@ class Study:
     workers: int | None = None
     progress: bool = True
     command: str = ""
-    _kept: list[Any] = field(default_factory=list, compare=False, repr=False)
-    _origins: list[dict[str, str]] = field(default_factory=list, compare=False, repr=False)
+    kept: KeptModel = field(default_factory=KeptModel, compare=False, repr=False)
 
     @property
     def occlusions(self) -> tuple[Condition, ...]:
         """L1 to L3; those of the paper's text have other names, so that one study may hold both."""
         occluders = str(self.distractors) if self.occluders == "distractors" else self.occluders
         suffix = "" if self.occlusion_protocol == "generator" else f" ({self.occlusion_protocol})"
+        levels: tuple[Level, ...] = ("L1", "L2", "L3")
         return tuple(
-            Condition(f"{level}{suffix}", Shift(level, self.occlusion_protocol, occluders)) for level in LEVELS
+            Condition(f"{level}{suffix}", Shift(level, self.occlusion_protocol, occluders)) for level in levels
         )
 
     @property
     def distractors(self) -> Path:
-        """The folder of the cut-outs that are "things"."""
+        """The folder of the cut-outs that are "distractors"."""
         return self.out / "occluders"
 
     @property
     def corruptions(self) -> tuple[Condition, ...]:
-        """The paper's four, at severity 4."""
+        """The paper's four kinds of weather and light (section 4.1), at severity 4."""
         frost = None if self.frost is None else str(self.frost)
         return tuple(
-            Condition(f"{name}-{SEVERITY}", Shift(corruption=name, severity=SEVERITY, frost=frost))
-            for name in CORRUPTIONS
+            Condition(f"{name}-4", Shift(corruption=name, severity=4, frost=frost))
+            for name in ("brightness", "frost", "snow", "fog")
         )
 
     def dataset(self) -> ImageNet3D:
@@ -132,24 +145,23 @@ class Study:
 
     def model(self, method: Method, seed: int, without: Sequence[str] = ()) -> TrainedModel:
         """The trained model: trained now, gone on with, or loaded; the last one stays at hand."""
-        key = (self.run(method, seed, without), method.recipe, self.data, self.device)
-        if self._kept[:-1] == [*key]:
-            model: TrainedModel = self._kept[-1]
-            return model
-        options: dict[str, Any] = {
-            "seed": seed,
-            "workers": self.workers,
-            "progress": self.progress,
-            "device": self.device,
-        }
-        self._kept.clear()  # one model at a time
-        model = train_or_load(
-            method.recipe, self.data, self.run(method, seed, without), without=tuple(without), **options
-        )
-        self._kept[:] = [*key, model]
-        return model
+        folder = self.run(method, seed, without)
 
-    def log(self, method: Method, seed: int) -> list[dict[str, Any]]:
+        def make() -> TrainedModel:
+            return train_or_load(
+                method.recipe,
+                self.data,
+                folder,
+                without=tuple(without),
+                seed=seed,
+                workers=self.workers,
+                progress=self.progress,
+                device=self.device,
+            )
+
+        return self.kept.get((folder, method.recipe, self.data, self.device), make)
+
+    def log(self, method: Method, seed: int) -> list[Json]:
         """One entry per epoch of a training, which is done first if need be.
 
         Raises:
@@ -168,10 +180,10 @@ class Study:
         """How evaluations of every kind go through the images."""
         return Loading(self.batch_size, self.workers or 0, self.progress)
 
-    def metrics(self, method: Method, seed: int, condition: Condition = CLEAN) -> EvaluationResult:
+    def metrics(self, method: Method, seed: int, condition: Condition = CLEAN) -> Evaluated[EvaluationResult]:
         """What `evaluate` says of a trained model, from the file if that was done before."""
 
-        def measure(model: TrainedModel) -> dict[str, Any]:
+        def measure(model: TrainedModel) -> Json:
             dataset = ImageNet3D(condition.data or self.data)
             samples = dataset.samples("val")
             if condition.data is not None:
@@ -190,23 +202,23 @@ class Study:
             "shift": condition.shift.to_dict(),
             "data": None if condition.data is None else str(condition.data.resolve()),
         }
-        return EvaluationResult.from_dict(self._once(method, seed, (), condition.name, of, measure), condition.name)
+        values = self._once(method, seed, (), condition.name, of, measure)
+        return Evaluated(EvaluationResult.from_dict(values, condition.name), _origin(values))
 
-    def unseen(self, method: Method, seed: int, names: Sequence[str]) -> UnseenResult:
+    def is_evaluated(self, method: Method, seed: int, condition: Condition = CLEAN) -> bool:
+        """Whether there is an evaluation of a trained model, which `metrics` would read or make again."""
+        return self._file(method, seed, (), condition.name).is_file()
+
+    def unseen(self, method: Method, seed: int, names: Sequence[str]) -> Evaluated[UnseenResult]:
         """Poses of categories that the method was not trained on (section 5.3)."""
 
-        def measure(model: TrainedModel) -> dict[str, Any]:
+        def measure(model: TrainedModel) -> Json:
             dataset = ImageNet3D(self.data, categories=names)
             samples = dataset.samples("val")
             return evaluate_unseen(model, samples, symmetry=dataset.symmetry, loading=self._loading).to_dict()
 
-        return UnseenResult.from_dict(self._once(method, seed, names, "unseen", {}, measure), "unseen")
-
-    def take_origins(self) -> list[dict[str, str]]:
-        """Command, machine and date of each evaluation that was asked for since this was called last."""
-        taken = list(self._origins)
-        self._origins.clear()
-        return taken
+        values = self._once(method, seed, names, "unseen", {}, measure)
+        return Evaluated(UnseenResult.from_dict(values, "unseen"), _origin(values))
 
     def times(self) -> dict[str, tuple[list[float], list[float | None]]]:
         """Of each method that is there: seconds of each training's epochs; of each evaluation, None if untimed."""
@@ -220,9 +232,8 @@ class Study:
             )
         return found
 
-    def spread(self, measure: Callable[[int], float]) -> Spread:
-        """A figure over all seeds."""
-        return Spread(tuple(measure(seed) for seed in self.seeds))
+    def _file(self, method: Method, seed: int, without: Sequence[str], condition: str) -> Path:
+        return self.out / "metrics" / _name(method, without) / f"seed-{seed}" / f"{condition}.json"
 
     def _once(
         self,
@@ -230,28 +241,26 @@ class Study:
         seed: int,
         without: Sequence[str],
         condition: str,
-        of: dict[str, Any],
-        measure: Callable[[TrainedModel], dict[str, Any]],
-    ) -> dict[str, Any]:
-        name = _name(method, without)
-        path = self.out / "metrics" / name / f"seed-{seed}" / f"{condition}.json"
+        of: Json,
+        measure: Callable[[TrainedModel], Json],
+    ) -> Json:
+        """An evaluation from its file, or made now if there is none of this model `of` these settings."""
+        path = self._file(method, seed, without, condition)
         weights = self.run(method, seed, without) / "model" / "model.safetensors"
         # plain values only, so that what is measured now and what is read later are the same
         noted = of | {"recipe": method.recipe.to_dict(), "without": sorted(without), "version": __version__}
         made_with = json.loads(json.dumps(noted))
-        earlier = read_json(path) if path.is_file() else {}
+        earlier: Json = read_json(path) if path.is_file() else {}
         if not _is_of(earlier.get("made_with"), made_with, weights):
             model = self.model(method, seed, without)
-            print(f"evaluating {name}, seed {seed}: {condition}", flush=True)
+            print(f"evaluating {_name(method, without)}, seed {seed}: {condition}", flush=True)
             metrics = json.loads(json.dumps(measure(model), default=str))
             earlier = metrics | {"made_with": made_with | {"model": _digest(weights)}, **provenance(self.command)}
             write_json(path, earlier)
-        self._origins.append({key: str(earlier.get(key, "")) for key in ("command", "machine", "date")})
-        result: dict[str, Any] = earlier
-        return result
+        return earlier
 
 
-def _is_of(earlier: Any, made_with: dict[str, Any], weights: Path) -> bool:
+def _is_of(earlier: Any, made_with: Json, weights: Path) -> bool:
     """Whether an evaluation that was made with `earlier` is one with `made_with` of the model that is there now.
 
     A model that was deleted is not trained again for it, and settings and digests that an earlier version did not
@@ -263,6 +272,10 @@ def _is_of(earlier: Any, made_with: dict[str, Any], weights: Path) -> bool:
     same = {key: value for key, value in earlier.items() if key != "model"} | {"recipe": made_with["recipe"]}
     same = {"version": made_with["version"]} | same
     return same == made_with and (digest is None or not weights.is_file() or digest == _digest(weights))
+
+
+def _origin(values: Json) -> Origin:
+    return Origin(*(str(values.get(key, "")) for key in Origin._fields))
 
 
 def _digest(path: Path) -> str:
@@ -280,7 +293,7 @@ def _name(method: Method, without: Sequence[str]) -> str:
     return f"{method.name}-without-{'+'.join(sorted(without))}" if without else method.name
 
 
-def claim_study(path: Path, recipe: Recipe, settings: dict[str, Any], what: str) -> None:
+def claim_study(path: Path, recipe: Recipe, settings: dict[str, str], what: str) -> None:
     """`claim_folder` for a study of a recipe; settings that the version which began it lacked have their defaults.
 
     Raises:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import html
 from pathlib import Path
-from typing import Any
 
 from compnet3d.errors import CompNetError
 from compnet3d.reporting.page import page
 from compnet3d.reporting.tables import Table
-from compnet3d.reproduce.runner import NAMES, TABLES
+from compnet3d.reproduce.runner import FIGURES, TABLES
 from compnet3d.utils.files import read_json, write_text
 
 CAPTIONS = {
@@ -30,12 +29,12 @@ def write_page(out: Path, path: Path) -> None:
         CompNetError: if it holds none.
     """
     sections = []
-    for name in (*NAMES, "times"):
+    for name in (*TABLES, *FIGURES, "times"):
         if (out / f"{name}.json").is_file():
             values = read_json(out / f"{name}.json")
             body = "".join(Table.from_dict(table).html() for table in values["tables"])
             made = _unbroken_words("; ".join(_origin_parts(values["settings"])))
-            heading = f"Table {name.removeprefix('table')}" if name in TABLES else "Time"
+            heading = f"Table {name.removeprefix('table').replace('-', ', ')}" if name in TABLES else "Time"
             sections.append(f"<section><h2>{heading}</h2>{body}<p><code>{made}</code></p></section>")
         elif (out / f"{name}.png").is_file():
             uri = base64.b64encode((out / f"{name}.png").read_bytes()).decode("ascii")
@@ -62,5 +61,5 @@ def _unbroken_words(text: str) -> str:
 
 
 def _title(out: Path) -> str:
-    settings: dict[str, Any] = read_json(out / "study.json") if (out / "study.json").is_file() else {}
+    settings = read_json(out / "study.json") if (out / "study.json").is_file() else {}
     return f"{settings['recipe']['name']} on {Path(settings['data']).name}" if settings else out.name
