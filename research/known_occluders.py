@@ -12,7 +12,7 @@ outline where it has to, and their masks would then tell the outline.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from compnet3d.data.augment import paste_cutouts
 from compnet3d.data.cutouts import Cutout
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.evaluation.crops import EvaluationCrops, crop_loader
+from compnet3d.evaluation.crops import EvaluationCrops, Loading, crop_loader
 from compnet3d.models.registry import load_predictor
 from compnet3d.training import loop
 from compnet3d.training.builtin_recipes import RECIPES
@@ -50,7 +50,7 @@ def main() -> None:
     models = [load_predictor(arguments.run / "model"), train_or_load(recipe, arguments.data, arguments.out)]
     input_config, categories = models[0].input_config, models[0].categories
     samples = ImageNet3D(arguments.test).samples("val")[:: arguments.every]
-    batches = list(crop_loader(EvaluationCrops(samples, categories, input_config), 64))
+    batches = list(crop_loader(EvaluationCrops(samples, categories, input_config), Loading(64)))
     clean = [batch["image"] for batch in batches]
     cutouts = [read_cutout(path) for path in sorted(arguments.occluders.rglob("*.png"))]
     rng = np.random.default_rng(0)
@@ -93,7 +93,7 @@ def on_filled_crops(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 @torch.no_grad()
-def accuracy(model: Any, images: Sequence[Tensor], batches: Sequence[dict[str, Tensor]]) -> float:
+def accuracy(model: Any, images: Sequence[Tensor], batches: Sequence[Mapping[str, Tensor]]) -> float:
     """Share of the images that are classified correctly."""
     correct = [
         model.classify_crops(image).argmax(dim=1) == batch["category"]

@@ -11,12 +11,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from compnet3d import CompNet
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.evaluation.crops import EvaluationCrops, crop_loader
+from compnet3d.evaluation.crops import EvaluationCrops, Loading, crop_loader
+from compnet3d.robustness.occlusion import Level
+from compnet3d.robustness.shift import Shift
 
+LEVELS: tuple[Level, ...] = ("L1", "L2", "L3")
 WEATHER = ("brightness", "snow", "fog")
 
 
@@ -31,12 +33,13 @@ def main() -> None:
     arguments = parser.parse_args()
     model = CompNet.from_pretrained(arguments.run)
     samples = ImageNet3D(arguments.data).samples("val")[:: arguments.every]
-    conditions: dict[str, dict[str, Any]] = {"clean": {}}
-    conditions |= {level: {"occlusion": level, "occluders": arguments.occluders} for level in ("L1", "L2", "L3")}
-    conditions |= {name: {"corruption": name, "severity": 4} for name in WEATHER}
+    conditions = {"clean": Shift()}
+    conditions |= {level: Shift(level, occluders=str(arguments.occluders)) for level in LEVELS}
+    conditions |= {name: Shift(corruption=name, severity=4) for name in WEATHER}
     correct = {name: [0] * len(arguments.weights) for name in conditions}
-    for name, options in conditions.items():
-        for batch in crop_loader(EvaluationCrops(samples, model.categories, model.input_config, **options), 64):
+    for name, shift in conditions.items():
+        crops = EvaluationCrops(samples, model.categories, model.input_config, shift=shift)
+        for batch in crop_loader(crops, Loading(64)):
             for number, weight in enumerate(arguments.weights):
                 model.config = replace(model.config, pose_score_weight=weight)
                 predicted = model.classify_crops(batch["image"]).argmax(dim=1)

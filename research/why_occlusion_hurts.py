@@ -11,6 +11,7 @@ those of the bare background alone, where nothing of the object is to be seen.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,8 +19,10 @@ from torch import Tensor
 
 from compnet3d import CompNet
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.evaluation.crops import EvaluationCrops, crop_loader
+from compnet3d.evaluation.crops import EvaluationCrops, Loading, crop_loader
 from compnet3d.geometry.camera import Pose
+from compnet3d.robustness.occlusion import Level
+from compnet3d.robustness.shift import Shift
 
 COVERED = 8  # grey levels by which a covered pixel differs from the clean one
 
@@ -39,14 +42,14 @@ def main() -> None:
         "clean features |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|")
-    for level in ("L1", "L2", "L3"):
+    levels: tuple[Level, ...] = ("L1", "L2", "L3")
+    for level in levels:
+        loading, shift = Loading(64), Shift(level, occluders=str(arguments.occluders))
         clean = EvaluationCrops(samples, model.categories, model.input_config)
-        occluded = EvaluationCrops(
-            samples, model.categories, model.input_config, occlusion=level, occluders=arguments.occluders
-        )
+        occluded = EvaluationCrops(samples, model.categories, model.input_config, shift=shift)
         rows = [
             measure(model, a, b["image"])
-            for a, b in zip(crop_loader(clean, 64), crop_loader(occluded, 64), strict=True)
+            for a, b in zip(crop_loader(clean, loading), crop_loader(occluded, loading), strict=True)
         ]
         sums = torch.stack([row for row in rows]).sum(0)
         hidden, cosine = sums[0] / sums[1], sums[2] / sums[3]
@@ -56,7 +59,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def measure(model: CompNet, batch: dict[str, Tensor], occluded: Tensor) -> Tensor:
+def measure(model: CompNet, batch: Mapping[str, Tensor], occluded: Tensor) -> Tensor:
     """Sums over a batch of clean crops and the same crops occluded.
 
     Hidden and all object cells, cosines and their number, correct answers of the four scores.

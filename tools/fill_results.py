@@ -26,7 +26,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compnet3d.bench.tables import rows as bench_rows
+from compnet3d.bench.loss import LossResult
+from compnet3d.bench.matching import MatchingResult
+from compnet3d.bench.pose import PoseResult
+from compnet3d.bench.result import BenchResult
+from compnet3d.bench.scale import ScaleResult
+from compnet3d.bench.step import StepResult
 from compnet3d.errors import CompNetError
 from compnet3d.reporting.tables import Table
 from compnet3d.reporting.terminal import degrees, percent
@@ -43,6 +48,13 @@ AIMS = tuple(
     for metric in ("classification", "pose pi/6, true category given")
     for column, points in zip(("occluded, mean", "corrupted, mean", "clean"), wanted, strict=True)
 )
+BENCHMARKS: dict[str, type[BenchResult]] = {
+    "loss": LossResult,
+    "matching": MatchingResult,
+    "pose": PoseResult,
+    "step": StepResult,
+    "scale": ScaleResult,
+}
 SLOT = re.compile(r"(<!-- result:(?P<name>[\w-]+) -->\n).*?(<!-- /result -->)", re.DOTALL)
 Metrics = dict[str, Any]
 
@@ -139,7 +151,7 @@ def slot_text(name: str, sources: Sequence[Source], *, short: bool = False) -> s
         return "\n".join([*(table.markdown() for table in tables), provenance(sources), ""])
     elif name.startswith("bench-"):
         columns = ["", *(source.label or "measured" for source in sources)]
-        found = [bench_rows(source.metrics["settings"]["bench"], source.metrics) for source in sources]
+        found = [BENCHMARKS[s.metrics["settings"]["bench"]].from_dict(s.metrics).rows() for s in sources]
         rows = [[what, *(dict(table).get(what, "-") for table in found)] for what, _ in found[0]]
     else:
         pairs = [(label, metrics) for source in sources for label, metrics in evaluations(source)]

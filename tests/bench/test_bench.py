@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
@@ -12,12 +13,20 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from compnet3d.bench.loss import KAPPA, NEAR, LossProblem, bench_loss, grouped_step, novum_step, sparse_weights
-from compnet3d.bench.matching import bench_classify
-from compnet3d.bench.pose import bench_pose, estimate_by_rendering, expected_maps, paper_sized_model
-from compnet3d.bench.scale import bench_scale, draw_scale
-from compnet3d.bench.step import time_backbone
-from compnet3d.bench.tables import rows
+from compnet3d.bench.loss import (
+    KAPPA,
+    NEAR,
+    LossProblem,
+    LossResult,
+    bench_loss,
+    grouped_step,
+    novum_step,
+    sparse_weights,
+)
+from compnet3d.bench.matching import Agreement, bench_matching
+from compnet3d.bench.pose import PoseResult, bench_pose, estimate_by_rendering, expected_maps, paper_sized_model
+from compnet3d.bench.scale import ScaleResult, bench_scale, draw_scale
+from compnet3d.bench.step import StepResult, time_backbone
 from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
@@ -136,33 +145,45 @@ def test_all_categories_are_searched_coarse_to_fine() -> None:
 
 def test_results_become_tables(tmp_path: Path) -> None:
     loss = bench_loss(rounds=1, problem=tiny_problem())
-    assert loss["grouped_over_floor"] == pytest.approx(loss["grouped_s"] / loss["floor_s"])
-    classify = bench_classify(rounds=1, categories=9, growth=(3, 9))
-    assert classify["growth"].keys() == {"3", "9"} and classify["agreement"] is None
+    assert loss.grouped_over_lower_bound == pytest.approx(loss.grouped_s / loss.lower_bound_s)
+    assert loss.to_dict()["grouped_over_lower_bound"] == loss.grouped_over_lower_bound
+    matching = bench_matching(rounds=1, categories=9, growth=(3, 9))
+    assert matching.growth.keys() == {"3", "9"} and matching.agreement is None
     scale = bench_scale(categories=(3, 6), rounds=1)
-    assert len(scale["dense_s"]) == len(scale["sparse_mb"]) == 2 and "sparse_growth_3_6" in scale
+    assert len(scale.dense_s) == len(scale.sparse_mb) == 2
+    assert (scale.growth_base, scale.sparse_growth) == (3, scale.sparse_s[1] / scale.sparse_s[0])
     draw_scale(scale, tmp_path / "scale.png")
     assert (tmp_path / "scale.png").stat().st_size > 5000
     with pytest.raises(CompNetError, match=r"scale.pdf: give it a name that ends in .png or .svg"):
         draw_scale(scale, tmp_path / "scale.pdf")
-    for kind, result in (("loss", loss), ("classify", classify), ("scale", scale)):
-        table = rows(kind, result)
+    for result in (loss, matching, replace(matching, agreement=Agreement(0.9, 5, 9, 0.8, 0.7)), scale):
+        table = result.rows()
         assert len(table) >= 4 and all(what and value for what, value in table)
         assert len(dict(table)) == len(table)  # the docs' tables go by name
+        assert type(result).from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_a_result_of_another_benchmark_is_refused() -> None:
+    with pytest.raises(CompNetError, match="has no 'images'"):
+        LossResult.from_dict({"device": "cpu"})
+    with pytest.raises(CompNetError, match="has no 'categories'"):
+        ScaleResult.from_dict({})
 
 
 def test_the_step_is_timed_beside_its_extractor() -> None:
     recipe = get_recipe("imagenet3d-resnet50").with_options(height=64, width=96)
-    seconds = time_backbone(recipe, BackboneConfig("resnet", SMALL_RESNET), images=2, categories=3, rounds=2)
-    peak = seconds.pop("peak_mb")
-    assert peak > 0 if sys.platform.startswith("linux") else peak is None
-    assert seconds.keys() == {"bare", "step"} and all(0 < value < 60 for value in seconds.values())
+    found = time_backbone(recipe, BackboneConfig("resnet", SMALL_RESNET), images=2, categories=3, rounds=2)
+    assert found.peak_mb > 0 if sys.platform.startswith("linux") else found.peak_mb is None  # type: ignore[operator]
+    assert all(0 < value < 60 for value in (found.bare_s, found.step_s)) and found.images == 2
+    assert found.overhead == pytest.approx(found.step_s / found.bare_s - 1)
+    result = StepResult({"resnet": found}, 3, 0.25, 2)
+    assert StepResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result and len(result.rows()) == 3
 
 
 @pytest.mark.slow
 def test_pose_benchmark_at_the_papers_size() -> None:
     result = bench_pose(rounds=1, categories=9, images=1)
-    assert result["search_s"] < result["category_s"] < result["all_categories_s"]
-    assert result["rendered_maps_s"] > result["estimate_s"]
-    assert result["start_table_mb"] == pytest.approx(8000 * 144 * 2 / 1e6)
-    assert len(rows("pose", result)) == 8
+    assert result.search_s < result.category_s < result.all_categories_s
+    assert result.rendered_maps_s > result.estimate_s
+    assert result.hypotheses_mb == pytest.approx(8000 * 144 * 2 / 1e6)
+    assert len(result.rows()) == 8 and PoseResult.from_dict(result.to_dict()) == result

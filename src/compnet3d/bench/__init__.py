@@ -1,1 +1,1 @@
-"""Speed and memory, as ratios of things timed in turn in one process (`compnet3d bench`)."""
+"""Speed and memory, as ratios of tasks timed in turn in one process (`compnet3d bench`)."""

@@ -1,16 +1,16 @@
-"""The loss step: its floor, ours, the exact full contrast, and the straightforward full contrast of NOVUM."""
+"""The loss step: its lower bound, ours, the exact full contrast, and the straightforward full contrast of NOVUM."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from compnet3d.bench.result import BenchResult, megabytes, milliseconds, times
 from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.losses.blockwise import COLUMNS, grouped_contrastive_loss
 from compnet3d.losses.inputs import Queries
@@ -183,6 +183,77 @@ def sparse_weights(categories: int, pairs: float, seed: int = 0) -> Tensor:
     return (chosen * weights).fill_diagonal_(0.9)
 
 
+@dataclass(frozen=True)
+class LossResult(BenchResult):
+    """Medians and peaks of one loss step.
+
+    Attributes:
+        images: in the batch; contrasted_pairs_per_row: other categories with a weight above 0 where omega is sparse.
+        lower_bound_s: what Eq. 5 cannot do without; grouped_s, sparse_s: Eq. 5, with omega = 1 and with sparse omega.
+        full_lower_bound_s, full_fused_s: the same with all vertices of all categories.
+        novum_s: the full contrast as it is usually written.
+        grouped_peak_mb, full_fused_peak_mb, novum_peak_mb: most memory beyond what was there.
+    """
+
+    images: int
+    contrasted_pairs_per_row: float
+    lower_bound_s: float
+    grouped_s: float
+    sparse_s: float
+    full_lower_bound_s: float
+    full_fused_s: float
+    novum_s: float
+    grouped_peak_mb: float | None
+    full_fused_peak_mb: float | None
+    novum_peak_mb: float | None
+
+    @property
+    def grouped_over_lower_bound(self) -> float:
+        """How near the grouped step is to what it cannot do without."""
+        return self.grouped_s / self.lower_bound_s
+
+    @property
+    def full_fused_over_lower_bound(self) -> float:
+        """The same of the full contrast."""
+        return self.full_fused_s / self.full_lower_bound_s
+
+    @property
+    def full_fused_over_grouped(self) -> float:
+        """What grouping saves."""
+        return self.full_fused_s / self.grouped_s
+
+    @property
+    def novum_over_grouped(self) -> float:
+        """What it saves beside the usual way of writing."""
+        return self.novum_s / self.grouped_s
+
+    @property
+    def grouped_over_sparse(self) -> float:
+        """What sparse weights save."""
+        return self.grouped_s / self.sparse_s
+
+    def rows(self) -> list[tuple[str, str]]:
+        """See `BenchResult`."""
+        sparse = f"grouped step with {self.contrasted_pairs_per_row:g} contrasted categories per image"
+        exact = "exact full contrast"
+        return [
+            ("images in the batch", str(self.images)),
+            ("lower bound: the matrix products and one exponential per logit", milliseconds(self.lower_bound_s)),
+            ("grouped loss step (Eq. 5, gradient, bank)", _cost(self.grouped_s, self.grouped_peak_mb)),
+            ("grouped over lower bound", times(self.grouped_over_lower_bound)),
+            (sparse, f"{milliseconds(self.sparse_s)}, {times(self.grouped_over_sparse)} faster"),
+            (f"{exact}, all vertices of all categories", _cost(self.full_fused_s, self.full_fused_peak_mb)),
+            (f"{exact} over its own lower bound", times(self.full_fused_over_lower_bound)),
+            (f"{exact} over grouped", times(self.full_fused_over_grouped)),
+            ("full contrast as usually written (NOVUM)", _cost(self.novum_s, self.novum_peak_mb)),
+            ("NOVUM over grouped", times(self.novum_over_grouped)),
+        ]
+
+
+def _cost(seconds: float, peak: float | None) -> str:
+    return f"{milliseconds(seconds)}, {megabytes(peak)}"
+
+
 def bench_loss(
     *,
     rounds: int = 7,
@@ -190,42 +261,33 @@ def bench_loss(
     images: int = 4,
     device: str = "cpu",
     problem: LossProblem | None = None,
-) -> dict[str, Any]:
+) -> LossResult:
     """Time and memory of the loss step.
 
     Args:
         rounds: how often each is timed; pairs: contrasted categories per row where omega is sparse; images: in the
             batch; device: where.
         problem: the batch and the bank; by default random ones of the paper's sizes.
-
-    Returns:
-        floor_s, grouped_s, full_floor_s, full_fused_s, sparse_s, novum_s (medians), grouped_peak_mb, novum_peak_mb, and
-        ratios.
     """
     problem = problem or LossProblem.random(images=images, device=device)
     full = replace(problem, samples_per_category=None)
     sparse = problem.with_weights(sparse_weights(problem.bank.categories, pairs).to(device))
     seconds = time_in_turn(
         {
-            "floor_s": lambda: lower_bound_step(problem),
+            "lower_bound_s": lambda: lower_bound_step(problem),
             "grouped_s": lambda: grouped_step(problem),
             "sparse_s": lambda: grouped_step(sparse),
-            "full_floor_s": lambda: lower_bound_step(full),
+            "full_lower_bound_s": lambda: lower_bound_step(full),
             "full_fused_s": lambda: grouped_step(full),
             "novum_s": lambda: novum_step(problem),
         },
         rounds=rounds,
     )
-    memory = {
-        "grouped_peak_mb": peak_mb(lambda: grouped_step(problem), device),
-        "full_fused_peak_mb": peak_mb(lambda: grouped_step(full), device),
-        "novum_peak_mb": peak_mb(lambda: novum_step(problem), device),
-    }
-    ratios = {
-        "grouped_over_floor": seconds["grouped_s"] / seconds["floor_s"],
-        "novum_over_grouped": seconds["novum_s"] / seconds["grouped_s"],
-        "full_fused_over_floor": seconds["full_fused_s"] / seconds["full_floor_s"],
-        "full_fused_over_grouped": seconds["full_fused_s"] / seconds["grouped_s"],
-        "grouped_over_sparse": seconds["grouped_s"] / seconds["sparse_s"],
-    }
-    return {**seconds, **memory, **ratios, "contrasted_pairs_per_row": pairs, "images": len(problem.category)}
+    return LossResult(
+        images=len(problem.category),
+        contrasted_pairs_per_row=pairs,
+        **seconds,
+        grouped_peak_mb=peak_mb(lambda: grouped_step(problem), device),
+        full_fused_peak_mb=peak_mb(lambda: grouped_step(full), device),
+        novum_peak_mb=peak_mb(lambda: novum_step(problem), device),
+    )

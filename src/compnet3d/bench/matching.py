@@ -1,7 +1,9 @@
-"""Classification (Eq. 7) at the paper's sizes: its floor, the exhaustive matching and the pruned one."""
+"""Classification (Eq. 7) at the paper's sizes: its lower bound, the exhaustive matching and the pruned one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,86 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from compnet3d.bench.result import BenchResult, megabytes, milliseconds, times
 from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.inference.matching import category_scores
 from compnet3d.inference.pruned_matching import Pruning, category_centroids, pruned_scores
 from compnet3d.utils.matmul import BLOCK, block_size, fast_matmul
 
 
-def bench_classify(
+@dataclass(frozen=True)
+class Agreement:
+    """How often both matchers predict the same category, and their top-1 accuracies; shares of 1.
+
+    Attributes:
+        share: of the images with the same answer; images: how many; categories: between which.
+        exhaustive_accuracy, pruned_accuracy: top-1.
+    """
+
+    share: float
+    images: int
+    categories: int
+    exhaustive_accuracy: float
+    pruned_accuracy: float
+
+
+@dataclass(frozen=True)
+class MatchingResult(BenchResult):
+    """Medians and peaks for one image.
+
+    Attributes:
+        lower_bound_s: what Eq. 7 cannot do without; exhaustive_s, pruned_s: the two matchers.
+        exhaustive_peak_mb, pruned_peak_mb: most memory beyond what was there.
+        growth: seconds of the pruned matcher by the number of categories.
+        agreement: of the two matchers; None without a model.
+    """
+
+    lower_bound_s: float
+    exhaustive_s: float
+    pruned_s: float
+    exhaustive_peak_mb: float | None
+    pruned_peak_mb: float | None
+    growth: Mapping[str, float]
+    agreement: Agreement | None = None
+
+    @property
+    def exhaustive_over_lower_bound(self) -> float:
+        """How near the exhaustive matcher is to what it cannot do without."""
+        return self.exhaustive_s / self.lower_bound_s
+
+    @property
+    def exhaustive_over_pruned(self) -> float:
+        """What pruning saves."""
+        return self.exhaustive_s / self.pruned_s
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MatchingResult:
+        """See `BenchResult`."""
+        found = super().from_dict(values)
+        agreement = values["agreement"]
+        return found if agreement is None else replace(found, agreement=Agreement(**agreement))
+
+    def rows(self) -> list[tuple[str, str]]:
+        """See `BenchResult`."""
+        found = [
+            ("lower bound: the matrix products and one maximum per similarity", milliseconds(self.lower_bound_s)),
+            ("exhaustive matching (Eq. 7)", f"{milliseconds(self.exhaustive_s)}, {megabytes(self.exhaustive_peak_mb)}"),
+            ("exhaustive over lower bound", times(self.exhaustive_over_lower_bound)),
+            ("pruned matching", f"{milliseconds(self.pruned_s)}, {megabytes(self.pruned_peak_mb)}"),
+            ("exhaustive over pruned", times(self.exhaustive_over_pruned)),
+            *((f"pruned matching, {count} categories", milliseconds(s)) for count, s in self.growth.items()),
+        ]
+        if self.agreement is not None:
+            same, where = self.agreement, f"{self.agreement.images} images of {self.agreement.categories} categories"
+            both = f"{100 * same.exhaustive_accuracy:.2f} %, {100 * same.pruned_accuracy:.2f} %"
+            found += [
+                (f"same category, {where}", f"{100 * same.share:.2f} %"),
+                ("top-1 accuracy, exhaustive and pruned", both),
+            ]
+        return found
+
+
+def bench_matching(
     *,
     rounds: int = 5,
     categories: int = 188,
@@ -23,40 +98,30 @@ def bench_classify(
     data: Path | None = None,
     growth: tuple[int, ...] = (188, 500, 1000, 2000),
     device: str = "cpu",
-) -> dict[str, Any]:
+) -> MatchingResult:
     """Time and memory for one image of 80 x 100 cells, categories of 500 vertices and 2560 background features.
 
     Args:
         rounds: how often each is timed; categories: Y; growth: numbers of categories for the pruned matcher's growth.
         model, data: a trained model and a data set, on whose val list the two matchers' answers are compared.
         device: where.
-
-    Returns:
-        floor_s, exhaustive_s, pruned_s (medians), exhaustive_peak_mb, pruned_peak_mb, ratios, growth (seconds by number
-        of categories), agreement (None without a model).
     """
     pruning = Pruning()
     cells, bank, background = _random_scene(categories, device)
     offsets = torch.arange(categories + 1, device=device) * 500
     centroids = category_centroids(bank, offsets, pruning.centroids)
     tasks = {
-        "floor_s": lambda: _lower_bound(cells, bank, background),
+        "lower_bound_s": lambda: _lower_bound(cells, bank, background),
         "exhaustive_s": lambda: category_scores(cells, bank, offsets, background),
         "pruned_s": lambda: pruned_scores(cells, bank, offsets, background, centroids, pruning),
     }
-    seconds = time_in_turn(tasks, rounds=rounds)
-    result: dict[str, Any] = {
-        **seconds,
-        "exhaustive_peak_mb": peak_mb(tasks["exhaustive_s"], device),
-        "pruned_peak_mb": peak_mb(tasks["pruned_s"], device),
-        "exhaustive_over_floor": seconds["exhaustive_s"] / seconds["floor_s"],
-        "exhaustive_over_pruned": seconds["exhaustive_s"] / seconds["pruned_s"],
-        "growth": _growth(growth, pruning, rounds, device),
-        "agreement": None,
-    }
-    if model is not None and data is not None:
-        result |= _agreement(model, data, pruning, device)
-    return result
+    return MatchingResult(
+        **time_in_turn(tasks, rounds=rounds),
+        exhaustive_peak_mb=peak_mb(tasks["exhaustive_s"], device),
+        pruned_peak_mb=peak_mb(tasks["pruned_s"], device),
+        growth=_growth(growth, pruning, rounds, device),
+        agreement=None if model is None or data is None else _agreement(model, data, pruning, device),
+    )
 
 
 def _random_scene(categories: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,8 +158,8 @@ def _growth(numbers: tuple[int, ...], pruning: Pruning, rounds: int, device: str
 
 
 @torch.no_grad()
-def _agreement(model: Path, data: Path, pruning: Pruning, device: str) -> dict[str, Any]:
-    """How often both matchers name the same category on the val images of a data set, and what it cost."""
+def _agreement(model: Path, data: Path, pruning: Pruning, device: str) -> Agreement:
+    """How often both matchers predict the same category on the val images of a data set, and what it cost."""
     from compnet3d.data.imagenet3d import ImageNet3D
     from compnet3d.data.loader import CropDataset
     from compnet3d.models.compnet import CompNet
@@ -104,18 +169,12 @@ def _agreement(model: Path, data: Path, pruning: Pruning, device: str) -> dict[s
     crops = CropDataset(dataset.samples("val"), net.categories, net.input_config)
     centroids = category_centroids(net.bank.vertex_features, net.bank.offsets, pruning.centroids)
     features = (net.bank.vertex_features, net.bank.offsets, net.bank.background)
-    same = right = right_pruned = 0
+    same = correct = correct_pruned = 0
     for batch in torch.utils.data.DataLoader(crops, batch_size=32):
         feature_map, true = net(batch["image"].to(device)), batch["category"].to(device)
         exact = category_scores(feature_map, *features).argmax(dim=1)
         pruned = pruned_scores(feature_map, *features, centroids, pruning).argmax(dim=1)
         same += int((exact == pruned).sum())
-        right, right_pruned = right + int((exact == true).sum()), right_pruned + int((pruned == true).sum())
+        correct, correct_pruned = correct + int((exact == true).sum()), correct_pruned + int((pruned == true).sum())
     count = len(crops)
-    return {
-        "agreement": same / count,
-        "agreement_images": count,
-        "agreement_categories": len(net.categories),
-        "exhaustive_accuracy": right / count,
-        "pruned_accuracy": right_pruned / count,
-    }
+    return Agreement(same / count, count, len(net.categories), correct / count, correct_pruned / count)

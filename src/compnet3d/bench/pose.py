@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from compnet3d.bench.result import BenchResult, megabytes, milliseconds, times
 from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.camera import Pose
@@ -48,17 +48,62 @@ def expected_maps(model: CompNet, category: Tensor, pose: Pose, noise: float = 0
     return normalize(maps, dim=-1).unflatten(1, model.map_size).permute(0, 3, 1, 2)
 
 
-def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, device: str = "cpu") -> dict[str, Any]:
+@dataclass(frozen=True)
+class PoseResult(BenchResult):
+    """Medians for one image, and peaks.
+
+    Attributes:
+        images: in the batch that the times per image are of; categories: Y for unknown objects.
+        search_s: over 144 pose hypotheses, similarities given; category_s: one category's similarities and its search.
+        estimate_s: with 30 refinement steps; all_categories_s: the search over all categories.
+        rendered_maps_s: the whole estimate by rendering feature maps, beside single_estimate_s, ours of one image.
+        hypotheses_mb: of a category's hypotheses; estimate_peak_mb, rendered_maps_peak_mb: most memory beyond what was
+            there.
+    """
+
+    images: int
+    categories: int
+    search_s: float
+    category_s: float
+    estimate_s: float
+    all_categories_s: float
+    rendered_maps_s: float
+    single_estimate_s: float
+    hypotheses_mb: float
+    estimate_peak_mb: float | None
+    rendered_maps_peak_mb: float | None
+
+    @property
+    def all_categories_over_one(self) -> float:
+        """What it costs not to know the category."""
+        return self.all_categories_s / self.category_s
+
+    @property
+    def rendered_maps_over_estimate(self) -> float:
+        """What rendering feature maps costs."""
+        return self.rendered_maps_s / self.single_estimate_s
+
+    def rows(self) -> list[tuple[str, str]]:
+        """See `BenchResult`."""
+        estimate = f"{milliseconds(self.estimate_s)}, {megabytes(self.estimate_peak_mb)}"
+        rendered = f"{milliseconds(self.rendered_maps_s)}, {megabytes(self.rendered_maps_peak_mb)}"
+        return [
+            ("search over 144 pose hypotheses, similarities given, per image", milliseconds(self.search_s)),
+            ("one category: similarities and search, per image", milliseconds(self.category_s)),
+            ("whole estimate with 30 refinement steps, per image", estimate),
+            (f"search over all {self.categories} categories, per image", milliseconds(self.all_categories_s)),
+            ("all categories over one", times(self.all_categories_over_one)),
+            ("pose hypotheses of a category", megabytes(self.hypotheses_mb)),
+            ("the estimate by rendering feature maps, one image", rendered),
+            ("rendering feature maps over ours, one image", times(self.rendered_maps_over_estimate)),
+        ]
+
+
+def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, device: str = "cpu") -> PoseResult:
     """Time per image and memory of pose estimation.
 
     Args:
         rounds: how often each is timed; categories: Y for unknown objects; images: in a batch; device: where.
-
-    Returns:
-        Seconds an image: search_s (144 starts, similarities given), category_s (one category's similarities and its
-        search), estimate_s (with 30 refinement steps), all_categories_s (the search over all categories),
-        rendered_maps_s (the whole estimate by rendering feature maps). start_table_mb, estimate_peak_mb,
-        rendered_maps_peak_mb, and ratios.
     """
     model = paper_sized_model(categories).to(device)
     generator = torch.Generator().manual_seed(1)
@@ -92,24 +137,23 @@ def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, devic
         "rendered_maps_s": lambda: estimate_by_rendering(model, maps[:1], category[:1]),
     }
     pair = time_in_turn(slow, rounds=1, warm_up=0)
-    table = tables[0].nearest_vertex
-    return {
+    vertices = tables[0].nearest_vertex
+    return PoseResult(
+        images=images,
+        categories=categories,
         **seconds,
-        "rendered_maps_s": pair["rendered_maps_s"],
-        "rendered_maps_over_estimate": pair["rendered_maps_s"] / pair["estimate_s"],
-        "all_categories_ratio": seconds["all_categories_s"] / seconds["category_s"],
-        "start_table_mb": table.numel() * table.element_size() / 1e6,
-        "estimate_peak_mb": peak_mb(slow["estimate_s"], device),
-        "rendered_maps_peak_mb": peak_mb(slow["rendered_maps_s"], device),
-        "images": images,
-        "categories": categories,
-    }
+        rendered_maps_s=pair["rendered_maps_s"],
+        single_estimate_s=pair["estimate_s"],
+        hypotheses_mb=vertices.numel() * vertices.element_size() / 1e6,
+        estimate_peak_mb=peak_mb(slow["estimate_s"], device),
+        rendered_maps_peak_mb=peak_mb(slow["rendered_maps_s"], device),
+    )
 
 
 def estimate_by_rendering(model: CompNet, maps: Tensor, category: Tensor) -> tuple[Pose, Tensor]:
     """Eq. 8 as it is usually computed: a D-dimensional map is drawn for every pose and compared with the image's.
 
-    The same starts, steps and loss as `CompNet.estimate_poses`, one image; the poses [starts] and losses in the end.
+    The same hypotheses, steps and loss as `CompNet.estimate_poses`, one image; the last poses [starts] and losses.
     """
     settings, number = model.config.pose, int(category[0])
     table = model.pose_hypotheses(number)

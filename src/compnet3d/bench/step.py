@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from compnet3d.bench.pose import paper_sized_model
+from compnet3d.bench.result import BenchResult, megabytes, milliseconds
 from compnet3d.bench.timing import Task, peak_mb, time_in_turn
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.loader import CropDataset
@@ -26,53 +28,86 @@ from compnet3d.training.run_folder import Run
 from compnet3d.training.step import train_step
 from compnet3d.training.train import train
 
-# the paper's two backbones with random weights: speed does not depend on them
-BACKBONES: dict[str, tuple[str, BackboneConfig]] = {
-    "resnet-50": ("imagenet3d-resnet50", BackboneConfig("resnet", {})),
-    "vit-b-14": ("imagenet3d-vitb14", BackboneConfig("dinov2", {"patch_size": 14, "image_size": 518})),
-}
+
+@dataclass(frozen=True)
+class BackboneTimes:
+    """Of one backbone: medians, and the step's memory beyond what lasts.
+
+    Attributes:
+        images: in a batch; step_s: the training step; bare_s: a forward and a backward pass of its extractor alone.
+        peak_mb: see `timing.peak_mb`.
+    """
+
+    images: int
+    step_s: float
+    bare_s: float
+    peak_mb: float | None
+
+    @property
+    def overhead(self) -> float:
+        """What the step costs beyond its extractor, as a share of that."""
+        return self.step_s / self.bare_s - 1
+
+
+@dataclass(frozen=True)
+class StepResult(BenchResult):
+    """The training step of each backbone.
+
+    Attributes:
+        backbones: their times; categories: Y.
+        input_wait: share of a quickstart-sized epoch that one training process waits for its images.
+        workers: that prepare them.
+    """
+
+    backbones: Mapping[str, BackboneTimes]
+    categories: int
+    input_wait: float
+    workers: int
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StepResult:
+        """See `BenchResult`."""
+        found = super().from_dict(values)
+        backbones = {name: BackboneTimes(**of_one) for name, of_one in values["backbones"].items()}
+        return replace(found, backbones=backbones)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """See `BenchResult`."""
+        found = []
+        for name, of_one in self.backbones.items():
+            what = f"{name}: extractor forward and backward, {of_one.images} images"
+            more = f"{100 * of_one.overhead:+.1f} %, {megabytes(of_one.peak_mb)}"
+            found.append((what, milliseconds(of_one.bare_s)))
+            found.append((f"{name}: whole training step", f"{milliseconds(of_one.step_s)}, {more}"))
+        return [*found, (f"waiting for images, {self.workers} workers", f"{100 * self.input_wait:.1f} % of an epoch")]
 
 
 def bench_step(
     *, rounds: int = 3, images: int | None = None, categories: int = 188, workers: int = 2, device: str = "cpu"
-) -> dict[str, Any]:
+) -> StepResult:
     """How much a training step costs beyond its feature extractor.
 
     Args:
         rounds: how often each is timed; images: in a batch, by default 4, or the recipe's batch on an accelerator;
             categories: Y; workers: that prepare images; device: where.
-
-    Returns:
-        step_s and bare_s of each backbone (medians), peak_mb of the step beyond what lasts, batch (images), overhead =
-        step / bare - 1, and input_wait, the share of a quickstart-sized epoch that one training process waits for its
-        images.
     """
-    bare, step, peak, batch = {}, {}, {}, {}
-    for name, (recipe_name, backbone) in BACKBONES.items():
-        recipe = get_recipe(recipe_name)
-        batch[name] = images or (4 if torch.device(device).type == "cpu" else recipe.batch_size)
-        measured = time_backbone(
-            recipe, backbone, images=batch[name], categories=categories, rounds=rounds, device=device
-        )
-        bare[name], step[name], peak[name] = measured["bare"], measured["step"], measured["peak_mb"]
-    return {
-        "bare_s": bare,
-        "step_s": step,
-        "overhead": {name: step[name] / bare[name] - 1 for name in bare},
-        "peak_mb": peak,
-        "batch": batch,
-        "input_wait": _input_wait(workers, device),
-        "workers": workers,
-        "categories": categories,
+    # the paper's two backbones with random weights: speed does not depend on them
+    backbones = {
+        "resnet-50": ("imagenet3d-resnet50", BackboneConfig("resnet", {})),
+        "vit-b-14": ("imagenet3d-vitb14", BackboneConfig("dinov2", {"patch_size": 14, "image_size": 518})),
     }
+    found = {}
+    for name, (recipe_name, backbone) in backbones.items():
+        recipe = get_recipe(recipe_name)
+        batch = images or (4 if torch.device(device).type == "cpu" else recipe.batch_size)
+        found[name] = time_backbone(recipe, backbone, images=batch, categories=categories, rounds=rounds, device=device)
+    return StepResult(found, categories, _input_wait(workers, device), workers)
 
 
 def time_backbone(
     recipe: Recipe, backbone: BackboneConfig, *, images: int, categories: int, rounds: int, device: str = "cpu"
-) -> dict[str, Any]:
-    """Median seconds of the training step ("step") and of its extractor's forward and backward alone ("bare").
-
-    "peak_mb" is the step's memory beyond what lasts (`peak_mb`).
+) -> BackboneTimes:
+    """Time the training step and its extractor's forward and backward alone.
 
     Args:
         recipe: the step's settings; backbone: with random weights; images: in a batch of random pixels and poses;
@@ -94,7 +129,7 @@ def time_backbone(
     batch = {name: value.to(device) for name, value in batch.items()}
     step = _step_of(run, batch)
     seconds = time_in_turn({"bare": step.bare, "step": step.whole}, rounds=rounds)
-    return {**seconds, "peak_mb": peak_mb(step.whole, device)}
+    return BackboneTimes(images, seconds["step"], seconds["bare"], peak_mb(step.whole, device))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
-from typing import Any
 
 import torch
 
+from compnet3d.utils.files import Json
 from compnet3d.utils.memory import peak_memory_mb, resident_mb, restart_peak
 
 Task = Callable[[], object]
@@ -52,7 +52,7 @@ def peak_mb(task: Task, device: str = "cpu") -> float | None:
     return None if held is None or peak is None else peak - held
 
 
-def setting(dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+def setting(dtype: torch.dtype = torch.float32) -> Json:
     """What every file of timings says of its run beside `provenance`."""
     return {"threads": torch.get_num_threads(), "dtype": str(dtype).removeprefix("torch."), "torch": torch.__version__}
 

@@ -1,10 +1,10 @@
-"""`compnet3d bench`: speed and memory of the parts, as ratios of things timed in turn in one process."""
+"""`compnet3d bench`: speed and memory of the parts, as ratios of tasks timed in turn in one process."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg, subcommand
 
@@ -20,6 +20,10 @@ from compnet3d.cli.options import (
     require_folder,
 )
 from compnet3d.errors import CompNetError
+from compnet3d.utils.files import Json
+
+if TYPE_CHECKING:
+    from compnet3d.bench.result import BenchResult
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,11 @@ class BenchOptions:
     json: File = None
     """Also write all metrics to this file."""
 
-    def finish(self, kind: str, result: dict[str, Any]) -> None:
+    def finish(self, kind: str, result: BenchResult) -> None:
         """Print the table and write the file."""
         from rich.console import Console
         from rich.table import Table
 
-        from compnet3d.bench.tables import rows
         from compnet3d.bench.timing import setting
         from compnet3d.reporting.provenance import provenance
         from compnet3d.utils.files import write_json
@@ -48,22 +51,22 @@ class BenchOptions:
         table = Table(title=kind, title_justify="left", show_header=False)
         table.add_column()
         table.add_column(justify="right")
-        for row in rows(kind, result):
+        for row in result.rows():
             table.add_row(*row)
         Console().print(table)
         if self.json is not None:
             where = provenance(command_line())
-            write_json(self.json, {**result, **setting(), **where, "settings": {"bench": kind, **where}})
+            write_json(self.json, {**result.to_dict(), **setting(), **where, "settings": {"bench": kind, **where}})
             print(f"wrote {self.json}")
 
-    def start(self) -> dict[str, Any]:
-        """Check the options, set the threads; what every benchmark is told."""
+    def start(self) -> Json:
+        """Check the options, set the threads; the arguments of every benchmark."""
         at_least(1, rounds=self.rounds, threads=self.threads)
         import torch
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        chosen: dict[str, Any] = {"device": choose_device(self.device)}
+        chosen: Json = {"device": choose_device(self.device)}
         return chosen if self.rounds is None else {**chosen, "rounds": self.rounds}
 
 
@@ -85,8 +88,8 @@ class BenchLoss(BenchOptions):
 
 
 @dataclass(frozen=True)
-class BenchClassify(BenchOptions):
-    """Matching one image of 80 x 100 cells with 188 categories: exhaustive and pruned."""
+class BenchMatching(BenchOptions):
+    """Matching (Eq. 7) of one image of 80 x 100 cells with 188 categories: exhaustive and pruned."""
 
     model: Folder = None
     """A trained model of many categories on which the two matchers' answers are compared (with --data)."""
@@ -101,9 +104,9 @@ class BenchClassify(BenchOptions):
         if self.model is not None and self.data is not None:
             require_folder(self.data, "--data")
             chosen |= {"model": model_folder(self.model), "data": self.data}
-        from compnet3d.bench.matching import bench_classify
+        from compnet3d.bench.matching import bench_matching
 
-        self.finish("classify", bench_classify(**chosen))
+        self.finish("matching", bench_matching(**chosen))
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ class Bench:
 
     command: (
         Annotated[BenchLoss, subcommand("loss")]
-        | Annotated[BenchClassify, subcommand("classify")]
+        | Annotated[BenchMatching, subcommand("matching")]
         | Annotated[BenchPose, subcommand("pose")]
         | Annotated[BenchStep, subcommand("step")]
         | Annotated[BenchScale, subcommand("scale")]
