@@ -430,13 +430,13 @@ def test_every_slot_is_closed_and_known():
 
 def test_benchmarks_fill_their_slots(pages):
     metrics = {
-        "bare_s": {"resnet-50": 1.0, "vit-b-14": 2.0},
-        "step_s": {"resnet-50": 1.05, "vit-b-14": 2.02},
-        "overhead": {"resnet-50": 0.05, "vit-b-14": 0.01},
+        "backbones": {
+            "resnet-50": {"images": 4, "step_s": 1.05, "bare_s": 1.0, "peak_mb": 512.34},
+            "vit-b-14": {"images": 4, "step_s": 2.02, "bare_s": 2.0, "peak_mb": None},
+        },
+        "categories": 188,
         "input_wait": 0.0213,
         "workers": 2,
-        "batch": {"resnet-50": 4, "vit-b-14": 4},
-        "peak_mb": {"resnet-50": 512.34, "vit-b-14": None},
         "settings": {"bench": "step", "command": "compnet3d bench step", "machine": "m", "date": "2031-02-03"},
     }
     path = put(pages / "step.json", metrics)
