@@ -80,7 +80,7 @@ class Evaluate:
     json: File = None
     """Also write all metrics to this file."""
     report: File = None
-    """Also write an HTML report with metrics to this file (needs matplotlib)."""
+    """Also write an HTML report with plots and images to this file (needs matplotlib)."""
 
     def run(self) -> None:
         """Evaluate, print tables, write files."""

@@ -24,7 +24,7 @@ from compnet3d.cli.options import (
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Run the paper's experiments: train and evaluate what is missing, write tables and metrics. It can be stopped."""
+    """Run the paper's experiments: train and evaluate what is missing, write tables and plots. It can be stopped."""
 
     what: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")]
     """table1 to table7, figure1, 2, 4, 5, 8, 10, all of these, or table6-variants (see --variants)."""
@@ -33,7 +33,7 @@ class Reproduce:
     scale: Literal["paper", "small"] = "small"
     """paper: its networks, one seed, its metrics beside ours on its data. small: a recipe for two cores, 3 seeds."""
     out: Annotated[Path, arg(metavar="OUT")] = Path("runs/reproduce")
-    """The study's folder: models, evaluations, tables, metrics."""
+    """The study's folder: models, evaluations, tables, plots."""
     recipe: Annotated[str, arg(metavar="NAME")] = ""
     """What is trained; robust at small scale, imagenet3d-vitb14 (with imagenet3d-resnet50) at the paper's."""
     epochs: Count = None
@@ -102,12 +102,12 @@ class Reproduce:
             variants=self.variants,
         )
         reproduce(experiments, self.what)
-        print(f"tables and metrics are in {self.out}; `compnet3d report {self.out}` joins them into one page")
+        print(f"tables and plots are in {self.out}; `compnet3d report {self.out}` joins them into one page")
 
 
 @dataclass(frozen=True)
 class Report:
-    """Join all tables and metrics of a study into one HTML page."""
+    """Join all tables and plots of a study into one HTML page."""
 
     study: Annotated[Positional[Path], arg(metavar="OUT")]
     """The folder that `compnet3d reproduce` wrote."""
