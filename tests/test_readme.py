@@ -371,14 +371,24 @@ def evaluation(accuracy: float, **settings: Any) -> dict[str, Any]:
                 "predicted_category": block(0.946, 0.7, 6.5),
                 "joint": block(0.937, 0.69, 6.3),
             },
+            "all_images": {
+                "images": 641,
+                "true_category": block(0.8, 0.5, 9.1),
+                "predicted_category": block(0.79, 0.49, 9.2),
+                "joint": block(0.78, 0.48, 9.3),
+            },
         },
+        "per_category": {},
+        "occlusion": None,
+        "confusion": {"categories": [], "matrix": []},
         "seconds": 61.24,
         "images_per_second": 10.47,
         "model_images_per_second": 12.58,
         "peak_memory_mb": 873.4,
         "peak_gpu_memory_mb": None,
-        "settings": {"crop": "oracle", "occlusion": None, "occluders": None, "rotate_deg": 0.0, "seed": 0,
-                     "model": "runs/eth80", "data": "/somewhere/data/eth80", "split": "val", **settings},
+        "settings": {"crop": "oracle", "batch_size": 32, "occlusion": None, "occlusion_protocol": None,
+                     "occluders": None, "corruption": None, "severity": None, "frost": None, "rotate_deg": 0.0,
+                     "seed": 0, "model": "runs/eth80", "data": "/somewhere/data/eth80", "split": "val", **settings},
     }  # fmt: skip
 
 

@@ -24,7 +24,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compnet3d.bench.loss import LossResult
 from compnet3d.bench.matching import MatchingResult
@@ -33,9 +32,10 @@ from compnet3d.bench.result import BenchResult
 from compnet3d.bench.scale import ScaleResult
 from compnet3d.bench.step import StepResult
 from compnet3d.errors import CompNetError
+from compnet3d.evaluation.result import EvaluationResult, Settings
 from compnet3d.reporting.tables import Table
 from compnet3d.reporting.terminal import degrees, percent
-from compnet3d.utils.files import read_json, write_text
+from compnet3d.utils.files import Json, read_json, write_text
 
 # over what, metric and column of table 4, and the points by which the project wants to lead; 0: nothing is lost
 AIMS = tuple(
@@ -56,7 +56,6 @@ BENCHMARKS: dict[str, type[BenchResult]] = {
     "scale": ScaleResult,
 }
 SLOT = re.compile(r"(<!-- result:(?P<name>[\w-]+) -->\n).*?(<!-- /result -->)", re.DOTALL)
-Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Source:
 
     slot: str
     label: str
-    metrics: Metrics
+    metrics: Json
     date: str
     machine: str
 
@@ -154,10 +153,10 @@ def slot_text(name: str, sources: Sequence[Source], *, short: bool = False) -> s
         found = [BENCHMARKS[s.metrics["settings"]["bench"]].from_dict(s.metrics).rows() for s in sources]
         rows = [[what, *(dict(table).get(what, "-") for table in found)] for what, _ in found[0]]
     else:
-        pairs = [(label, metrics) for source in sources for label, metrics in evaluations(source)]
+        pairs = [(label, result) for source in sources for label, result in evaluations(source)]
         table = speed_cells if name == "speed" else short_cells if short else full_cells
         columns = ["", *table(pairs[0][1])]
-        rows = [[label, *table(metrics).values()] for label, metrics in pairs]
+        rows = [[label, *table(result).values()] for label, result in pairs]
     lines = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", provenance(sources), ""])
@@ -188,62 +187,62 @@ def aims_rows(sources: Sequence[Source]) -> tuple[list[str], list[list[str]]]:
     return ["points of lead", "aim", *(source.label for source in sources)], rows
 
 
-def evaluations(source: Source) -> list[tuple[str, Metrics]]:
+def evaluations(source: Source) -> list[tuple[str, EvaluationResult]]:
     """The evaluations in a file, each with its label."""
-    metrics = [source.metrics]
-    if "occluded" in source.metrics:
-        metrics.append(source.metrics["occluded"])
-    own = [condition(f["settings"]) for f in metrics]
-    return [(f"{source.label}, {text}" if source.label and len(metrics) > 1 else source.label or text, f)
-            for text, f in zip(own, metrics, strict=True)]  # fmt: skip
+    found = [source.metrics] + ([source.metrics["occluded"]] if "occluded" in source.metrics else [])
+    results = [EvaluationResult.from_dict(values, source.slot) for values in found]
+    own = [condition(result.settings) for result in results]
+    return [(f"{source.label}, {text}" if source.label and len(results) > 1 else source.label or text, result)
+            for text, result in zip(own, results, strict=True)]  # fmt: skip
 
 
-def condition(settings: Metrics) -> str:
+def condition(settings: Settings) -> str:
     """What was done to the images, in a few words."""
-    parts = [f"occluded {settings['occlusion']} by {settings['occluders']}"] if settings.get("occlusion") else []
-    if settings.get("rotate_deg"):
-        parts.append(f"turned by up to {settings['rotate_deg']:g} degrees")
+    shift = settings.shift
+    parts = [f"occluded {shift.occlusion} by {shift.occluders}"] if shift.occlusion else []
+    if shift.rotation:
+        parts.append(f"turned by up to {shift.rotation:g} degrees")
     text = ", ".join(parts) or "clean"
-    return text if settings.get("crop", "oracle") == "oracle" else f"{text}, {settings['crop']} crop"
+    return text if settings.crop == "oracle" else f"{text}, {settings.crop} crop"
 
 
-def short_cells(metrics: Metrics) -> dict[str, str]:
+def short_cells(result: EvaluationResult) -> dict[str, str]:
     """The columns of the README's tables."""
-    pose, symmetric = metrics["pose"], metrics["pose"]["symmetry_aware"]
+    pose, symmetric = result.pose.plain, result.pose.symmetry_aware
     return {
-        "images": str(metrics["images"]),
-        "top-1 accuracy [%]": percent(metrics["classification"]["accuracy"]),
-        "pose accuracy at pi/6 [%]": percent(pose["true_category"]["acc_pi6"]),
-        "at pi/18 [%]": percent(pose["true_category"]["acc_pi18"]),
-        "median [deg]": degrees(pose["true_category"]["median_deg"]),
-        "symmetric pi/6 [%]": percent(symmetric["true_category"]["acc_pi6"]),
-        "symmetric pi/18 [%]": percent(symmetric["true_category"]["acc_pi18"]),
-        "joint [%]": percent(pose["joint"]["acc_pi6"]),
+        "images": str(result.images),
+        "top-1 accuracy [%]": percent(result.accuracy),
+        "pose accuracy at pi/6 [%]": percent(pose.true_category.acc_pi6),
+        "at pi/18 [%]": percent(pose.true_category.acc_pi18),
+        "median [deg]": degrees(pose.true_category.median_deg),
+        "symmetric pi/6 [%]": percent(symmetric.true_category.acc_pi6),
+        "symmetric pi/18 [%]": percent(symmetric.true_category.acc_pi18),
+        "joint [%]": percent(pose.joint.acc_pi6),
     }
 
 
-def full_cells(metrics: Metrics) -> dict[str, str]:
+def full_cells(result: EvaluationResult) -> dict[str, str]:
     """The columns of the other tables."""
-    pose, symmetric = metrics["pose"], metrics["pose"]["symmetry_aware"]
+    pose = result.pose.plain
     return {
-        **short_cells(metrics),
-        "joint pi/18 [%]": percent(pose["joint"]["acc_pi18"]),
-        "predicted category pi/6 [%]": percent(pose["predicted_category"]["acc_pi6"]),
-        "pi/18, predicted [%]": percent(pose["predicted_category"]["acc_pi18"]),
-        "symmetric joint [%]": percent(symmetric["joint"]["acc_pi6"]),
-        "images with a defined pose": str(pose["images"]),
+        **short_cells(result),
+        "joint pi/18 [%]": percent(pose.joint.acc_pi18),
+        "predicted category pi/6 [%]": percent(pose.predicted_category.acc_pi6),
+        "pi/18, predicted [%]": percent(pose.predicted_category.acc_pi18),
+        "symmetric joint [%]": percent(result.pose.symmetry_aware.joint.acc_pi6),
+        "images with a defined pose": str(pose.images),
     }
 
 
-def speed_cells(metrics: Metrics) -> dict[str, str]:
+def speed_cells(result: EvaluationResult) -> dict[str, str]:
     """The columns of the speed table."""
 
     def number(key: str, digits: int) -> str:
-        value = metrics.get(key)
+        value = getattr(result.resources, key)
         return "-" if value is None else f"{value:.{digits}f}"
 
     return {
-        "images": str(metrics["images"]),
+        "images": str(result.images),
         "seconds": number("seconds", 1),
         "images/s": number("images_per_second", 1),
         "images/s, model only": number("model_images_per_second", 1),
@@ -267,7 +266,7 @@ def provenance(sources: Sequence[Source]) -> str:
     )
 
 
-def command(metrics: Metrics) -> str:
+def command(metrics: Json) -> str:
     """The command that wrote a file, rebuilt from its settings; paths outside the folder keep their last names."""
     settings = metrics["settings"]
     if settings.get("command"):

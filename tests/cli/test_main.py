@@ -202,7 +202,7 @@ def images(tmp_path):
 def test_predictions_as_table_json_and_pictures(images, tmp_path, capsys):
     predict_files(FakeModel(), images, json_file=tmp_path / "p.json", overlay=tmp_path / "drawn")
     out = capsys.readouterr().out
-    assert out.count("cube") == 3 and "80.0 %" in out
+    assert out.count("cube") == 3 and "80.0" in out and "confidence" in out and "[%]" in out
     answers = json.loads((tmp_path / "p.json").read_text())
     assert [a["image"] for a in answers] == [str(p) for p in images]
     assert answers[0]["category"] == "cube" and answers[0]["azimuth"] == pytest.approx(0.5)

@@ -16,6 +16,7 @@ from compnet3d.data.images import load_image
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera
 from compnet3d.inference.prediction import Prediction
+from compnet3d.reporting.terminal import new_table, percent, terminal
 from compnet3d.utils.files import write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def predict_files(
 ) -> None:
     """Predict every file and print, write and draw what was asked for.
 
-    Of several files, one that cannot be read is told on stderr and left out; the others are predicted all the same.
+    Of several files, one that cannot be read is reported on stderr and left out; the others are predicted all the same.
 
     Args:
         model: the model.
@@ -100,23 +101,20 @@ def _report(answers: Sequence[dict[str, Any]], json_file: Path | None, overlay: 
 
 def print_predictions(answers: Sequence[dict[str, Any]]) -> None:
     """Print one line per image: category, confidence, pose in degrees."""
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        caption="degrees; azimuth 0 sees the front, 90 the side that is on the right then; theta turns the image "
-        "counter-clockwise",
-        caption_justify="left",
+    numbers = ("confidence\n[%]", "azimuth\n[deg]", "elevation\n[deg]", "in-plane\nrotation\n(theta)\n[deg]")
+    caption = (
+        "azimuth 0 shows the front, 90 the side that is on the right then; "
+        "in-plane rotation turns the image counter-clockwise"
     )
-    for name in ("image", "category"):
-        table.add_column(name, overflow="fold")
-    for name in ("confidence", "azimuth", "elevation", "theta"):
-        table.add_column(name, justify="right")
+    table = new_table("", ["image", "category"], numbers, caption)
+    longest = max((len(answer["category"]) for answer in answers), default=0)
+    table.columns[1].min_width = min(longest, 24)  # folds the image's path, not the category
     for answer in answers:
         angles = [shown_degrees(answer[name]) for name in ("azimuth", "elevation", "theta")]
-        table.add_row(Text(answer["image"]), Text(answer["category"]), f"{100 * answer['confidence']:.1f} %", *angles)
-    Console().print(table)
+        table.add_row(Text(answer["image"]), Text(answer["category"]), percent(answer["confidence"]), *angles)
+    terminal().print(table)
 
 
 def shown_degrees(angle: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,15 +48,16 @@ def print_evaluation(result: EvaluationResult, title: str = "") -> None:
 
 def print_unseen(result: UnseenResult) -> None:
     """Print the poses of categories that the model does not know, and which of its own gave the features."""
+    from rich.text import Text
+
     title = f"pose accuracy of unseen categories, {result.images} images"
-    table = number_table(title, "category", "images", *POSE_COLUMNS, "symmetry-aware\npi/6 [%]")
-    sources = number_table("source categories: the seen categories whose features gave the poses", "category")
-    sources.add_column("source categories", overflow="fold")
+    table = new_table(title, ["category"], ["images", *POSE_COLUMNS, "symmetry-aware\npi/6 [%]"])
+    sources = new_table("", ["category", "source categories: those whose features gave the poses"])
     for name, entry in result.per_category.items():
         aware = percent(entry.pose.symmetry_aware.acc_pi6)
-        table.add_row(name, str(entry.images), *_cells(entry.pose.plain), aware)
+        table.add_row(Text(name), str(entry.images), *_cells(entry.pose.plain), aware)
         first = list(entry.source_categories.items())[:3]
-        sources.add_row(name, ", ".join(f"{source} {percent(share)} %" for source, share in first))
+        sources.add_row(Text(name), Text(", ".join(f"{source} {percent(share)} %" for source, share in first)))
     console = terminal()
     console.print(table)
     console.print(sources)
@@ -82,25 +84,36 @@ def _resources(used: Resources) -> str:
     )
 
 
-def number_table(title: str, first: str, *columns: str) -> Table:
-    """A table whose first column holds words, folded where they do not fit but never cut, and the others numbers."""
+def new_table(title: str, words: Sequence[str], numbers: Sequence[str] = (), caption: str = "") -> Table:
+    """A table with columns of words, folded where they do not fit but never cut, and then columns of numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
-    table.add_column(first, overflow="fold")
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
+    # as Text, since rich would read [deg] as a style
+    table = Table(
+        title=Text(title, style="bold") if title else None,
+        caption=Text(caption) if caption else None,
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for name in words:
+        table.add_column(Text(name), overflow="fold")
+    for name in numbers:
+        table.add_column(Text(name), justify="right", no_wrap=True)
     return table
 
 
 def _pose_table(result: EvaluationResult) -> Table:
-    table = number_table("pose accuracy", "", *POSE_COLUMNS)
     excluded = ", ".join(result.excluded_categories)
-    without = f", without {excluded} (they can turn without changing)" if excluded else ""
+    caption = f"plain: without {excluded}, which can turn without changing" if excluded else ""
+    table = new_table("pose accuracy", [""], POSE_COLUMNS, caption)
     plain, aware = result.pose.plain, result.pose.symmetry_aware
     for heading, form in (
-        (f"plain, {plain.images} images{without}", plain),
+        (f"plain, {plain.images} images", plain),
         (f"symmetry-aware, all {aware.images} images", aware),
     ):
         table.add_row(f"[bold]{heading}[/bold]")
@@ -112,16 +125,15 @@ def _pose_table(result: EvaluationResult) -> Table:
 
 def _category_table(result: EvaluationResult) -> Table:
     """One row a category, narrow enough for names of 19 letters in 80 columns."""
+    from rich.text import Text
+
     pose = ("pi/6\n[%]", "pi/18\n[%]", "median\n[deg]")
     columns = ("images", "top-1\n[%]", *pose, *(f"sym.\n{name}" for name in pose))
-    table = number_table(
-        "per category: top-1 accuracy; pose accuracy with the true category given,\nplain and symmetry-aware (sym.)",
-        "category",
-        *columns,
-    )
+    title = "per category: top-1 accuracy; pose accuracy with the true category given,\nplain and symmetry-aware (sym.)"
+    table = new_table(title, ["category"], columns)
     for name, entry in result.per_category.items():
         plain, aware = entry.pose.plain.true_category, entry.pose.symmetry_aware.true_category
-        table.add_row(name, str(entry.images), percent(entry.accuracy), *_cells(plain), *_cells(aware))
+        table.add_row(Text(name), str(entry.images), percent(entry.accuracy), *_cells(plain), *_cells(aware))
     return table
 
 
