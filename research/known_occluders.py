@@ -43,8 +43,13 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=3)
     arguments = parser.parse_args()
     # one process: other workers of the process group would not know the changed step
-    recipe = RECIPES["robust"].with_options(
-        epochs=arguments.epochs, held_out_epochs=arguments.epochs - 1, processes=1, name="robust-known-occluders"
+    recipe = RECIPES["robust"].with_settings(
+        {
+            "schedule.epochs": arguments.epochs,
+            "schedule.held_out_epochs": arguments.epochs - 1,
+            "schedule.processes": 1,
+            "name": "robust-known-occluders",
+        }
     )
     loop.train_step = on_filled_crops(loop.train_step)
     models = [load_predictor(arguments.run / "model"), train_or_load(recipe, arguments.data, arguments.out)]

@@ -28,7 +28,15 @@ from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
 from compnet3d.training import builtin_recipes as recipes
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe
+from compnet3d.training.recipe_parts import (
+    BackboneSettings,
+    BankSettings,
+    CompNetSearchSettings,
+    InputSettings,
+    ModelSettings,
+    ScheduleSettings,
+)
 from compnet3d.training.train import train
 from tests.networks import TINY_RESNET
 
@@ -43,20 +51,15 @@ CONFIG = CompNetConfig(
     pose=PoseSettings(steps=2, starts=1),
     grid=PoseGrid(azimuths=4, elevations=1, thetas=1),
 )
-TINY = Recipe(
+TINY = CompNetRecipe(
     name="tiny",
     description="for tests",
-    height=48,
-    width=48,
-    architecture=TINY_RESNET,
-    dimension=16,
-    vertex_count=40,
-    background_size=32,
-    epochs=1,
-    batch_size=8,
-    calibration_fraction=0.25,
-    pose=CONFIG.pose,
-    grid=CONFIG.grid,
+    input=InputSettings(height=48, width=48),
+    backbone=BackboneSettings(architecture=TINY_RESNET, dimension=16),
+    model=ModelSettings(vertex_count=40),
+    bank=BankSettings(background_size=32),
+    schedule=ScheduleSettings(epochs=1, batch_size=8, calibration_fraction=0.25),
+    search=CompNetSearchSettings(steps=2, starts=1, grid=CONFIG.grid),
 )
 
 
@@ -536,7 +539,7 @@ def test_a_broken_mesh_in_a_model_is_named(run: Any, model_copy: Path, image: Pa
 def stopped(data: Path, tmp_path: Path) -> Path:
     """A run that stopped after its first epoch."""
     out = tmp_path / "run"
-    train(TINY.with_options(epochs=2), data, out, workers=0, progress=False, stop_after=1)
+    train(TINY.with_settings({"schedule.epochs": 2}), data, out, workers=0, progress=False, stop_after=1)
     return out
 
 
@@ -586,7 +589,7 @@ def test_a_damaged_checkpoint_is_one_sentence(
 ) -> None:
     name, damage = DAMAGE[kind]
     damage(stopped / "checkpoint")
-    monkeypatch.setitem(recipes.RECIPES, "tiny", TINY.with_options(epochs=2))
+    monkeypatch.setitem(recipes.RECIPES, "tiny", TINY.with_settings({"schedule.epochs": 2}))
     sentence(run(*train_line(data, stopped, "--resume")), stopped / "checkpoint" / name)
 
 
@@ -648,7 +651,7 @@ def test_a_full_disk_keeps_the_earlier_model(model_folder: Path, small_disk: Pat
 def test_a_full_disk_while_training_is_one_sentence_and_the_run_goes_on_later(
     run: Any, data: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = TINY.with_options(epochs=2)
+    recipe = TINY.with_settings({"schedule.epochs": 2})
     monkeypatch.setitem(recipes.RECIPES, "tiny", recipe)
     out = small_disk / "run"
     train(recipe, data, out, workers=0, progress=False, stop_after=1)

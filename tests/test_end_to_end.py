@@ -12,32 +12,38 @@ from PIL import Image
 
 from compnet3d.cli import main as cli
 from compnet3d.data.augment import Augmentation
-from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.models.compnet import CompNet
 from compnet3d.training import builtin_recipes as recipes
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe
+from compnet3d.training.recipe_parts import (
+    BackboneSettings,
+    BankSettings,
+    CompNetSearchSettings,
+    InputSettings,
+    ModelSettings,
+    ScheduleSettings,
+)
 
-RECIPE = Recipe(
+RECIPE = CompNetRecipe(
     name="end-to-end",
     description="for this test",
-    height=48,
-    width=48,
-    architecture={
-        "embedding_size": 16,
-        "hidden_sizes": [16, 32, 48, 64],
-        "depths": [1, 1, 1, 1],
-        "layer_type": "basic",
-    },
-    dimension=32,
-    vertex_count=80,
-    background_size=64,
-    epochs=25,
-    batch_size=8,
-    learning_rate=3e-3,
-    head_learning_rate=3e-3,
-    calibration_fraction=0.1,
+    input=InputSettings(height=48, width=48),
+    backbone=BackboneSettings(
+        architecture={
+            "embedding_size": 16,
+            "hidden_sizes": [16, 32, 48, 64],
+            "depths": [1, 1, 1, 1],
+            "layer_type": "basic",
+        },
+        dimension=32,
+    ),
+    model=ModelSettings(vertex_count=80),
+    bank=BankSettings(background_size=64),
+    schedule=ScheduleSettings(
+        epochs=25, batch_size=8, learning_rate=3e-3, head_learning_rate=3e-3, calibration_fraction=0.1
+    ),
+    search=CompNetSearchSettings(steps=10, starts=2),
     augmentation=Augmentation(rotation=5, scale=(0.95, 1.05), shift=0.02, brightness=0.1),
-    pose=PoseSettings(steps=10, starts=2),
 )
 
 
@@ -112,4 +118,4 @@ def test_the_learned_model_is_the_saved_one(run: Path, data: Path) -> None:
     first, second = (CompNet.from_pretrained(folder).predict(path) for folder in (run, run / "model"))
     assert torch.equal(first.scores, second.scores) and torch.equal(first.pose.azimuth, second.pose.azimuth)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert len(log) == RECIPE.epochs and log[-1]["loss"] < log[0]["loss"]
+    assert len(log) == RECIPE.schedule.epochs and log[-1]["loss"] < log[0]["loss"]

@@ -34,34 +34,37 @@ from compnet3d.rendering.fragments import Fragments
 from compnet3d.robustness.shift import Shift
 from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.builtin_recipes import baselines_of
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe
+from compnet3d.training.recipe_parts import (
+    BackboneSettings,
+    BankSettings,
+    CompNetLossSettings,
+    CompNetSearchSettings,
+    InputSettings,
+    ModelSettings,
+    ScheduleSettings,
+)
 from compnet3d.training.train import train
 from tests.networks import TINY_RESNET
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
-TINY = Recipe(
+TINY = CompNetRecipe(
     name="tiny-gpu",
     description="for tests",
-    height=48,
-    width=48,
-    architecture=TINY_RESNET,
-    dimension=16,
-    vertex_count=40,
-    background_size=32,
-    samples_per_category=8,
-    classification_weight=0.4,
-    classification_cells=20,
-    pose_contrastive_weight=0.5,
-    pose_score_weight=0.5,
-    epochs=4,
-    batch_size=4,
-    learning_rate=3e-3,
-    head_learning_rate=3e-3,
-    calibration_fraction=0.25,
+    input=InputSettings(height=48, width=48),
+    backbone=BackboneSettings(architecture=TINY_RESNET, dimension=16),
+    model=ModelSettings(vertex_count=40),
+    bank=BankSettings(background_size=32),
+    loss=CompNetLossSettings(
+        samples_per_category=8, classification_weight=0.4, classification_cells=20, pose_contrastive_weight=0.5
+    ),
+    search=CompNetSearchSettings(pose_score_weight=0.5, steps=3, starts=1, prior_weight=0.01),
+    schedule=ScheduleSettings(
+        epochs=4, batch_size=4, learning_rate=3e-3, head_learning_rate=3e-3, calibration_fraction=0.25
+    ),
     augmentation=Augmentation(rotation=10, scale=(0.9, 1.1), shift=0.05, mirror=0.5, erasing=0.5, brightness=0.2),
-    pose=PoseSettings(steps=3, starts=1, prior_weight=0.01),
 )
 METHODS = {recipe.name: recipe for recipe in (TINY, *baselines_of(TINY))}
 
@@ -242,7 +245,9 @@ def test_training_resumes_and_the_model_loads_on_the_processor(name: str, tiny_d
 
 def test_training_there_learns_what_it_learns_here(tiny_data: Path, tmp_path: Path) -> None:
     losses = []
-    recipe = TINY.with_options(pose_contrastive_weight=0.0)  # whose poses to be told apart are drawn on the device
+    recipe = TINY.with_settings(
+        {"loss.pose_contrastive_weight": 0.0}
+    )  # whose poses to be told apart are drawn on the device
     for device in ("cpu", DEVICE):
         train(recipe, tiny_data, tmp_path / device, device=device, workers=0, progress=False)
         log = (tmp_path / device / "log.jsonl").read_text().splitlines()

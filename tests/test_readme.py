@@ -271,39 +271,48 @@ def test_numbers_of_the_recipes_are_the_codes():
     stated = r"Momentum is ([\d.]+) in the eth80 recipe, ([\d.]+) in the quickstart, ([\d.]+) \(the paper's\)"
     eth80, quickstart, paper = re.search(stated, decisions).groups()
     for name, small in (("eth80", eth80), ("quickstart", quickstart)):
-        assert RECIPES[name].momentum == float(small), f"docs/decisions gives another momentum of {name}"
+        assert RECIPES[name].bank.momentum == float(small), f"docs/decisions gives another momentum of {name}"
     for name in ("imagenet3d-resnet50", "imagenet3d-vitb14"):
         recipe = RECIPES[name]
-        assert recipe.momentum == float(paper) == 0.9
-        assert (recipe.vertex_count, recipe.samples_per_category, recipe.background_size) == (500, 32, 2560)
-        assert (recipe.background_per_image, recipe.dimension, recipe.epochs, recipe.regroup_every) == (5, 128, 12, 2)
-        assert recipe.grouping_threshold == 0.05 and recipe.calibration_fraction == 0.1
-        assert recipe.near_radius == 0.1 and recipe.background_weight == 1.0
-    assert (RECIPES["imagenet3d-resnet50"].height, RECIPES["imagenet3d-resnet50"].width) == (640, 800)
-    assert (RECIPES["imagenet3d-vitb14"].height, RECIPES["imagenet3d-vitb14"].width) == (644, 812)
+        assert recipe.bank.momentum == float(paper) == 0.9
+        assert (recipe.model.vertex_count, recipe.loss.samples_per_category, recipe.bank.background_size) == (
+            500,
+            32,
+            2560,
+        )
+        assert (
+            recipe.bank.background_per_image,
+            recipe.backbone.dimension,
+            recipe.schedule.epochs,
+            recipe.schedule.calibrate_every,
+        ) == (5, 128, 12, 2)
+        assert recipe.grouping.threshold == 0.05 and recipe.schedule.calibration_fraction == 0.1
+        assert recipe.loss.near_radius == 0.1 and recipe.loss.background_weight == 1.0
+    assert (RECIPES["imagenet3d-resnet50"].input.height, RECIPES["imagenet3d-resnet50"].input.width) == (640, 800)
+    assert (RECIPES["imagenet3d-vitb14"].input.height, RECIPES["imagenet3d-vitb14"].input.width) == (644, 812)
     accuracy, floor = re.search(
         r"only from a calibration accuracy of ([\d.]+) on, and down to (\d+\.\d+)\.", decisions
     ).groups()
     small = RECIPES["quickstart"]
     count, weight = re.search(r"weighs each of its (\d+) background terms by (\d+\.\d+)\.", decisions).groups()
-    assert (small.background_size, small.background_weight) == (int(count), float(weight))
-    assert f"are seen {small.epochs} times" in decisions
+    assert (small.bank.background_size, small.loss.background_weight) == (int(count), float(weight))
+    assert f"are seen {small.schedule.epochs} times" in decisions
     paper_page = (ROOT / "docs" / "results" / "paper.md").read_text(encoding="utf-8")
     for stated in (
-        f"but {small.background_weight:g} in the quickstart",
-        f"quickstart {small.grouping_accuracy:g})",
-        f"but {small.grouping_floor:g} in the quickstart",
-        f"but every {small.regroup_every} in the quickstart",
-        f"({100 * small.calibration_fraction:g} % in the quickstart",
+        f"but {small.loss.background_weight:g} in the quickstart",
+        f"quickstart {small.grouping.least_accuracy:g})",
+        f"but {small.grouping.floor:g} in the quickstart",
+        f"but every {small.schedule.calibrate_every} in the quickstart",
+        f"({100 * small.schedule.calibration_fraction:g} % in the quickstart",
         "in the quickstart for the last two",
     ):
         assert stated in paper_page, f"docs/results/paper.md does not say: {stated}"
-    assert small.epochs - small.last_held_out_epoch == 2
-    assert (small.grouping_accuracy, small.grouping_floor) == (float(accuracy), float(floor))
-    assert not RECIPES["eth80"].dynamic_weights
+    assert small.schedule.epochs - small.schedule.last_held_out_epoch == 2
+    assert (small.grouping.least_accuracy, small.grouping.floor) == (float(accuracy), float(floor))
+    assert not RECIPES["eth80"].grouping.dynamic
     for name in ("imagenet3d-resnet50", "imagenet3d-vitb14"):
         recipe = RECIPES[name]
-        assert recipe.dynamic_weights and (recipe.grouping_accuracy, recipe.grouping_floor) == (0.5, 0.0)
+        assert recipe.grouping.dynamic and (recipe.grouping.least_accuracy, recipe.grouping.floor) == (0.5, 0.0)
     assert PoseSettings() == PoseSettings(starts=3, steps=30, learning_rate=0.05, betas=(0.4, 0.6), truncation=0.3)
     assert len(pose_grid().azimuth) == 144
 

@@ -171,7 +171,7 @@ def test_a_result_of_another_benchmark_is_refused() -> None:
 
 
 def test_the_step_is_timed_beside_its_extractor() -> None:
-    recipe = get_recipe("imagenet3d-resnet50").with_options(height=64, width=96)
+    recipe = get_recipe("imagenet3d-resnet50").with_settings({"input.height": 64, "input.width": 96})
     found = time_backbone(recipe, BackboneConfig("resnet", SMALL_RESNET), images=2, categories=3, rounds=2)
     assert found.peak_mb > 0 if sys.platform.startswith("linux") else found.peak_mb is None  # type: ignore[operator]
     assert all(0 < value < 60 for value in (found.bare_s, found.step_s)) and found.images == 2

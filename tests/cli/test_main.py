@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from compnet3d import __version__
-from compnet3d.cli import data, evaluate, options, predict, quickstart, reproduce, train
+from compnet3d.cli import data, evaluate, options, predict, quickstart, recipes, reproduce, train
 from compnet3d.cli import main as cli
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
@@ -22,7 +22,7 @@ from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting.predictions import predict_files
 from compnet3d.utils.files import claim_folder
 
-COMMANDS = [[c] for c in ("quickstart", "train", "evaluate", "predict", "reproduce", "report")] + [
+COMMANDS = [[c] for c in ("quickstart", "train", "recipes", "evaluate", "predict", "reproduce", "report")] + [
     ["data", c] for c in ("make", "render", "occlude", "corrupt", "import-pascal3d", "check")
 ]
 FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
@@ -44,19 +44,21 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
     assert status == 0 and "None" not in out
     flat = " ".join(out.replace("│", " ").split())
     classes = {"quickstart": quickstart.Quickstart, "train": train.Train, "evaluate": evaluate.Evaluate,
-               "predict": predict.Predict,
+               "predict": predict.Predict, "recipes": recipes.Recipes,
                "make": data.DataMake, "render": data.DataRender, "occlude": data.DataOcclude,
                "corrupt": data.DataCorrupt,
                "import-pascal3d": data.DataImportPascal3d, "check": data.DataCheck,
                "reproduce": reproduce.Reproduce, "report": reproduce.Report}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:
-        positional = ("model", "images", "out", "data", "root", "what", "study")
+        positional = ("model", "name", "images", "out", "data", "root", "what", "study")
         assert f"--{name.replace('_', '-')}" in flat or name in positional
 
 
 def test_no_arguments_show_the_commands(capsys):
     status, out, _ = run_main([], capsys)
-    assert status == 0 and all(name in out for name in ("quickstart", "train", "evaluate", "predict", "data"))
+    assert status == 0 and all(
+        name in out for name in ("quickstart", "train", "recipes", "evaluate", "predict", "data")
+    )
 
 
 def test_version(capsys):

@@ -22,7 +22,8 @@ from compnet3d.models.compnet import CompNet
 from compnet3d.models.dual_head import DualHead, DualHeadConfig, ImageEncoder
 from compnet3d.models.registry import load_predictor
 from compnet3d.training.builtin_recipes import RECIPES
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, recipe_like
+from compnet3d.training.recipe_parts import BackboneSettings, InputSettings, ScheduleSettings
 from compnet3d.training.train import train
 from tests.networks import TINY_RESNET
 
@@ -204,25 +205,26 @@ def test_unknown_pose_heads_are_refused() -> None:
         heads("guess")
 
 
-TINY = Recipe(
+TINY = CompNetRecipe(
     name="tiny-heads",
     description="for tests",
-    method="dual-head",
-    height=48,
-    width=48,
-    architecture=RESNET.architecture,
-    epochs=4,
-    batch_size=4,
-    learning_rate=3e-3,
-    head_learning_rate=3e-3,
-    calibration_fraction=0.25,
-    regroup_every=2,
+    input=InputSettings(height=48, width=48),
+    backbone=BackboneSettings(architecture=RESNET.architecture),
+    schedule=ScheduleSettings(
+        epochs=4,
+        batch_size=4,
+        learning_rate=3e-3,
+        head_learning_rate=3e-3,
+        calibration_fraction=0.25,
+        calibrate_every=2,
+    ),
 )
 
 
 @pytest.mark.parametrize("method", ["dual-head", "novum"])
 def test_baselines_train_resume_and_are_evaluated(tiny_data: Path, tmp_path: Path, method: str) -> None:
-    recipe = TINY.with_options(method=method, dimension=16, vertex_count=40, background_size=32)
+    small = TINY.with_settings({"backbone.dimension": 16, "model.vertex_count": 40, "bank.background_size": 32})
+    recipe = recipe_like({"novum": NovumRecipe, "dual-head": DualHeadRecipe}[method], small)
     options = {"workers": 0, "progress": False}
     train(recipe, tiny_data, tmp_path / "whole", **options)  # type: ignore[arg-type]
     train(recipe, tiny_data, tmp_path / "parts", stop_after=1, **options)  # type: ignore[arg-type]
@@ -248,8 +250,16 @@ def test_novum_descends_on_its_own_loss(tiny_data: Path, tmp_path: Path, monkeyp
         return (normalize(queries.features, dim=-1).sum() * 0).reshape(())
 
     monkeypatch.setattr("compnet3d.training.step.full_contrastive_loss", watched)
-    recipe = RECIPES["quickstart-novum"].with_options(
-        epochs=1, processes=1, height=48, width=48, architecture=RESNET.architecture, dimension=16, vertex_count=40
+    recipe = RECIPES["quickstart-novum"].with_settings(
+        {
+            "schedule.epochs": 1,
+            "schedule.processes": 1,
+            "input.height": 48,
+            "input.width": 48,
+            "backbone.architecture": RESNET.architecture,
+            "backbone.dimension": 16,
+            "model.vertex_count": 40,
+        }
     )
     train(recipe, tiny_data, tmp_path / "run", workers=0, progress=False)
     assert calls and all(call["background_weight"] == 0.005 for call in calls)
@@ -263,10 +273,16 @@ def test_every_recipe_has_its_baselines() -> None:
         base = RECIPES[name]
         for suffix in ("novum", "heads", "heads-regression"):
             other = RECIPES[f"{name}-{suffix}"]
-            for setting in ("height", "width", "architecture", "pretrained", "augmentation", "batch_size"):
-                assert getattr(other, setting) == getattr(base, setting)
-            assert other.stages == (base.stages if suffix == "novum" else 3)  # a classifier stands on the last stage
+            for part in ("input", "augmentation"):
+                assert getattr(other, part) == getattr(base, part)
+            for setting in ("architecture", "pretrained"):
+                assert getattr(other.backbone, setting) == getattr(base.backbone, setting)
+            assert other.schedule.batch_size == base.schedule.batch_size
+            # a classifier stands on the last stage
+            assert other.backbone.stages == (base.backbone.stages if suffix == "novum" else 3)
             longer = suffix == "novum" and name.startswith("imagenet3d")  # table 1: 100 epochs instead of 12
-            assert other.epochs == (100 if longer else base.epochs)
-            assert suffix != "novum" or other.classification_weight == 0  # NOVUM's loss is the contrast alone
-    assert RECIPES["eth80-heads"].pose_bins == 40 and RECIPES["eth80-heads-regression"].pose_head == "regression"
+            assert other.schedule.epochs == (100 if longer else base.schedule.epochs)
+            if suffix == "novum":  # NOVUM's loss is the contrast alone
+                assert "classification_weight" not in other.to_dict()["loss"]
+    heads, regression = RECIPES["eth80-heads"], RECIPES["eth80-heads-regression"]
+    assert heads.model.pose_bins == 40 and regression.model.pose_head == "regression"

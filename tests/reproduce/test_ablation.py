@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +10,57 @@ import torch
 from compnet3d.cli import main as cli
 from compnet3d.data.augment import Augmentation
 from compnet3d.errors import CompNetError
-from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.models.compnet import CompNet
 from compnet3d.reproduce.ablation import VARIANTS, variant_method
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.runner import reproduce
 from compnet3d.reproduce.study import Study
 from compnet3d.training import builtin_recipes as recipes
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe, Recipe
+from compnet3d.training.recipe_parts import (
+    BackboneSettings,
+    BankSettings,
+    CompNetSearchSettings,
+    GroupingSettings,
+    InputSettings,
+    ModelSettings,
+    ScheduleSettings,
+)
+from compnet3d.training.settings import leaves
 from compnet3d.training.train import train
 
-TINY = Recipe(
+TINY = CompNetRecipe(
     name="tiny",
     description="for tests",
-    height=48,
-    width=48,
-    architecture={"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"},
-    dimension=16,
-    vertex_count=40,
-    background_size=32,
-    epochs=2,
-    batch_size=8,
-    learning_rate=3e-3,
-    head_learning_rate=3e-3,
-    calibration_fraction=0.25,
-    grouping_accuracy=0.9,
-    grouping_floor=0.1,
-    regroup_every=5,
+    input=InputSettings(height=48, width=48),
+    backbone=BackboneSettings(
+        architecture={
+            "embedding_size": 8,
+            "hidden_sizes": [8, 8, 16, 16],
+            "depths": [1, 1, 1, 1],
+            "layer_type": "basic",
+        },
+        dimension=16,
+    ),
+    model=ModelSettings(vertex_count=40),
+    bank=BankSettings(background_size=32),
+    schedule=ScheduleSettings(
+        epochs=2,
+        batch_size=8,
+        learning_rate=3e-3,
+        head_learning_rate=3e-3,
+        calibration_fraction=0.25,
+        calibrate_every=5,
+    ),
+    grouping=GroupingSettings(least_accuracy=0.9, floor=0.1),
+    search=CompNetSearchSettings(steps=2, starts=1),
     augmentation=Augmentation(rotation=10),
-    pose=PoseSettings(steps=2, starts=1),
 )
 QUIET = {"workers": 0, "progress": False}
 NAMES = tuple(variant.name for variant in VARIANTS)
 
 
-def run_variants(data: Path, out: Path, recipe: Recipe = TINY, only: tuple[str, ...] = ()) -> dict[str, Any]:
+def run_variants(data: Path, out: Path, recipe: CompNetRecipe = TINY, only: tuple[str, ...] = ()) -> dict[str, Any]:
     """The table's rows by their labels."""
     study = Study(out, data, seeds=(0,), command="compnet3d reproduce table6-variants", **QUIET)  # type: ignore[arg-type]
     reproduce(Experiments(study, recipe, variants=only), ["table6-variants"])
@@ -73,24 +88,25 @@ def metrics_file(out: Path, name: str) -> Path:
 
 
 def recipe_of(out: Path, name: str) -> dict[str, Any]:
-    return json.loads((run_of(out, name) / "config.json").read_text())["recipe"]
+    noted = json.loads((run_of(out, name) / "config.json").read_text())["recipe"]
+    return dict(leaves(Recipe.from_dict(noted)))
 
 
 def test_each_variant_changes_what_it_says_and_nothing_else(study: Path) -> None:
     changed = {
         "both": {},
-        "in-category-only": {"cross_weight": 0.0},
-        "cross-category-only": {"in_weight": 0.0},
-        "samples-8": {"samples_per_category": 8},
-        "samples-64": {"samples_per_category": 64},
-        "weight-floor": {"grouping_floor": 0.015},
-        "static-weights": {"dynamic_weights": False},
+        "in-category-only": {"loss.cross_weight": 0.0},
+        "cross-category-only": {"loss.in_weight": 0.0},
+        "samples-8": {"loss.samples_per_category": 8},
+        "samples-64": {"loss.samples_per_category": 64},
+        "weight-floor": {"grouping.floor": 0.015},
+        "static-weights": {"grouping.dynamic": False},
     }
     assert tuple(changed) == NAMES
     base = recipe_of(study, "both")
-    assert base["samples_per_category"] == 32 and base["dynamic_weights"] and base["in_weight"] == 1.0
+    assert base["loss.samples_per_category"] == 32 and base["grouping.dynamic"] and base["loss.in_weight"] == 1.0
     # the paper's dynamic weights, whatever the recipe has
-    assert (base["grouping_accuracy"], base["grouping_floor"], base["regroup_every"]) == (0.5, 0.0, 2)
+    assert (base["grouping.least_accuracy"], base["grouping.floor"], base["schedule.calibrate_every"]) == (0.5, 0.0, 2)
     for name, wanted in changed.items():
         found = recipe_of(study, name)
         assert {key: value for key, value in found.items() if value != base[key]} == wanted
@@ -113,7 +129,7 @@ def test_the_rows_are_those_of_the_evaluation(study: Path) -> None:
         log = [json.loads(line) for line in (run_of(study, variant.name) / "log.jsonl").read_text().splitlines()]
         assert row["training [s]"] == f"{sum(entry['seconds'] for entry in log):.0f}"
         weights = CompNet.from_pretrained(run_of(study, variant.name)).bank.grouping_weights
-        floor = recipe_of(study, variant.name)["grouping_floor"]
+        floor = recipe_of(study, variant.name)["grouping.floor"]
         assert shares["contrasted pairs"] == [sum(bool(weights[i, 1 - i] > floor) for i in range(2)) / 2]
     assert rows["static weights: every category is contrasted"]["contrasted pairs"]["values"] == [1.0]
 
@@ -163,8 +179,8 @@ def test_foreign_folders_and_unknown_names_are_refused(
     other = tiny_maker(tmp_path / "other", ("brick", "tower"))
     with pytest.raises(CompNetError, match=r"a study with other settings \(data\)"):
         run_variants(other, study)
-    with pytest.raises(CompNetError, match=r"study.json: .* other settings \(epochs\)"):
-        run_variants(tiny_data, study, replace(TINY, epochs=3))
+    with pytest.raises(CompNetError, match=r"study.json: .* other settings \(schedule.epochs\)"):
+        run_variants(tiny_data, study, TINY.with_settings({"schedule.epochs": 3}))
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").touch()
     with pytest.raises(CompNetError, match="something else"):
@@ -184,4 +200,4 @@ def test_the_command(
     printed = capsys.readouterr().out
     assert "[1/1] table6-variants" in printed and "| both losses |" in printed
     assert list(rows_of(out)) == ["both losses"]
-    assert recipe_of(out, "both")["epochs"] == 1
+    assert recipe_of(out, "both")["schedule.epochs"] == 1

@@ -21,7 +21,6 @@ from compnet3d.evaluation.metrics import PoseMetrics
 from compnet3d.evaluation.result import Confusion, EvaluationResult, PoseForm, PoseSummary, Resources, Settings
 from compnet3d.evaluation.unseen import common_samples, evaluate_unseen, unseen_samples
 from compnet3d.geometry.camera import Pose
-from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting import plots
 from compnet3d.reporting.tables import Row, Spread, Table
@@ -38,28 +37,31 @@ from compnet3d.reproduce.report import write_page
 from compnet3d.reproduce.runner import reproduce
 from compnet3d.reproduce.study import Condition, Method, Study, _is_of
 from compnet3d.training.builtin_recipes import RECIPES
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe, NovumRecipe, recipe_like
+from compnet3d.training.recipe_parts import (
+    BackboneSettings,
+    BankSettings,
+    CompNetLossSettings,
+    CompNetSearchSettings,
+    InputSettings,
+    ModelSettings,
+    ScheduleSettings,
+)
 from compnet3d.utils.files import read_json, write_json
 from tests.networks import TINY_RESNET
 
-TINY = Recipe(
+TINY = CompNetRecipe(
     name="tiny",
     description="for tests",
-    height=48,
-    width=48,
-    architecture=TINY_RESNET,
-    dimension=16,
-    vertex_count=40,
-    background_size=32,
-    classification_weight=0.1,
-    pose_contrastive_weight=0.1,
-    negative_poses=3,
-    epochs=1,
-    batch_size=8,
-    learning_rate=3e-3,
-    head_learning_rate=3e-3,
-    calibration_fraction=0.25,
-    pose=PoseSettings(steps=1, starts=1),
+    input=InputSettings(height=48, width=48),
+    backbone=BackboneSettings(architecture=TINY_RESNET, dimension=16),
+    model=ModelSettings(vertex_count=40),
+    bank=BankSettings(background_size=32),
+    loss=CompNetLossSettings(classification_weight=0.1, pose_contrastive_weight=0.1, negative_poses=3),
+    schedule=ScheduleSettings(
+        epochs=1, batch_size=8, learning_rate=3e-3, head_learning_rate=3e-3, calibration_fraction=0.25
+    ),
+    search=CompNetSearchSettings(steps=1, starts=1),
 )
 
 
@@ -116,7 +118,7 @@ def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> 
     ]
     assert [row["label"] for row in parts] == labels
     for name, weights in {"both": (0, 0), "both-and-classification": (0.1, 0)}.items():
-        trained = read_json(out / "models" / f"tiny-{name}" / "seed-0" / "config.json")["recipe"]
+        trained = read_json(out / "models" / f"tiny-{name}" / "seed-0" / "config.json")["recipe"]["loss"]
         assert (trained["classification_weight"], trained["pose_contrastive_weight"]) == weights
     robust = {table["key"]: table["rows"] for table in json.loads((out / "table4.json").read_text())["tables"]}
     posed = {row["label"]: row["cells"]["occluded, mean"]["values"] for row in robust["predicted_category"]}
@@ -171,8 +173,8 @@ def test_what_is_done_is_not_done_again(experiments: Experiments, monkeypatch: p
 
 
 def test_another_study_in_the_same_folder_is_refused(experiments: Experiments) -> None:
-    other = Experiments(experiments.study, TINY.with_options(epochs=2), unseen=("slab",))
-    with pytest.raises(CompNetError, match=r"study.json: .* other settings \(epochs\)"):
+    other = Experiments(experiments.study, TINY.with_settings({"schedule.epochs": 2}), unseen=("slab",))
+    with pytest.raises(CompNetError, match=r"study.json: .* other settings \(schedule.epochs\)"):
         reproduce(other, ["table5"])
     elsewhere = replace(experiments, study=replace(experiments.study, data=experiments.study.out))
     with pytest.raises(CompNetError, match=r"a study with other settings \(data\)"):
@@ -183,7 +185,7 @@ def test_a_study_of_an_earlier_version_goes_on(experiments: Experiments, tmp_pat
     """Settings that a version did not have yet have their defaults."""
     study = replace(experiments.study, out=tmp_path)
     noted = read_json(experiments.study.out / "study.json")
-    del noted["recipe"]["classification_cells"]
+    del noted["recipe"]["loss"]["classification_cells"]
     write_json(tmp_path / "study.json", noted)
     run_module.claim(replace(experiments, study=study))
     assert read_json(tmp_path / "study.json") == noted
@@ -248,7 +250,9 @@ def test_the_papers_levels_of_occlusion_are_kept_apart(
 
 def test_backbones_are_looked_for_before_anything_is_trained(experiments: Experiments, tmp_path: Path) -> None:
     study = replace(experiments.study, out=tmp_path)
-    missing = replace(experiments, study=study, recipe=TINY.with_options(pretrained=(str(tmp_path / "backbone"),)))
+    missing = replace(
+        experiments, study=study, recipe=TINY.with_settings({"backbone.pretrained": (str(tmp_path / "backbone"),)})
+    )
     with pytest.raises(CompNetError, match="backbone: no backbone there"):
         run_module.check(missing, ["table2"])
     assert run_module.check(missing, ["figure2"]) == ("figure2",)  # trains nothing
@@ -354,7 +358,7 @@ def test_what_an_experiment_needs_is_looked_for_first(
     (data / "lists" / "slab_imagenet_val.txt").unlink()
     with pytest.raises(CompNetError, match="no test image of 'slab'"):
         run_module.check(replace(experiments, study=replace(experiments.study, data=data)), ["table3"])
-    uncalibrated = replace(experiments, recipe=TINY.with_options(calibration_fraction=0.0))
+    uncalibrated = replace(experiments, recipe=TINY.with_settings({"schedule.calibration_fraction": 0.0}))
     with pytest.raises(CompNetError, match="no calibration split"):
         run_module.check(uncalibrated, ["table5"])
     assert set(run_module.NAMES) - set(run_module.check(uncalibrated, ["all"])) == {"table5", "figure4"}
@@ -397,13 +401,13 @@ def test_table_5_is_the_mean_of_the_trainings(experiments: Experiments, monkeypa
 
 def test_a_baseline_is_no_base(experiments: Experiments) -> None:
     with pytest.raises(CompNetError, match="is a baseline"):
-        reproduce(replace(experiments, recipe=TINY.with_options(method="novum")), ["table5"])
+        reproduce(replace(experiments, recipe=recipe_like(NovumRecipe, TINY)), ["table5"])
 
 
 def test_all_leaves_out_what_the_data_does_not_allow(
     experiments: Experiments, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    static = replace(experiments, recipe=TINY.with_options(dynamic_weights=False), unseen=())
+    static = replace(experiments, recipe=TINY.with_settings({"grouping.dynamic": False}), unseen=())
     wanted = run_module.check(static, ["all"])
     assert set(run_module.NAMES) - set(wanted) == {"table3", "figure5", "figure4"}
     told = capsys.readouterr().out
@@ -415,7 +419,7 @@ def test_a_changed_baseline_is_not_taken_for_the_old_one(experiments: Experiment
     """The evaluation is made again with what changed, and a model of another recipe is refused."""
     study, ours = experiments.study, experiments.method()
     study.metrics(ours, 0)
-    changed = replace(ours, recipe=ours.recipe.with_options(kappa=5.0))
+    changed = replace(ours, recipe=ours.recipe.with_settings({"loss.kappa": 5.0}))
     with pytest.raises(CompNetError, match=r"other settings \(kappa\)"):
         study.metrics(changed, 0)
     path = study.out / "metrics" / "tiny" / "seed-0" / "clean.json"
@@ -429,7 +433,7 @@ def test_epochs_hold_for_every_method(experiments: Experiments) -> None:
     short = Experiments(
         experiments.study, RECIPES["imagenet3d-vitb14"], epochs=1, resnet=RECIPES["imagenet3d-resnet50"]
     )
-    assert {method.recipe.epochs for method in short.methods} == {1} and len(short.methods) == 7
+    assert {method.recipe.schedule.epochs for method in short.methods} == {1} and len(short.methods) == 7
 
 
 def test_only_the_baselines_asked_for_are_compared(experiments: Experiments) -> None:

@@ -10,7 +10,7 @@ import json
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,12 +27,23 @@ from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import cuboid_bounds
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings
+from compnet3d.inference.pose_search import PoseGrid
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
 from compnet3d.models.dual_head import DualHead
 from compnet3d.training import build, loop
 from compnet3d.training.process_group import ProcessGroup
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe, recipe_like
+from compnet3d.training.recipe_parts import (
+    BackboneSettings,
+    BankSettings,
+    CompNetLossSettings,
+    CompNetSearchSettings,
+    GroupingSettings,
+    InputSettings,
+    ModelSettings,
+    ScheduleSettings,
+)
+from compnet3d.training.settings import leaves
 from compnet3d.training.train import train
 from tests.training.reference.equations import Settings
 from tests.training.reference.geometry import Camera, Shape
@@ -47,45 +58,42 @@ SYMMETRY = {
     "tower": {"z": "continuous", "mirror": False},
 }
 
-RECIPE = Recipe(
+RECIPE = CompNetRecipe(
     name="reference",
     description="every part of the loss, and a schedule of few steps",
-    height=32,
-    width=40,
-    fill=0.8,
-    dimension=8,
-    vertex_count=26,
-    background_size=20,
-    background_per_image=3,
-    kappa=12.0,
-    momentum=0.8,
-    samples_per_category=5,
-    queries_per_image=6,
-    near_radius=0.33,
-    background_weight=0.6,
-    in_weight=0.9,
-    cross_weight=1.3,
-    classification_weight=0.5,
-    classification_cells=9,
-    pose_contrastive_weight=0.4,
-    negative_poses=4,
-    grouping_accuracy=0.0,
-    grouping_threshold=0.2,
-    grouping_floor=0.05,
-    regroup_every=1,
-    epochs=3,
-    batch_size=3,
-    learning_rate=0.01,
-    head_learning_rate=0.03,
-    weight_decay=2.0,
-    warmup_epochs=0.75,
-    calibration_fraction=0.5,
-    held_out_epochs=2,
+    input=InputSettings(height=32, width=40, fill=0.8),
+    backbone=BackboneSettings(dimension=8),
+    model=ModelSettings(vertex_count=26),
+    bank=BankSettings(background_size=20, background_per_image=3, momentum=0.8),
+    loss=CompNetLossSettings(
+        kappa=12.0,
+        samples_per_category=5,
+        queries_per_image=6,
+        near_radius=0.33,
+        background_weight=0.6,
+        in_weight=0.9,
+        cross_weight=1.3,
+        classification_weight=0.5,
+        classification_cells=9,
+        pose_contrastive_weight=0.4,
+        negative_poses=4,
+    ),
+    grouping=GroupingSettings(least_accuracy=0.0, threshold=0.2, floor=0.05),
+    schedule=ScheduleSettings(
+        calibrate_every=1,
+        epochs=3,
+        batch_size=3,
+        learning_rate=0.01,
+        head_learning_rate=0.03,
+        weight_decay=2.0,
+        warmup_epochs=0.75,
+        calibration_fraction=0.5,
+        held_out_epochs=2,
+    ),
+    search=CompNetSearchSettings(truncation=0.2, grid=PoseGrid(azimuths=3, elevations=2, thetas=1)),
     augmentation=Augmentation(
         rotation=10, scale=(0.9, 1.1), shift=0.1, mirror=0.5, erasing=0.9, erasing_area=(0.1, 0.3)
     ),
-    pose=PoseSettings(truncation=0.2),
-    grid=PoseGrid(azimuths=3, elevations=2, thetas=1),
 )
 
 
@@ -128,49 +136,28 @@ def write_symmetry(root: Path) -> None:
     (root / "symmetry.json").write_text(json.dumps(SYMMETRY))
 
 
+# the reference's names of settings, where they are not the last part of the package's
+RENAMED = {
+    "loss.pose_contrastive_weight": "pose_weight",
+    "grouping.dynamic": "dynamic_weights",
+    "grouping.threshold": "grouping_threshold",
+    "grouping.least_accuracy": "grouping_accuracy",
+    "grouping.floor": "grouping_floor",
+    "schedule.calibrate_every": "regroup_every",
+}
+
+
+def values_of(recipe: Recipe) -> dict[str, Any]:
+    """All settings by dotted name; those that the method does not have are the base's, and never read."""
+    heads = recipe_like(DualHeadRecipe, RECIPE)
+    return {name: value for some in (heads, RECIPE, recipe) for name, value in leaves(some)}
+
+
 def settings_of(recipe: Recipe) -> Settings:
-    r = recipe
-    return Settings(
-        method=r.method,
-        pose_head=r.pose_head,
-        pose_bins=r.pose_bins,
-        background_size=r.background_size,
-        background_per_image=r.background_per_image,
-        kappa=r.kappa,
-        momentum=r.momentum,
-        samples_per_category=r.samples_per_category,
-        queries_per_image=r.queries_per_image,
-        near_radius=r.near_radius,
-        background_weight=r.background_weight,
-        in_weight=r.in_weight,
-        cross_weight=r.cross_weight,
-        classification_weight=r.classification_weight,
-        classification_cells=r.classification_cells,
-        pose_weight=r.pose_contrastive_weight,
-        negative_poses=r.negative_poses,
-        truncation=r.pose.truncation,
-        foreground_bonus=r.pose.foreground_bonus,
-        pose_score_weight=r.pose_score_weight,
-        mirrored_scores=r.mirrored_scores,
-        azimuths=r.grid.azimuths,
-        elevations=r.grid.elevations,
-        thetas=r.grid.thetas,
-        elevation_range=r.grid.elevation_range,
-        theta_range=r.grid.theta_range,
-        dynamic_weights=r.dynamic_weights,
-        regroup_every=r.regroup_every,
-        grouping_threshold=r.grouping_threshold,
-        grouping_accuracy=r.grouping_accuracy,
-        grouping_floor=r.grouping_floor,
-        epochs=r.epochs,
-        batch_size=r.batch_size,
-        processes=r.processes,
-        learning_rate=r.learning_rate,
-        head_learning_rate=r.head_learning_rate,
-        weight_decay=r.weight_decay,
-        warmup_epochs=r.warmup_epochs,
-        held_out_epochs=r.held_out_epochs,
-    )
+    found = {RENAMED.get(name, name.rpartition(".")[2]): value for name, value in values_of(recipe).items()
+             if not name.startswith(("augmentation.", "search.learning_rate"))}  # fmt: skip
+    return Settings(**{entry.name: found[entry.name] for entry in fields(Settings) if entry.name != "method"},
+                    method=recipe.method)  # fmt: skip
 
 
 # the package's names in log.jsonl, and the reference's
@@ -180,7 +167,7 @@ Result = dict[str, Tensor]
 
 def train_really(recipe: Recipe, data: Path, out: Path, *, seed: int = 3) -> Result:
     """What the package learns and logs, by name."""
-    network, build_model, one_at_a_time = make_network(recipe.dimension), build.make_model, threading.Lock()
+    network, build_model, one_at_a_time = make_network(recipe.backbone.dimension), build.make_model, threading.Lock()
 
     def make_model(*arguments: Any) -> Any:
         with one_at_a_time:  # threads share torch's own generator
@@ -191,7 +178,7 @@ def train_really(recipe: Recipe, data: Path, out: Path, *, seed: int = 3) -> Res
         patch.setattr(loop, "make_extractor", lambda *_: copy.deepcopy(network))
         patch.setattr(loop, "make_model", make_model)
         patch.setattr("compnet3d.inference.matching.bf16_is_fast", lambda: False)  # tested elsewhere
-        run = _train_in_threads if recipe.processes > 1 else train
+        run = _train_in_threads if recipe.schedule.processes > 1 else train
         model: Any = run(recipe, data, out, seed=seed, workers=0, progress=False)
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     result = {"temperature": torch.tensor([model.config.temperature] * 2)}
@@ -206,7 +193,7 @@ def train_really(recipe: Recipe, data: Path, out: Path, *, seed: int = 3) -> Res
 
 def _train_in_threads(recipe: Recipe, data: Path, out: Path, *, seed: int, workers: int, progress: bool) -> Any:
     """As several processes would, which meet in a barrier."""
-    barrier, models, errors = threading.Barrier(recipe.processes), {}, []
+    barrier, models, errors = threading.Barrier(recipe.schedule.processes), {}, []
     arguments: dict[str, Any] = {
         "recipe": recipe.to_dict(), "data": str(data), "out": str(out), "seed": seed, "without": [], "resume": False,
         "backbone_weights": None, "from_scratch": False, "device": "cpu", "workers": workers, "stop_after": None,
@@ -215,14 +202,14 @@ def _train_in_threads(recipe: Recipe, data: Path, out: Path, *, seed: int, worke
     def work(rank: int) -> None:
         torch.set_num_threads(1)
         try:
-            group = ProcessGroup(rank, recipe.processes, out, lambda: barrier.wait() and None)
+            group = ProcessGroup(rank, recipe.schedule.processes, out, lambda: barrier.wait() and None)
             models[rank] = loop.train_in_group(group, **arguments, progress=progress)
         except BaseException as error:
             errors.append(error)
             barrier.abort()
 
     out.mkdir()
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(recipe.processes)]
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(recipe.schedule.processes)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -235,17 +222,17 @@ def _train_in_threads(recipe: Recipe, data: Path, out: Path, *, seed: int, worke
 def train_by_reference(recipe: Recipe, data: Path, *, seed: int = 3) -> Result:
     """What the reference learns and logs, by the same names."""
     dataset = ImageNet3D(data)
-    kept, held_out = split_calibration(dataset.samples("train"), recipe.calibration_fraction, seed)
+    kept, held_out = split_calibration(dataset.samples("train"), recipe.schedule.calibration_fraction, seed)
     shapes = []
     for name in dataset.categories:
-        mesh = cuboid_mesh(cuboid_bounds(dataset.meshes(name)), recipe.vertex_count)
+        mesh = cuboid_mesh(cuboid_bounds(dataset.meshes(name)), values_of(recipe)["model.vertex_count"])
         shapes.append(Shape(mesh.bounds.double().numpy(), mesh.vertices.double().numpy()))
-    input_config = fitted_input(kept, recipe.height, recipe.width, recipe.fill)
+    input_config = fitted_input(kept, recipe.input.height, recipe.input.width, recipe.input.fill)
     camera = Camera(
         input_config.height, input_config.width, input_config.focal, input_config.distance, TinyExtractor.stride
     )
-    network: Any = make_network(recipe.dimension)
-    if recipe.method == "dual-head":
+    network: Any = make_network(recipe.backbone.dimension)
+    if isinstance(recipe, DualHeadRecipe):
         network = _with_heads(network, len(shapes), recipe, seed)
     learner = Learner(settings_of(recipe), network, shapes, list(ORDERS.values()), camera)
     schedule = Schedule(learner, seed)
@@ -278,13 +265,13 @@ def fitted_input(samples: list[Sample], height: int, width: int, fill: float) ->
     return InputConfig(height=height, width=width, focal=focal, distance=distance, box_fill=fill)
 
 
-def _with_heads(network: TinyExtractor, categories: int, recipe: Recipe, seed: int) -> nn.Module:
+def _with_heads(network: TinyExtractor, categories: int, recipe: DualHeadRecipe, seed: int) -> nn.Module:
     """The backbone with the two heads in place of the projection."""
     torch.manual_seed(seed)
     heads: Any = nn.Module()
     heads.backbone = network.backbone
     heads.category_head = nn.Linear(6, categories)
-    heads.pose_head = nn.Linear(6, 3 * (recipe.pose_bins if recipe.pose_head == "bins" else 1))
+    heads.pose_head = nn.Linear(6, 3 * (recipe.model.pose_bins if recipe.model.pose_head == "bins" else 1))
     heads.register_buffer("mean", network.mean, persistent=False)
     heads.register_buffer("std", network.std, persistent=False)
     module: nn.Module = heads
@@ -318,6 +305,9 @@ def difference(first: Result, second: Result) -> dict[str, float]:
 
 
 def change(settings: Any, name: str, value: Any) -> Any:
-    """Settings with another value; the name of one within another is dotted."""
+    """Settings with another value; the name of one within another is dotted. Another method keeps what both have."""
+    if name == "method":
+        kinds: dict[str, type[Recipe]] = {kind.method: kind for kind in (CompNetRecipe, NovumRecipe, DualHeadRecipe)}
+        return recipe_like(kinds[value], settings)
     first, _, rest = name.partition(".")
     return replace(settings, **{first: change(getattr(settings, first), rest, value) if rest else value})

@@ -32,21 +32,22 @@ REFINEMENT = f"{SEARCH}::test_a_setting_of_the_search_does_what_it_does_in_the_r
 # the tests of what a whole training with a tiny network of its own does not read
 HELD_ELSEWHERE = {
     "method": "tests/training/test_reference.py::test_a_training_is_the_reference",
+    "model.shape": "tests/training/test_settings.py::test_a_value_that_cannot_be_is_refused",
     "name": f"{HERE}::test_a_run_notes_every_field",
     "description": f"{HERE}::test_a_run_notes_every_field",
-    "pretrained": f"{HERE}::test_a_pretrained_backbone_is_the_one_asked_for",
-    "pretrained_layers": f"{HERE}::test_a_pretrained_backbone_is_the_one_asked_for",
-    "family": f"{HERE}::test_a_backbone_is_built_as_asked_for",
-    "architecture": f"{HERE}::test_a_backbone_is_built_as_asked_for",
-    "upsampling": f"{HERE}::test_a_backbone_is_built_as_asked_for",
-    "stages": f"{HERE}::test_a_backbone_is_built_as_asked_for",
-    "pose.starts": REFINEMENT,
-    "pose.steps": REFINEMENT,
-    "pose.learning_rate": REFINEMENT,
-    "pose.betas": REFINEMENT,
-    "pose.shift_unit": REFINEMENT,
-    "pose.softness": REFINEMENT,
-    "pose.prior_weight": REFINEMENT,
+    "backbone.pretrained": f"{HERE}::test_a_pretrained_backbone_is_the_one_asked_for",
+    "backbone.pretrained_layers": f"{HERE}::test_a_pretrained_backbone_is_the_one_asked_for",
+    "backbone.family": f"{HERE}::test_a_backbone_is_built_as_asked_for",
+    "backbone.architecture": f"{HERE}::test_a_backbone_is_built_as_asked_for",
+    "backbone.upsampling": f"{HERE}::test_a_backbone_is_built_as_asked_for",
+    "backbone.stages": f"{HERE}::test_a_backbone_is_built_as_asked_for",
+    "search.starts": REFINEMENT,
+    "search.steps": REFINEMENT,
+    "search.learning_rate": REFINEMENT,
+    "search.betas": REFINEMENT,
+    "search.shift_unit": REFINEMENT,
+    "search.softness": REFINEMENT,
+    "search.prior_weight": REFINEMENT,
 }
 # each field of the augmentation at another value than in STRONG
 AUGMENTATIONS: dict[str, Any] = {
@@ -63,19 +64,23 @@ STRONG = Augmentation(
 )  # fmt: skip
 
 
-def dead_leaves(settings: Any, prefix: str = "") -> list[str]:
+def dotted(settings: Any, prefix: str = "") -> list[str]:
     """Dotted names of all fields."""
     names = []
     for field in fields(settings):
         value = getattr(settings, field.name)
-        names += dead_leaves(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
+        names += dotted(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
     return names
+
+
+METHODS = {method: change(RECIPE, "method", method) for method in ("compnet", "novum", "dual-head")}
+FIELDS = [(method, name) for method, recipe in METHODS.items() for name in dotted(recipe)]
 
 
 def test_every_field_is_held_by_a_test_and_none_is_forgotten() -> None:
     compared = {name for _, name, _ in SETTINGS}
     augmented = {f"augmentation.{name}" for name in AUGMENTATIONS}
-    assert set(dead_leaves(RECIPE)) == compared | augmented | set(HELD_ELSEWHERE)
+    assert {name for _, name in FIELDS} | {"method"} == compared | augmented | set(HELD_ELSEWHERE)
     assert not compared & set(HELD_ELSEWHERE)
 
 
@@ -102,16 +107,24 @@ def other_value(value: Any) -> Any:
     return 3
 
 
-@pytest.mark.parametrize("name", dead_leaves(RECIPE))
-def test_a_run_notes_every_field(name: str) -> None:
+@pytest.mark.parametrize(("method", "name"), [(m, name) for m, name in FIELDS if name != "model.shape"])  # has one
+def test_a_run_notes_every_field(method: str, name: str) -> None:
     """In its config.json, from which the recipe is read again, and with another value the run does not go on."""
-    value = RECIPE
+    recipe = value = METHODS[method]
     for part in name.split("."):
         value = getattr(value, part)
-    changed = change(RECIPE, name, other_value(value))
+    changed = change(recipe, name, other_value(value))
     noted = json.loads(json.dumps(changed.to_dict()))
-    assert Recipe.from_dict(noted) == changed != RECIPE
-    assert recipe_differences({"recipe": noted}, RECIPE) == [name.split(".")[0]]
+    assert Recipe.from_dict(noted) == changed != recipe
+    assert recipe_differences({"recipe": noted}, recipe) == [name]
+
+
+def test_a_run_notes_the_method() -> None:
+    for method, recipe in METHODS.items():
+        noted = json.loads(json.dumps(recipe.to_dict()))
+        assert noted["method"] == method and Recipe.from_dict(noted) == recipe
+        others = [other for other in METHODS if other != method]
+        assert [recipe_differences({"recipe": noted}, METHODS[other]) for other in others] == [["method"]] * 2
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +165,7 @@ def test_a_backbone_is_built_as_asked_for(
     recipe = RECIPE
     values = {"family": family, "architecture": architecture, "dimension": dimension, "upsampling": upsampling}
     for name, value in {**values, "stages": stages}.items():
-        recipe = change(recipe, name, value)
+        recipe = change(recipe, f"backbone.{name}", value)
     made = make_extractor(recipe, tmp_path, None, False).eval()
     assert made.config == BackboneConfig(family, architecture, dimension, upsampling, stages)
     images = torch.zeros(1, 3, 32, 32)
@@ -172,7 +185,7 @@ def test_a_pretrained_backbone_is_the_one_asked_for(
     for other in ("first", "second"):
         backbones[other] = build_extractor(BackboneConfig("vit", PATCHES | {"num_hidden_layers": 3})).backbone
         backbones[other].save_pretrained(tmp_path / other)
-    recipe = change(change(RECIPE, "pretrained", (name, "no/hub")), "pretrained_layers", layers)
+    recipe = change(change(RECIPE, "backbone.pretrained", (name, "no/hub")), "backbone.pretrained_layers", layers)
     made = make_extractor(recipe, tmp_path, None, False).backbone
     assert made.config.num_hidden_layers == (layers or 3)
     state = backbones[name].state_dict()

@@ -20,7 +20,6 @@ from compnet3d.data.transforms import Crop
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import angles_to_rotmat
-from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.losses.contrastive import ContrastiveLoss
 from compnet3d.losses.inputs import Queries
 from compnet3d.losses.sampling import draw_negative_poses
@@ -33,31 +32,38 @@ from compnet3d.training.builtin_recipes import RECIPES, baselines_of, get_recipe
 from compnet3d.training.calibration import fit_temperature
 from compnet3d.training.loop import train_in_group, waiting_advice
 from compnet3d.training.process_group import FlatGradients, ProcessGroup, start_process_group
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe, Recipe
+from compnet3d.training.recipe_parts import (
+    BackboneSettings,
+    BankSettings,
+    CompNetLossSettings,
+    CompNetSearchSettings,
+    InputSettings,
+    ModelSettings,
+    ScheduleSettings,
+    SearchSettings,
+)
 from compnet3d.training.run_folder import Run, recipe_differences
 from compnet3d.training.sampler import EpochSampler
+from compnet3d.training.settings import leaves
 from compnet3d.training.step import train_step
 from compnet3d.training.train import train, train_or_load
 from compnet3d.utils.files import write_json
 from tests.networks import TINY_RESNET
 
-TINY = Recipe(
+TINY = CompNetRecipe(
     name="tiny",
     description="for tests",
-    height=48,
-    width=48,
-    architecture=TINY_RESNET,
-    dimension=16,
-    vertex_count=40,
-    background_size=32,
-    samples_per_category=8,
-    epochs=4,
-    batch_size=4,
-    learning_rate=3e-3,
-    head_learning_rate=3e-3,
-    calibration_fraction=0.25,
+    input=InputSettings(height=48, width=48),
+    backbone=BackboneSettings(architecture=TINY_RESNET, dimension=16),
+    model=ModelSettings(vertex_count=40),
+    bank=BankSettings(background_size=32),
+    loss=CompNetLossSettings(samples_per_category=8),
+    schedule=ScheduleSettings(
+        epochs=4, batch_size=4, learning_rate=3e-3, head_learning_rate=3e-3, calibration_fraction=0.25
+    ),
+    search=CompNetSearchSettings(steps=3, starts=1),
     augmentation=Augmentation(rotation=10, scale=(0.9, 1.1), shift=0.05, mirror=0.5, erasing=0.5, brightness=0.2),
-    pose=PoseSettings(steps=3, starts=1),
 )
 
 
@@ -154,7 +160,7 @@ def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
     expected *= min(1.0, 5.0 / float(expected.norm()))
 
     again = CompNet.from_pretrained(whole_run).train()
-    recipe = TINY.with_options(classification_weight=0.3)
+    recipe = TINY.with_settings({"loss.classification_weight": 0.3})
     run = Run(recipe, 0, Path(), again, make_optimizer(again, recipe), FlatGradients(again.parameters()))
     monkeypatch.setattr("compnet3d.training.step.grouped_contrastive_loss", nothing)
     monkeypatch.setattr("compnet3d.inference.matching.bf16_is_fast", lambda: False)  # tested elsewhere
@@ -206,8 +212,14 @@ def test_a_single_image_has_its_own_elevation_only() -> None:
 
 
 def test_the_posing_loss_takes_part(tiny_data: Path, tmp_path: Path) -> None:
-    recipe = TINY.with_options(
-        pose_contrastive_weight=0.5, negative_poses=5, pose_score_weight=0.5, epochs=6, learning_rate=1e-3
+    recipe = TINY.with_settings(
+        {
+            "loss.pose_contrastive_weight": 0.5,
+            "loss.negative_poses": 5,
+            "search.pose_score_weight": 0.5,
+            "schedule.epochs": 6,
+            "schedule.learning_rate": 1e-3,
+        }
     )
     model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
     assert isinstance(model, CompNet) and model.config.pose_score_weight == 0.5
@@ -220,8 +232,10 @@ def test_the_posing_loss_takes_part(tiny_data: Path, tmp_path: Path) -> None:
 
 def test_the_prior_is_that_of_the_training_images_and_changes_nothing_else(tiny_data: Path, tmp_path: Path) -> None:
     """Not the temperature or omega either, where names count the best initial pose."""
-    plain = TINY.with_options(pose_score_weight=0.5, grouping_accuracy=0.0, regroup_every=1)
-    recipe = plain.with_options(pose=replace(TINY.pose, prior_weight=0.01))
+    plain = TINY.with_settings(
+        {"search.pose_score_weight": 0.5, "grouping.least_accuracy": 0.0, "schedule.calibrate_every": 1}
+    )
+    recipe = plain.with_settings({"search.prior_weight": 0.01})
     train(plain, tiny_data, tmp_path / "plain", **options())  # type: ignore[arg-type]
     model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
     assert isinstance(model, CompNet) and model.prior is not None
@@ -230,7 +244,7 @@ def test_the_prior_is_that_of_the_training_images_and_changes_nothing_else(tiny_
         assert torch.equal(found[name], tensor), name
     configs = [json.loads((tmp_path / run / "model" / "config.json").read_text()) for run in ("plain", "run")]
     assert configs[0]["temperature"] == configs[1]["temperature"]
-    samples, _ = split_calibration(ImageNet3D(tiny_data).samples("train"), TINY.calibration_fraction, 0)
+    samples, _ = split_calibration(ImageNet3D(tiny_data).samples("train"), TINY.schedule.calibration_fraction, 0)
     for number, category in enumerate(model.categories):
         own = [sample for sample in samples if sample.category == category]
         angles = torch.tensor([[sample.azimuth, sample.elevation, sample.theta] for sample in own])
@@ -241,7 +255,14 @@ def test_the_prior_is_that_of_the_training_images_and_changes_nothing_else(tiny_
 
 
 def test_workers_read_the_calibration_split_to_the_same_end(tiny_data: Path, tmp_path: Path) -> None:
-    recipe = TINY.with_options(calibration_fraction=0.5, batch_size=1, epochs=2, regroup_every=1)
+    recipe = TINY.with_settings(
+        {
+            "schedule.calibration_fraction": 0.5,
+            "schedule.batch_size": 1,
+            "schedule.epochs": 2,
+            "schedule.calibrate_every": 1,
+        }
+    )
     for workers in (0, 1):
         train(recipe, tiny_data, tmp_path / str(workers), **options(workers=workers))  # type: ignore[arg-type]
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in "01"]
@@ -251,40 +272,50 @@ def test_workers_read_the_calibration_split_to_the_same_end(tiny_data: Path, tmp
 
 def test_runs_may_differ_in_what_their_method_does_not_look_at() -> None:
     ours, novum, heads = (get_recipe(f"robust-photos{suffix}") for suffix in ("", "-novum", "-heads"))
-    assert recipe_differences({"recipe": ours.with_options(pose_contrastive_weight=1.0).to_dict()}, ours) == [
-        "pose_contrastive_weight"
-    ]
+    assert recipe_differences(
+        {"recipe": ours.with_settings({"loss.pose_contrastive_weight": 1.0}).to_dict()}, ours
+    ) == ["loss.pose_contrastive_weight"]
     assert recipe_differences({"recipe": ours.without_pose_contrastive().to_dict()}, ours) == [
-        "pose_score_weight",
-        "pose_contrastive_weight",
-        "pose",
+        "loss.pose_contrastive_weight",
+        "search.truncation",
+        "search.foreground_bonus",
+        "search.prior_weight",
+        "search.pose_score_weight",
     ]
     for baseline in (novum, heads):
-        other = baseline.with_options(pose_contrastive_weight=7.0, classification_cells=3, negative_poses=2)
-        assert recipe_differences({"recipe": other.to_dict()}, baseline) == []
-        assert recipe_differences({"recipe": other.with_options(epochs=99).to_dict()}, baseline) == ["epochs"]
-    other = PoseSettings(steps=1)
-    assert recipe_differences({"recipe": heads.with_options(pose_score_weight=0.1).to_dict()}, heads) == []
-    assert recipe_differences({"recipe": heads.with_options(pose=other).to_dict()}, heads) == []
-    assert recipe_differences({"recipe": novum.with_options(pose=other).to_dict()}, novum) == ["pose"]
+        for name in ("loss.pose_contrastive_weight", "loss.classification_cells", "loss.negative_poses"):
+            with pytest.raises(ValueError, match=f"{name} is unknown"):
+                baseline.with_settings({name: 2})
+        assert recipe_differences({"recipe": baseline.to_dict()}, baseline) == []
+        assert recipe_differences({"recipe": baseline.with_settings({"schedule.epochs": 99}).to_dict()}, baseline) == [
+            "schedule.epochs"
+        ]
+    for recipe, name in ((heads, "search.pose_score_weight"), (heads, "search.steps"), (novum, "grouping.floor")):
+        with pytest.raises(ValueError, match=f"{name} is unknown"):
+            recipe.with_settings({name: 1})
+    assert recipe_differences({"recipe": novum.with_settings({"search.steps": 1}).to_dict()}, novum) == ["search.steps"]
 
 
 def test_without_the_posing_loss_poses_are_searched_as_before_it() -> None:
-    own = PoseSettings(steps=5, truncation=None, foreground_bonus=0.0)
-    assert TINY.with_options(pose=own).without_pose_contrastive().pose == own  # it had none
-    recipe = TINY.with_options(
-        pose_contrastive_weight=1.0,
-        pose_score_weight=0.5,
-        pose=PoseSettings(steps=5, truncation=0.7, foreground_bonus=0.0, prior_weight=0.1),
+    own = CompNetSearchSettings(steps=5, truncation=None, foreground_bonus=0.0)
+    assert TINY.with_settings({"search": own}).without_pose_contrastive().search == own  # it had none
+    recipe = TINY.with_settings(
+        {
+            "loss.pose_contrastive_weight": 1.0,
+            "search": CompNetSearchSettings(
+                steps=5, truncation=0.7, foreground_bonus=0.0, prior_weight=0.1, pose_score_weight=0.5
+            ),
+        }
     )
-    assert recipe.without_pose_contrastive() == TINY.with_options(pose=PoseSettings(steps=5))
+    assert recipe.without_pose_contrastive() == TINY.with_settings({"search": CompNetSearchSettings(steps=5)})
     novum, heads, _ = baselines_of(recipe)
-    assert novum.pose_contrastive_weight == novum.pose_score_weight == 0 and novum.pose == PoseSettings(steps=5)
-    assert heads.pose == recipe.pose
+    assert novum.search == SearchSettings(steps=5)
+    assert {"loss.pose_contrastive_weight", "search.pose_score_weight"}.isdisjoint(dict(leaves(novum)))
+    assert not hasattr(heads, "search")
 
 
 def test_no_pair_is_contrasted_less_than_the_floor(tiny_data: Path, tmp_path: Path) -> None:
-    recipe = TINY.with_options(grouping_accuracy=0.0, grouping_floor=0.25, epochs=2)
+    recipe = TINY.with_settings({"grouping.least_accuracy": 0.0, "grouping.floor": 0.25, "schedule.epochs": 2})
     model = train(recipe, tiny_data, tmp_path / "run", **options())  # type: ignore[arg-type]
     omega = model.bank.grouping_weights
     assert omega.diagonal().tolist() == [0, 0] and 0.25 <= float(omega[0, 1].minimum(omega[1, 0])) < 1
@@ -294,7 +325,7 @@ def test_no_pair_is_contrasted_less_than_the_floor(tiny_data: Path, tmp_path: Pa
 
 def test_the_run_is_written_down(tiny_data: Path, whole_run: Path) -> None:
     config = json.loads((whole_run / "config.json").read_text())
-    assert config["recipe"]["vertex_count"] == 40 and config["seed"] == 0
+    assert config["recipe"]["model"]["vertex_count"] == 40 and config["seed"] == 0
     assert config["counts"] == {"samples": 16, "calibration": 4}
     log = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]
@@ -403,7 +434,7 @@ def test_the_calibration_split_joins_the_training_images_when_told(
         return view(crops, index, epoch)
 
     monkeypatch.setattr(CropDataset, "view", watched)
-    recipe = TINY.with_options(held_out_epochs=2)
+    recipe = TINY.with_settings({"schedule.held_out_epochs": 2})
     train(recipe, tiny_data, tmp_path / "whole", **options())  # type: ignore[arg-type]
     before, after = seen[True, 0], seen[True, 2]
     assert len(before) == 12 and seen[True, 1] == before
@@ -422,7 +453,7 @@ def test_the_calibration_split_joins_the_training_images_when_told(
     assert json.loads(config)["temperature"] != CompNetConfig.temperature
 
 
-PAIR = TINY.with_options(processes=2, epochs=2)
+PAIR = TINY.with_settings({"schedule.processes": 2, "schedule.epochs": 2})
 
 
 def train_and_tell(group: ProcessGroup, tell: str, **arguments: Any) -> None:
@@ -497,13 +528,16 @@ def test_a_run_is_repeated_from_its_config_alone(whole_run: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [("classification_cells", 0, "at least 1"), ("classification_weight", -0.1, "at least 0"),
-     ("batch_size", 0, "at least 1"),
-     ("negative_poses", None, "at least 1"), ("pose_contrastive_weight", math.nan, "at least 0"),
-     ("momentum", 1, "at least 0 and below 1"), ("calibration_fraction", -0.1, "at least 0")],
+    [("loss.classification_cells", 0, "at least 1"), ("loss.classification_weight", -0.1, "at least 0"),
+     ("schedule.batch_size", 0, "at least 1"),
+     ("loss.negative_poses", None, "at least 1"), ("loss.pose_contrastive_weight", math.nan, "at least 0"),
+     ("bank.momentum", 1, "at least 0 and below 1"), ("schedule.calibration_fraction", -0.1, "at least 0")],
 )  # fmt: skip
 def test_a_recipe_that_cannot_be(tmp_path: Path, field: str, value: float, message: str) -> None:
-    write_json(tmp_path / "own.json", {"recipe": RECIPES["robust"].to_dict() | {field: value}})
+    noted = RECIPES["robust"].to_dict()
+    part, name = field.split(".")
+    noted[part][name] = value
+    write_json(tmp_path / "own.json", {"recipe": noted})
     with pytest.raises(CompNetError, match=f"own.json: the recipe's {field} must be {message}.*not {value}"):
         get_recipe(str(tmp_path / "own.json"))
     for name in RECIPES:
@@ -513,12 +547,21 @@ def test_a_recipe_that_cannot_be(tmp_path: Path, field: str, value: float, messa
 def test_recipes_hold_the_papers_numbers() -> None:
     for name in ("imagenet3d-resnet50", "imagenet3d-vitb14"):
         recipe = get_recipe(name)
-        assert (recipe.vertex_count, recipe.samples_per_category, recipe.background_size) == (500, 32, 2560)
-        assert (recipe.momentum, recipe.background_per_image, recipe.epochs, recipe.dimension) == (0.9, 5, 12, 128)
-        assert (recipe.regroup_every, recipe.grouping_threshold) == (2, 0.05)
-        assert recipe.kappa == pytest.approx(14.3, abs=0.02)
-    assert (RECIPES["imagenet3d-resnet50"].height, RECIPES["imagenet3d-resnet50"].width) == (640, 800)
-    assert (RECIPES["imagenet3d-vitb14"].height, RECIPES["imagenet3d-vitb14"].width) == (644, 812)
+        assert (recipe.model.vertex_count, recipe.loss.samples_per_category, recipe.bank.background_size) == (
+            500,
+            32,
+            2560,
+        )
+        assert (
+            recipe.bank.momentum,
+            recipe.bank.background_per_image,
+            recipe.schedule.epochs,
+            recipe.backbone.dimension,
+        ) == (0.9, 5, 12, 128)
+        assert (recipe.schedule.calibrate_every, recipe.grouping.threshold) == (2, 0.05)
+        assert recipe.loss.kappa == pytest.approx(14.3, abs=0.02)
+    assert (RECIPES["imagenet3d-resnet50"].input.height, RECIPES["imagenet3d-resnet50"].input.width) == (640, 800)
+    assert (RECIPES["imagenet3d-vitb14"].input.height, RECIPES["imagenet3d-vitb14"].input.width) == (644, 812)
     with pytest.raises(CompNetError, match="quickstart"):
         get_recipe("nothing")
 

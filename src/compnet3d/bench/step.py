@@ -99,7 +99,7 @@ def bench_step(
     found = {}
     for name, (recipe_name, backbone) in backbones.items():
         recipe = get_recipe(recipe_name)
-        batch = images or (4 if torch.device(device).type == "cpu" else recipe.batch_size)
+        batch = images or (4 if torch.device(device).type == "cpu" else recipe.schedule.batch_size)
         found[name] = time_backbone(recipe, backbone, images=batch, categories=categories, rounds=rounds, device=device)
     return StepResult(found, categories, _input_wait(workers, device), workers)
 
@@ -114,17 +114,23 @@ def time_backbone(
             categories: Y; rounds: how often each is timed; device: where.
     """
     generator = torch.Generator().manual_seed(0)
-    model = paper_sized_model(categories, backbone, height=recipe.height, width=recipe.width).to(device).train()
+    model = (
+        paper_sized_model(categories, backbone, height=recipe.input.height, width=recipe.input.width).to(device).train()
+    )
     run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), FlatGradients(model.parameters()))
     draw = torch.rand(images, 4, generator=generator)
     batch = {
-        "image": torch.randint(256, (images, 3, recipe.height, recipe.width), dtype=torch.uint8, generator=generator),
+        "image": torch.randint(
+            256, (images, 3, recipe.input.height, recipe.input.width), dtype=torch.uint8, generator=generator
+        ),
         "category": torch.randint(categories, (images,), generator=generator),
         "azimuth": 2 * torch.pi * draw[:, 0],
         "elevation": draw[:, 1] - 0.3,
         "theta": 0.6 * draw[:, 2] - 0.3,
         "distance": torch.full((images,), 5.0),
-        "principal_point": torch.tensor([recipe.width / 2, recipe.height / 2]).expand(images, 2).contiguous(),
+        "principal_point": torch.tensor([recipe.input.width / 2, recipe.input.height / 2])
+        .expand(images, 2)
+        .contiguous(),
     }
     batch = {name: value.to(device) for name, value in batch.items()}
     step = _step_of(run, batch)
@@ -159,7 +165,11 @@ def training_step(recipe: Recipe, data: str | Path, *, device: str = "cpu") -> T
     orders = symmetry_orders(dataset.categories, dataset.symmetry).to(device)
     run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), gradients, symmetry_orders=orders)
     crops = CropDataset(samples, dataset.categories, model.input_config, augmentation=recipe.augmentation)
-    size = recipe.batch_size if torch.device(device).type != "cpu" else -(-recipe.batch_size // recipe.processes)
+    size = (
+        recipe.schedule.batch_size
+        if torch.device(device).type != "cpu"
+        else -(-recipe.schedule.batch_size // recipe.schedule.processes)
+    )
     chosen = torch.linspace(0, len(samples) - 1, min(size, len(samples))).long().tolist()  # of all categories
     batch = {name: value.to(device) for name, value in default_collate([crops[i] for i in chosen]).items()}
     return _step_of(run, batch)
@@ -181,7 +191,9 @@ def _step_of(run: Run, batch: dict[str, Tensor]) -> TrainingStep:
 
 def _input_wait(workers: int, device: str) -> float:
     """Share of the time that training waits for images, in a second epoch over the quickstart's kind of data."""
-    recipe = get_recipe("quickstart").with_options(processes=1, epochs=2, held_out_epochs=2)
+    recipe = get_recipe("quickstart").with_settings(
+        {"schedule.processes": 1, "schedule.epochs": 2, "schedule.held_out_epochs": 2}
+    )
     with tempfile.TemporaryDirectory() as folder:
         make_dataset(Path(folder) / "data", categories=24, train=40, val=1, size=128, seed=0)
         run = Path(folder) / "run"

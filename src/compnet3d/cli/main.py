@@ -19,6 +19,7 @@ from compnet3d.cli.data import Data
 from compnet3d.cli.evaluate import Evaluate
 from compnet3d.cli.predict import Predict
 from compnet3d.cli.quickstart import Quickstart
+from compnet3d.cli.recipes import Recipes
 from compnet3d.cli.reproduce import Report, Reproduce
 from compnet3d.cli.train import Train
 from compnet3d.errors import CompNetError
@@ -26,6 +27,7 @@ from compnet3d.errors import CompNetError
 Command = (
     Annotated[Quickstart, subcommand("quickstart")]
     | Annotated[Train, subcommand("train")]
+    | Annotated[Recipes, subcommand("recipes")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Predict, subcommand("predict")]
     | Annotated[Reproduce, subcommand("reproduce")]
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parse(
     arguments: list[str],
-) -> Quickstart | Train | Evaluate | Predict | Reproduce | Report | Data | Bench:
+) -> Quickstart | Train | Recipes | Evaluate | Predict | Reproduce | Report | Data | Bench:
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     return tyro.cli(Command, prog="compnet3d", description=DESCRIPTION, args=arguments, config=options)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import UseAppendAction, arg
 
 from compnet3d.errors import CompNetError
 
@@ -19,6 +19,7 @@ File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")]
 Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
+Settings = UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE", help_behavior_hint="")]]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Level = Annotated[Literal["L1", "L2", "L3"] | None, arg(metavar="L1|L2|L3", help_behavior_hint="")]
 Corruption = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]

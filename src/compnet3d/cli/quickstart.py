@@ -155,7 +155,7 @@ def _train(out: Path, seed: int, epochs: int | None, device: str) -> Any:
 
     recipe = get_recipe("quickstart")
     if epochs is not None:
-        recipe = recipe.with_options(epochs=epochs)
+        recipe = recipe.with_settings({"schedule.epochs": epochs})
     return train_or_load(recipe, out / "data", out / "run", seed=seed, device=device)
 
 

@@ -73,10 +73,10 @@ class Reproduce:
         from compnet3d.reproduce.experiments import Experiments
         from compnet3d.reproduce.runner import reproduce
         from compnet3d.reproduce.study import Study
-        from compnet3d.training.builtin_recipes import get_recipe
+        from compnet3d.training.builtin_recipes import get_compnet_recipe
 
         paper_scale = self.scale == "paper"
-        recipe = get_recipe(self.recipe or ("imagenet3d-vitb14" if paper_scale else "robust"))
+        recipe = get_compnet_recipe(self.recipe or ("imagenet3d-vitb14" if paper_scale else "robust"))
         study = Study(
             out=self.out,
             data=self.data,
@@ -89,7 +89,7 @@ class Reproduce:
             workers=self.workers,
             command=command_line(),
         )
-        resnet = get_recipe("imagenet3d-resnet50") if paper_scale and not self.recipe else None
+        resnet = get_compnet_recipe("imagenet3d-resnet50") if paper_scale and not self.recipe else None
         experiments = Experiments(
             study,
             recipe,

@@ -14,6 +14,7 @@ from compnet3d.cli.options import (
     Flag,
     Folder,
     Names,
+    Settings,
     at_least,
     choose_device,
     require_folder,
@@ -26,7 +27,7 @@ class Train:
 
     recipe: Annotated[str, arg(metavar="NAME")]
     """quickstart, robust, eth80, robust-photos, imagenet3d-resnet50, imagenet3d-vitb14; with -heads, -heads-regression
-    or -novum after it one of its baselines; or a run's config.json."""
+    or -novum after it one of its baselines; or a YAML or JSON file (`compnet3d recipes` lists and prints them)."""
     data: Annotated[Path, arg(metavar="DIR")]
     """The data set (`compnet3d data make` makes one, `data check` looks one over)."""
     out: Annotated[Path, arg(metavar="RUN")]
@@ -35,6 +36,8 @@ class Train:
     """Go on with the run in RUN where it stopped; the result is that of an uninterrupted run."""
     seed: int = 0
     """Seed of everything random."""
+    set: Settings = ()
+    """Change a setting of the recipe, such as loss.kappa=20; may be given several times."""
     epochs: Count = None
     """Epochs to train for; the recipe's number by default."""
     without: Names = ()
@@ -59,9 +62,9 @@ class Train:
         from compnet3d.training.builtin_recipes import get_recipe
         from compnet3d.training.train import train
 
-        recipe = get_recipe(self.recipe)
+        recipe = get_recipe(self.recipe, self.set)
         if self.epochs is not None:
-            recipe = recipe.with_options(epochs=self.epochs)
+            recipe = recipe.with_settings({"schedule.epochs": self.epochs})
         train(
             recipe,
             self.data,

@@ -24,6 +24,7 @@ from compnet3d.reproduce.measures import (
 )
 from compnet3d.reproduce.paper_numbers import Paper
 from compnet3d.reproduce.study import CLEAN, Method
+from compnet3d.training.recipe import NovumRecipe
 from compnet3d.utils.files import Json
 
 
@@ -47,28 +48,31 @@ def _loss_parts(experiments: Experiments) -> dict[str, Method]:
     """The rows of table 6, from one part of the loss to all of the recipe's."""
     ours = experiments.method()
     weights = {"classification": "classification_weight", "pose contrastive": "pose_contrastive_weight"}
-    more = [part for part, weight in weights.items() if getattr(ours.recipe, weight) > 0]
+    more = [part for part, weight in weights.items() if getattr(experiments.recipe.loss, weight) > 0]
+    alone = {"loss.classification_weight": 0.0}
     parts = {
-        "in-category only": _changed(experiments, "in-category-only", cross_weight=0.0, classification_weight=0.0),
-        "cross-category only": _changed(experiments, "cross-category-only", in_weight=0.0, classification_weight=0.0),
-        "both": _changed(experiments, "both", classification_weight=0.0),
+        "in-category only": _changed(experiments, "in-category-only", alone | {"loss.cross_weight": 0.0}),
+        "cross-category only": _changed(experiments, "cross-category-only", alone | {"loss.in_weight": 0.0}),
+        "both": _changed(experiments, "both", alone),
     }
     if len(more) == 2:
-        parts["both and classification"] = _changed(experiments, "both-and-classification")
+        parts["both and classification"] = _changed(experiments, "both-and-classification", {})
     parts[", ".join(["both", *more[:-1]]) + f" and {more[-1]}" if more else "both"] = ours
     return parts
 
 
-def _changed(experiments: Experiments, name: str, **changes: Any) -> Method:
+def _changed(experiments: Experiments, name: str, changes: Mapping[str, Any]) -> Method:
     """The method without the pose contrastive loss, and with other settings changed."""
-    recipe = experiments.method().recipe.without_pose_contrastive().with_options(**changes)
+    if experiments.epochs is not None:
+        changes = {"schedule.epochs": experiments.epochs, **changes}
+    recipe = experiments.recipe.without_pose_contrastive().with_settings(changes)
     return Method(f"{experiments.recipe.name}-{name}", name, recipe)
 
 
 def _robust(experiments: Experiments, parts: Mapping[str, Method]) -> list[Table]:
     """The parts of the loss under occlusion and corruption, and by how much Eq. 5 alone leads over NOVUM."""
     measures = {"classification": classification} | {f"pi/6, {POSE_ROWS[form]}": pose(form) for form in POSE_FORMS}
-    novum = [method for method in experiments.families[-1] if method.recipe.method == "novum"]
+    novum = [method for method in experiments.families[-1] if isinstance(method.recipe, NovumRecipe)]
     methods = {**parts, **{other.label: other for other in novum}}
     found = {m.name: [_summary(experiments, m, measure) for measure in measures.values()] for m in methods.values()}
     rows = tuple(
@@ -109,12 +113,12 @@ class Variant:
 
 VARIANTS = (
     Variant("both", "both losses"),
-    Variant("in-category-only", "in-category loss only", {"cross_weight": 0.0}),
-    Variant("cross-category-only", "cross-category loss only", {"in_weight": 0.0}),
-    Variant("samples-8", "N = 8 sampled vertices per category", {"samples_per_category": 8}),
-    Variant("samples-64", "N = 64 sampled vertices per category", {"samples_per_category": 64}),
-    Variant("weight-floor", "dynamic weights of at least 0.015", {"grouping_floor": 0.015}),
-    Variant("static-weights", "static weights: every category is contrasted", {"dynamic_weights": False}),
+    Variant("in-category-only", "in-category loss only", {"loss.cross_weight": 0.0}),
+    Variant("cross-category-only", "cross-category loss only", {"loss.in_weight": 0.0}),
+    Variant("samples-8", "N = 8 sampled vertices per category", {"loss.samples_per_category": 8}),
+    Variant("samples-64", "N = 64 sampled vertices per category", {"loss.samples_per_category": 64}),
+    Variant("weight-floor", "dynamic weights of at least 0.015", {"grouping.floor": 0.015}),
+    Variant("static-weights", "static weights: every category is contrasted", {"grouping.dynamic": False}),
 )
 
 
@@ -125,13 +129,13 @@ def variant_method(experiments: Experiments, variant: Variant) -> Method:
     the classification or the pose contrastive loss, which are no part of Eq. 5: table 6 has rows for them.
     """
     shared: Json = {
-        "dynamic_weights": True,
-        "grouping_accuracy": 0.5,
-        "regroup_every": 2,
-        "grouping_floor": 0.0,
-        "classification_weight": 0.0,
+        "grouping.dynamic": True,
+        "grouping.least_accuracy": 0.5,
+        "schedule.calibrate_every": 2,
+        "grouping.floor": 0.0,
+        "loss.classification_weight": 0.0,
     }
-    changed = _changed(experiments, f"variant-{variant.name}", **(shared | variant.changes))
+    changed = _changed(experiments, f"variant-{variant.name}", shared | variant.changes)
     return Method(changed.name, variant.label, changed.recipe)
 
 
@@ -150,9 +154,9 @@ def table6_variants(experiments: Experiments) -> list[Table]:
             rows.append(Row(variant.label, _variant_cells(experiments, method)))
     names = ("classification", "pose pi/6", "pose pi/18", "pi/6, symmetry-aware", "pi/18, symmetry-aware",
              "joint pi/6", "joint pi/18", "contrasted pairs", "training [s]")  # fmt: skip
-    recipe = variant_method(experiments, VARIANTS[0]).recipe
+    recipe, epochs = experiments.recipe, experiments.epochs or experiments.recipe.schedule.epochs
     notes = experiments.notes(
-        f"{recipe.epochs} epochs, N = {recipe.samples_per_category} and dynamic weights, with one change per row. Pose "
+        f"{epochs} epochs, N = {recipe.loss.samples_per_category} and dynamic weights, with one change per row. Pose "
         "with the true category given, over the categories whose pose is defined, and symmetry-aware over all images."
     )
     title = "variants of the recipe"

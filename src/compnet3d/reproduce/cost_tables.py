@@ -12,6 +12,7 @@ from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.measures import COST, classification, training_seconds
 from compnet3d.reproduce.paper_numbers import Paper
 from compnet3d.reproduce.study import CLEAN
+from compnet3d.training.recipe import CompNetRecipe
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,9 @@ def _steps(experiments: Experiments) -> Table:
     base, study = experiments.resnet, experiments.study
     ours = experiments.method("", base)
     methods = {method.label: method.recipe for method in (experiments.method("novum", base), ours)}
-    if ours.recipe.classification_weight > 0 or ours.recipe.pose_contrastive_weight > 0:
-        alone = ours.recipe.without_pose_contrastive().with_options(classification_weight=0.0)
+    own = base or experiments.recipe
+    if own.loss.classification_weight > 0 or own.loss.pose_contrastive_weight > 0:
+        alone = own.without_pose_contrastive().with_settings({"loss.classification_weight": 0.0})
         methods |= {f"{ours.label}, Eq. 5 alone": alone}
     steps = {label: training_step(recipe, study.data, device=study.device) for label, recipe in methods.items()}
     extractors = {f"{label}, bare": step.bare for label, step in steps.items()}
@@ -135,7 +137,8 @@ def _accuracies(experiments: Experiments) -> Table:
     for method in (experiments.method("novum", base), experiments.method("", base)):
         measured = experiments.spread(method, CLEAN, classification)
         minutes = [training_seconds(experiments.study.log(method, s)) / 60 for s in experiments.study.seeds]
-        contrast = "full" if method.recipe.method == "novum" else str(method.recipe.samples_per_category)
+        recipe = method.recipe
+        contrast = str(recipe.loss.samples_per_category) if isinstance(recipe, CompNetRecipe) else "full"
         took = f"{sorted(minutes)[len(minutes) // 2]:.1f}"
         rows.append(Row(method.label, (contrast, measured, took, *experiments.cost(method, CLEAN))))
     if experiments.comparable:

@@ -14,7 +14,7 @@ from compnet3d.reproduce.measures import Evaluated, Measure, median_cost, spread
 from compnet3d.reproduce.paper_numbers import Paper
 from compnet3d.reproduce.study import Condition, Method, Study
 from compnet3d.training.builtin_recipes import baselines_of
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe, Recipe
 
 BASELINES = ("heads-regression", "heads", "novum")
 LABELS = {
@@ -42,11 +42,11 @@ class Experiments:
     """
 
     study: Study
-    recipe: Recipe
+    recipe: CompNetRecipe
     paper_scale: bool = False
     unseen: tuple[str, ...] = ()
     synthetic: Path | None = None
-    resnet: Recipe | None = None
+    resnet: CompNetRecipe | None = None
     epochs: int | None = None
     baselines: tuple[str, ...] = BASELINES
     variants: tuple[str, ...] = ()
@@ -57,12 +57,14 @@ class Experiments:
         papers = plain_names((*Paper.UNSEEN, *Paper.ELONGATED))
         return self.paper_scale and papers <= plain_names(self.study.dataset().categories)
 
-    def method(self, suffix: str = "", base: Recipe | None = None) -> Method:
+    def method(self, suffix: str = "", base: CompNetRecipe | None = None) -> Method:
         """A method of the study by its recipe's suffix: "", "novum", "heads" or "heads-regression"."""
         base = base or self.recipe
-        recipe = next(r for r in baselines_of(base) if r.name == f"{base.name}-{suffix}") if suffix else base
+        recipe: Recipe = base
+        if suffix:
+            recipe = next(r for r in baselines_of(base) if r.name == f"{base.name}-{suffix}")
         if self.epochs is not None:
-            recipe = recipe.with_options(epochs=self.epochs)
+            recipe = recipe.with_settings({"schedule.epochs": self.epochs})
         label = LABELS[suffix] + (f", {_backbone(base)}" if self.resnet is not None else "")
         return Method(recipe.name, label, recipe)
 

@@ -19,7 +19,6 @@ from compnet3d.evaluation.metrics import row_shares
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.rotations import rotmat_geodesic_distance
 from compnet3d.inference.prediction import Prediction
-from compnet3d.losses.grouping import refreshed_weights
 from compnet3d.reporting import overlays, plots
 from compnet3d.reporting.tables import Spread, Table
 from compnet3d.reproduce.accuracy_tables import table4
@@ -120,7 +119,7 @@ def _share(table: Table, row: Any, column: str) -> float:
 def figure4(experiments: Experiments) -> bytes:
     """How the calibration split is confused less and less and omega, taken from that, sparse; of the first seed."""
     ours, study = experiments.method(), experiments.study
-    if not ours.recipe.dynamic_weights:
+    if not experiments.recipe.grouping.dynamic:
         raise CompNetError(f"recipe {ours.recipe.name} keeps all categories contrasted; figure 4 has nothing to show")
     names = study.dataset().categories
     omega = 1 - torch.eye(len(names))
@@ -128,11 +127,11 @@ def figure4(experiments: Experiments) -> bytes:
     for entry in study.log(ours, study.seeds[0]):
         if "confusion" in entry:
             confusion, accuracy = torch.tensor(entry["confusion"]), entry["calibration_accuracy"]
-            new = refreshed_weights(confusion, accuracy, **ours.recipe.grouping)
+            new = experiments.recipe.grouping.refreshed(confusion, accuracy)
             omega = omega if new is None else new
             history.append((int(entry["epoch"]), row_shares(confusion).numpy(), omega.numpy()))
     history = [history[i] for i in sorted({0, len(history) // 2, len(history) - 1})]
-    return plots.render_plot(plot_weights(history, names, ours.recipe.grouping_floor), plots.LIGHT)
+    return plots.render_plot(plot_weights(history, names, experiments.recipe.grouping.floor), plots.LIGHT)
 
 
 def figure5(experiments: Experiments) -> bytes:

@@ -129,7 +129,7 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
         check_weights(experiments)
     if {"figure1", "figure2", "figure4"} & set(wanted):
         require_matplotlib()
-    if experiments.recipe.calibration_fraction == 0 and {"table5", "figure4"} & set(wanted):
+    if experiments.recipe.schedule.calibration_fraction == 0 and {"table5", "figure4"} & set(wanted):
         message = f"recipe {experiments.recipe.name} holds no calibration split out, whose confusions they show"
         if "all" not in names:
             raise CompNetError(f"table5 and figure4: {message}; give it a calibration_fraction")
@@ -143,7 +143,7 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
                 raise
             print(f"left out table3 and figure5: {error}", flush=True)
             wanted = [name for name in wanted if name not in ("table3", "figure5")]
-    if "figure4" in wanted and not experiments.recipe.dynamic_weights and "all" in names:
+    if "figure4" in wanted and not experiments.recipe.grouping.dynamic and "all" in names:
         print(f"left out figure4: recipe {experiments.recipe.name} keeps all categories contrasted", flush=True)
         wanted.remove("figure4")
     return tuple(wanted)
@@ -157,9 +157,9 @@ def check_weights(experiments: Experiments) -> None:
     """
     study = experiments.study
     for names in dict.fromkeys(
-        method.recipe.pretrained
+        method.recipe.backbone.pretrained
         for method in experiments.methods
-        if method.recipe.pretrained and not all((study.run(method, s) / "model").is_dir() for s in study.seeds)
+        if method.recipe.backbone.pretrained and not all((study.run(method, s) / "model").is_dir() for s in study.seeds)
     ):
         load_extractor(find_weights(names, study.data), dimension=1)
 

@@ -19,7 +19,7 @@ from compnet3d.models.config import CompNetConfig
 from compnet3d.models.dual_head import DualHead, DualHeadConfig
 from compnet3d.models.pretrained import find_weights, load_extractor
 from compnet3d.models.registry import TrainedModel
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe, ContrastiveRecipe, DualHeadRecipe, Recipe
 
 
 def make_extractor(
@@ -34,23 +34,26 @@ def make_extractor(
     Raises:
         CompNetError: if there is no such backbone.
     """
-    if weights is None and recipe.pretrained and not from_scratch:
-        weights = find_weights(recipe.pretrained, data)
+    settings = recipe.backbone
+    if weights is None and settings.pretrained and not from_scratch:
+        weights = find_weights(settings.pretrained, data)
     options: dict[str, Any] = {
-        "dimension": recipe.dimension,
-        "upsampling": recipe.upsampling,
-        "stages": recipe.stages,
-        "layers": recipe.pretrained_layers,
+        "dimension": settings.dimension,
+        "upsampling": settings.upsampling,
+        "stages": settings.stages,
+        "layers": settings.pretrained_layers,
     }
     if weights is not None and not from_scratch:
         return load_extractor(weights, **options)
-    architecture = recipe.architecture
+    architecture = settings.architecture
     mean_std: dict[str, Any] = {}
-    if not architecture and recipe.pretrained:
-        config = load_extractor(weights or find_weights(recipe.pretrained, data), **options).config
+    if not architecture and settings.pretrained:
+        config = load_extractor(weights or find_weights(settings.pretrained, data), **options).config
         architecture, mean_std = config.architecture, {"mean": config.mean, "std": config.std}
     return build_extractor(
-        BackboneConfig(recipe.family, architecture, recipe.dimension, recipe.upsampling, recipe.stages, **mean_std)
+        BackboneConfig(
+            settings.family, architecture, settings.dimension, settings.upsampling, settings.stages, **mean_std
+        )
     )
 
 
@@ -67,14 +70,25 @@ def make_model(
         "categories": tuple(meshes),
         "bounds": tuple(tuple(tuple(c) for c in cuboid_bounds(models).tolist()) for models in meshes.values()),
         "backbone": extractor.config,
-        "input_config": InputConfig.fitted(training, recipe.height, recipe.width, recipe.fill),
-        "mirrored_scores": recipe.mirrored_scores,
+        "input_config": InputConfig.fitted(training, recipe.input.height, recipe.input.width, recipe.input.fill),
     }
-    if recipe.method == "dual-head":
-        return DualHead(DualHeadConfig(**common, pose_head=recipe.pose_head, bins=recipe.pose_bins), extractor)
-    settings = ("vertex_count", "background_size", "kappa", "pose_score_weight", "pose", "grid")
-    common |= {name: getattr(recipe, name) for name in settings}
-    model = CompNet(CompNetConfig(**common), extractor)
+    if isinstance(recipe, DualHeadRecipe):
+        heads = recipe.model
+        common |= {"mirrored_scores": heads.mirrored_scores, "pose_head": heads.pose_head, "bins": heads.pose_bins}
+        return DualHead(DualHeadConfig(**common), extractor)
+    assert isinstance(recipe, ContrastiveRecipe)
+    if isinstance(recipe, CompNetRecipe):
+        common["pose_score_weight"] = recipe.search.pose_score_weight
+    config = CompNetConfig(
+        **common,
+        mirrored_scores=recipe.model.mirrored_scores,
+        vertex_count=recipe.model.vertex_count,
+        background_size=recipe.bank.background_size,
+        kappa=recipe.loss.kappa,
+        pose=recipe.search.settings,
+        grid=recipe.search.grid,
+    )
+    model = CompNet(config, extractor)
     if model.prior is not None:
         model.fit_prior([_rotations(training, category) for category in model.categories])
     return model
@@ -91,8 +105,8 @@ def make_optimizer(model: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:
     head = {id(p) for p in model.head_parameters()}
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for parameter in model.parameters():
-        rate = recipe.head_learning_rate if id(parameter) in head else recipe.learning_rate
-        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+        rate = recipe.schedule.head_learning_rate if id(parameter) in head else recipe.schedule.learning_rate
+        decay = recipe.schedule.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": ps, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()],

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from compnet3d.data.augment import Augmentation
 from compnet3d.errors import CompNetError
-from compnet3d.inference.pose_search import PoseSettings
-from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe, recipe_like
+from compnet3d.training.recipe_parts import (
+    BackboneSettings,
+    BankSettings,
+    CompNetLossSettings,
+    GroupingSettings,
+    InputSettings,
+    ModelSettings,
+    ScheduleSettings,
+)
 from compnet3d.utils.files import read_json
 
 SMALL_RESNET: dict[str, Any] = {
@@ -32,7 +44,7 @@ def _with_copy_paste(augmentation: Augmentation) -> Augmentation:
 
 
 # features that have learned to tell poses apart may lose more in a covered cell, and need less help to cover any
-_AFTER_POSE_CONTRASTIVE = PoseSettings(truncation=0.5, foreground_bonus=0.15)
+_AFTER_POSE_CONTRASTIVE = {"search.truncation": 0.5, "search.foreground_bonus": 0.15}
 
 _STRONG = Augmentation(
     rotation=30.0,
@@ -51,29 +63,26 @@ _STRONG = Augmentation(
     erasing=0.4,
 )
 
-_QUICKSTART = Recipe(
+_QUICKSTART = CompNetRecipe(
     name="quickstart",
     description="small ResNet from scratch on 128-pixel procedural images, minutes on two cores",
-    height=96,
-    width=96,
-    fill=0.85,
-    architecture=SMALL_RESNET,
-    vertex_count=200,
-    background_size=256,
-    background_weight=0.025,
-    mirrored_scores=True,
-    momentum=0.98,
-    grouping_accuracy=0.93,
-    grouping_floor=0.015,
-    regroup_every=5,
-    epochs=17,
-    batch_size=32,
-    processes=2,
-    learning_rate=5e-3,
-    head_learning_rate=5e-3,
-    warmup_epochs=1.0,
-    calibration_fraction=0.07,
-    held_out_epochs=15,
+    input=InputSettings(height=96, width=96, fill=0.85),
+    backbone=BackboneSettings(architecture=SMALL_RESNET),
+    model=ModelSettings(vertex_count=200, mirrored_scores=True),
+    bank=BankSettings(momentum=0.98, background_size=256),
+    loss=CompNetLossSettings(background_weight=0.025),
+    grouping=GroupingSettings(least_accuracy=0.93, floor=0.015),
+    schedule=ScheduleSettings(
+        epochs=17,
+        batch_size=32,
+        processes=2,
+        learning_rate=5e-3,
+        head_learning_rate=5e-3,
+        warmup_epochs=1.0,
+        calibration_fraction=0.07,
+        calibrate_every=5,
+        held_out_epochs=15,
+    ),
     augmentation=Augmentation(
         rotation=6.0,
         scale=(0.93, 1.07),
@@ -87,31 +96,32 @@ _QUICKSTART = Recipe(
     ),
 )
 
-_ETH80 = Recipe(
+_ETH80 = CompNetRecipe(
     name="eth80",
     description="pretrained ViT-Tiny on real images of 8 categories (ETH-80), two cores",
-    height=224,
-    width=224,
-    fill=0.75,
-    pretrained=("vit-tiny", "WinKawaks/vit-tiny-patch16-224"),
-    # the later layers of a classifier tell new toys apart less well, and cost a third of the time
-    pretrained_layers=8,
-    family="vit",
-    upsampling=2,
-    vertex_count=300,
-    mirrored_scores=True,
-    momentum=0.99,
+    input=InputSettings(height=224, width=224, fill=0.75),
+    backbone=BackboneSettings(
+        pretrained=("vit-tiny", "WinKawaks/vit-tiny-patch16-224"),
+        # the later layers of a classifier tell new toys apart less well, and cost a third of the time
+        pretrained_layers=8,
+        family="vit",
+        upsampling=2,
+    ),
+    model=ModelSettings(vertex_count=300, mirrored_scores=True),
+    bank=BankSettings(momentum=0.99),
     # eight categories cost nothing to contrast, and a calibration split of one object each shows no confusion
     # long before unseen objects are safe: omega would be zero from the fourth epoch on
-    dynamic_weights=False,
-    epochs=26,
-    batch_size=8,
-    processes=2,
-    learning_rate=1e-4,
-    head_learning_rate=1e-3,
-    # one toy in six is worth a lot
-    calibration_fraction=0.17,
-    held_out_epochs=6,
+    grouping=GroupingSettings(dynamic=False),
+    schedule=ScheduleSettings(
+        epochs=26,
+        batch_size=8,
+        processes=2,
+        learning_rate=1e-4,
+        head_learning_rate=1e-3,
+        # one toy in six is worth a lot
+        calibration_fraction=0.17,
+        held_out_epochs=6,
+    ),
     # six toys of a kind: their colours and markings say little about the next one
     augmentation=replace(
         _STRONG,
@@ -127,85 +137,88 @@ _ETH80 = Recipe(
 
 _COMPNETS = (
     _QUICKSTART,
-    _QUICKSTART.with_options(
-        name="robust",
-        description="like quickstart, for occlusion: objects pasted over the crops, features that see less around them",
-        # a cell that sees the whole image has another feature as soon as anything in it is covered
-        stages=2,
-        augmentation=_with_copy_paste(_QUICKSTART.augmentation),
-        classification_weight=0.4,
-        classification_cells=72,
-        pose_contrastive_weight=0.4,
-        pose=_AFTER_POSE_CONTRASTIVE,
-        epochs=20,
-        held_out_epochs=18,
+    _QUICKSTART.with_settings(
+        {
+            "name": "robust",
+            "description": "like quickstart, for occlusion: objects pasted over the crops, features that see less "
+            "around them",
+            # a cell that sees the whole image has another feature as soon as anything in it is covered
+            "backbone.stages": 2,
+            "augmentation": _with_copy_paste(_QUICKSTART.augmentation),
+            "loss.classification_weight": 0.4,
+            "loss.classification_cells": 72,
+            "loss.pose_contrastive_weight": 0.4,
+            **_AFTER_POSE_CONTRASTIVE,
+            "schedule.epochs": 20,
+            "schedule.held_out_epochs": 18,
+        }
     ),
     _ETH80,
-    _ETH80.with_options(
-        name="robust-photos",
-        description="like eth80 at 160 pixels, for occlusion: objects and random shapes pasted over the crops",
-        height=160,
-        width=160,
-        classification_weight=0.4,
-        pose_contrastive_weight=2.0,
-        # what is left of a covered object often fits several poses alike: the usual one of them is taken
-        pose=replace(_AFTER_POSE_CONTRASTIVE, prior_weight=0.01),
-        pose_score_weight=2 / 3,
-        epochs=24,
-        # toys and fruit cover toys and fruit: half of the covered crops have random shapes instead
-        augmentation=replace(_with_copy_paste(_ETH80.augmentation), erasing=0.7, dead_leaves=0.5),
+    _ETH80.with_settings(
+        {
+            "name": "robust-photos",
+            "description": "like eth80 at 160 pixels, for occlusion: objects and random shapes pasted over the crops",
+            "input.height": 160,
+            "input.width": 160,
+            "loss.classification_weight": 0.4,
+            "loss.pose_contrastive_weight": 2.0,
+            **_AFTER_POSE_CONTRASTIVE,
+            # what is left of a covered object often fits several poses alike: the usual one of them is taken
+            "search.prior_weight": 0.01,
+            "search.pose_score_weight": 2 / 3,
+            "schedule.epochs": 24,
+            # toys and fruit cover toys and fruit: half of the covered crops have random shapes instead
+            "augmentation": replace(_with_copy_paste(_ETH80.augmentation), erasing=0.7, dead_leaves=0.5),
+        }
     ),
-    Recipe(
+    CompNetRecipe(
         name="imagenet3d-resnet50",
         description="the paper's ResNet-50 at 640x800, stride 8",
-        height=640,
-        width=800,
-        pretrained=("resnet-50", "microsoft/resnet-50"),
-        batch_size=38,
+        input=InputSettings(height=640, width=800),
+        backbone=BackboneSettings(pretrained=("resnet-50", "microsoft/resnet-50")),
+        schedule=ScheduleSettings(batch_size=38),
         augmentation=_STRONG,
     ),
-    Recipe(
+    CompNetRecipe(
         name="imagenet3d-vitb14",
         description="the paper's DINOv2 ViT-B/14 at 644x812, stride 14",
-        height=644,
-        width=812,
-        pretrained=("dinov2-base", "facebook/dinov2-base"),
-        family="dinov2",
-        batch_size=32,
+        input=InputSettings(height=644, width=812),
+        backbone=BackboneSettings(pretrained=("dinov2-base", "facebook/dinov2-base"), family="dinov2"),
         augmentation=_STRONG,
     ),
 )
 
 
-def baselines_of(recipe: Recipe) -> tuple[Recipe, ...]:
+def baselines_of(recipe: CompNetRecipe) -> tuple[NovumRecipe, DualHeadRecipe, DualHeadRecipe]:
     """The baselines with a recipe's backbone, input, augmentation and schedule: NOVUM and the two dual heads.
 
-    NOVUM weighs the background by 0.005 in its one softmax, has neither matching nor pose contrastive loss nor dynamic
-    weights, and takes all visible vertices. At the paper's size it has about 1,000 vertices a category (1,120 fit
-    table 1's count) and needs 100 epochs.
+    NOVUM weighs the background by 0.005 in its one softmax, has neither classification nor pose contrastive loss nor
+    dynamic weights, and takes all visible vertices. At the paper's size it has about 1,000 vertices a category (1,120
+    fit table 1's count) and needs 100 epochs.
     """
-    papers_size = {"vertex_count": 1120, "epochs": 100} if recipe.name.startswith("imagenet3d") else {}
-    novum = recipe.without_pose_contrastive().with_options(
+    papers_size = recipe.name.startswith("imagenet3d")
+    novum = recipe_like(
+        NovumRecipe,
+        recipe.without_pose_contrastive(),
         name=f"{recipe.name}-novum",
         description=f"NOVUM, like {recipe.name}",
-        method="novum",
-        background_weight=0.005,
-        classification_weight=0.0,
-        pose_score_weight=0.0,
-        dynamic_weights=False,
-        **papers_size,
+    ).with_settings(
+        {"loss.background_weight": 0.005}
+        | ({"model.vertex_count": 1120, "schedule.epochs": 100} if papers_size else {})
     )
-    heads = recipe.with_options(
+    heads = recipe_like(
+        DualHeadRecipe,
+        recipe,
         name=f"{recipe.name}-heads",
         description=f"classification head and pose head of 40 bins an angle, like {recipe.name}",
-        method="dual-head",
-        stages=3,  # a classifier stands on the last stage
-        dynamic_weights=False,
+        backbone=replace(recipe.backbone, stages=3),  # a classifier stands on the last stage
     )
-    regression = heads.with_options(
-        name=f"{recipe.name}-heads-regression",
-        description=f"classification head and regression of three angles, like {recipe.name}",
-        pose_head="regression",
+    regression = heads.with_settings(
+        {
+            "name": f"{recipe.name}-heads-regression",
+            "description": f"classification head and regression of three angles, like {recipe.name}",
+            "model.pose_head": "regression",
+        }
     )
     return novum, heads, regression
 
@@ -213,24 +226,65 @@ def baselines_of(recipe: Recipe) -> tuple[Recipe, ...]:
 RECIPES: dict[str, Recipe] = {r.name: r for base in _COMPNETS for r in (base, *baselines_of(base))}
 
 
-def get_recipe(name: str) -> Recipe:
-    """A recipe by name, or that of an earlier run by the path of its config.json.
+def get_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe by name, or from a JSON or YAML file: a recipe's own, or the config.json of a run.
+
+    Args:
+        changes: of its settings, each as "loss.kappa=20".
 
     Raises:
-        CompNetError: listing the names there are, or naming the broken file.
+        CompNetError: listing the names there are, naming the broken file, or the setting that cannot be.
     """
-    if name in RECIPES:
-        return RECIPES[name]
-    if not name.endswith(".json"):
-        raise CompNetError(
-            f"recipe {name!r} is unknown; use one of {', '.join(sorted(RECIPES))}, or a run's config.json"
-        )
-    values = read_json(name)
+    recipe = RECIPES[name] if name in RECIPES else _read_recipe(name)
     try:
-        return Recipe.from_dict(values["recipe"])
+        return recipe.with_settings(dict(_parse_change(change) for change in changes))
+    except ValueError as error:
+        raise CompNetError(f"--set {error}; `compnet3d recipes {recipe.name}` prints all settings") from None
+
+
+def get_compnet_recipe(name: str) -> CompNetRecipe:
+    """A recipe of the method itself, not of a baseline; see `get_recipe`.
+
+    Raises:
+        CompNetError: if it is a baseline's; or see `get_recipe`.
+    """
+    recipe = get_recipe(name)
+    if not isinstance(recipe, CompNetRecipe):
+        raise CompNetError(f"recipe {name}: is a baseline; give the method's, its baselines follow")
+    return recipe
+
+
+def _read_recipe(name: str) -> Recipe:
+    kind = Path(name).suffix.lower()
+    if kind not in (".json", ".yaml", ".yml"):
+        raise CompNetError(
+            f"recipe {name!r} is unknown; use one of {', '.join(sorted(RECIPES))}, or a JSON or YAML file"
+        )
+    values = read_json(name) if kind == ".json" else _read_yaml(name)
+    try:
+        return Recipe.from_dict(values.get("recipe", values))
     except ValueError as error:
         raise CompNetError(f"{name}: the recipe's {error}") from None
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise CompNetError(
-            f"{name}: holds no recipe of this version ({error}); give the config.json of a run"
+            f"{name}: holds no recipe of this version ({error}); give the config.json of a run, or a file like the "
+            "one that `compnet3d recipes quickstart` prints"
         ) from None
+
+
+def _read_yaml(name: str) -> Any:
+    try:
+        return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise CompNetError(f"{name}: cannot be read ({' '.join(str(error).split())}); give a YAML file") from None
+
+
+def _parse_change(change: str) -> tuple[str, Any]:
+    """The name and the value of "loss.kappa=20"; values are written as in YAML."""
+    name, sign, text = change.partition("=")
+    if not sign:
+        raise ValueError(f"{change} gives no value; write it as loss.kappa=20")
+    try:
+        return name.strip(), yaml.safe_load(text)
+    except yaml.YAMLError:
+        return name.strip(), text

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from compnet3d.data.loader import CropDataset
 from compnet3d.evaluation.metrics import confusion_matrix
-from compnet3d.losses.grouping import refreshed_weights
 from compnet3d.models.compnet import CompNet
+from compnet3d.training.recipe import CompNetRecipe
 from compnet3d.training.run_folder import (
     Run,
 )
@@ -44,11 +44,11 @@ def calibrate(run: Run, held_out: CropDataset, workers: int = 0) -> dict[str, An
     predicted = torch.cat([scores, hard_scores]).argmax(dim=1)
     confusion = confusion_matrix(predicted, torch.cat([true, hard_true]), count)
     entry: dict[str, Any] = {"calibration_accuracy": accuracy}
-    if run.recipe.method == "compnet" and isinstance(run.model, CompNet):
-        omega = refreshed_weights(confusion, accuracy, **run.recipe.grouping) if run.recipe.dynamic_weights else None
+    if isinstance(run.recipe, CompNetRecipe) and isinstance(run.model, CompNet):
+        omega = run.recipe.grouping.refreshed(confusion, accuracy)
         if omega is not None:
             run.model.bank.set_grouping_weights(omega)
-        entry["contrasted_pairs"] = run.model.bank.contrasted_share(run.recipe.grouping_floor)
+        entry["contrasted_pairs"] = run.model.bank.contrasted_share(run.recipe.grouping.floor)
     entry["confusion"] = confusion.tolist()
     return entry
 
@@ -58,7 +58,7 @@ def _scores(run: Run, crops: CropDataset, workers: int) -> tuple[Tensor, Tensor]
     """Scores of the categories [N, Y] and true categories [N]; the run's epoch chooses the draws of an augmentation."""
     model = run.model.eval()
     scores, true = [torch.zeros(0, len(model.categories))], [torch.zeros(0, dtype=torch.int64)]
-    sampler = EpochSampler(len(crops), run.recipe.batch_size, crops.seed, run.epoch, run.group)
+    sampler = EpochSampler(len(crops), run.recipe.schedule.batch_size, crops.seed, run.epoch, run.group)
     # a process that has fewer than four batches to prepare takes longer to start
     for batch in DataLoader(crops, batch_sampler=sampler, num_workers=min(workers, len(sampler) // 4)):
         scores.append(model.classify_crops(batch["image"]).cpu())

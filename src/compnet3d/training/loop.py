@@ -21,6 +21,7 @@ from compnet3d.training.build import make_extractor, make_model, make_optimizer
 from compnet3d.training.calibration import calibrate
 from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe import Recipe
+from compnet3d.training.recipe_parts import ScheduleSettings
 from compnet3d.training.run_folder import (
     Run,
     load_checkpoint,
@@ -53,7 +54,7 @@ def train_in_group(
     settings = Recipe.from_dict(recipe)
     dataset = open_dataset(data, without)
     samples = dataset.samples("train") if samples is None else samples
-    training, calibration = split_calibration(samples, settings.calibration_fraction, seed)
+    training, calibration = split_calibration(samples, settings.schedule.calibration_fraction, seed)
     torch.manual_seed(seed)
     meshes = {name: dataset.meshes(name) for name in dataset.categories}
     if resume:
@@ -87,12 +88,12 @@ def train_in_group(
         cache=True,
         cache_bytes=CACHE_BYTES // (group.size * max(1, workers)),
     )
-    last = settings.epochs if stop_after is None else min(stop_after, settings.epochs)
+    last = settings.schedule.epochs if stop_after is None else min(stop_after, settings.schedule.epochs)
     held_out = crops.of(calibration)
-    _fit(run, crops, held_out, min(last, settings.last_held_out_epoch), workers=workers, progress=progress)
+    _fit(run, crops, held_out, min(last, settings.schedule.last_held_out_epoch), workers=workers, progress=progress)
     everything = crops.of([*training, *calibration])
     _fit(run, everything, crops.of([]), last, workers=workers, progress=progress)
-    if run.epoch >= settings.epochs and group.is_rank_zero:
+    if run.epoch >= settings.schedule.epochs and group.is_rank_zero:
         model.save_pretrained(run.out / "model")
     return model.eval()
 
@@ -118,7 +119,7 @@ def mirror_categories(dataset: ImageNet3D) -> frozenset[str]:
 
 def _fit(run: Run, crops: CropDataset, held_out: CropDataset, last: int, *, workers: int, progress: bool) -> None:
     """Train up to the epoch `last`, looking at the held-out crops now and then."""
-    sampler = EpochSampler(len(crops), run.recipe.batch_size, run.seed, group=run.group)
+    sampler = EpochSampler(len(crops), run.recipe.schedule.batch_size, run.seed, group=run.group)
     # workers that live on keep the images that they have decoded
     loader = DataLoader(
         crops,
@@ -136,7 +137,8 @@ def _fit(run: Run, crops: CropDataset, held_out: CropDataset, last: int, *, work
             entry = _train_epoch(run, loader, advance)
             run.epoch += 1
             entry["epoch"] = run.epoch
-            due = run.epoch % run.recipe.regroup_every == 0 or run.epoch == run.recipe.last_held_out_epoch
+            schedule = run.recipe.schedule
+            due = run.epoch % schedule.calibrate_every == 0 or run.epoch == schedule.last_held_out_epoch
             if len(held_out) and due:
                 entry.update(calibrate(run, held_out, workers))
             entry["seconds"] = time.perf_counter() - started
@@ -175,7 +177,7 @@ def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, A
     waited, before = 0.0, time.perf_counter()
     for number, batch in enumerate(loader):
         waited += time.perf_counter() - before
-        _set_learning_rate(run.optimizer, run.recipe, run.epoch + number / steps)
+        _set_learning_rate(run.optimizer, run.recipe.schedule, run.epoch + number / steps)
         totals += train_step(run, batch, seed=mix_seed(run.seed, run.epoch, number, run.group.rank, 2))
         advance(run.epoch, number + 1, steps, float(totals[0]) / (number + 1))
         before = time.perf_counter()
@@ -191,12 +193,12 @@ def _train_epoch(run: Run, loader: DataLoader[Any], advance: Any) -> dict[str, A
     }
 
 
-def _set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: float) -> None:
+def _set_learning_rate(optimizer: torch.optim.Optimizer, schedule: ScheduleSettings, epoch: float) -> None:
     """Linear warm-up, then a cosine to zero; `epoch` is fractional."""
-    if epoch < recipe.warmup_epochs:
-        factor = (epoch + 1e-3) / recipe.warmup_epochs
+    if epoch < schedule.warmup_epochs:
+        factor = (epoch + 1e-3) / schedule.warmup_epochs
     else:
-        done = (epoch - recipe.warmup_epochs) / max(1e-9, recipe.epochs - recipe.warmup_epochs)
+        done = (epoch - schedule.warmup_epochs) / max(1e-9, schedule.epochs - schedule.warmup_epochs)
         factor = 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor

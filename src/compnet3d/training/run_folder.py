@@ -7,7 +7,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +17,8 @@ from compnet3d.models.checkpoint import flatten_state, load_optimizer, load_tens
 from compnet3d.models.registry import TrainedModel
 from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe import Recipe
+from compnet3d.training.settings import leaves
 from compnet3d.utils.files import read_json, recover_folder, write_folder, write_json, write_text
-
-if TYPE_CHECKING:
-    from compnet3d.training.recipe import Recipe
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -144,14 +142,13 @@ def check_recipe(path: Path, config: Any, recipe: Recipe) -> None:
 def recipe_differences(config: Any, recipe: Recipe) -> list[str]:
     """The settings in which the recipe of a config.json, or of what notes one alike, differs from another."""
     try:
-        earlier: dict[str, Any] = Recipe.from_dict(config["recipe"]).to_dict()
+        noted = Recipe.from_dict(config["recipe"])
     except (KeyError, TypeError, ValueError, AttributeError):
-        earlier = {}
-    return [
-        key
-        for key, value in recipe.to_dict().items()
-        if key not in recipe.unused and (key not in earlier or earlier[key] != value)
-    ]
+        return [name for name, _ in leaves(recipe)]
+    if noted.method != recipe.method:
+        return ["method"]
+    earlier = dict(leaves(noted))
+    return [name for name, value in leaves(recipe) if earlier[name] != value]
 
 
 def write_config(run: Run, data: str | Path, without: Sequence[str] = (), **counts: int) -> None:

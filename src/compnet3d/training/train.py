@@ -72,7 +72,7 @@ def train(
     samples = dataset.samples("train")
     check_trainable(dataset, samples)
     check_folder(out, recipe, resume=resume, seed=seed, without=without)
-    training, calibration = split_calibration(samples, recipe.calibration_fraction, seed)
+    training, calibration = split_calibration(samples, recipe.schedule.calibration_fraction, seed)
     if resume:
         counts = {"samples": len(samples), "calibration": len(calibration)}
         check_data(out, out / "checkpoint" / "model.json", dataset.categories, **counts)
@@ -89,8 +89,9 @@ def train(
         "stop_after": stop_after,
     }
     # more processes on one accelerator would only stand in line
-    size = max(1, min(recipe.processes, recipe.batch_size)) if torch.device(device).type == "cpu" else 1
-    size = min(size, len(training))
+    size = 1
+    if torch.device(device).type == "cpu":
+        size = min(recipe.schedule.processes, recipe.schedule.batch_size, len(training))
     if workers is None:
         workers = _default_workers(size, device)
     arguments["workers"] = workers
@@ -141,5 +142,5 @@ def train_or_load(recipe: Recipe, data: str | Path, run: Path, *, device: str = 
         print(f"going on where the training in {run} stopped", flush=True)
     else:
         shutil.rmtree(run, ignore_errors=True)  # stopped before its first epoch was done
-        print(f"training in {run} for {recipe.epochs} epochs", flush=True)
+        print(f"training in {run} for {recipe.schedule.epochs} epochs", flush=True)
     return train(recipe, data, run, resume=resume, device=device, **options)

@@ -1,0 +1,215 @@
+"""Settings kept in dataclasses within dataclasses: read from JSON, YAML and text, changed by dotted names, checked."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, field, fields, is_dataclass, replace
+from difflib import SequenceMatcher
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+S = TypeVar("S")
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
+
+
+def setting(default: Any = MISSING, *, least: float | None = None, below: float | None = None) -> Any:
+    """A dataclass field with the range of its values: at least `least` and below `below`."""
+    return field(default=default, metadata={"least": least, "below": below})
+
+
+def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of all settings, those within other settings too."""
+    for entry in fields(settings):
+        value = getattr(settings, entry.name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{prefix}{entry.name}.")
+        else:
+            yield prefix + entry.name, value
+
+
+def check_ranges(settings: Any, prefix: str = "") -> None:
+    """Check that every number is in the range of its field.
+
+    Raises:
+        ValueError: naming the setting, its range and the value.
+    """
+    for entry in fields(settings):
+        value, name = getattr(settings, entry.name), prefix + entry.name
+        if is_dataclass(value):
+            check_ranges(value, f"{name}.")
+            continue
+        kind = _hints(type(settings))[entry.name]
+        least, below = entry.metadata.get("least"), entry.metadata.get("below")
+        if value is None and _is_optional(kind):
+            continue
+        # written so that a number that is none (nan) is outside
+        fits = value is not None and (least is None or value >= least) and (below is None or value < below)
+        if not fits:
+            raise _refused(name, value, kind, entry)
+
+
+def read(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
+    """Settings from what JSON or YAML gives; those that it does not give have their defaults.
+
+    Raises:
+        ValueError: naming the setting that is unknown, of another type or out of range.
+        TypeError: naming a setting that is missing and has no default.
+    """
+    given = {name: value for name, value in values.items()}
+    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise _unknown(prefix + name, [prefix + other for other in known])
+    for name, entry in known.items():
+        if name not in given and entry.default is MISSING and entry.default_factory is MISSING:
+            raise TypeError(f"{prefix}{name} is missing")
+    return kind(**{name: _converted(kind, known[name], value, prefix) for name, value in given.items()})
+
+
+def changed(settings: S, changes: Mapping[str, Any], prefix: str = "", names: list[str] | None = None) -> S:
+    """A copy with some settings changed.
+
+    Args:
+        changes: new values by dotted name, such as {"loss.kappa": 20}. Text is taken where it says a number.
+
+    Raises:
+        ValueError: naming the setting that is unknown (and the nearest one), of another type or out of range.
+    """
+    names = [name for name, _ in leaves(settings)] if names is None else names
+    known = {entry.name: entry for entry in fields(settings)}  # type: ignore[arg-type]
+    new: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        first, _, rest = name.partition(".")
+        if first not in known or (rest and not is_dataclass(getattr(settings, first))):
+            raise _unknown(prefix + name, names)
+        if rest:
+            inner.setdefault(first, {})[rest] = value
+        else:
+            new[first] = _converted(type(settings), known[first], value, prefix)
+    for first, values in inner.items():
+        new[first] = changed(new.get(first, getattr(settings, first)), values, f"{prefix}{first}.", names)
+    copy: S = replace(settings, **new)  # type: ignore[type-var]
+    return copy
+
+
+def plain(settings: Any) -> Any:
+    """Settings as JSON and YAML have them: mappings, lists, numbers and text."""
+    if is_dataclass(settings):
+        return {entry.name: plain(getattr(settings, entry.name)) for entry in fields(settings)}
+    if isinstance(settings, Mapping):
+        return {name: plain(value) for name, value in settings.items()}
+    return [plain(value) for value in settings] if isinstance(settings, list | tuple) else settings
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """The known name that is most like another; the last part of a dotted name counts by itself, too."""
+
+    def likeness(other: str) -> float:
+        whole = SequenceMatcher(None, name, other).ratio()
+        return max(whole, 0.99 * SequenceMatcher(None, name.rpartition(".")[2], other.rpartition(".")[2]).ratio())
+
+    return max(names, key=likeness)
+
+
+# -- types ---------------------------------------------------------------------------------------------------------
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _is_optional(kind: Any) -> bool:
+    return get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind)
+
+
+def _converted(owner: type, entry: Field[Any], value: Any, prefix: str) -> Any:
+    """A value as its field wants it."""
+    kind, name = _hints(owner)[entry.name], prefix + entry.name
+    if is_dataclass(kind):
+        if isinstance(value, kind):  # type: ignore[arg-type]
+            return value
+        if isinstance(value, Mapping):
+            return read(kind, value, f"{name}.")  # type: ignore[arg-type]
+    elif (found := _as(kind, value)) is not MISSING:
+        return found
+    raise _refused(name, value, kind, entry)
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """A value as a type that is no dataclass; MISSING where it cannot be."""
+    if _is_optional(kind):
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+            return None
+        (kind,) = (other for other in get_args(kind) if other is not type(None))
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return value if value in inner else MISSING
+    if origin is tuple:
+        return _as_tuple(inner, value)
+    if origin is dict:
+        return dict(value) if isinstance(value, Mapping) else MISSING
+    return _SCALARS[kind](value)
+
+
+def _as_tuple(inner: tuple[Any, ...], value: Any) -> Any:
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        return MISSING
+    kinds = [inner[0]] * len(parts) if inner[-1] is Ellipsis else list(inner)
+    if len(kinds) != len(parts):
+        return MISSING
+    found = tuple(_as(kind, part) for kind, part in zip(kinds, parts, strict=True))
+    return MISSING if MISSING in found else found
+
+
+def _as_number(value: Any) -> Any:
+    """YAML takes 1e-4, without a point, for text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return MISSING
+    try:
+        return float(value)
+    except ValueError:
+        return MISSING
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else MISSING
+
+
+_SCALARS: dict[type, Callable[[Any], Any]] = {
+    bool: lambda value: value if isinstance(value, bool) else MISSING,
+    int: lambda value: value if isinstance(value, int) and not isinstance(value, bool) else MISSING,
+    float: _as_number,
+    str: _as_text,
+}
+
+
+# -- messages ------------------------------------------------------------------------------------------------------
+
+
+def _unknown(name: str, names: list[str]) -> ValueError:
+    return ValueError(f"{name} is unknown; the nearest setting is {nearest(name, names)}")
+
+
+def _refused(name: str, value: Any, kind: Any, entry: Field[Any]) -> ValueError:
+    """What a setting must be: "at least 1 (a whole number)"."""
+    least, below = entry.metadata.get("least"), entry.metadata.get("below")
+    limits = [f"{word} {limit:g}" for word, limit in (("at least", least), ("below", below)) if limit is not None]
+    described = _described(kind)
+    allowed = f"{' and '.join(limits)} ({described})" if limits else described
+    return ValueError(f"{name} must be {allowed}, not {value!r}")
+
+
+def _described(kind: Any) -> str:
+    if _is_optional(kind):
+        (other,) = (inner for inner in get_args(kind) if inner is not type(None))
+        return f"{_described(other)} or null"
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin is tuple:
+        return (
+            f"a list of {len(inner)} numbers" if inner[-1] is not Ellipsis else f"a list, each {_described(inner[0])}"
+        )
+    return "a group of settings" if is_dataclass(kind) else _KINDS[origin or kind]
