@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from compnet3d.evaluation.metrics import confusion_matrix
 from compnet3d.inference.matching import category_matches, category_scores
-from compnet3d.inference.pose_search import reconstruction_loss
+from compnet3d.inference.reconstruction import reconstruction_loss
 from compnet3d.losses.auxiliary import pose_contrastive_loss
 from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
 from compnet3d.losses.contrastive import ContrastiveLoss, cross_category_loss, in_category_loss, log_omega

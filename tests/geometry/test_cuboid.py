@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compnet3d.geometry.cuboid import CuboidStack, cuboid_mesh
+from compnet3d.geometry.cuboid import Cuboids, cuboid_mesh
 
 SIZE = st.floats(0.01, 3.0)
 
@@ -74,8 +75,30 @@ def test_bad_input_is_refused() -> None:
 
 def test_stack_keeps_every_lookup() -> None:
     cuboids = [cuboid_mesh(torch.tensor(e), 50) for e in ([1.0, 1, 1], [1.0, 0.1, 0.4])]
-    stack = CuboidStack.of(cuboids)
+    stack = Cuboids(cuboids)
     for number, cuboid in enumerate(cuboids):
         start = int(stack.lookup_offset[number])
         held = stack.vertex_lookup[start : start + cuboid.vertex_lookup.numel()]
         assert torch.equal(held, cuboid.vertex_lookup.reshape(-1))
+
+
+def test_cuboids_are_buffers_that_move_and_are_not_saved() -> None:
+    cuboids = [cuboid_mesh(torch.tensor(e), 50) for e in ([1.0, 1, 1], [1.0, 0.1, 0.4])]
+    stack = Cuboids(cuboids)
+    assert not stack.state_dict() and len(stack) == 2
+    for number, cuboid in enumerate(cuboids):
+        real = stack.real[number]
+        assert torch.equal(stack.vertices[number][real], cuboid.vertices)
+        assert torch.equal(stack.lattice_index[number][real], cuboid.lattice_index)
+        assert torch.equal(stack.normals[number][real], cuboid.vertex_normals())
+        assert not stack.vertices[number][~real].any()
+        assert torch.equal(stack[number].vertices, cuboid.vertices) and stack[number].segments == cuboid.segments
+        cells = (cuboid.bounds[1] - cuboid.bounds[0]) / torch.tensor(cuboid.segments)
+        assert float(stack.spacing[number]) == float(cells.max())
+    torch.testing.assert_close(stack.diagonals(), torch.tensor([math.sqrt(3), math.sqrt(1.17)]))
+    stack.to("meta")
+    assert {buffer.device.type for buffer in stack.buffers()} == {"meta"}
+    double = Cuboids(cuboids).double()
+    assert double.bounds.dtype == torch.float64 and double.segments.dtype == torch.int64
+    with pytest.raises(ValueError, match="at least one"):
+        Cuboids([])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from torch.nn.functional import normalize
 from compnet3d.data.transforms import CropMode, InputConfig, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, feature_grid
+from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.matching import background_similarity
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings, reconstruction_loss
+from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 from compnet3d.inference.prediction import Prediction
-from compnet3d.inference.pruned_matching import Pruning
+from compnet3d.inference.pruned_matching import Centroids, Pruning
+from compnet3d.inference.reconstruction import reconstruction_loss
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
@@ -362,6 +365,56 @@ def test_everything_learned_is_in_the_state(model: CompNet, images: list[Image.I
     assert {name for name, _ in model.named_parameters()} <= model.state_dict().keys()
 
 
+@pytest.mark.parametrize("crop", ["oracle", "box"])
+def test_a_changed_grid_makes_new_initial_poses(crop: CropMode) -> None:
+    model = make_model()
+    before = model.pose_hypotheses(0, crop)
+    assert model.pose_hypotheses(0, crop) is before
+    model.config = replace(model.config, grid=PoseGrid(azimuths=5, elevations=1, thetas=1))
+    changed = model.pose_hypotheses(0, crop)
+    assert changed.pose.shape == (5,) and changed.nearest_vertex.shape[1] == 5
+    assert torch.equal(changed.nearest_vertex, make_model(model.config).pose_hypotheses(0, crop).nearest_vertex)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_config": replace(CONFIG.input_config, distance=CONFIG.input_config.distance * 1.5)},
+        {"input_config": replace(CONFIG.input_config, focal=CONFIG.input_config.focal * 1.5)},
+        {"renderer": "gaussian"},
+        {"renderer": "gaussian", "foreground_threshold": 0.1},
+    ],
+)
+def test_initial_poses_follow_what_they_show(change: dict[str, Any]) -> None:
+    model = make_model()
+    before = model.pose_hypotheses(0)
+    model.config = replace(model.config, temperature=3.0)  # nothing that is seen
+    assert model.pose_hypotheses(0) is before
+    model.config = replace(model.config, **change)
+    after = model.pose_hypotheses(0)
+    assert not torch.equal(after.nearest_vertex, before.nearest_vertex)
+    assert torch.equal(after.nearest_vertex, make_model(model.config).pose_hypotheses(0).nearest_vertex)
+
+
+def test_initial_poses_after_a_box_crop_follow_the_cad_model() -> None:
+    model = make_model()
+    oracle, box = model.pose_hypotheses(0), model.pose_hypotheses(0, "box")
+    name, mesh = model.categories[0], model.mesh(model.categories[0])
+    model.cad_meshes[name] = Mesh(2 * mesh.vertices, mesh.faces)
+    assert model.pose_hypotheses(0) is oracle
+    changed = model.pose_hypotheses(0, "box")
+    assert float((changed.pose.distance / box.pose.distance).min()) > 1.5
+    assert model.pose_hypotheses(0, "box") is changed
+
+
+def test_the_whole_model_moves_and_its_cuboids_are_not_saved() -> None:
+    model = make_model()
+    assert not [name for name in model.state_dict() if "cuboid" in name or "surface" in name]
+    model.to("meta")
+    assert model.device.type == "meta" and model.cuboids.bounds.device.type == "meta"
+    assert {tensor.device.type for tensor in [*model.buffers(), *model.parameters()]} == {"meta"}
+
+
 def test_the_gaussian_renderer_serves_the_same_model(images: list[Image.Image]) -> None:
     model = make_model(replace(CONFIG, renderer="gaussian"))
     answer = model.predict(images[:1])
@@ -387,10 +440,13 @@ def test_pruned_matching_follows_the_bank() -> None:
     model.pruning = Pruning(centroids=4, shortlist=3)
     torch.testing.assert_close(model.predict_crops(images).scores, exact.scores)
     model.pruning = Pruning(centroids=4, shortlist=1)
-    before = model._category_centroids(4)
-    assert model._category_centroids(4) is before and model._category_centroids(5).shape[1] == 5
+    bank, kept = model.bank, Centroids()
+    before = kept.of(bank.vertex_features, bank.offsets, 4)
+    assert kept.of(bank.vertex_features, bank.offsets, 4) is before
+    assert kept.of(bank.vertex_features, bank.offsets, 5).shape[1] == 5
+    before = kept.of(bank.vertex_features, bank.offsets, 4)
     model.bank.update_vertices(torch.arange(9), _units(9, 16, generator=torch.Generator().manual_seed(2)), 0.0)
-    changed = model._category_centroids(4)
+    changed = kept.of(bank.vertex_features, bank.offsets, 4)
     assert not torch.equal(changed[0], before[0]) and torch.equal(changed[1:], before[1:])
     scores = model.predict_crops(images).scores
     assert (scores.argmax(1) == model.predict_crops(images).category_index).all()

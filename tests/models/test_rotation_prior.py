@@ -13,7 +13,8 @@ from torch.nn.functional import normalize
 
 from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.rotations import angles_to_rotmat, rotmat_geodesic_distance
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings, reconstruction_loss
+from compnet3d.inference.pose_search import PoseGrid, PoseSettings
+from compnet3d.inference.reconstruction import reconstruction_loss
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig

@@ -18,7 +18,7 @@ from compnet3d.procedural.categories import BUILTIN, category
 from compnet3d.procedural.materials import random_palette
 from compnet3d.procedural.scene import box_blur, corner_normals, draw, prepare, sample_view
 from compnet3d.procedural.writer import make_dataset, render_dataset
-from compnet3d.rendering.raster import rasterize_mesh
+from compnet3d.rendering import MeshShape, render
 
 
 def _hash(root):
@@ -68,7 +68,7 @@ def _iou(sample, mesh):
         width=sample.width,
     )
     drawn = np.asarray(Image.open(sample.mask)) > 0
-    fine = rasterize_mesh(mesh, pose, camera, stride=0.5).foreground.numpy()
+    fine = render(MeshShape.of(mesh), pose, camera, 0.5).foreground.numpy()
     projected = fine.reshape(sample.height, 2, sample.width, 2).mean(axis=(1, 3)) >= 0.5
     rows, columns = np.nonzero(drawn)
     assert sample.bbox == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh
+from compnet3d.rendering import MeshShape, render
 from compnet3d.rendering import raster as raster_module
-from compnet3d.rendering.raster import rasterize, rasterize_mesh, visible_vertices
+from compnet3d.rendering.raster import rasterize
 
 
 def _brute_force(vertices, faces, focal, principal_point, height, width, stride=1.0):
@@ -112,7 +113,7 @@ def test_no_holes_on_an_awkward_closed_surface():
     generator = torch.Generator().manual_seed(1)
     pose = Pose.of(*(torch.rand(3, 4, generator=generator) * 3), 3.7)
     camera = Camera.centred(211.3, 128, 128)
-    found = rasterize_mesh(mesh, pose, camera)
+    found = render(MeshShape.of(mesh), pose, camera)
     for silhouette in found.foreground:
         filled = silhouette.cummax(dim=1).values * silhouette.flip(1).cummax(dim=1).values.flip(1)
         assert (filled == silhouette).all()
@@ -138,7 +139,7 @@ def test_silhouette_of_a_sphere_is_the_analytic_cone():
     mesh, distance, focal = _sphere(96, 64), 2.5, 120.0
     pose = Pose.of([0.3, 2.0], [0.4, -0.7], [0.1, 5.0], distance)
     camera = Camera(focal=torch.tensor([focal]), principal_point=torch.tensor([[50.0, 47.5]]), height=96, width=100)
-    found = rasterize_mesh(mesh, pose, camera).foreground
+    found = render(MeshShape.of(mesh), pose, camera).foreground
     u, v = np.meshgrid(np.arange(100) + 0.5 - 50.0, np.arange(96) + 0.5 - 47.5)
     # the viewing cone of a sphere of radius r at distance d has tan = r / sqrt(d^2 - r^2)
     radius = focal * 0.5 / math.sqrt(distance**2 - 0.25)
@@ -152,7 +153,7 @@ def test_fragments_reproduce_the_projected_position():
     mesh = _sphere(14, 9)
     pose = Pose.of([0.3, 1.0, 4.0], 0.5, -0.2, 3.0)
     camera = Camera.centred(150.0, 96, 120)
-    found = rasterize_mesh(mesh, pose, camera, stride=8)
+    found = render(MeshShape.of(mesh), pose, camera, stride=8)
     assert found.vertex_index.shape == (3, 12, 15, 3) and found.foreground.shape == (3, 12, 15)
     torch.testing.assert_close(found.weight.sum(-1), found.foreground)
     for b, i, j in found.foreground.nonzero().tolist():
@@ -169,7 +170,7 @@ def test_weights_are_differentiable_in_the_pose():
 
     def value(angle):
         pose = Pose(azimuth=angle, elevation=0.2 * ones, theta=0.1 * ones, distance=2.5 * ones)
-        found = rasterize_mesh(mesh, pose, camera, stride=4)
+        found = render(MeshShape.of(mesh), pose, camera, stride=4)
         return (found.weight * found.vertex_index.sin()).sum()
 
     value(azimuth).backward()
@@ -184,20 +185,20 @@ def test_chunks_change_nothing(monkeypatch):
     mesh = _sphere(20, 12)
     pose = Pose.of(torch.linspace(0, 6, 5), 0.4, 0.1, 3.0)
     camera = Camera.centred(100.0, 64, 64)
-    whole = rasterize_mesh(mesh, pose, camera)
+    whole = render(MeshShape.of(mesh), pose, camera)
     monkeypatch.setattr(raster_module, "_PAIRS_PER_CHUNK", 50)
-    pieces = rasterize_mesh(mesh, pose, camera)
+    pieces = render(MeshShape.of(mesh), pose, camera)
     assert torch.equal(whole.vertex_index, pieces.vertex_index) and torch.equal(whole.weight, pieces.weight)
 
 
 def test_batch_shapes_and_empty_views():
     mesh = _sphere(8, 6)
     camera = Camera.centred(50.0, 32, 48)
-    assert rasterize_mesh(mesh, Pose.of(0.1, 0.2, 0.3, 2.0), camera, 8).foreground.shape == (4, 6)
+    assert render(MeshShape.of(mesh), Pose.of(0.1, 0.2, 0.3, 2.0), camera, 8).foreground.shape == (4, 6)
     grid = Pose.of(torch.zeros(2, 3), 0.2, 0.3, 2.0)
-    assert rasterize_mesh(mesh, grid, camera, 8).foreground.shape == (2, 3, 4, 6)
+    assert render(MeshShape.of(mesh), grid, camera, 8).foreground.shape == (2, 3, 4, 6)
     away = Camera(focal=torch.tensor(50.0), principal_point=torch.tensor([900.0, 900.0]), height=32, width=48)
-    assert rasterize_mesh(mesh, grid, away, 8).foreground.sum() == 0
+    assert render(MeshShape.of(mesh), grid, away, 8).foreground.sum() == 0
     with pytest.raises(ValueError, match=r"\[B, V, 3\]"):
         rasterize(
             torch.zeros(4, 3),
@@ -207,6 +208,13 @@ def test_batch_shapes_and_empty_views():
             height=2,
             width=2,
         )
+
+
+def visible_vertices(mesh, pose, camera):
+    """Which vertices the mesh does not hide and project into the image."""
+    pixels, depth = camera.project(mesh.vertices.expand(*pose.shape, -1, 3), pose)
+    inside = ((pixels >= 0) & (pixels < torch.tensor([camera.width, camera.height]))).all(-1) & (depth > 0)
+    return MeshShape.of(mesh).visible(pose) & inside
 
 
 @pytest.mark.parametrize("distance", [1.2, 3.0, 20.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,25 +11,28 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compnet3d.geometry.camera import Pose, feature_grid
-from compnet3d.geometry.cuboid import CuboidMesh, CuboidStack, cuboid_mesh
-from compnet3d.rendering.gaussian import render_gaussians
-from compnet3d.rendering.raycast import render_cuboids, visible_lattice_vertices
+from compnet3d.geometry.camera import Camera, Pose, feature_grid
+from compnet3d.geometry.cuboid import CuboidMesh, Cuboids, cuboid_mesh
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.rendering import CuboidShape, Fragments, GaussianShape, MeshShape, render
+from compnet3d.rendering.raycast import visible_lattice_vertices
 
 HEIGHT, WIDTH, STRIDE = 12, 15, 8.0
 BOXES = [(1.0, 1.0, 1.0), (1.0, 0.02, 0.3), (0.3, 0.9, 0.4)]
 
 
-def view(focal: float = 160.0, shift: tuple[float, float] = (0.0, 0.0)) -> dict[str, object]:
-    return {
-        "focal": torch.tensor(focal, dtype=torch.float64),
-        "principal_point": torch.tensor(
-            [WIDTH * STRIDE / 2 + shift[0], HEIGHT * STRIDE / 2 + shift[1]], dtype=torch.float64
-        ),
-        "height": HEIGHT,
-        "width": WIDTH,
-        "stride": STRIDE,
-    }
+def view(shift: tuple[float, float] = (0.0, 0.0)) -> Camera:
+    centre = [WIDTH * STRIDE / 2 + shift[0], HEIGHT * STRIDE / 2 + shift[1]]
+    return Camera(
+        focal=torch.tensor(160.0, dtype=torch.float64),
+        principal_point=torch.tensor(centre, dtype=torch.float64),
+        height=int(HEIGHT * STRIDE),
+        width=int(WIDTH * STRIDE),
+    )
+
+
+def draw(cuboid: CuboidMesh, pose: Pose, camera: Camera, softness: float = 0.0) -> Fragments:
+    return render(CuboidShape.of(cuboid), pose, camera, STRIDE, softness=softness)
 
 
 def brute_force(
@@ -76,9 +80,9 @@ def test_agrees_with_brute_force(
 ) -> None:
     cuboid = cuboid_mesh(torch.tensor(extents, dtype=torch.float32), 60)
     pose = Pose.of([azimuth], [elevation], [theta], [distance], dtype=torch.float64)
-    settings_ = view(shift=shift)
-    fragments = render_cuboids(CuboidStack.of([cuboid]), torch.tensor([0]), pose, **settings_)  # type: ignore[arg-type]
-    hit, points = brute_force(cuboid, pose[0], 160.0, settings_["principal_point"].tolist())  # type: ignore[attr-defined]
+    camera = view(shift)
+    fragments = draw(cuboid, pose, camera)
+    hit, points = brute_force(cuboid, pose[0], 160.0, camera.principal_point.tolist())
     ours = fragments.foreground[0].reshape(-1).numpy() > 0
     # a ray through an edge to within rounding may fall on either side; anything else must agree
     assert (ours != hit).sum() <= (0 if min(extents) > 0.05 else 1)
@@ -92,16 +96,11 @@ def test_agrees_with_brute_force(
 
 def test_a_mixed_batch_equals_one_at_a_time() -> None:
     cuboids = [cuboid_mesh(torch.tensor(e), 100) for e in BOXES]
-    stack, category = CuboidStack.of(cuboids), torch.tensor([2, 0, 1, 2])
+    category = torch.tensor([2, 0, 1, 2])
     pose = Pose.of([0.1, 1, 2, 3], [0.2, 0.5, -0.3, 1.0], [0.0, 0.3, 0.1, 0], [2.0, 3, 2, 4], dtype=torch.float64)
-    whole = render_cuboids(stack, category, pose, **view())  # type: ignore[arg-type]
+    whole = render(CuboidShape(Cuboids(cuboids), category), pose, view(), STRIDE)
     for b in range(4):
-        alone = render_cuboids(
-            CuboidStack.of([cuboids[category[b]]]),
-            torch.tensor([0]),
-            pose[b : b + 1],
-            **view(),  # type: ignore[arg-type]
-        )
+        alone = draw(cuboids[category[b]], pose[b : b + 1], view())
         assert torch.equal(whole.vertex_index[b], alone.vertex_index[0])
         torch.testing.assert_close(whole.weight[b], alone.weight[0])
         assert torch.equal(whole.foreground[b], alone.foreground[0])
@@ -111,18 +110,11 @@ def test_a_mixed_batch_equals_one_at_a_time() -> None:
 def test_differentiable_in_every_unknown(softness: float) -> None:
     """Gradients of a smooth function of the fragments against finite differences."""
     cuboid = cuboid_mesh(torch.tensor([0.5, 0.9, 0.4]), 60)
-    stack = CuboidStack.of([cuboid])
     values = torch.rand(len(cuboid.vertices), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def energy(x: torch.Tensor) -> torch.Tensor:
         pose = Pose(azimuth=x[0:1], elevation=x[1:2], theta=x[2:3], distance=x[3:4])
-        fragments = render_cuboids(
-            stack,
-            torch.tensor([0]),
-            pose,
-            **{**view(), "principal_point": x[4:6]},
-            softness=softness,  # type: ignore[arg-type]
-        )
+        fragments = draw(cuboid, pose, replace(view(), principal_point=x[4:6]), softness)
         drawn = (values[fragments.vertex_index] * fragments.weight).sum(-1)
         return (drawn * fragments.foreground).sum()
 
@@ -131,12 +123,12 @@ def test_differentiable_in_every_unknown(softness: float) -> None:
 
 
 def test_a_soft_silhouette_approaches_the_hard_one() -> None:
-    stack = CuboidStack.of([cuboid_mesh(torch.tensor([0.5, 0.9, 0.4]), 60)])
+    cuboid = cuboid_mesh(torch.tensor([0.5, 0.9, 0.4]), 60)
     pose = Pose.of([0.4], [0.3], [0.2], [2.0], dtype=torch.float64)
-    hard = render_cuboids(stack, torch.tensor([0]), pose, **view())  # type: ignore[arg-type]
-    soft = render_cuboids(stack, torch.tensor([0]), pose, **view(), softness=1e-6)  # type: ignore[arg-type]
+    hard = draw(cuboid, pose, view())
+    soft = draw(cuboid, pose, view(), 1e-6)
     torch.testing.assert_close(soft.foreground, hard.foreground)
-    wide = render_cuboids(stack, torch.tensor([0]), pose, **view(), softness=1.0)  # type: ignore[arg-type]
+    wide = draw(cuboid, pose, view(), 1.0)
     assert ((wide.foreground > 0.5) == (hard.foreground > 0)).all() and 0 < float(wide.foreground.min()) < 0.1
 
 
@@ -158,6 +150,7 @@ def test_visible_vertices_are_those_that_nothing_hides(
         facing = (centre - bounds).abs().min() > 1e-3
         if facing:
             assert bool(visible[k]) == (not bool(inside))
+    assert torch.equal(CuboidShape.of(cuboid).visible(pose), visible)
 
 
 def test_gaussian_volume_sees_the_front_of_the_box() -> None:
@@ -165,15 +158,8 @@ def test_gaussian_volume_sees_the_front_of_the_box() -> None:
     cuboid = cuboid_mesh(torch.tensor([0.6, 0.9, 0.5]), 400)
     pose = Pose.of([0.5], [0.4], [0.2], [2.5], dtype=torch.float64)
     spacing = 0.9 / cuboid.segments[1]
-    exact = render_cuboids(CuboidStack.of([cuboid]), torch.tensor([0]), pose, **view())  # type: ignore[arg-type]
-    settings_ = view()
-    volume = render_gaussians(
-        cuboid.vertices.double()[None],
-        torch.ones(1, len(cuboid.vertices), dtype=torch.bool),
-        pose,
-        sigma=torch.tensor([spacing / 2], dtype=torch.float64),
-        **{**settings_, "focal": torch.tensor([160.0], dtype=torch.float64)},  # type: ignore[arg-type]
-    )
+    exact = draw(cuboid, pose, view())
+    volume = render(GaussianShape(CuboidShape.of(cuboid)), pose, view(), STRIDE)
     both = (exact.foreground > 0) & (volume.foreground > 0)
     assert both.sum() > 0.8 * (exact.foreground > 0).sum()
     assert ((exact.foreground > 0) != (volume.foreground > 0)).double().mean() < 0.12
@@ -189,19 +175,11 @@ def test_gaussian_weights_against_numerical_integration() -> None:
     vertices = torch.tensor([[[0.0, 0.3, 0.02], [0.05, -0.3, 0.0], [0.0, 0.0, -0.05]]], dtype=torch.float64)
     pose = Pose.of([0.0], [0.0], [0.0], [2.0], dtype=torch.float64)
     sigma, absorption = 0.08, 2.0
-    fragments = render_gaussians(
-        vertices,
-        torch.ones(1, 3, dtype=torch.bool),
-        pose,
-        sigma=torch.tensor([sigma], dtype=torch.float64),
-        focal=torch.tensor([100.0], dtype=torch.float64),
-        principal_point=torch.tensor([[0.5, 0.5]], dtype=torch.float64),
-        height=1,
-        width=1,
-        stride=1.0,
-        absorption=absorption,
-        keep=3,
-    )
+    points = MeshShape.of(Mesh(vertices[0], torch.tensor([[0, 1, 2]])))
+    volume = GaussianShape(points, sigma=sigma / float(points.spacing), absorption=absorption, keep=3)
+    centre = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
+    camera = Camera(focal=torch.tensor([100.0], dtype=torch.float64), principal_point=centre, height=1, width=1)
+    fragments = render(volume, pose, camera)
     # from azimuth 0 the camera is at y = -2 and looks along +y: depth of a vertex is its y + 2
     expected = []
     depth = [float(v[1]) + 2 for v in vertices[0]]

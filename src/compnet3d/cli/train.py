@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -40,6 +40,8 @@ class Train:
     """Change a setting of the recipe, such as loss.kappa=20; may be given several times."""
     epochs: Count = None
     """Epochs to train for; the recipe's number by default."""
+    shape: Annotated[Literal["cuboid", "mesh"] | None, arg(metavar="cuboid|mesh")] = None
+    """What carries the vertices: each category's cuboid, or the surface of its CAD model; the recipe's by default."""
     without: Names = ()
     """Categories to leave out, so that the model does not know them (see `evaluate --categories unseen`)."""
     backbone_weights: Folder = None
@@ -65,6 +67,8 @@ class Train:
         recipe = get_recipe(self.recipe, self.set)
         if self.epochs is not None:
             recipe = recipe.with_settings({"schedule.epochs": self.epochs})
+        if self.shape is not None:
+            recipe = recipe.with_settings({"model.shape": self.shape})
         train(
             recipe,
             self.data,

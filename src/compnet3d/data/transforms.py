@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from compnet3d.data.augment import Augmentation, GeometricDraw, augment_pixels
 from compnet3d.data.cutouts import Cutout
@@ -23,6 +24,7 @@ from compnet3d.data.images import load_mask
 from compnet3d.data.sample import Sample
 from compnet3d.data.warp import Border, invert_affine, longest_side, rotation_matrix, transform_points, warp_image
 from compnet3d.errors import CompNetError
+from compnet3d.geometry.camera import Camera
 
 CropMode = Literal["oracle", "box"]
 _TWO_PI = 2.0 * math.pi
@@ -61,6 +63,11 @@ class InputConfig:
         if self.border not in ("constant", "reflect"):
             raise ValueError(f"InputConfig.border must be 'constant' or 'reflect', not {self.border!r}")
         object.__setattr__(self, "fill", tuple(int(c) for c in self.fill))
+
+    def camera(self, principal_point: Tensor) -> Camera:
+        """The canonical camera with other principal points [..., 2]."""
+        focal = principal_point.new_tensor(self.focal).expand(principal_point.shape[:-1])
+        return Camera(focal=focal, principal_point=principal_point, height=self.height, width=self.width)
 
     @classmethod
     def fitted(cls, samples: Sequence[Sample], height: int, width: int, fill: float = 0.7) -> InputConfig:

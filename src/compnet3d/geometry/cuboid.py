@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import pad
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from compnet3d.geometry.mesh import Mesh
 
@@ -121,74 +121,61 @@ def _outward_faces(lookup: Tensor) -> Tensor:
     return torch.cat(faces)
 
 
-@dataclass(frozen=True)
-class CuboidStack:
-    """The cuboids of all categories in one set of tensors, so that a batch may mix categories.
+class Cuboids(nn.Module):
+    """The cuboids of all categories in one set of buffers, so that a batch may mix categories.
+
+    The buffers move with the module and are not saved: bounds and K say all. Rows of categories with fewer than K_max
+    vertices are padded.
 
     Attributes:
         bounds: [Y, 2, 3].
         segments: int64 [Y, 3].
         vertex_lookup: all lookups, flattened one after the other, int64.
         lookup_offset: where each category's lookup starts, int64 [Y].
+        vertices: [Y, K_max, 3]; lattice_index: int64 [Y, K_max, 3]; normals: [Y, K_max, 3].
+        real: False where padded, bool [Y, K_max].
+        spacing: the longest edge of a lattice cell, [Y].
     """
 
     bounds: Tensor
     segments: Tensor
     vertex_lookup: Tensor
     lookup_offset: Tensor
-
-    @classmethod
-    def of(cls, cuboids: Sequence[CuboidMesh]) -> CuboidStack:
-        """Stack cuboids in the order of the categories."""
-        sizes = torch.tensor([0, *(c.vertex_lookup.numel() for c in cuboids)])
-        return cls(
-            bounds=torch.stack([c.bounds for c in cuboids]),
-            segments=torch.tensor([c.segments for c in cuboids], dtype=torch.int64),
-            vertex_lookup=torch.cat([c.vertex_lookup.reshape(-1) for c in cuboids]),
-            lookup_offset=sizes.cumsum(0)[:-1],
-        )
-
-    def to(self, device: torch.device | str) -> CuboidStack:
-        """Move to a device."""
-        return CuboidStack(
-            self.bounds.to(device),
-            self.segments.to(device),
-            self.vertex_lookup.to(device),
-            self.lookup_offset.to(device),
-        )
-
-
-@dataclass(frozen=True)
-class _Shapes:
-    """The cuboids as padded tensors: vertices [Y, K, 3], lattice [Y, K, 3], real [Y, K], spacing [Y]."""
-
-    stack: CuboidStack
     vertices: Tensor
-    lattice: Tensor
+    lattice_index: Tensor
+    normals: Tensor
     real: Tensor
     spacing: Tensor
 
-    @classmethod
-    def of(cls, cuboids: Sequence[CuboidMesh]) -> _Shapes:
-        widest = max(len(c.vertices) for c in cuboids)
-        fill = [(0, 0, 0, widest - len(c.vertices)) for c in cuboids]
-        real = torch.arange(widest) < torch.tensor([[len(c.vertices)] for c in cuboids])
-        spacing = [((c.bounds[1] - c.bounds[0]) / torch.tensor(c.segments)).max() for c in cuboids]
-        return cls(
-            CuboidStack.of(cuboids),
-            torch.stack([pad(c.vertices, f) for c, f in zip(cuboids, fill, strict=True)]),
-            torch.stack([pad(c.lattice_index, f) for c, f in zip(cuboids, fill, strict=True)]),
-            real,
-            torch.stack(spacing),
-        )
+    def __init__(self, cuboids: Sequence[CuboidMesh]) -> None:
+        """In the order of the categories, at least one."""
+        super().__init__()
+        if not cuboids:
+            raise ValueError("there must be at least one cuboid")
+        self._cuboids = tuple(cuboids)
+        counts = torch.tensor([len(c.vertices) for c in cuboids])
+        sizes = torch.tensor([0, *(c.vertex_lookup.numel() for c in cuboids)])
+        buffers = {
+            "bounds": torch.stack([c.bounds for c in cuboids]),
+            "segments": torch.tensor([c.segments for c in cuboids], dtype=torch.int64),
+            "vertex_lookup": torch.cat([c.vertex_lookup.reshape(-1) for c in cuboids]),
+            "lookup_offset": sizes.cumsum(0)[:-1],
+            "vertices": pad_sequence([c.vertices for c in cuboids], batch_first=True),
+            "lattice_index": pad_sequence([c.lattice_index for c in cuboids], batch_first=True),
+            "normals": pad_sequence([c.vertex_normals() for c in cuboids], batch_first=True),
+            "real": torch.arange(int(counts.max())) < counts[:, None],
+            "spacing": torch.stack([((c.bounds[1] - c.bounds[0]) / torch.tensor(c.segments)).max() for c in cuboids]),
+        }
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
 
-    def to(self, device: torch.device) -> _Shapes:
-        if self.vertices.device == device:
-            return self
-        return _Shapes(
-            self.stack.to(device),
-            self.vertices.to(device),
-            self.lattice.to(device),
-            self.real.to(device),
-            self.spacing.to(device),
-        )
+    def __len__(self) -> int:
+        return len(self.bounds)
+
+    def __getitem__(self, category: int) -> CuboidMesh:
+        """One category's cuboid, in main memory."""
+        return self._cuboids[category]
+
+    def diagonals(self) -> Tensor:
+        """Length of each box's diagonal, [Y]."""
+        return torch.linalg.vector_norm(self.bounds[:, 1] - self.bounds[:, 0], dim=-1)

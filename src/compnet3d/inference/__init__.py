@@ -1,0 +1,51 @@
+"""From features to answers: Eq. 7 tells the category, Eq. 8 the pose."""
+
+from compnet3d.inference.category_search import CategorySearch, reconstructing_category, search_categories
+from compnet3d.inference.find_pose import find_pose
+from compnet3d.inference.matching import background_similarity, category_matches, category_scores
+from compnet3d.inference.pose_search import (
+    InitialPoses,
+    Matches,
+    PoseEstimate,
+    PoseGrid,
+    PoseHypotheses,
+    PoseSearch,
+    PoseSettings,
+    build_pose_hypotheses,
+    estimate_pose,
+    refine,
+    search_hypotheses,
+)
+from compnet3d.inference.prediction import Prediction, Predictor, SinglePrediction, predict_images
+from compnet3d.inference.pruned_matching import Pruning, category_centroids, pruned_scores
+from compnet3d.inference.reconstruction import pose_scores, reconstruction_loss
+
+__all__ = [
+    "CategorySearch",
+    "InitialPoses",
+    "Matches",
+    "PoseEstimate",
+    "PoseGrid",
+    "PoseHypotheses",
+    "PoseSearch",
+    "PoseSettings",
+    "Prediction",
+    "Predictor",
+    "Pruning",
+    "SinglePrediction",
+    "background_similarity",
+    "build_pose_hypotheses",
+    "category_centroids",
+    "category_matches",
+    "category_scores",
+    "estimate_pose",
+    "find_pose",
+    "pose_scores",
+    "predict_images",
+    "pruned_scores",
+    "reconstructing_category",
+    "reconstruction_loss",
+    "refine",
+    "search_categories",
+    "search_hypotheses",
+]

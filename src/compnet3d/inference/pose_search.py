@@ -8,14 +8,18 @@ D-dimensional features is ever drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
-from compnet3d.geometry.camera import Pose
+from compnet3d.data.transforms import CropMode, InputConfig
+from compnet3d.geometry.camera import Pose, fit_to_box, pose_grid
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.inference.reconstruction import reconstruction_loss
 from compnet3d.rendering.fragments import Fragments
+from compnet3d.utils.checks import check_integer, check_shape
 
 # category numbers [N], poses [N], principal points [N, 2], softness -> fragments of N renderings
 Renderer = Callable[[Tensor, Pose, Tensor, float], Fragments]
@@ -67,6 +71,48 @@ class PoseSettings:
 
 
 @dataclass(frozen=True)
+class PoseGrid:
+    """The initial poses: see `pose_grid`. Angles in radians."""
+
+    azimuths: int = 12
+    elevations: int = 4
+    thetas: int = 3
+    elevation_range: tuple[float, float] = (-math.pi / 6, math.pi / 3)
+    theta_range: tuple[float, float] = (-math.pi / 6, math.pi / 6)
+
+
+@dataclass(frozen=True)
+class InitialPoses:
+    """What the initial poses of a category are seen by; tables of equal ones are alike.
+
+    Attributes:
+        grid: their angles.
+        input_config: the network's input, with its canonical camera.
+        crop: after an oracle crop distance and principal point are known; after a box crop each pose gets those with
+            which the object fills the box.
+        drawn: how shapes are drawn, anything that compares.
+        device: where the tables are.
+    """
+
+    grid: PoseGrid
+    input_config: InputConfig
+    crop: CropMode
+    drawn: Hashable
+    device: torch.device
+
+    def make(self, points: Tensor) -> tuple[Pose, Tensor]:
+        """Poses [P] and principal points [P, 2] for an object whose surface has these points [V, 3]."""
+        given = self.input_config
+        pose = pose_grid(**asdict(self.grid), distance=given.distance).to(self.device)
+        centre = torch.tensor([[given.width / 2, given.height / 2]], device=self.device)
+        principal_point = centre.expand(len(pose.azimuth), 2)
+        if self.crop == "box":
+            side = given.box_fill * min(given.height, given.width)
+            pose, principal_point = fit_to_box(points.to(self.device), pose, given.camera(principal_point), side)
+        return pose, principal_point
+
+
+@dataclass(frozen=True)
 class PoseHypotheses:
     """The initial poses of one category, rendered once and shared by all images.
 
@@ -100,6 +146,16 @@ class PoseEstimate:
     principal_point: Tensor
     loss: Tensor
     foreground: Tensor
+
+    @classmethod
+    def cat(cls, parts: Sequence[PoseEstimate]) -> PoseEstimate:
+        """Join the estimates of several batches."""
+        return cls(
+            Pose.cat([p.pose for p in parts]),
+            torch.cat([p.principal_point for p in parts]),
+            torch.cat([p.loss for p in parts]),
+            torch.cat([p.foreground for p in parts]),
+        )
 
 
 def build_pose_hypotheses(
@@ -141,6 +197,10 @@ def search_hypotheses(
     Returns:
         L(alpha) averaged over the cells, less the margin for every covered cell, [B, P].
     """
+    if __debug__ and similarity.shape[-1] < table.vertex_count:
+        raise ValueError(f"similarity must have at least K = {table.vertex_count} columns, got {similarity.shape[-1]}")
+    check_shape("similarity", similarity, ("B", len(table.nearest_vertex), "K"))
+    check_shape("background", background, similarity.shape[:2])
     count, index = table.vertex_count, table.nearest_vertex.long()
     # one more column holds the background, so that a gather serves covered and uncovered cells alike
     options = similarity.new_empty(similarity.shape[1], count + 1)
@@ -155,47 +215,37 @@ def search_hypotheses(
     return torch.stack(losses)
 
 
-def reconstruction_loss(
-    similarity: Tensor, background: Tensor, fragments: Fragments, *, truncation: float | None = None
-) -> tuple[Tensor, Tensor]:
-    """Eq. 8 averaged over the cells, differentiable in the fragments' weights and foreground.
+@dataclass(frozen=True)
+class Matches:
+    """How well the cells of each image match its category.
 
-    Args:
-        similarity: [N, H W, K]; background: [N, H W]; fragments: N renderings of shape [N, H, W].
-        truncation: see `PoseSettings`.
+    Attributes:
+        similarity: f_i . C_k, [B, H W, K_max], -1 where a category has fewer vertices.
+        background: max_n f_i . beta_n, [B, H W].
+        category: the number that the renderer is given, int64 [B].
 
-    Returns:
-        The loss [N], and by how much the object beats the background in each covered cell [N, H W] (0 elsewhere).
+    Raises:
+        ValueError: if a shape does not fit.
     """
-    index, weight = fragments.vertex_index.flatten(1, 2), fragments.weight.flatten(1, 2)
-    foreground = fragments.foreground.flatten(1)
-    matched = (similarity.gather(2, index) * weight).sum(-1)
-    loss, gain = loss_of_matches(matched, background, foreground, truncation)
-    return loss, foreground.detach() * gain.detach()
 
+    similarity: Tensor
+    background: Tensor
+    category: Tensor
 
-def loss_of_matches(
-    matched: Tensor, background: Tensor, foreground: Tensor, truncation: float | None
-) -> tuple[Tensor, Tensor]:
-    """Eq. 8 averaged over the cells, from what each cell would match if the object covered it.
+    def __post_init__(self) -> None:
+        check_shape("similarity", self.similarity, ("B", "H W", "K"))
+        check_shape("background", self.background, self.similarity.shape[:2])
+        check_shape("category", self.category, (len(self.similarity),))
+        check_integer(category=self.category)
 
-    Args:
-        matched: f_i . C^_i, [..., H W]; background: max_n f_i . beta_n and foreground, broadcast to it.
-        truncation: see `PoseSettings`.
-
-    Returns:
-        The loss [...], and by how much the object beats the background in each cell [..., H W].
-    """
-    gain = matched - background
-    limited = gain if truncation is None else gain.clamp_min(-truncation)
-    return -(background + foreground * limited).mean(dim=-1), gain
+    def __getitem__(self, image: Tensor) -> Matches:
+        """Those of some images, int64 [N]."""
+        return Matches(self.similarity[image], self.background[image], self.category[image])
 
 
 def estimate_pose(
-    similarity: Tensor,
-    background: Tensor,
-    category: Tensor,
-    tables: list[PoseHypotheses],
+    matches: Matches,
+    tables: Sequence[PoseHypotheses],
     render: Renderer,
     settings: PoseSettings,
     *,
@@ -205,21 +255,22 @@ def estimate_pose(
     """Eq. 8: the best initial poses, refined by gradient descent, the best of which is the answer.
 
     Args:
-        similarity: f_i . C_k, [B, H W, K_max], -1 where a category has fewer vertices.
-        background: [B, H W].
-        category: int64 [B].
+        matches: of B images.
         tables: the starts of each image's category, B of them.
         render: the renderer.
         settings: how to search.
         bonus: of a category's poses, `PoseSettings.prior_weight` log p(R | y); None is 0 for all.
         translation_known: keep distance and principal point as the starts have them (an oracle crop tells them).
     """
+    if __debug__ and len(tables) != len(matches.category):
+        raise ValueError(f"tables must be one for each of the {len(matches.category)} images, got {len(tables)}")
+    category = matches.category
     starts = []
     gains: dict[int, Tensor] = {}  # of the starts of each category
     for row, (number, table) in enumerate(zip(category.tolist(), tables, strict=True)):
         loss = search_hypotheses(
-            similarity[row : row + 1],
-            background[row : row + 1],
+            matches.similarity[row : row + 1],
+            matches.background[row : row + 1],
             table,
             truncation=settings.truncation,
             margin=settings.foreground_bonus,
@@ -235,18 +286,11 @@ def estimate_pose(
     principal_point = torch.cat([x for _, x in starts])
     repeat = torch.arange(len(category), device=category.device).repeat_interleave(count)
     pose, principal_point = refine(
-        similarity,
-        background,
-        category,
-        pose,
-        principal_point,
-        repeat,
-        render,
-        settings,
-        translation_known=translation_known,
+        matches, pose, principal_point, repeat, render, settings, translation_known=translation_known
     )
     fragments = render(category[repeat], pose, principal_point, 0.0)
-    loss, gain = reconstruction_loss(similarity[repeat], background[repeat], fragments, truncation=settings.truncation)
+    each = matches[repeat]
+    loss, gain = reconstruction_loss(each.similarity, each.background, fragments, truncation=settings.truncation)
     total = loss if bonus is None else loss - bonus(category[repeat], pose)
     winner = total.reshape(-1, count).argmin(dim=1) + torch.arange(len(category), device=loss.device) * count
     height, width = fragments.foreground.shape[1:]
@@ -255,10 +299,22 @@ def estimate_pose(
     )
 
 
+def image_chunks(feature_map: Tensor, count: int | None = None, cells: int = 64 * 12 * 12) -> Iterator[slice]:
+    """Slices of a batch of feature maps [B, D, H, W] whose poses are searched together, which bounds the memory.
+
+    Of `count` images; by default 16 or, where their maps are small, as many as have `cells` cells together (32 times as
+    many on an accelerator): a step of the refinement costs about the same for a few cells as for these, 64 maps of the
+    quickstart.
+    """
+    if count is None:
+        most = cells if feature_map.device.type == "cpu" else 32 * cells
+        count = max(16, most // math.prod(feature_map.shape[2:]))
+    for start in range(0, len(feature_map), count):
+        yield slice(start, start + count)
+
+
 def refine(
-    similarity: Tensor,
-    background: Tensor,
-    category: Tensor,
+    matches: Matches,
     pose: Pose,
     principal_point: Tensor,
     image: Tensor,
@@ -270,7 +326,7 @@ def refine(
     """Gradient descent on Eq. 8 from each initial pose; the best pose met on the way is returned.
 
     Args:
-        similarity: [B, H W, K]; background: [B, H W]; category: int64 [B].
+        matches: of B images.
         pose: [N]; principal: [N, 2]; image: which image each start belongs to, int64 [N].
         render, settings, translation_known: see `estimate_pose`.
 
@@ -279,7 +335,7 @@ def refine(
     """
     if settings.steps == 0:
         return pose, principal_point
-    similarity, background, category = similarity[image], background[image], category[image]
+    each = matches[image]
     zeros = torch.zeros_like(pose.azimuth)
     start = torch.stack([pose.azimuth, pose.elevation, pose.theta, zeros, zeros, zeros], dim=-1)
     free = start.new_tensor([1, 1, 1] + 3 * [0 if translation_known else 1])
@@ -300,8 +356,8 @@ def refine(
     for step in range(settings.steps + 1):
         with torch.enable_grad():
             values = values.detach().requires_grad_(True)
-            fragments = render(category, *unpack(values), settings.softness)
-            loss, _ = reconstruction_loss(similarity, background, fragments, truncation=settings.truncation)
+            fragments = render(each.category, *unpack(values), settings.softness)
+            loss, _ = reconstruction_loss(each.similarity, each.background, fragments, truncation=settings.truncation)
             (gradient,) = torch.autograd.grad(loss.sum(), values)
         values, loss = values.detach(), loss.detach()
         better = loss < best_loss
@@ -316,12 +372,26 @@ def refine(
     return unpack(best)
 
 
-@dataclass(frozen=True)
-class PoseGrid:
-    """The initial poses: see `pose_grid`. Angles in radians."""
+class PoseSearch:
+    """The initial poses of a model's categories, rendered on first use and kept until what they show has changed."""
 
-    azimuths: int = 12
-    elevations: int = 4
-    thetas: int = 3
-    elevation_range: tuple[float, float] = (-math.pi / 6, math.pi / 3)
-    theta_range: tuple[float, float] = (-math.pi / 6, math.pi / 6)
+    def __init__(self) -> None:
+        self._tables: dict[tuple[int, CropMode], tuple[InitialPoses, Mesh, PoseHypotheses]] = {}
+
+    def hypotheses(
+        self, category: int, vertex_count: int, initial: InitialPoses, mesh: Mesh, render: Renderer
+    ) -> PoseHypotheses:
+        """The table of a category.
+
+        Args:
+            category: its number; vertex_count: its K.
+            initial: what the poses are seen by; mesh: what fills the box after a box crop; render: the renderer. A
+                table made with another `initial` or, after a box crop, another mesh is out of date.
+        """
+        key = category, initial.crop
+        kept = self._tables.get(key)
+        if kept is not None and kept[0] == initial and (kept[1] is mesh or initial.crop == "oracle"):
+            return kept[2]
+        table = build_pose_hypotheses(render, category, vertex_count, *initial.make(mesh.vertices))
+        self._tables[key] = initial, mesh, table
+        return table

@@ -60,6 +60,25 @@ def category_centroids(vertex_features: Tensor, offsets: Tensor, count: int, *, 
     return torch.stack(scaled)
 
 
+class Centroids:
+    """The centroids of a bank's vertex features, made on first use and again when the features have changed."""
+
+    def __init__(self) -> None:
+        self._made: tuple[Tensor, Tensor] | None = None
+
+    def of(self, vertex_features: Tensor, offsets: Tensor, count: int) -> Tensor:
+        """See `category_centroids`."""
+        made = self._made
+        if made is None or made[1].shape[1] != count or not _same(made[0], vertex_features):
+            made = vertex_features.clone(), category_centroids(vertex_features, offsets, count)
+            self._made = made
+        return made[1]
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first.device == second.device and first.dtype == second.dtype and torch.equal(first, second)
+
+
 @fast_matmul()
 def pruned_scores(
     feature_map: Tensor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,29 @@ def smooth_features(
     frequencies = torch.randn(3, dimension, generator=generator) / length
     phases = torch.rand(dimension, generator=generator) * 2 * torch.pi
     return normalize(torch.cos(inflated @ frequencies + phases), dim=-1)
+
+
+class Carrier(Protocol):
+    """The vertices of all categories with their normals, padded: `Cuboids` or `Surfaces`.
+
+    Attributes:
+        vertices, normals: [Y, K_max, 3]; real: False where padded, bool [Y, K_max].
+    """
+
+    vertices: Tensor
+    normals: Tensor
+    real: Tensor
+
+
+def starting_features(shapes: Carrier, diagonals: Tensor, dimension: int, length: float) -> list[Tensor]:
+    """`smooth_features` of each category, the same each time; `diagonals` of the boxes [Y] are the units of length."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        smooth_features(vertices[real] / diagonal, normals[real], dimension, length, generator)
+        for vertices, normals, real, diagonal in zip(
+            shapes.vertices, shapes.normals, shapes.real, diagonals, strict=True
+        )
+    ]
 
 
 class VertexFeatureBank(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from compnet3d.data.transforms import InputConfig
 from compnet3d.inference.pose_search import PoseGrid, PoseSettings
@@ -23,7 +23,10 @@ class CompNetConfig:
         background_size: N_b.
         kappa: concentration of the von Mises-Fisher distribution.
         feature_length: correlation length of the vertex features to start from (see `smooth_features`).
-        renderer: "cuboid" (analytic ray casting) or "gaussian" (the paper's volume).
+        shape: what carries the vertices, the category's "cuboid" or its CAD surface, a "mesh".
+        surface_sizes: of a mesh's parts, for each category (see `Surfaces.sizes`); empty for cuboids.
+        renderer: "cuboid" draws the shape exactly (ray casting; a mesh is rasterised), "gaussian" the paper's volume
+            around its vertices.
         foreground_threshold: density above which the Gaussian volume is foreground.
         mirrored_scores: S_y is the mean over a crop and its mirror image. For data whose categories look mirrored like
             others of their kind; costs a second pass through the network.
@@ -42,13 +45,22 @@ class CompNetConfig:
     background_size: int = 2560
     kappa: float = 1 / 0.07
     feature_length: float = 0.12
-    renderer: str = "cuboid"
+    shape: Literal["cuboid", "mesh"] = "cuboid"
+    surface_sizes: tuple[tuple[int, ...], ...] = ()
+    renderer: Literal["cuboid", "gaussian"] = "cuboid"
     foreground_threshold: float = 0.5
     mirrored_scores: bool = False
     pose_score_weight: float = 0.0
     temperature: float = 100.0
     pose: PoseSettings = field(default_factory=PoseSettings)
     grid: PoseGrid = field(default_factory=PoseGrid)
+
+    def __post_init__(self) -> None:
+        for name, known in (("renderer", ("cuboid", "gaussian")), ("shape", ("cuboid", "mesh"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+        if len(self.surface_sizes) != (len(self.categories) if self.shape == "mesh" else 0):
+            raise ValueError(f"surface_sizes must be one for each category of meshes, got {len(self.surface_sizes)}")
 
     def to_dict(self) -> dict[str, Any]:
         """For config.json."""
@@ -62,6 +74,7 @@ class CompNetConfig:
             **{
                 **values,
                 "categories": tuple(values["categories"]),
+                "surface_sizes": tuple(tuple(sizes) for sizes in values.get("surface_sizes", ())),
                 "bounds": tuple(tuple(tuple(c) for c in b) for b in values["bounds"]),
                 "backbone": BackboneConfig.from_dict(values["backbone"]),
                 "input_config": InputConfig(**values["input_config"]),

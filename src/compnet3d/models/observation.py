@@ -1,10 +1,17 @@
-"""The features that an image shows of its object's vertices."""
+"""What an image shows of its object and of what is around it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d, normalize
+
+from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.losses.sampling import uniform
+from compnet3d.rendering.shape import Shape
+from compnet3d.utils.checks import check_shape
 
 
 @dataclass(frozen=True)
@@ -20,3 +27,58 @@ class Observation:
     features: Tensor
     vertex: Tensor
     valid: Tensor
+
+
+def observe(
+    feature_map: Tensor, shape: Shape, pose: Pose, camera: Camera, occluded: Tensor | None = None
+) -> Observation:
+    """Read the features at the projections of the visible vertices (bilinear, so neighbours differ).
+
+    Args:
+        feature_map: [B, D, H, W]; shape: the object in each image, [B]; pose: [B]; camera: [B].
+        occluded: bool [B, height, width], pixels where something else hides the object.
+
+    Raises:
+        ValueError: if a shape does not fit.
+    """
+    check_shape("feature_map", feature_map, (*pose.shape, "D", "H", "W"))
+    pixels, depth = camera.project(shape.vertices, pose)
+    size = pixels.new_tensor([camera.width, camera.height])
+    visible = shape.visible(pose)
+    visible &= ((pixels >= 0) & (pixels < size)).all(dim=-1) & (depth > 0)
+    if occluded is not None:
+        check_shape("occluded", occluded, (len(feature_map), camera.height, camera.width))
+        u, v = (pixels.clamp_min(0).minimum(size - 1)).long().unbind(-1)
+        visible &= ~occluded[torch.arange(len(u), device=u.device)[:, None], v, u]
+    count = max(1, int(visible.sum(dim=1).max())) if len(visible) else 1
+    valid, vertex = visible.to(torch.uint8).sort(dim=1, descending=True, stable=True)
+    valid, vertex = valid[:, :count].bool(), vertex[:, :count]
+    at = pixels.gather(1, vertex[..., None].expand(-1, -1, 2))
+    sampled = grid_sample(
+        feature_map, (2 * at / size - 1)[:, None], mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return Observation(normalize(sampled[:, :, 0].transpose(1, 2), dim=-1), vertex, valid)
+
+
+@torch.no_grad()
+def sample_background(
+    feature_map: Tensor, covered: Tensor, count: int, generator: torch.Generator, occluded: Tensor | None = None
+) -> Tensor:
+    """Up to `count` features per image from cells that the projected object does not touch, [<= B count, D].
+
+    Args:
+        feature_map: [B, D, H, W]; covered: cells that show the object, bool [B, H, W]. Their neighbours are left out.
+        count: T; generator: on any device.
+        occluded: see `observe`; cells that are mostly hidden by something else count as background, too.
+    """
+    check_shape("covered", covered, (len(feature_map), *feature_map.shape[2:]))
+    touched = max_pool2d(covered[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
+    if occluded is not None:
+        stride = occluded.shape[1] // feature_map.shape[2]
+        touched &= avg_pool2d(occluded[:, None].float(), stride)[:, 0] < 0.9
+    free = ~touched.flatten(1)
+    draw = uniform(free.shape, generator, free.device).masked_fill(~free, -1.0)
+    value, cell = draw.topk(min(count, free.shape[1]), dim=1)
+    features = feature_map.flatten(2).transpose(1, 2)
+    picked = features.gather(1, cell[..., None].expand(-1, -1, features.shape[2]))
+    return picked[value >= 0]

@@ -8,77 +8,110 @@ error function; the sum of the densities decides whether the cell is foreground.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from compnet3d.geometry.camera import Pose, feature_grid
+from compnet3d.geometry.camera import Camera, Pose, feature_grid
 from compnet3d.rendering.fragments import Fragments
+from compnet3d.rendering.shape import Shape
 
 
-def render_gaussians(
-    vertices: Tensor,
-    real: Tensor,
-    pose: Pose,
-    *,
-    sigma: Tensor,
-    focal: Tensor,
-    principal_point: Tensor,
-    height: int,
-    width: int,
-    stride: float,
-    foreground_threshold: float = 0.5,
-    softness: float = 0.0,
-    absorption: float = 2.0,
-    per_ray: int = 16,
-    keep: int = 4,
-) -> Fragments:
-    """Render Gaussian volumes into fragments, differentiable in the pose and the principal point.
+@dataclass(frozen=True)
+class GaussianShape:
+    """The paper's object volume around the vertices of another shape.
 
-    Args:
-        vertices: [B, K, 3] in the object frame; real: bool [B, K], False where padded.
-        pose: [B].
-        sigma: standard deviation of the Gaussians in the units of the vertices, [B].
-        focal: pixels [B]; principal: pixels [B, 2].
-        height, width: size of the feature map in cells; stride: pixels per cell.
+    Attributes:
+        surface: carries the vertices, and hides those behind it.
         foreground_threshold: theta of the paper: total density above which a cell is foreground.
-        softness: 0 for a hard foreground, else the width of its soft edge in units of the threshold.
+        sigma: standard deviation of the Gaussians in units of the vertices' spacing.
         absorption: how fast density swallows light; higher is more opaque.
         per_ray: Gaussians considered on each ray, the densest ones.
         keep: J, vertices kept in each cell, the heaviest ones.
 
-    Returns:
-        Fragments with J = min(keep, K).
+    Raises:
+        ValueError: if a number is not positive.
     """
-    grid = feature_grid(height, width, stride, device=vertices.device, dtype=vertices.dtype).reshape(-1, 2)
-    offset = (grid - principal_point.reshape(-1, 1, 2)) / focal.reshape(-1, 1, 1)
-    ray = torch.stack([offset[..., 0], -offset[..., 1], -torch.ones_like(offset[..., 0])], dim=-1)
-    ray = ray / torch.linalg.vector_norm(ray, dim=-1, keepdim=True)
-    points = pose.object_to_camera(vertices)
-    depth = ray @ points.transpose(1, 2)
-    # |p|^2 - (p . ray)^2 loses every digit far away, so it is taken from the object's centre: `miss` is the (small)
-    # vector from there to the ray
-    centre = points.new_tensor([0.0, 0.0, -1.0]) * pose.distance[:, None, None]
-    local = (points - centre).transpose(1, 2)
-    miss = (centre * ray).sum(-1, keepdim=True) * ray - centre
-    squared = (local.square().sum(1, keepdim=True) + miss.square().sum(-1, keepdim=True) - 2 * miss @ local) - (
-        ray @ local
-    ).square()
-    exponent = -squared / (2 * sigma.reshape(-1, 1, 1) ** 2)
-    exponent = exponent.masked_fill(~real[:, None, :], -torch.inf)
 
-    count = min(per_ray, vertices.shape[1])
-    exponent, index = exponent.topk(count, dim=-1)
-    density, depth = exponent.exp(), depth.gather(-1, index)
-    behind = (depth[..., :, None] - depth[..., None, :]) / (math.sqrt(2) * sigma.reshape(-1, 1, 1, 1))
-    passed = (density[..., None, :] * (torch.erf(behind) + 1) / 2).sum(-1)
-    seen = density * torch.exp(-absorption * passed)
-    seen, order = seen.topk(min(keep, count), dim=-1)
-    weight = seen / seen.sum(-1, keepdim=True).clamp_min(torch.finfo(seen.dtype).tiny)
-    margin = density.sum(-1) - foreground_threshold
-    if softness > 0:
-        foreground = torch.sigmoid(margin / (softness * foreground_threshold))
-    else:
-        foreground = (margin > 0).to(weight.dtype)
-    shape = (vertices.shape[0], height, width)
-    return Fragments(index.gather(-1, order).reshape(*shape, -1), weight.reshape(*shape, -1), foreground.reshape(shape))
+    surface: Shape
+    foreground_threshold: float = 0.5
+    sigma: float = 0.5
+    absorption: float = 2.0
+    per_ray: int = 16
+    keep: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("foreground_threshold", "sigma", "absorption", "per_ray", "keep"):
+            if __debug__ and not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+    @property
+    def shape(self) -> torch.Size:
+        """The surface's batch shape."""
+        return self.surface.shape
+
+    @property
+    def vertices(self) -> Tensor:
+        """[..., K, 3]."""
+        return self.surface.vertices
+
+    @property
+    def real(self) -> Tensor:
+        """bool [..., K]."""
+        return self.surface.real
+
+    @property
+    def spacing(self) -> Tensor:
+        """[...]."""
+        return self.surface.spacing
+
+    def visible(self, pose: Pose) -> Tensor:
+        """Vertices that the surface does not hide, bool [..., K]."""
+        return self.surface.visible(pose)
+
+    def draw(self, pose: Pose, camera: Camera, stride: float, softness: float) -> Fragments:
+        """See `render`; a soft edge is `softness` wide in units of the threshold, not of cells.
+
+        Returns:
+            Fragments with J = min(keep, K).
+        """
+        batch = pose.shape
+        vertices = self.vertices.to(pose.azimuth.dtype).expand(*batch, -1, 3)
+        real = self.real.expand(*batch, -1)
+        sigma = self.spacing.to(pose.azimuth.dtype).expand(batch) * self.sigma
+        height, width = int(camera.height // stride), int(camera.width // stride)
+        grid = feature_grid(height, width, stride, device=vertices.device, dtype=vertices.dtype).reshape(-1, 2)
+        offset = (grid - camera.principal_point.reshape(-1, 1, 2)) / camera.focal.reshape(-1, 1, 1)
+        ray = torch.stack([offset[..., 0], -offset[..., 1], -torch.ones_like(offset[..., 0])], dim=-1)
+        ray = ray / torch.linalg.vector_norm(ray, dim=-1, keepdim=True)
+        points = pose.object_to_camera(vertices)
+        depth = ray @ points.transpose(1, 2)
+        # |p|^2 - (p . ray)^2 loses every digit far away, so it is taken from the object's centre: `miss` is the (small)
+        # vector from there to the ray
+        centre = points.new_tensor([0.0, 0.0, -1.0]) * pose.distance[:, None, None]
+        local = (points - centre).transpose(1, 2)
+        miss = (centre * ray).sum(-1, keepdim=True) * ray - centre
+        squared = (local.square().sum(1, keepdim=True) + miss.square().sum(-1, keepdim=True) - 2 * miss @ local) - (
+            ray @ local
+        ).square()
+        exponent = -squared / (2 * sigma.reshape(-1, 1, 1) ** 2)
+        exponent = exponent.masked_fill(~real[:, None, :], -torch.inf)
+
+        count = min(self.per_ray, vertices.shape[1])
+        exponent, index = exponent.topk(count, dim=-1)
+        density, depth = exponent.exp(), depth.gather(-1, index)
+        behind = (depth[..., :, None] - depth[..., None, :]) / (math.sqrt(2) * sigma.reshape(-1, 1, 1, 1))
+        passed = (density[..., None, :] * (torch.erf(behind) + 1) / 2).sum(-1)
+        seen = density * torch.exp(-self.absorption * passed)
+        seen, order = seen.topk(min(self.keep, count), dim=-1)
+        weight = seen / seen.sum(-1, keepdim=True).clamp_min(torch.finfo(seen.dtype).tiny)
+        margin = density.sum(-1) - self.foreground_threshold
+        if softness > 0:
+            foreground = torch.sigmoid(margin / (softness * self.foreground_threshold))
+        else:
+            foreground = (margin > 0).to(weight.dtype)
+        shape = (vertices.shape[0], height, width)
+        return Fragments(
+            index.gather(-1, order).reshape(*shape, -1), weight.reshape(*shape, -1), foreground.reshape(shape)
+        )

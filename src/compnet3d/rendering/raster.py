@@ -15,9 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compnet3d.geometry.camera import Camera, Pose
-from compnet3d.geometry.mesh import Mesh
-from compnet3d.rendering.fragments import Fragments
+from compnet3d.utils.checks import check_integer, check_shape
 
 _PAIRS_PER_CHUNK = 1 << 21
 # barycentric slack that closes the pinholes where a corner falls exactly on a cell centre
@@ -67,83 +65,44 @@ def rasterize(
     Returns:
         Raster over [B, height, width]. Faces at exactly equal depth: the one with the lowest index.
     """
-    if vertices_camera.ndim != 3 or vertices_camera.shape[-1] != 3:
-        raise ValueError(f"vertices_camera must have shape [B, V, 3], got {list(vertices_camera.shape)}")
+    check_shape("vertices_camera", vertices_camera, ("B", "V", 3))
+    check_shape("faces", faces, ("F", 3))
+    check_integer(faces=faces)
+    if __debug__ and (min(height, width) < 1 or not stride > 0):
+        raise ValueError(f"height, width and stride must be positive, got {height}, {width} and {stride}")
     batch = vertices_camera.shape[0]
     focal = torch.as_tensor(focal, device=vertices_camera.device).expand(batch)
     principal_point = torch.as_tensor(principal_point, device=vertices_camera.device).expand(batch, 2)
     with torch.no_grad():
         face_index = _nearest_faces(vertices_camera, faces, focal, principal_point, (height, width), stride, near)
-    return _interpolate(vertices_camera, faces, focal, principal_point, face_index, stride)
-
-
-def rasterize_mesh(mesh: Mesh, pose: Pose, camera: Camera, stride: float = 1) -> Fragments:
-    """Render a mesh to the cells of a feature map (J = 3: a face's corners with barycentric weights).
-
-    Args:
-        mesh: the category's mesh, in the object frame.
-        pose: [...] poses.
-        camera: focal [...] and principal [..., 2] broadcast over the poses.
-        stride: pixels per feature cell; the map has height // stride by width // stride cells.
-
-    Returns:
-        Fragments [..., H, W, 3]; weights are differentiable with respect to pose and camera.
-    """
-    shape = pose.shape
-    height, width = int(camera.height // stride), int(camera.width // stride)
-    vertices, focal, principal_point = _camera_batch(mesh, pose, camera)
-    faces = mesh.faces.to(vertices.device)
-    raster = rasterize(
-        vertices, faces, focal=focal, principal_point=principal_point, height=height, width=width, stride=stride
-    )
-    hit = raster.face_index >= 0
-    vertex_index = faces[raster.face_index.clamp_min(0)]
-    return Fragments(
-        vertex_index=vertex_index.reshape(*shape, height, width, 3),
-        weight=raster.barycentric.clamp_min(0).reshape(*shape, height, width, 3),
-        foreground=hit.to(vertices.dtype).reshape(*shape, height, width),
-    )
+    return interpolate(vertices_camera, faces, focal, principal_point, face_index, stride)
 
 
 @torch.no_grad()
-def visible_vertices(
-    mesh: Mesh,
-    pose: Pose,
-    camera: Camera,
-    *,
-    tolerance: float = _VISIBILITY_TOLERANCE,
-) -> Tensor:
-    """Which vertices project into the image and are not hidden by the mesh itself.
+def hidden_points(points: Tensor, corners: Tensor, faces: Tensor, tolerance: float = _VISIBILITY_TOLERANCE) -> Tensor:
+    """Which points a mesh hides from the camera.
 
-    Exact: a vertex is hidden if some face contains its viewing ray and lies in front of it by more than the tolerance.
-    Vertices are sorted into the cells of a grid over their projections, so that each face is tried only against those
+    Exact: a point is hidden if some face contains its viewing ray and lies in front of it by more than the tolerance.
+    Points are sorted into the cells of a grid over their projections, so that each face is tried only against those
     near it.
 
     Args:
-        mesh: the category's mesh.
-        pose: [...] poses.
-        camera: focal [...] and principal [..., 2] broadcast over the poses.
-        tolerance: as a share of the diagonal of the mesh's bounding box.
+        points: [B, P, 3] in camera axes; corners: of the mesh, [B, V, 3] in camera axes; faces: int64 [F, 3].
+        tolerance: as a share of the diagonal of the box around the corners.
 
     Returns:
-        bool [..., V].
+        bool [B, P]; points behind the camera are hidden.
+
+    Raises:
+        ValueError: if a shape does not fit.
     """
-    vertices, focal, principal_point = _camera_batch(mesh, pose, camera)
-    faces = mesh.faces.to(vertices.device)
-    u, v = _project(vertices, focal, principal_point)
-    inside = (vertices[..., 2] < 0) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
-    extent = mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)
-    hidden = _hidden_vertices(_exact(vertices), faces, tolerance * float(extent.double().norm()))
-    return (inside & ~hidden).reshape(*pose.shape, -1)
-
-
-def _camera_batch(mesh: Mesh, pose: Pose, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
-    """Vertices in camera axes [B, V, 3], focal [B], principal [B, 2], with all batch dimensions flattened."""
-    shape = pose.shape
-    vertices = pose.object_to_camera(mesh.vertices.to(pose.azimuth))
-    focal = camera.focal.to(vertices).expand(shape).reshape(-1)
-    principal_point = camera.principal_point.to(vertices).expand(*shape, 2).reshape(-1, 2)
-    return vertices.reshape(-1, *vertices.shape[-2:]), focal, principal_point
+    check_shape("points", points, ("B", "P", 3))
+    check_shape("corners", corners, (len(points), "V", 3))
+    check_shape("faces", faces, ("F", 3))
+    extent = corners.amax(dim=1) - corners.amin(dim=1)
+    slack = tolerance * torch.linalg.vector_norm(_exact(extent), dim=-1)
+    together = _exact(torch.cat([corners, points.to(corners)], dim=1))
+    return _hidden_vertices(together, faces, slack)[:, corners.shape[1] :] | (points[..., 2] >= 0)
 
 
 def _exact(tensor: Tensor) -> Tensor:
@@ -294,7 +253,7 @@ def _covered_cells(
     return triangle[span], row[span] * size[1] + column[hit], depth[hit]
 
 
-def _interpolate(
+def interpolate(
     vertices: Tensor, faces: Tensor, focal: Tensor, principal_point: Tensor, face_index: Tensor, stride: float
 ) -> Raster:
     """Barycentric coordinates and depth of the faces found, differentiable with respect to the vertices."""
@@ -313,7 +272,7 @@ def _interpolate(
     return Raster(face_index, barycentric, depth)
 
 
-def _hidden_vertices(vertices: Tensor, faces: Tensor, slack: float) -> Tensor:
+def _hidden_vertices(vertices: Tensor, faces: Tensor, slack: Tensor) -> Tensor:
     """Whether a face contains a vertex's viewing ray, nearer than the vertex by more than slack: bool [B, V]."""
     batch, count = vertices.shape[:2]
     ones, zeros = vertices.new_ones(batch), vertices.new_zeros(batch, 2)
@@ -342,7 +301,8 @@ def _hidden_vertices(vertices: Tensor, faces: Tensor, slack: float) -> Tensor:
             span, place = _ranges(first[piece], (stop - first)[piece])
             tried, vertex = face[piece][span], order[place]
             hit = _ray_depth(coefficients[tried], determinant[tried], u.reshape(-1)[vertex], v.reshape(-1)[vertex])
-            hidden[vertex[hit < depth.reshape(-1)[vertex] - slack]] = True
+            limit = (depth - slack[:, None]).reshape(-1)
+            hidden[vertex[hit < limit[vertex]]] = True
     return hidden.reshape(batch, count)
 
 

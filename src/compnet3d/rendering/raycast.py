@@ -7,12 +7,15 @@ one batch may mix poses, cameras and categories.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from compnet3d.geometry.camera import Pose, feature_grid
-from compnet3d.geometry.cuboid import CuboidStack
+from compnet3d.geometry.camera import Camera, Pose, feature_grid
+from compnet3d.geometry.cuboid import CuboidMesh, Cuboids
 from compnet3d.rendering.fragments import Fragments
+from compnet3d.utils.checks import check_integer
 
 # The 12 edges of a box as pairs of corners (bit k of a corner's number: upper end of axis k) and the faces they join,
 # faces numbered 2 * axis + (1 for the upper one).
@@ -23,50 +26,84 @@ _EDGE_FACES = torch.tensor(
 )
 
 
-def render_cuboids(
-    cuboids: CuboidStack,
-    category: Tensor,
-    pose: Pose,
-    *,
-    focal: Tensor,
-    principal_point: Tensor,
-    height: int,
-    width: int,
-    stride: float,
-    softness: float = 0.0,
-) -> Fragments:
-    """Cast one ray through the centre of each feature cell.
+@dataclass(frozen=True)
+class CuboidShape:
+    """The exact cuboid: which of the cuboids each rendering shows.
 
-    Args:
+    Attributes:
         cuboids: the categories' boxes.
-        category: which box each rendering shows, int64 [B].
-        pose: [B].
-        focal: pixels, [B] or a scalar tensor.
-        principal: pixels (u, v), [B, 2] or [2].
-        height, width: size of the feature map in cells.
-        stride: pixels per cell.
-        softness: width of the silhouette's soft edge in cells; 0 gives the exact, hard one.
+        category: int64, [] for all poses or [N] for each.
 
-    Returns:
-        Fragments with J = 4. With a soft edge, cells just outside the box carry the vertices of the nearest face, so
-        that the silhouette can be moved by gradients.
+    Raises:
+        ValueError: if `category` is no whole number or has another shape.
     """
-    grid = feature_grid(height, width, stride, device=pose.azimuth.device, dtype=pose.azimuth.dtype).reshape(-1, 2)
-    bounds = cuboids.bounds.to(pose.azimuth.dtype)[category]
-    origin, direction = _rays(pose, focal, principal_point, grid)
-    point, axis, lower_side, hit = _first_hit(origin, direction, bounds)
-    index, weight = _lattice_corners(cuboids, category, point, axis, lower_side, bounds)
-    if softness > 0:
-        distance = _silhouette_distance(bounds, pose, focal, principal_point, grid)
-        foreground = torch.sigmoid(distance / (softness * stride))
-    else:
-        foreground = hit.to(weight.dtype)
-    batch = category.shape[0]
-    return Fragments(
-        index.reshape(batch, height, width, 4),
-        weight.reshape(batch, height, width, 4),
-        foreground.reshape(batch, height, width),
-    )
+
+    cuboids: Cuboids
+    category: Tensor
+
+    def __post_init__(self) -> None:
+        check_integer(category=self.category)
+        if __debug__ and self.category.ndim > 1:
+            raise ValueError(f"category must have shape [] or [N], got {list(self.category.shape)}")
+
+    @classmethod
+    def of(cls, cuboid: CuboidMesh) -> CuboidShape:
+        """A single cuboid (see `cuboid_mesh`)."""
+        return cls(Cuboids([cuboid]), torch.zeros((), dtype=torch.int64))
+
+    @property
+    def shape(self) -> torch.Size:
+        """The batch shape, [] or [N]."""
+        return self.category.shape
+
+    @property
+    def vertices(self) -> Tensor:
+        """[..., K, 3]."""
+        return self.cuboids.vertices[self.category]
+
+    @property
+    def real(self) -> Tensor:
+        """bool [..., K]."""
+        return self.cuboids.real[self.category]
+
+    @property
+    def spacing(self) -> Tensor:
+        """The longest edge of a lattice cell, [...]."""
+        return self.cuboids.spacing[self.category]
+
+    def visible(self, pose: Pose) -> Tensor:
+        """Vertices on a face that looks towards the camera, bool [..., K]."""
+        at = self.category
+        seen = visible_lattice_vertices(
+            self.cuboids.lattice_index[at], self.cuboids.segments[at], self.cuboids.bounds[at], pose.camera_centre()
+        )
+        return seen & self.real
+
+    def draw(self, pose: Pose, camera: Camera, stride: float, softness: float) -> Fragments:
+        """Cast one ray through the centre of each feature cell; see `render`.
+
+        Returns:
+            Fragments with J = 4. With a soft edge, cells just outside the box carry the vertices of the nearest face,
+            so that the silhouette can be moved by gradients.
+        """
+        category = self.category.expand(pose.shape)
+        height, width = int(camera.height // stride), int(camera.width // stride)
+        grid = feature_grid(height, width, stride, device=pose.azimuth.device, dtype=pose.azimuth.dtype).reshape(-1, 2)
+        bounds = self.cuboids.bounds.to(pose.azimuth.dtype)[category]
+        origin, direction = _rays(pose, camera.focal, camera.principal_point, grid)
+        point, axis, lower_side, hit = _first_hit(origin, direction, bounds)
+        index, weight = _lattice_corners(self.cuboids, category, point, axis, lower_side, bounds)
+        if softness > 0:
+            distance = _silhouette_distance(bounds, pose, camera.focal, camera.principal_point, grid)
+            foreground = torch.sigmoid(distance / (softness * stride))
+        else:
+            foreground = hit.to(weight.dtype)
+        batch = category.shape[0]
+        return Fragments(
+            index.reshape(batch, height, width, 4),
+            weight.reshape(batch, height, width, 4),
+            foreground.reshape(batch, height, width),
+        )
 
 
 def visible_lattice_vertices(lattice_index: Tensor, segments: Tensor, bounds: Tensor, camera_centre: Tensor) -> Tensor:
@@ -109,7 +146,7 @@ def _first_hit(origin: Tensor, direction: Tensor, bounds: Tensor) -> tuple[Tenso
 
 
 def _lattice_corners(
-    cuboids: CuboidStack, category: Tensor, point: Tensor, axis: Tensor, lower_side: Tensor, bounds: Tensor
+    cuboids: Cuboids, category: Tensor, point: Tensor, axis: Tensor, lower_side: Tensor, bounds: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The four lattice vertices around each point of a face and their bilinear weights, [B, HW, 4] each."""
     segments = cuboids.segments[category][:, None, :]

@@ -19,6 +19,7 @@ from compnet3d.models.config import CompNetConfig
 from compnet3d.models.dual_head import DualHead, DualHeadConfig
 from compnet3d.models.pretrained import find_weights, load_extractor
 from compnet3d.models.registry import TrainedModel
+from compnet3d.rendering.surface import Surfaces, representative, spread_vertices
 from compnet3d.training.recipe import CompNetRecipe, ContrastiveRecipe, DualHeadRecipe, Recipe
 
 
@@ -79,6 +80,10 @@ def make_model(
     assert isinstance(recipe, ContrastiveRecipe)
     if isinstance(recipe, CompNetRecipe):
         common["pose_score_weight"] = recipe.search.pose_score_weight
+    surfaces = None
+    if recipe.model.shape == "mesh":
+        surfaces = [spread_vertices(representative(models), recipe.model.vertex_count) for models in meshes.values()]
+        common |= {"shape": "mesh", "surface_sizes": Surfaces.sizes(surfaces)}
     config = CompNetConfig(
         **common,
         mirrored_scores=recipe.model.mirrored_scores,
@@ -88,7 +93,7 @@ def make_model(
         pose=recipe.search.settings,
         grid=recipe.search.grid,
     )
-    model = CompNet(config, extractor)
+    model = CompNet(config, extractor, surfaces)
     if model.prior is not None:
         model.fit_prior([_rotations(training, category) for category in model.categories])
     return model

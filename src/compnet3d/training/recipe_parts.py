@@ -52,12 +52,12 @@ class ModelSettings:
     """What a category's model is.
 
     Attributes:
-        shape: of a category: "cuboid", the box of its CAD models.
+        shape: of a category: "cuboid", the box of its CAD models (paper), or "mesh", the surface of one of them.
         vertex_count: K (paper: 500).
         mirrored_scores: classify each crop together with its mirror image (see `CompNetConfig`).
     """
 
-    shape: Literal["cuboid"] = "cuboid"
+    shape: Literal["cuboid", "mesh"] = "cuboid"
     vertex_count: int = setting(500, least=1)
     mirrored_scores: bool = False
 

@@ -1,0 +1,389 @@
+"""Any triangle mesh as a shape: K vertices spread evenly over it, visible by depth test, drawn by the rasteriser.
+
+Every face is divided into n x n triangles whose edges are no longer than the vertices' spacing, and each of their
+corners stands for the nearest of the K vertices. Where a cell's ray meets the mesh, the three corners around that point
+and their barycentric weights follow in closed form, as the four corners around a point of a cuboid do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.rendering.fragments import Fragments
+from compnet3d.rendering.raster import hidden_points, interpolate, rasterize
+from compnet3d.rendering.shape import flatten_pose
+from compnet3d.rendering.silhouette import soft_foreground
+from compnet3d.utils.checks import check_integer
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A triangle mesh that carries K vertices.
+
+    Attributes:
+        mesh: what is drawn and what hides.
+        vertices, normals: of the K vertices, [K, 3] each.
+        spacing: how far they are apart, in the mesh's units.
+        divisions: n of each face, int64 [F].
+        lookup: for each face in turn the vertices that its (n + 1) x (n + 1) lattice points stand for, int64; (i, j) is
+            at corner 0 + i / n (corner 1 - corner 0) + j / n (corner 2 - corner 0), those with i + j > n are unused.
+    """
+
+    mesh: Mesh
+    vertices: Tensor
+    normals: Tensor
+    spacing: float
+    divisions: Tensor
+    lookup: Tensor
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> Surface:
+        """The mesh with its own vertices."""
+        normals = torch.zeros_like(mesh.vertices)
+        for corner in mesh.faces.unbind(1):
+            normals = normals.index_add(0, corner, mesh.face_normals())
+        a, b, c = mesh.faces.unbind(1)
+        edges = torch.linalg.vector_norm(mesh.vertices[a] - mesh.vertices[b], dim=1)
+        return cls(
+            mesh,
+            mesh.vertices,
+            nn.functional.normalize(normals, dim=1),
+            float(edges.median()),
+            torch.ones(len(mesh.faces), dtype=torch.int64),
+            torch.stack([a, c, b, a], dim=1).flatten(),
+        )
+
+
+class Surfaces(nn.Module):
+    """The surfaces of all categories in one set of buffers, saved with the model; a batch may mix categories.
+
+    Attributes:
+        vertices, normals: [Y, K_max, 3], padded; real: False where padded, bool [Y, K_max]; spacing: [Y].
+        corners: of all meshes, one after the other, [sum of V, 3].
+        faces: within each mesh, int64 [sum of F, 3].
+        divisions, lookup_offset, lookup: see `Surface`; the offset of each face in the lookup, int64 [sum of F].
+        mesh_offsets: where each category's corners and faces start, int64 [Y + 1, 2].
+    """
+
+    vertices: Tensor
+    normals: Tensor
+    real: Tensor
+    spacing: Tensor
+    corners: Tensor
+    faces: Tensor
+    divisions: Tensor
+    lookup_offset: Tensor
+    lookup: Tensor
+    mesh_offsets: Tensor
+
+    def __init__(self, surfaces: Sequence[Surface]) -> None:
+        """In the order of the categories, at least one."""
+        super().__init__()
+        if not surfaces:
+            raise ValueError("there must be at least one surface")
+        counts = torch.tensor([len(s.vertices) for s in surfaces])
+        sizes = [torch.tensor([len(s.mesh.vertices), len(s.mesh.faces)]) for s in surfaces]
+        divisions = torch.cat([s.divisions for s in surfaces])
+        buffers = {
+            "vertices": pad_sequence([s.vertices for s in surfaces], batch_first=True),
+            "normals": pad_sequence([s.normals for s in surfaces], batch_first=True),
+            "real": torch.arange(int(counts.max())) < counts[:, None],
+            "spacing": torch.tensor([s.spacing for s in surfaces]),
+            "corners": torch.cat([s.mesh.vertices for s in surfaces]),
+            "faces": torch.cat([s.mesh.faces for s in surfaces]),
+            "divisions": divisions,
+            "lookup_offset": (divisions + 1).square().cumsum(0) - (divisions + 1).square(),
+            "lookup": torch.cat([s.lookup for s in surfaces]),
+            "mesh_offsets": torch.stack([torch.zeros(2, dtype=torch.int64), *sizes]).cumsum(0),
+        }
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer)
+
+    @classmethod
+    def empty(cls, sizes: Sequence[Sequence[int]]) -> Surfaces:
+        """With room for the surfaces of a saved model; sizes as `Surfaces.sizes` tells them."""
+        made = []
+        for vertices, corners, faces, lookup in sizes:
+            mesh = Mesh(torch.zeros(corners, 3), torch.zeros(faces, 3, dtype=torch.int64))
+            flat, ones = torch.zeros(vertices, 3), torch.ones(faces, dtype=torch.int64)
+            made.append(Surface(mesh, flat, flat, 0.0, ones, torch.zeros(lookup, dtype=torch.int64)))
+        return cls(made)
+
+    @staticmethod
+    def sizes(surfaces: Sequence[Surface]) -> tuple[tuple[int, int, int, int], ...]:
+        """Numbers of vertices, corners, faces and lattice points of each, for `empty`."""
+        return tuple((len(s.vertices), len(s.mesh.vertices), len(s.mesh.faces), len(s.lookup)) for s in surfaces)
+
+    def __len__(self) -> int:
+        return len(self.vertices)
+
+    def mesh(self, category: int) -> Mesh:
+        """What is drawn of one category, where the module lives."""
+        (corner, face), (last_corner, last_face) = self.mesh_offsets[category : category + 2].tolist()
+        return Mesh(self.corners[corner:last_corner], self.faces[face:last_face])
+
+
+@dataclass(frozen=True)
+class MeshShape:
+    """A triangle mesh: which of the surfaces each rendering shows.
+
+    Attributes:
+        surfaces: the categories' surfaces.
+        category: int64, [] for all poses or [N] for each.
+
+    Raises:
+        ValueError: if `category` is no whole number or has another shape.
+    """
+
+    surfaces: Surfaces
+    category: Tensor
+
+    def __post_init__(self) -> None:
+        check_integer(category=self.category)
+        if __debug__ and self.category.ndim > 1:
+            raise ValueError(f"category must have shape [] or [N], got {list(self.category.shape)}")
+
+    @classmethod
+    def of(cls, surface: Mesh | Surface) -> MeshShape:
+        """A single mesh with its own vertices, or with those that a surface carries (see `spread_vertices`)."""
+        surface = Surface.of(surface) if isinstance(surface, Mesh) else surface
+        return cls(Surfaces([surface]), torch.zeros((), dtype=torch.int64))
+
+    @property
+    def shape(self) -> torch.Size:
+        """The batch shape, [] or [N]."""
+        return self.category.shape
+
+    @property
+    def vertices(self) -> Tensor:
+        """[..., K, 3]."""
+        return self.surfaces.vertices[self.category]
+
+    @property
+    def real(self) -> Tensor:
+        """bool [..., K]."""
+        return self.surfaces.real[self.category]
+
+    @property
+    def spacing(self) -> Tensor:
+        """[...]."""
+        return self.surfaces.spacing[self.category]
+
+    @torch.no_grad()
+    def visible(self, pose: Pose) -> Tensor:
+        """Vertices in front of which there is no face, bool [..., K]."""
+
+        def seen(number: int, some: Pose) -> tuple[Tensor]:
+            mesh = self.surfaces.mesh(number)
+            vertices = self.surfaces.vertices[number].to(some.azimuth)
+            return (~hidden_points(some.object_to_camera(vertices), _in_camera(mesh, some), mesh.faces),)
+
+        (shown,) = self._each_category(flatten_pose(pose), seen)
+        return shown.reshape(*pose.shape, -1) & self.real
+
+    def draw(self, pose: Pose, camera: Camera, stride: float, softness: float) -> Fragments:
+        """Rasterise; see `render`.
+
+        Returns:
+            Fragments with J = 3. With a soft edge, cells just outside carry the vertices of the nearest covered place,
+            and the silhouette moves as the surface does there.
+        """
+        # a soft edge needs to know to a third of a cell where it is; the middle one of nine has the cell's own centre
+        finer = 3 if softness > 0 else 1
+        height, width = int(camera.height // stride), int(camera.width // stride)
+
+        def drawn(number: int, some: Pose, focal: Tensor, principal_point: Tensor) -> tuple[Tensor, ...]:
+            mesh = self.surfaces.mesh(number)
+            vertices = _in_camera(mesh, some)
+            with torch.no_grad():
+                fine = rasterize(
+                    vertices,
+                    mesh.faces,
+                    focal=focal,
+                    principal_point=principal_point,
+                    height=finer * height,
+                    width=finer * width,
+                    stride=stride / finer,
+                )
+            middle = fine.face_index[:, finer // 2 :: finer, finer // 2 :: finer]
+            raster = interpolate(vertices, mesh.faces, focal, principal_point, middle, stride)
+            weights, faces = raster.barycentric, middle
+            if finer == 1:
+                return faces, weights, (faces >= 0).to(weights.dtype)
+            edge = soft_foreground(
+                fine, mesh, some, replace(camera, focal=focal, principal_point=principal_point), stride, softness
+            )
+            faces = torch.where(middle >= 0, middle, edge.face_index)
+            weights = torch.where((middle >= 0)[..., None], weights, edge.barycentric)
+            return faces, weights, edge.foreground
+
+        face, weight, foreground = self._each_category(pose, drawn, camera.focal, camera.principal_point)
+        offset = self.surfaces.mesh_offsets[self.category.expand(pose.shape), 1]
+        index, weight = self._lattice_corners((face.clamp_min(0) + offset[:, None, None]), weight)
+        return Fragments(index, weight, foreground)
+
+    def _each_category(
+        self, pose: Pose, task: Callable[..., tuple[Tensor, ...]], *others: Tensor
+    ) -> tuple[Tensor, ...]:
+        """A task for the poses [N] (and other tensors [N, ...]) of each category, its answers in the poses' order."""
+        category = self.category.expand(pose.shape)
+        parts, rows = [], []
+        for number in category.unique().tolist():
+            row = (category == number).nonzero()[:, 0]
+            parts.append(task(number, pose[row], *(x[row] for x in others)))
+            rows.append(row)
+        if not parts:
+            raise ValueError("pose must hold at least one pose")
+        order = torch.cat(rows).argsort()
+        return tuple(torch.cat(answers)[order] for answers in zip(*parts, strict=True))
+
+    def _lattice_corners(self, face: Tensor, barycentric: Tensor) -> tuple[Tensor, Tensor]:
+        """The vertices at the corners of the small triangles that points of faces lie in, and their weights."""
+        n = self.surfaces.divisions[face]
+        x, y = (barycentric[..., k].clamp(0, 1) * n for k in (1, 2))
+        i = torch.minimum(x.detach().floor().long(), n - 1)
+        j = torch.minimum(y.detach().floor().long(), n - 1 - i)
+        u, v = (x - i).clamp(0, 1), (y - j).clamp(0, 1)
+        # a square of the lattice is two triangles; the one beyond the diagonal is there only inside the face
+        beyond = (u + v > 1) & (i + j < n - 1)
+        corner = self.surfaces.lookup_offset[face] + i * (n + 1) + j
+        far = corner + torch.where(beyond, n + 2, 0)
+        index = self.surfaces.lookup[torch.stack([far, corner + n + 1, corner + 1], dim=-1)]
+        near_weights = torch.stack([(1 - u - v).clamp_min(0), u, v], dim=-1)
+        far_weights = torch.stack([u + v - 1, 1 - v, 1 - u], dim=-1)
+        weight = torch.where(beyond[..., None], far_weights, near_weights)
+        return index, weight * (barycentric.detach().sum(-1, keepdim=True) > 0)
+
+
+def _in_camera(mesh: Mesh, pose: Pose) -> Tensor:
+    return pose.object_to_camera(mesh.vertices.to(pose.azimuth))
+
+
+def representative(meshes: Sequence[Mesh]) -> Mesh:
+    """The CAD model that stands for its category: the one whose sides are nearest to the models' median ones."""
+    sides = torch.stack([m.vertices.amax(dim=0) - m.vertices.amin(dim=0) for m in meshes]).clamp_min(1e-6).log()
+    return meshes[int((sides - sides.median(dim=0).values).square().sum(dim=1).argmin())]
+
+
+def spread_vertices(mesh: Mesh, vertex_count: int) -> Surface:
+    """Spread K vertices evenly over the outside of a mesh: the same ones each time.
+
+    Many points are drawn uniformly by area, those that no view from around sees are dropped, and of the rest each
+    vertex is the one farthest from those before it.
+
+    Args:
+        mesh: any triangle mesh; it need be neither closed nor oriented. One of many faces is simplified first.
+        vertex_count: K, at least 4.
+
+    Raises:
+        ValueError: if K is too small or the mesh has no area.
+    """
+    mesh = simplify(mesh)
+    if vertex_count < 4:
+        raise ValueError(f"vertex_count must be at least 4, got {vertex_count}")
+    points, face = _sample_surface(mesh, 8 * vertex_count)
+    outside = _seen_from_around(mesh, points)
+    if int(outside.sum()) >= vertex_count:
+        points, face = points[outside], face[outside]
+    chosen = _farthest_points(points, vertex_count)
+    vertices = points[chosen]
+    unit = nn.functional.normalize(mesh.face_normals(), dim=1)
+    normals = unit[face[chosen]]
+    gaps = torch.cdist(vertices, vertices).fill_diagonal_(torch.inf).amin(dim=1)
+    spacing = float(gaps.median())
+    divisions, lookup = _divide_faces(mesh, unit, vertices, normals, spacing)
+    return Surface(mesh, vertices, normals, spacing, divisions, lookup)
+
+
+def simplify(mesh: Mesh, most: int = 1500) -> Mesh:
+    """A mesh of at most `most` faces: vertices that share a cell of a grid become one, the coarsest grid needed.
+
+    Drawing costs as much as a mesh has faces, and feature cells show none of the detail that is lost.
+    """
+    low, extent = mesh.vertices.amin(dim=0), float((mesh.vertices.amax(dim=0) - mesh.vertices.amin(dim=0)).max())
+    cells = 128
+    simple = mesh
+    while len(simple.faces) > most:
+        _, cell = torch.unique(((mesh.vertices - low) * (cells / extent)).round().long(), dim=0, return_inverse=True)
+        count = int(cell.max()) + 1
+        sums = torch.zeros(count, 3).index_add_(0, cell, mesh.vertices)
+        corners = sums / torch.bincount(cell, minlength=count)[:, None]
+        faces = cell[mesh.faces]
+        faces = faces[(faces != faces.roll(1, dims=1)).all(dim=1)]
+        _, first = np.unique(faces.sort(dim=1).values.numpy(), axis=0, return_index=True)
+        simple = Mesh(corners, faces[torch.from_numpy(np.sort(first))])
+        cells = int(cells * 0.9)
+    return simple
+
+
+def _sample_surface(mesh: Mesh, count: int) -> tuple[Tensor, Tensor]:
+    """Points drawn uniformly over the area [N, 3], and their faces [N]."""
+    area = torch.linalg.vector_norm(mesh.face_normals().double(), dim=1)
+    if not float(area.sum()) > 0:
+        raise ValueError("mesh must have a surface: all its faces are degenerate")
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.rand(count, 3, generator=generator, dtype=torch.float64)
+    total = area.cumsum(0)
+    face = torch.searchsorted(total, draw[:, 0] * total[-1], right=True).clamp_max(len(area) - 1)
+    root = draw[:, 1].sqrt()
+    weight = torch.stack([1 - root, root * (1 - draw[:, 2]), root * draw[:, 2]], dim=1)
+    points = (weight[..., None] * mesh.vertices.double()[mesh.faces[face]]).sum(dim=1)
+    return points.to(mesh.vertices.dtype), face
+
+
+def _seen_from_around(mesh: Mesh, points: Tensor, azimuths: int = 8, elevations: int = 4) -> Tensor:
+    """Which points are seen from any of the views around the object, bool [N]."""
+    angles = torch.cartesian_prod(
+        torch.arange(azimuths) * (2 * torch.pi / azimuths), torch.linspace(-1.4, 1.4, elevations)
+    )
+    far = 4 * float(torch.linalg.vector_norm(mesh.vertices, dim=1).max())
+    seen = torch.zeros(len(points), dtype=torch.bool)
+    for part in angles.split(12):
+        pose = Pose.of(part[:, 0], part[:, 1], 0.0, far)
+        seen |= ~hidden_points(pose.object_to_camera(points), _in_camera(mesh, pose), mesh.faces).all(dim=0)
+    return seen
+
+
+def _farthest_points(points: Tensor, count: int) -> Tensor:
+    """Numbers of points, each the farthest from those before it, int64 [count]."""
+    exact = points.double()
+    chosen = torch.zeros(count, dtype=torch.int64)
+    chosen[0] = (exact - exact.mean(dim=0)).square().sum(dim=1).argmax()
+    gap = (exact - exact[chosen[0]]).square().sum(dim=1)
+    for place in range(1, count):
+        chosen[place] = gap.argmax()
+        gap = torch.minimum(gap, (exact - exact[chosen[place]]).square().sum(dim=1))
+    return chosen
+
+
+def _divide_faces(
+    mesh: Mesh, unit: Tensor, vertices: Tensor, normals: Tensor, spacing: float, most: int = 32
+) -> tuple[Tensor, Tensor]:
+    """`Surface.divisions` and `Surface.lookup` for vertices with normals; `unit` are the faces' normals.
+
+    Of two vertices about as near, the one on the same side of a thin wall counts as a spacing nearer.
+    """
+    corners = mesh.vertices[mesh.faces]
+    longest = torch.linalg.vector_norm(corners - corners.roll(1, dims=1), dim=-1).amax(dim=1)
+    divisions = (longest / spacing).ceil().long().clamp(1, most)
+    sizes = (divisions + 1).square()
+    start = sizes.cumsum(0) - sizes
+    lookup = torch.zeros(int(sizes.sum()), dtype=torch.int64)
+    keys = torch.cat([vertices / spacing, normals / 2], dim=1)
+    for n in divisions.unique().tolist():
+        steps = torch.cartesian_prod(torch.arange(n + 1), torch.arange(n + 1)) / n
+        for faces in (divisions == n).nonzero()[:, 0].split(64):
+            a, b, c = corners[faces][:, :, None].unbind(1)
+            points = a + steps[:, :1] * (b - a) + steps[:, 1:] * (c - a)
+            query = torch.cat([points / spacing, (unit[faces] / 2)[:, None].expand_as(points)], dim=2)
+            nearest = torch.cdist(query.flatten(0, 1), keys).argmin(dim=1)
+            lookup[(start[faces][:, None] + torch.arange(len(steps))).flatten()] = nearest
+    return divisions, lookup
