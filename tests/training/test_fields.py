@@ -32,7 +32,7 @@ REFINEMENT = f"{SEARCH}::test_a_setting_of_the_search_does_what_it_does_in_the_r
 # the tests of what a whole training with a tiny network of its own does not read
 HELD_ELSEWHERE = {
     "method": "tests/training/test_reference.py::test_a_training_is_the_reference",
-    "model.shape": "tests/training/test_settings.py::test_a_value_that_cannot_be_is_refused",
+    "model.shape": "tests/training/test_mesh.py::test_a_mesh_trains_and_is_saved_with_the_model",
     "name": f"{HERE}::test_a_run_notes_every_field",
     "description": f"{HERE}::test_a_run_notes_every_field",
     "backbone.pretrained": f"{HERE}::test_a_pretrained_backbone_is_the_one_asked_for",
@@ -99,7 +99,7 @@ def other_value(value: Any) -> Any:
     if isinstance(value, float):
         return value / 2 if value else 0.25
     if isinstance(value, str):
-        return {"compnet": "novum", "bins": "regression"}.get(value, value + "x")
+        return {"compnet": "novum", "bins": "regression", "cuboid": "mesh"}.get(value, value + "x")
     if isinstance(value, dict):
         return {**value, "embedding_size": 3}
     if isinstance(value, tuple):
@@ -107,7 +107,7 @@ def other_value(value: Any) -> Any:
     return 3
 
 
-@pytest.mark.parametrize(("method", "name"), [(m, name) for m, name in FIELDS if name != "model.shape"])  # has one
+@pytest.mark.parametrize(("method", "name"), FIELDS)
 def test_a_run_notes_every_field(method: str, name: str) -> None:
     """In its config.json, from which the recipe is read again, and with another value the run does not go on."""
     recipe = value = METHODS[method]

@@ -124,7 +124,7 @@ def test_an_unknown_setting_gets_the_nearest_known_one(name: str, known: str) ->
      ("bank.momentum=1", r"bank.momentum must be at least 0 and below 1 \(a number\), not 1.0"),
      ("search.pose_score_weight=2", r"search.pose_score_weight must be at least 0 and below 1 \(a number\), not 2.0"),
      ("model.mirrored_scores=1", "model.mirrored_scores must be true or false, not 1"),
-     ("model.shape=sphere", "model.shape must be one of cuboid, not 'sphere'"),
+     ("model.shape=sphere", "model.shape must be one of cuboid, mesh, not 'sphere'"),
      ("augmentation.scale=3", "augmentation.scale must be a list of 2 numbers, not 3"),
      ("augmentation.scale=1,2,3", "augmentation.scale must be a list of 2 numbers, not '1,2,3'"),
      ("augmentation.mirror=2", "Augmentation.mirror is a probability, not 2.0"),
