@@ -88,6 +88,14 @@ def test_recipes_in_commands_exist():
     assert all(f"`{name}`" in text for name in RECIPES)
 
 
+def test_the_parts_of_a_recipe_are_the_codes():
+    from compnet3d.training.builtin_recipes import RECIPES
+
+    table = re.findall(r"^\| `(\w+)` \| ", (ROOT / "docs/guide/training.md").read_text(encoding="utf-8"), re.MULTILINE)
+    parts = [name for name, part in RECIPES["quickstart"].to_dict().items() if isinstance(part, dict)]
+    assert [name for name in table if name not in RECIPES] == parts
+
+
 def test_make_targets_exist():
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {
