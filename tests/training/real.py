@@ -64,7 +64,7 @@ RECIPE = CompNetRecipe(
     input=InputSettings(height=32, width=40, fill=0.8),
     backbone=BackboneSettings(dimension=8),
     model=ModelSettings(vertex_count=26),
-    bank=BankSettings(background_size=20, background_per_image=3, momentum=0.8),
+    bank=BankSettings(background_size=20, background_per_image=3, momentum=0.85),
     loss=CompNetLossSettings(
         kappa=12.0,
         samples_per_category=5,
@@ -252,8 +252,8 @@ def train_by_reference(recipe: Recipe, data: Path, *, seed: int = 3) -> Result:
     )
     result = {**learner.networks[0].state_dict(), "temperature": torch.tensor(schedule.temperatures)}
     if recipe.method != "dual-head":
-        result["bank"] = torch.cat([torch.stack(list(features)) for features in learner.bank])
-        result |= {"omega": torch.tensor(learner.omega), "ring": torch.stack(learner.ring)}
+        result["bank"] = torch.cat(learner.bank)
+        result |= {"omega": torch.tensor(learner.omega), "ring": learner.ring}
     return _finish(result, schedule.log)
 
 

@@ -98,23 +98,19 @@ def first_features(shapes: Sequence[Shape], dimension: int, length: float = 0.12
     return features
 
 
-def exponentials(kappa: float, f: Tensor, features: Sequence[Tensor]) -> Tensor:
-    """Sum of exp(kappa f . C) over some features."""
-    if not len(features):
-        return torch.zeros((), dtype=torch.float64)
-    return torch.exp(kappa * (torch.stack(list(features)) @ f)).sum()
+def exponentials(kappa: float, f: Tensor, features: Tensor) -> Tensor:
+    """Sum of exp(kappa f . C) over some features [N, D]."""
+    return torch.exp(kappa * (features @ f)).sum()
 
 
-def eq2(
-    settings: Settings, f: Tensor, own: Tensor, negatives: Sequence[Tensor], background: Sequence[Tensor]
-) -> Tensor:
+def eq2(settings: Settings, f: Tensor, own: Tensor, negatives: Tensor, background: Tensor) -> Tensor:
     """- log L_in: against the category's other vertices, but those nearby, and the background."""
     top = torch.exp(settings.kappa * (f @ own))
     below = top + exponentials(settings.kappa, f, negatives)
     return -torch.log(top / (below + settings.background_weight * exponentials(settings.kappa, f, background)))
 
 
-def eq4(settings: Settings, f: Tensor, own: Tensor, sampled: Sequence[tuple[float, Sequence[Tensor]]]) -> Tensor:
+def eq4(settings: Settings, f: Tensor, own: Tensor, sampled: Sequence[tuple[float, Tensor]]) -> Tensor:
     """- log L_cross: against each other category's sampled vertices, weighted by omega."""
     top = torch.exp(settings.kappa * (f @ own))
     below = top
@@ -128,11 +124,12 @@ def cross_entropy(logits: Tensor, true: int) -> Tensor:
     return -torch.log(torch.exp(logits[true] - logits.max()) / torch.exp(logits - logits.max()).sum())
 
 
-def best(f: Tensor, features: Sequence[Tensor] | Tensor) -> Tensor:
-    """The largest f . C over some features."""
-    return (torch.stack(list(features)) @ f).max()
+def best_match(f: Tensor, features: Tensor) -> Tensor:
+    """The largest f . C over some features [N, D]; 0 where there is none yet."""
+    return (features @ f).max() if len(features) else torch.zeros((), dtype=torch.float64)
 
 
-def background_match(f: Tensor, background: Sequence[Tensor]) -> Tensor:
-    """The largest f . beta; 0 where there is no background yet."""
-    return best(f, background) if len(background) else torch.zeros((), dtype=torch.float64)
+def spread(limits: tuple[float, float], count: int) -> list[float]:
+    """Evenly, both ends included; a single one in the middle."""
+    low, high = limits
+    return [(low + high) / 2] if count == 1 else [low + (high - low) * n / (count - 1) for n in range(count)]

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from tests.training.reference.equations import (
     Settings,
-    background_match,
-    best,
+    best_match,
     cross_entropy,
     eq2,
     eq4,
     feature_maps,
     first_features,
     read,
+    spread,
     unit,
 )
 from tests.training.reference.geometry import Camera, Pose, Shape, angle_between, hit, rotation, visible_vertices
@@ -89,7 +89,7 @@ class Learner:
         self.settings, self.shapes, self.orders, self.camera = settings, shapes, orders, camera
         self.networks = [copy.deepcopy(network).double() for _ in range(settings.processes)]
         self.bank = first_features(shapes, network.projection.out_channels) if settings.method != "dual-head" else []
-        self.ring: list[Tensor] = []
+        self.ring = torch.zeros(0, network.projection.out_channels if self.bank else 0, dtype=torch.float64)
         self.cursor = 0
         categories = len(shapes)
         self.omega = [[float(y != other) for other in range(categories)] for y in range(categories)]
@@ -209,20 +209,16 @@ class Learner:
         """Eq. 2 and Eq. 4 of one query; NOVUM has one softmax over everything, and no second loss."""
         settings, shape, own = self.settings, self.shapes[y], self.bank[y]
         far = [
-            own[other]
+            other
             for other in range(len(own))
             if other != k
             and math.dist(shape.vertices[other], shape.vertices[k]) >= settings.near_radius * shape.diagonal
         ]
         if settings.method == "novum":
-            others = [feature for other, bank in enumerate(self.bank) if other != y for feature in bank]
-            return eq2(settings, f, own[k], [*far, *others], self.ring), torch.zeros(())
-        others = [
-            (self.omega[y][other], [self.bank[other][m] for m in chosen])
-            for other, chosen in sampled.items()
-            if other != y
-        ]
-        return eq2(settings, f, own[k], far, self.ring), eq4(settings, f, own[k], others)
+            others = [bank for other, bank in enumerate(self.bank) if other != y]
+            return eq2(settings, f, own[k], torch.cat([own[far], *others]), self.ring), torch.zeros(())
+        weighted = [(self.omega[y][other], self.bank[other][m]) for other, m in sampled.items() if other != y]
+        return eq2(settings, f, own[k], own[far], self.ring), eq4(settings, f, own[k], weighted)
 
     def classification_loss(self, items: Sequence[Item], maps: Tensor, draws: Draws) -> Tensor:
         """Cross-entropy of 100 S_y over some cells, the same for all images."""
@@ -239,7 +235,7 @@ class Learner:
         """S_y of Eq. 7 of each category, the mean over the cells."""
         scores = []
         for bank in self.bank:
-            cells = [torch.maximum(best(f, bank), background_match(f, self.ring)) for f in features]
+            cells = [torch.maximum(best_match(f, bank), best_match(f, self.ring)) for f in features]
             scores.append(torch.stack(cells).mean())
         return torch.stack(scores)
 
@@ -250,30 +246,28 @@ class Learner:
         losses = []
         for item, feature_map, turn, source in zip(items, maps, turns, sources, strict=True):
             true, y = self.pose(item), int(item["category"])
-            scores = [self.pose_score(item, feature_map, true)]
+            features, poses = feature_map.flatten(1).T, [true]
             for number in range(1, 1 + count):
                 other = items[int(np.float32(source[number]) * np.float32(len(items)))]
-                angles = (
-                    float(item["azimuth"]) + 2 * math.pi * turn[number],
-                    float(other["elevation"]),
-                    float(other["theta"]),
-                )
-                pose = Pose(rotation(*angles), true.distance)
-                if math.degrees(angle_between(pose.rotation, true.rotation, self.orders[y])) >= 25:
-                    scores.append(self.pose_score(item, feature_map, pose))
+                azimuth = float(item["azimuth"]) + 2 * math.pi * turn[number]
+                turned = rotation(azimuth, float(other["elevation"]), float(other["theta"]))
+                if math.degrees(angle_between(turned, true.rotation, self.orders[y])) >= 25:
+                    poses.append(Pose(turned, true.distance))
+            background = [best_match(f, self.ring) for f in features]
+            scores = [self.pose_score(item, features, background, pose) for pose in poses]
             losses.append(cross_entropy(100 * torch.stack(scores), 0))
         return torch.stack(losses).mean()
 
-    def pose_score(self, item: Item, feature_map: Tensor, pose: Pose) -> Tensor:
+    def pose_score(self, item: Item, features: Tensor, background: Sequence[Tensor], pose: Pose) -> Tensor:
         """- L of Eq. 8, the mean over the cells; a covered cell loses at most the truncation."""
         y, cells = int(item["category"]), []
-        for f, (u, v) in zip(feature_map.flatten(1).T, self.camera.cells, strict=True):
-            value = background_match(f, self.ring)
+        for f, value, (u, v) in zip(features, background, self.camera.cells, strict=True):
             met = hit(self.shapes[y], pose, self.camera, item["principal_point"].numpy(), u, v)
-            if met is not None:
-                matched = sum((weight * (f @ self.bank[y][k]) for k, weight in met.items()), torch.zeros(()))
-                value = value + self.truncated(matched - value)
-            cells.append(value)
+            if met is None:
+                cells.append(value)
+                continue
+            matched = torch.tensor(list(met.values()), dtype=torch.float64) @ (self.bank[y][list(met)] @ f)
+            cells.append(value + self.truncated(matched - value))
         return torch.stack(cells).mean()
 
     def truncated(self, gain: Tensor) -> Tensor:
@@ -339,7 +333,7 @@ class Learner:
     def learn_background(self, feature: Tensor) -> None:
         """In the place of the oldest."""
         if len(self.ring) < self.settings.background_size:
-            self.ring.append(feature)
+            self.ring = torch.cat([self.ring, feature[None]])
         else:
             self.ring[self.cursor] = feature
         self.cursor = (self.cursor + 1) % self.settings.background_size
@@ -371,7 +365,7 @@ class Learner:
 
     def best_initial_pose(self, features: Tensor, y: int) -> Tensor:
         """The largest - L among the initial poses, with the bonus for each covered cell."""
-        background, scores = [background_match(f, self.ring) for f in features], []
+        background, scores = [best_match(f, self.ring) for f in features], []
         for vertices in self.initial_views(y):
             cells = []
             for f, value, k in zip(features, background, vertices, strict=True):
@@ -397,9 +391,3 @@ class Learner:
                 for theta in spread(s.theta_range, s.thetas):
                     poses.append(Pose(rotation(2 * math.pi * a / s.azimuths, elevation, theta), self.camera.distance))
         return poses
-
-
-def spread(limits: tuple[float, float], count: int) -> list[float]:
-    """Evenly, both ends included; a single one in the middle."""
-    low, high = limits
-    return [(low + high) / 2] if count == 1 else [low + (high - low) * n / (count - 1) for n in range(count)]

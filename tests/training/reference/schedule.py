@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.training.reference.equations import Settings, cross_entropy
+from tests.training.reference.equations import Settings
 from tests.training.reference.learner import LOSS_NAMES, Draws, Item, Learner
 
 Crops = Callable[[int, int], Item]  # of an epoch and an index
@@ -122,6 +122,10 @@ def rate_factor(settings: Settings, epoch: float) -> float:
 def fit_temperature(scores: Sequence[Tensor], true: Sequence[int]) -> tuple[float, float]:
     """The likeliest of 241 factors on the scores from 0.01 to 10,000; the first and last that nothing tells apart."""
     candidates = [10 ** (-2 + 6 * n / 240) for n in range(241)]
-    losses = [sum(float(cross_entropy(t * s, y)) for s, y in zip(scores, true, strict=True)) for t in candidates]
+    losses = [0.0] * len(candidates)
+    for own, y in zip(scores, true, strict=True):
+        below = [score - float(own[y]) for score in own.tolist()]
+        for n, t in enumerate(candidates):
+            losses[n] += t * max(below) + math.log(sum(math.exp(t * (x - max(below))) for x in below))
     likeliest = [t for t, loss in zip(candidates, losses, strict=True) if loss < min(losses) + 1e-5]
     return min(likeliest), max(likeliest)
