@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint docs clean
+.PHONY: help quickstart test test-all mutations lint docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test: $(VENV)/.installed-dev  ## run the fast tests
 test-all: $(VENV)/.installed-dev  ## run every test, the slow ones too
 	@echo "== running all tests in $(WORKERS) processes"
 	@$(BIN)/python -m pytest -q -n $(WORKERS)
+
+mutations: $(VENV)/.installed-dev  ## change the training on purpose, and name the faults that no test notices
+	@echo "== one fault at a time, in copies, and the tests that should notice it"
+	@$(BIN)/python tools/mutations.py
 
 lint: $(VENV)/.installed-dev  ## check style (ruff) and types (mypy)
 	@echo "== ruff: style"
