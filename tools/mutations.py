@@ -30,7 +30,7 @@ TRAINING = (f"{_BASE}[compnet]",)
 NOVUM = (f"{_BASE}[novum]",)
 BINS = (f"{_BASE}[bins]",)
 REGRESSION = (f"{_BASE}[regression]",)
-TWO_PROCESSES = (f"{_SETTING}[compnet-processes-2]",)
+TWO_PROCESSES = (f"{_SETTING}[compnet-schedule.processes-2]",)
 REFINEMENT = (f"{_SEARCH}[starts-3]",)
 
 
@@ -50,52 +50,52 @@ MUTATIONS = (
     Mutation(
         "near-vertex exclusion skipped",
         "training/step.py",
-        "excluded = model.near_vertices(category, vertex, recipe.near_radius)",
+        "excluded = model.near_vertices(category, vertex, recipe.loss.near_radius)",
         "excluded = None",
     ),
     Mutation("near-vertex exclusion in CAD units", "models/compnet.py", "/ diagonal[:, None, None]", ""),
     Mutation(
         "background weight 1",
         "training/step.py",
-        "LossWeights(recipe.background_weight, recipe.in_weight",
-        "LossWeights(1.0, recipe.in_weight",
+        "LossWeights(recipe.loss.background_weight, recipe.loss.in_weight",
+        "LossWeights(1.0, recipe.loss.in_weight",
     ),
     Mutation(
         "NOVUM's background weight 0.005",
         "training/step.py",
-        "background_weight=recipe.background_weight",
+        "background_weight=recipe.loss.background_weight",
         "background_weight=0.005",
         NOVUM,
     ),
     Mutation(
         "kappa ignored",
         "training/step.py",
-        "feature_bank, sampled, kappa=recipe.kappa",
+        "feature_bank, sampled, kappa=recipe.loss.kappa",
         "feature_bank, sampled, kappa=1 / 0.07",
     ),
     Mutation(
         "NOVUM's kappa ignored",
         "training/step.py",
-        "feature_bank, kappa=recipe.kappa",
-        "feature_bank, kappa=1 / 0.07",
+        "            kappa=recipe.loss.kappa,\n            excluded",
+        "            kappa=1 / 0.07,\n            excluded",
         NOVUM,
     ),
     Mutation(
         "weights of the two parts swapped",
         "training/step.py",
-        "recipe.in_weight, recipe.cross_weight",
-        "recipe.cross_weight, recipe.in_weight",
+        "recipe.loss.in_weight, recipe.loss.cross_weight",
+        "recipe.loss.cross_weight, recipe.loss.in_weight",
     ),
     Mutation(
         "all vertices sampled",
         "training/step.py",
-        "bank.offsets, recipe.samples_per_category, generator",
+        "bank.offsets, recipe.loss.samples_per_category, generator",
         "bank.offsets, None, generator",
     ),
     Mutation(
         "all visible vertices queried",
         "training/step.py",
-        "draw_queries(seen.valid, recipe.queries_per_image, generator)",
+        "draw_queries(seen.valid, recipe.loss.queries_per_image, generator)",
         "draw_queries(seen.valid, None, generator)",
     ),
     Mutation(
@@ -109,19 +109,19 @@ MUTATIONS = (
     Mutation(
         "classification weight 1",
         "training/step.py",
-        "recipe.classification_weight * classification",
+        "recipe.loss.classification_weight * classification",
         "1.0 * classification",
     ),
     Mutation(
         "classification looks at all cells",
         "training/step.py",
-        "draw_cells(feature_map, recipe.classification_cells, generator)",
+        "draw_cells(feature_map, recipe.loss.classification_cells, generator)",
         "draw_cells(feature_map, None, generator)",
     ),
     Mutation(
         "pose contrastive weight 1",
         "training/step.py",
-        "recipe.pose_contrastive_weight * pose_contrastive",
+        "recipe.loss.pose_contrastive_weight * pose_contrastive",
         "1.0 * pose_contrastive",
     ),
     Mutation(
@@ -147,7 +147,7 @@ MUTATIONS = (
     Mutation(
         "momentum 0.8 handed on",
         "training/step.py",
-        "bank.update_vertices(flat, features, recipe.momentum)",
+        "bank.update_vertices(flat, features, recipe.bank.momentum)",
         "bank.update_vertices(flat, features, 0.8)",
     ),
     Mutation(
@@ -169,7 +169,7 @@ MUTATIONS = (
     Mutation(
         "background of 5 cells an image",
         "training/step.py",
-        "principal_point, recipe.background_per_image, generator",
+        "principal_point, recipe.bank.background_per_image, generator",
         "principal_point, 5, generator",
     ),
     Mutation(
@@ -179,16 +179,16 @@ MUTATIONS = (
         "self.background_cursor.zero_()",
     ),
     # the optimiser and its schedule
-    Mutation("no warm-up", "training/loop.py", "if epoch < recipe.warmup_epochs:", "if False:"),
+    Mutation("no warm-up", "training/loop.py", "if epoch < schedule.warmup_epochs:", "if False:"),
     Mutation("a cosine that rises", "training/loop.py", "0.5 * (1 + float(", "0.5 * (1 - float("),
     Mutation(
         "one learning rate an epoch",
         "training/loop.py",
-        "run.recipe, run.epoch + number / steps",
-        "run.recipe, run.epoch",
+        "schedule, run.epoch + number / steps",
+        "schedule, run.epoch",
     ),
     Mutation("weight decay on one dimension", "training/build.py", "if parameter.ndim > 1", "if parameter.ndim > 0"),
-    Mutation("no weight decay", "training/build.py", "recipe.weight_decay if", "0.0 if"),
+    Mutation("no weight decay", "training/build.py", "recipe.schedule.weight_decay if", "0.0 if"),
     Mutation("learning rates swapped", "training/build.py", "if id(parameter) in head", "if id(parameter) not in head"),
     Mutation("gradients not clipped", "training/step.py", "run.gradients.clip(5.0)", "run.gradients.clip(1e9)"),
     Mutation(
@@ -265,7 +265,7 @@ MUTATIONS = (
         "losses/grouping.py",
         "return None if accuracy < least_accuracy else grouping_weights(",
         "return grouping_weights(",
-        (f"{_SETTING}[compnet-grouping_accuracy-0.6]",),
+        (f"{_SETTING}[compnet-grouping.least_accuracy-0.6]",),
     ),
     Mutation(
         "omega without its floor",
@@ -276,9 +276,9 @@ MUTATIONS = (
     Mutation(
         "omega refreshed every epoch",
         "training/loop.py",
-        "run.epoch % run.recipe.regroup_every == 0",
+        "run.epoch % schedule.calibrate_every == 0",
         "True",
-        (f"{_SETTING}[compnet-regroup_every-2]",),
+        (f"{_SETTING}[compnet-schedule.calibrate_every-2]",),
     ),
     Mutation(
         "the calibration split never joins",
@@ -300,13 +300,15 @@ MUTATIONS = (
         "mirror_categories=mirror_categories(dataset)",
         "mirror_categories=dataset.categories",
     ),
-    Mutation("the input's fill ignored", "training/build.py", "recipe.width, recipe.fill)", "recipe.width)"),
+    Mutation(
+        "the input's fill ignored", "training/build.py", "recipe.input.width, recipe.input.fill)", "recipe.input.width)"
+    ),
     Mutation(
         "one side alone classified",
         "training/build.py",
-        '"mirrored_scores": recipe.mirrored_scores',
-        '"mirrored_scores": False',
-        (f"{_SETTING}[compnet-mirrored_scores-True]",),
+        "mirrored_scores=recipe.model.mirrored_scores",
+        "mirrored_scores=False",
+        (f"{_SETTING}[compnet-model.mirrored_scores-True]",),
     ),
     # the dual heads
     Mutation(
