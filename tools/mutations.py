@@ -104,7 +104,7 @@ MUTATIONS = (
         "model.observe(feature_map, category, pose, principal_point, occluded)",
         "model.observe(feature_map, category, pose, principal_point)",
     ),
-    Mutation("features of the nearest cell", "models/compnet.py", 'mode="bilinear"', 'mode="nearest"'),
+    Mutation("features of the nearest cell", "models/observation.py", 'mode="bilinear"', 'mode="nearest"'),
     # the parts that the paper does not have
     Mutation(
         "classification weight 1",
@@ -138,10 +138,7 @@ MUTATIONS = (
         "elevation=pose.elevation[:, None].expand_as(turn)",
     ),
     Mutation(
-        "no truncation among negative poses",
-        "models/compnet.py",
-        "cost = self.config.pose.truncation\n        return -loss",
-        "cost = None\n        return -loss",
+        "no truncation among negative poses", "models/compnet.py", "seen, self.config.pose.truncation", "seen, None"
     ),
     # Eq. 6 and the background
     Mutation(
@@ -161,11 +158,11 @@ MUTATIONS = (
     Mutation("the bank learns sums, not means", "models/bank.py", " / seen[:, None]", ""),
     Mutation(
         "background beside the object",
-        "models/compnet.py",
+        "models/observation.py",
         "max_pool2d(covered[:, None].float(), 3, stride=1, padding=1)",
         "max_pool2d(covered[:, None].float(), 1)",
     ),
-    Mutation("hidden cells are no background", "models/compnet.py", "< 0.9", "< 2.0"),
+    Mutation("hidden cells are no background", "models/observation.py", "< 0.9", "< 2.0"),
     Mutation(
         "background of 5 cells an image",
         "training/step.py",
