@@ -433,15 +433,12 @@ def start_tests(copy: Path, tests: Sequence[str]) -> int:
         os._exit(status)
 
 
-def mutate(mutation: Mutation, copy: Path) -> None:
-    """Put the fault into a copy."""
+def mutate(mutation: Mutation, copy: Path) -> str:
+    """Put the fault into a copy; what its file held before."""
     path = copy / "src" / "compnet3d" / mutation.file
-    path.write_text(path.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8")
-
-
-def mend(mutation: Mutation, copy: Path) -> None:
-    """Take it out again."""
-    shutil.copy(ROOT / "src" / "compnet3d" / mutation.file, copy / "src" / "compnet3d" / mutation.file)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+    return text
 
 
 def try_all(chosen: Sequence[Mutation], jobs: int) -> int:
@@ -455,14 +452,14 @@ def try_all(chosen: Sequence[Mutation], jobs: int) -> int:
             print(f"the tests do not pass without any fault:\n{(free[0] / 'said.txt').read_text()}", file=sys.stderr)
             return 2
         waiting = list(reversed(chosen))
-        running: dict[int, tuple[Mutation, Path]] = {}
+        running: dict[int, tuple[Mutation, Path, str]] = {}
         while waiting or running:
             while waiting and free:
                 mutation, copy = waiting.pop(), free.pop()
-                mutate(mutation, copy)
-                running[start_tests(copy, mutation.tests)] = mutation, copy
+                text = mutate(mutation, copy)
+                running[start_tests(copy, mutation.tests)] = mutation, copy, text
             child, ended = os.wait()
-            mutation, copy = running.pop(child)
+            mutation, copy, text = running.pop(child)
             status = os.waitstatus_to_exitcode(ended)
             verdict = {0: "SURVIVES", 1: "noticed"}.get(status, "BREAKS")
             print(f"{verdict:9} {mutation.name}", flush=True)
@@ -470,7 +467,7 @@ def try_all(chosen: Sequence[Mutation], jobs: int) -> int:
                 print((copy / "said.txt").read_text(), file=sys.stderr)
                 broken.append(mutation.name)
             survivors += [] if status else [mutation.name]
-            mend(mutation, copy)
+            (copy / "src" / "compnet3d" / mutation.file).write_text(text, encoding="utf-8")
             free.append(copy)
     print(f"{len(chosen) - len(survivors) - len(broken)} of {len(chosen)} faults noticed")
     for names, what in ((survivors, "no test notices"), (broken, "the tests do not even run with")):
