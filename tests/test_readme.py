@@ -123,10 +123,18 @@ def test_snippets_compile_and_import(page, code):
 
 
 def test_the_snippets_of_the_conventions_hold():
-    snippets = fences(ROOT / "docs" / "concepts" / "conventions.md", "python")
+    run_snippets(ROOT / "docs" / "concepts" / "conventions.md")
+
+
+def test_the_snippets_of_the_parts_hold():
+    run_snippets(ROOT / "docs" / "guide" / "parts.md")
+
+
+def run_snippets(page: Path) -> None:
+    snippets = fences(page, "python")
     assert snippets
     for code in snippets:
-        exec(compile(code, "conventions.md", "exec"), {})
+        exec(compile(code, page.name, "exec"), {})
 
 
 def write_tables(folder: Path) -> None:
