@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -49,6 +51,7 @@ def find_pose(
     if __debug__ and shape.vertices.shape != (len(vertex_features), 3):
         raise ValueError(f"shape must be one surface of K = {len(vertex_features)} vertices")
     settings, given = settings or PoseSettings(), initial.input_config
+    initial = replace(initial, device=feature_map.device)
     stride = given.height / feature_map.shape[2]
 
     def drawn(category: Tensor, pose: Pose, principal_point: Tensor, softness: float) -> Fragments:

@@ -96,9 +96,9 @@ class InitialPoses:
 
     grid: PoseGrid
     input_config: InputConfig
-    crop: CropMode
-    drawn: Hashable
-    device: torch.device
+    crop: CropMode = "oracle"
+    drawn: Hashable = ()
+    device: torch.device = torch.device("cpu")
 
     def make(self, points: Tensor) -> tuple[Pose, Tensor]:
         """Poses [P] and principal points [P, 2] for an object whose surface has these points [V, 3]."""
