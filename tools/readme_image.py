@@ -75,7 +75,7 @@ def draw_sheet(
     for row, (shift, records) in enumerate(zip(SHIFTS, conditions, strict=True)):
         crops = EvaluationCrops(samples, model.categories, model.input_config, shift=shift)
         for column, index in enumerate(chosen):
-            image, record = crops.view(index).image, records[index]
+            image, record = crops.crop_at(index).image, records[index]
             left, top = column * (SIDE + GAP), row * pair
             for number, pixels in enumerate([enlarge(image, min_side=SIDE), draw_prediction(model, image, record)]):
                 tile = Image.fromarray(np.asarray(pixels)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -127,12 +127,12 @@ def test_the_pose_of_a_view_projects_to_the_warped_points(
 ) -> None:
     """With the same focal length in source and crop the canonical camera is exact, for any augmentation."""
     azimuth, elevation, theta = angles
-    augmentation = Augmentation(rotation=40, scale=(1.0, 1.0), shift=0.2, mirror=1.0)
+    augmentation = Augmentation(rotation=40, scale=(1.0, 1.0), shift=0.2, mirror=float(mirror))
     sample = make_sample(azimuth=azimuth, elevation=elevation, theta=theta, focal=900.0, distance=5.0)
     input_config = replace(SPEC, box_fill=90 / 96)  # so that both crops have scale 1
     view = make_crop(
         blank(sample), sample, input_config, crop=crop, augmentation=augmentation, rng=np.random.default_rng(seed),
-        mirror_allowed=mirror, rotation=rotation,
+        rotation=rotation,
     )  # type: ignore[arg-type]  # fmt: skip
     assert view.mirrored == mirror and view.distance == pytest.approx(5.0)
     source = project(POINTS, azimuth, elevation, theta, 5.0, 900.0, sample.principal_point)
@@ -173,11 +173,11 @@ def test_the_box_crop_centres_and_scales_the_box() -> None:
 
 @given(st.integers(0, 2**32), st.booleans(), st.floats(-1, 1), st.floats(500, 5000))
 def test_a_view_pose_goes_back_to_the_photograph(seed: int, mirror: bool, rotation: float, focal: float) -> None:
-    augmentation = Augmentation(rotation=40, scale=(0.5, 2.0), shift=0.3, mirror=1.0)
+    augmentation = Augmentation(rotation=40, scale=(0.5, 2.0), shift=0.3, mirror=float(mirror))
     sample = make_sample(focal=focal)
     view = make_crop(
         blank(sample), sample, SPEC, crop="oracle", augmentation=augmentation, rng=np.random.default_rng(seed),
-        mirror_allowed=mirror, rotation=rotation,
+        rotation=rotation,
     )  # fmt: skip
     back = crop_to_source_pose(
         view, azimuth=view.azimuth, elevation=view.elevation, theta=view.theta, distance=view.distance,
@@ -245,7 +245,7 @@ def test_a_dot_lands_where_the_matrix_says(scale: float, border: str, seed: int)
     augmentation = Augmentation(rotation=180, shift=0.1, mirror=0.5)
     view = make_crop(
         image, sample, replace(SPEC, border=border), crop="oracle", augmentation=augmentation,
-        rng=np.random.default_rng(seed), mirror_allowed=True,
+        rng=np.random.default_rng(seed),
     )  # fmt: skip
     assert view.scale == pytest.approx(scale)
     expected = transform_points(invert_affine(view.matrix), np.array([dot[0] + 0.5, dot[1] + 0.5]))
@@ -267,14 +267,13 @@ def test_mirroring_equals_mirroring_the_photograph() -> None:
     sample = make_sample(principal_point=(110.0, 70.0), focal=1000.0)
     mirrored = replace(sample, azimuth=2 * math.pi - 1.0, theta=2 * math.pi - 0.3, principal_point=(90.0, 70.0))
     view = make_crop(
-        Image.fromarray(pixels), sample, SPEC, crop="oracle", augmentation=Augmentation(mirror=1.0), rng=rng,
-        mirror_allowed=True,
+        Image.fromarray(pixels), sample, SPEC, crop="oracle", augmentation=Augmentation(mirror=1.0), rng=rng
     )  # fmt: skip
     other = make_crop(Image.fromarray(pixels[:, ::-1]), mirrored, SPEC, crop="oracle")
     assert np.abs(view.image.astype(int) - other.image).max() <= 3
     assert (view.azimuth, view.theta) == pytest.approx((other.azimuth, other.theta))
     unmoved = make_crop(
-        Image.fromarray(pixels), sample, SPEC, crop="oracle", augmentation=Augmentation(mirror=1.0), rng=rng
+        Image.fromarray(pixels), sample, SPEC, crop="oracle", augmentation=Augmentation(mirror=0.0), rng=rng
     )
     assert not unmoved.mirrored and unmoved.azimuth == 1.0
 

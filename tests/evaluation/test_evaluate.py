@@ -302,7 +302,7 @@ def test_occluders_depend_on_the_seed_and_the_name_alone(samples):
 def test_rotation_draws_are_the_same_with_and_without_occluders(samples):
     clean = EvaluationCrops(samples, CATEGORIES, SPEC, shift=Shift(rotation=30.0))
     hidden = EvaluationCrops(samples, CATEGORIES, SPEC, shift=Shift("L1", rotation=30.0))
-    assert [clean.view(i).theta for i in range(8)] == [hidden.view(i).theta for i in range(8)]
+    assert [clean.crop_at(i).theta for i in range(8)] == [hidden.crop_at(i).theta for i in range(8)]
 
 
 class Blind(FakePredictor):

@@ -14,10 +14,8 @@ from compnet3d.evaluation.result import (
     PoseSummary,
     Resources,
     Settings,
-    UnseenCategory,
-    UnseenPose,
-    UnseenResult,
 )
+from compnet3d.evaluation.unseen_result import UnseenCategory, UnseenPose, UnseenResult
 from compnet3d.reporting.predictions import print_predictions
 from compnet3d.reporting.terminal import print_evaluation, print_unseen
 

@@ -537,7 +537,7 @@ SPEC = InputConfig(height=48, width=48, focal=120.0, distance=3.0, box_fill=0.7)
 def crops_of(root: Path, **shift: Any) -> np.ndarray:
     data = ImageNet3D(root)
     crops = EvaluationCrops(data.samples("val"), data.categories, SPEC, shift=Shift(**shift))
-    return np.stack([crops.view(i).image for i in range(len(crops))])
+    return np.stack([crops.crop_at(i).image for i in range(len(crops))])
 
 
 def test_crops_are_cut_from_the_corrupted_image(tiny_data):
@@ -545,11 +545,12 @@ def test_crops_are_cut_from_the_corrupted_image(tiny_data):
     samples = data.samples("val")
     crops = EvaluationCrops(samples, data.categories, SPEC, shift=Shift(corruption="pixelate", severity=5))
     clean, image = EvaluationCrops(samples, data.categories, SPEC), np.asarray(Image.open(samples[0].image))
-    view = crops.view(0)
-    # the tiny images are cut at their own scale, so that the large pixels are seen in the view as they are
+    crop, unchanged = crops.crop_at(0), clean.crop_at(0)
+    # the tiny images are cut at their own scale, so that the large pixels are seen in the crop as they are
     wanted = corrupt(image, "pixelate", 5, RNG(0))
-    assert view.scale == pytest.approx(1.0)
-    assert np.abs(view.image.astype(int) - wanted).mean() < 1 < np.abs(clean.view(0).image.astype(int) - wanted).mean()
+    assert crop.scale == pytest.approx(1.0)
+    differences = [np.abs(found.image.astype(int) - wanted).mean() for found in (crop, unchanged)]
+    assert differences[0] < 1 < differences[1]
 
 
 def test_draws_depend_on_the_seed_and_the_sample_alone(tiny_data):
@@ -559,13 +560,13 @@ def test_draws_depend_on_the_seed_and_the_sample_alone(tiny_data):
     def images(chosen: list[Any], seed: int = 0) -> list[np.ndarray]:
         shift = Shift(corruption="gaussian_noise", seed=seed)
         crops = EvaluationCrops(chosen, data.categories, SPEC, shift=shift)
-        return [crops.view(i).image for i in range(len(chosen))]
+        return [crops.crop_at(i).image for i in range(len(chosen))]
 
     whole, part, other = images(samples), images(samples[3:]), images(samples, seed=1)
     assert all((a == b).all() for a, b in zip(whole[3:], part, strict=True))
     assert all((a != b).any() for a, b in zip(whole, other, strict=True))
     turned = [
-        EvaluationCrops(samples, data.categories, SPEC, shift=Shift(rotation=30.0, corruption=name)).view(1).theta
+        EvaluationCrops(samples, data.categories, SPEC, shift=Shift(rotation=30.0, corruption=name)).crop_at(1).theta
         for name in (None, "fog")
     ]
     assert turned[0] == turned[1]

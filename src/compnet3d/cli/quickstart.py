@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
@@ -18,7 +18,10 @@ from compnet3d.cli.options import (
     choose_device,
     command_line,
 )
-from compnet3d.utils.files import claim_folder, write_json
+from compnet3d.utils.files import Json, claim_folder, write_json
+
+if TYPE_CHECKING:
+    from compnet3d.models.registry import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -50,45 +53,18 @@ class Quickstart:
         at_least(2, categories=self.categories)
         at_least(0, seed=self.seed)
         at_least(32, size=self.size)
-        from compnet3d.cli.quickstart import run_quickstart
-
-        run_quickstart(
-            self.out,
-            seed=self.seed,
-            categories=self.categories,
-            train_images=self.train,
-            val_images=self.val,
-            size=self.size,
-            epochs=self.epochs,
-            workers=self.workers,
-            device=choose_device(self.device),
-            command=command_line(),
-        )
+        run_quickstart(self, choose_device(self.device), command_line())
 
 
-STEPS = 5
-
-
-def run_quickstart(
-    out: Path,
-    *,
-    seed: int = 0,
-    categories: int = 24,
-    train_images: int = 260,
-    val_images: int = 24,
-    size: int = 128,
-    epochs: int | None = None,
-    workers: int | None = None,
-    device: str = "cpu",
-    command: str = "",
-) -> dict[str, Any]:
+def run_quickstart(options: Quickstart, device: str, command: str) -> Json:
     """Run every step, saying what it does, and return the metrics.
 
-    `out` gets data/, run/ (with the model), metrics.json (the metrics of clean images, and under "occluded" those of
-    occluded ones) and report.html. A step that an earlier call with the same settings has finished is not done again.
+    `options.out` gets data/, run/ (with the model), metrics.json (the metrics of clean images, and under "occluded"
+    those of occluded ones) and report.html. A step that an earlier call with the same settings has finished is not
+    done again.
 
     Raises:
-        CompNetError: if `out` holds a quickstart with other settings, or something cannot be written.
+        CompNetError: if the folder holds a quickstart with other settings, or something cannot be written.
     """
     from compnet3d.data.imagenet3d import ImageNet3D
     from compnet3d.evaluation.crops import Loading
@@ -98,24 +74,19 @@ def run_quickstart(
     from compnet3d.reporting.terminal import print_evaluation
     from compnet3d.robustness.shift import Shift
 
-    settings = {
-        "seed": seed,
-        "categories": categories,
-        "train": train_images,
-        "val": val_images,
-        "size": size,
-        "epochs": epochs,
-    }
+    out = options.out
+    settings = {key: getattr(options, key) for key in ("seed", "categories", "train", "val", "size", "epochs")}
     start = time.perf_counter()
     claim_folder(out / "quickstart.json", settings, "a quickstart")
-    with _step(1, f"making {categories} categories of objects, {train_images} + {val_images} images each"):
-        _make_data(out / "data", settings, workers)
+    images = f"{options.train} + {options.val} images each"
+    with _step(1, f"making {options.categories} categories of objects, {images}"):
+        _make_data(out / "data", options)
     with _step(2, "training a 3D compositional model of every category"):
-        model = _train(out, seed, epochs, device)
+        model = _train(options, device)
     dataset = ImageNet3D(out / "data")
     samples = dataset.samples("val")
     evaluations = []
-    for number, shift in ((3, Shift(seed=seed)), (4, Shift(occlusion="L1", seed=seed))):
+    for number, shift in ((3, Shift(seed=options.seed)), (4, Shift(occlusion="L1", seed=options.seed))):
         with _step(number, f"evaluating {len(samples)} images of instances that were not trained on, {shift.label}"):
             # small maps are refined in large chunks (REFINED_CELLS)
             result = evaluate(model, samples, shift=shift, symmetry=dataset.symmetry, loading=Loading(batch_size=64))
@@ -125,7 +96,7 @@ def run_quickstart(
         print_evaluation(result, title=f"{shift.label} images")
     clean, occluded = evaluations
     metrics = clean.result.to_dict() | {"occluded": occluded.result.to_dict()}
-    with _step(STEPS, "writing the report"):
+    with _step(5, "writing the report"):
         write_json(out / "metrics.json", metrics)
         write_report(
             out / "report.html",
@@ -139,30 +110,30 @@ def run_quickstart(
     return metrics
 
 
-def _make_data(folder: Path, settings: dict[str, Any], workers: int | None) -> None:
+def _make_data(folder: Path, options: Quickstart) -> None:
     from compnet3d.procedural.writer import make_dataset
 
     if (folder / "lists").is_dir():
         print(f"already there: {folder}")
         return
-    options = {key: settings[key] for key in ("categories", "train", "val", "size", "seed")}
-    make_dataset(folder, workers=workers, **options)
+    sizes = {key: getattr(options, key) for key in ("categories", "train", "val", "size", "seed", "workers")}
+    make_dataset(folder, **sizes)
 
 
-def _train(out: Path, seed: int, epochs: int | None, device: str) -> Any:
+def _train(options: Quickstart, device: str) -> TrainedModel:
     from compnet3d.training.builtin_recipes import get_recipe
     from compnet3d.training.train import train_or_load
 
     recipe = get_recipe("quickstart")
-    if epochs is not None:
-        recipe = recipe.with_settings({"schedule.epochs": epochs})
-    return train_or_load(recipe, out / "data", out / "run", seed=seed, device=device)
+    if options.epochs is not None:
+        recipe = recipe.with_settings({"schedule.epochs": options.epochs})
+    return train_or_load(recipe, options.out / "data", options.out / "run", seed=options.seed, device=device)
 
 
 @contextmanager
 def _step(number: int, what: str) -> Iterator[None]:
     """Say what a step does, and how long it took."""
-    print(f"[{number}/{STEPS}] {what}", flush=True)
+    print(f"[{number}/5] {what}", flush=True)
     start = time.perf_counter()
     yield
-    print(f"[{number}/{STEPS}] took {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"[{number}/5] took {time.perf_counter() - start:.0f} s", flush=True)

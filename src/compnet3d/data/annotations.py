@@ -19,6 +19,8 @@ from compnet3d.data.sample import Sample, parse_instance
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
 
+# one object as the files hold it
+Annotation = dict[str, Any]
 _NUMBERS = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py", "height", "width")
 HIDDEN_KEYS = ("hidden_object", "hidden_background")
 _REQUIRED = (*_NUMBERS, "bbox", "cad_index", "object_status")
@@ -29,7 +31,7 @@ class SkipObject(Exception):
     """An object that the reader leaves out; the message is the reason."""
 
 
-def read_annotation(path: Path | str) -> list[dict[str, Any]]:
+def read_annotation(path: Path | str) -> list[Annotation]:
     """The objects in one annotation file, as plain dicts; safe against hostile pickles.
 
     Raises:
@@ -44,7 +46,7 @@ def read_annotation(path: Path | str) -> list[dict[str, Any]]:
 
 
 def parse_object(
-    entry: dict[str, Any],
+    entry: Annotation,
     *,
     image: Path,
     category: str,
@@ -94,7 +96,7 @@ def parse_object(
     )
 
 
-def _parse_hidden(entry: dict[str, Any]) -> tuple[float, float] | None:
+def _parse_hidden(entry: Annotation) -> tuple[float, float] | None:
     if not all(key in entry for key in HIDDEN_KEYS):
         return None
     on_object, on_background = (_number(entry[key], key) for key in HIDDEN_KEYS)
@@ -148,7 +150,7 @@ def annotation_dict(
     cad_index: int = 1,
     status: str = "status_good",
     viewport: int = 3000,
-) -> dict[str, Any]:
+) -> Annotation:
     """One object as ImageNet3D writes it: angles (radians) wrapped to [0, 2 pi), `focal` (pixels) over `viewport`."""
     return {
         "azimuth": float(azimuth) % _TWO_PI,
@@ -171,7 +173,7 @@ def annotation_dict(
     }
 
 
-def write_annotation(path: Path | str, objects: Sequence[dict[str, Any]]) -> None:
+def write_annotation(path: Path | str, objects: Sequence[Annotation]) -> None:
     """Write one annotation file in the raw layout; equal objects give equal bytes (with one version of numpy).
 
     `numpy.load(path, allow_pickle=True)["annotations"]` reads it too. The file appears whole or not at all.

@@ -36,13 +36,13 @@ class Augmentation:
         rotation: in the plane, uniform in +- this many degrees (theta changes with it).
         scale: size factor, log-uniform between the two (the distance changes inversely).
         shift: of the object, uniform in +- this fraction of min(H, W) on each axis (the principal point moves).
-        mirror: probability of mirroring, where the category allows it.
-        reflect: probability of continuing the image mirrored beyond its border instead of with the spec's fill,
+        mirror: probability of mirroring; for mirror-symmetric categories only (see `CropDataset`).
+        reflect: probability of continuing the image mirrored beyond its border instead of with the fill colour,
             so that the border's direction does not betray the in-plane rotation.
         brightness, contrast, saturation: relative, uniform in 1 +- this.
         colour_jitter: relative gain of each colour channel, uniform in 1 +- this (tints the light).
-        tone: probability of bending the tones of each colour channel by a random curve, which can take markings away,
-            or turn light and dark round (see `bend_tones`).
+        tone_curve: probability of bending the tones of each colour channel by a random curve, which can take markings
+            away, or turn light and dark round (see `bend_tones`).
         gamma: exponent, log-uniform between 1 / (1 + this) and 1 + this.
         grey: probability of losing the colour.
         blur: probability of a Gaussian blur of 0.3 to `blur_radius` pixels.
@@ -106,7 +106,7 @@ class Augmentation:
                 f"Augmentation.dead_leaves_area are shares of the crop, at most 1, not {self.dead_leaves_area[1]}"
             )
 
-    def draw_geometry(self, rng: np.random.Generator, mirror_allowed: bool = False) -> GeometricDraw:
+    def draw_geometry(self, rng: np.random.Generator) -> GeometricDraw:
         """Draw rotation, scale, shift and mirroring; always uses five random numbers."""
         turn, size, right, down, flip = rng.random(5)
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
@@ -114,7 +114,7 @@ class Augmentation:
             rotation=math.radians(self.rotation) * (2.0 * turn - 1.0),
             scale=math.exp(low + (high - low) * size),
             shift=(self.shift * (2.0 * right - 1.0), self.shift * (2.0 * down - 1.0)),
-            mirror=bool(mirror_allowed and flip < self.mirror),
+            mirror=bool(flip < self.mirror),
         )
 
 
@@ -124,7 +124,7 @@ def augment_pixels(
     rng: np.random.Generator,
     cut_out: Callable[[np.random.Generator], Cutout] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tones, other colours, blur, noise and erasing, in this order; uint8 [H, W, 3], not changed in place.
+    """Tone curves, other colours, blur, noise and erasing, in this order; uint8 [H, W, 3], not changed in place.
 
     Args:
         pixels: of the crop; augmentation: the settings; rng: the source of all randomness.
@@ -192,7 +192,7 @@ def _change_colours(pixels: np.ndarray, augmentation: Augmentation, rng: np.rand
         pixels = np.asarray(image)
     if exponent == 1.0 and slope == 1.0 and np.all(gains == 1.0):
         return pixels
-    # Contrast turns about the crop's own mean (thinned: a few hundred pixels tell it), as PIL's ImageEnhance does.
+    # Contrast turns about the crop's own mean (thinned: a few hundred pixels are enough), as PIL's ImageEnhance does.
     mean = float(pixels[::8, ::8].mean()) / 255.0
     ramp = (np.arange(256) / 255.0) ** exponent
     ramp = (ramp[None] - mean) * slope + mean

@@ -104,7 +104,7 @@ def check_dataset(root: Path | str, *, decode: bool = True, progress: bool = Fal
     for category in tracked(dataset.categories, "checking", enabled=progress):
         _check_category(dataset, category, decode, result)
     for category in sorted(set(dataset.symmetry) - set(dataset.categories)):
-        result.add("warning", category, "symmetry.json names a category without lists", dataset.root / "symmetry.json")
+        result.add("warning", category, "symmetry.json has a category without lists", dataset.root / "symmetry.json")
     return result
 
 
@@ -112,7 +112,7 @@ def _check_category(dataset: ImageNet3D, category: str, decode: bool, result: Ch
     counts = result.categories[category] = CategoryCounts()
     meshes = _check_cad(dataset, category, result)
     counts.cad_models = len(meshes)
-    named: dict[str, set[str]] = {}
+    listed: dict[str, set[str]] = {}
     instances: dict[str, set[str]] = {}
     for split in dataset.splits:
         if not dataset.has_list(category, split):
@@ -123,7 +123,7 @@ def _check_category(dataset: ImageNet3D, category: str, decode: bool, result: Ch
         except CompNetError as error:
             result.add("error", category, "unreadable list", f"{category}_imagenet_{split}.txt", str(error))
             continue
-        named[split] = set(names)
+        listed[split] = set(names)
         samples = [sample for name in names for sample in _read(dataset, category, name, result)]
         counts.objects[split] = len(samples)
         counts.masks += sum(sample.mask is not None for sample in samples)
@@ -133,9 +133,9 @@ def _check_category(dataset: ImageNet3D, category: str, decode: bool, result: Ch
         for sample in samples:
             _check_sample(sample, meshes, decode, result)
     counts.instances = len(set().union(*instances.values()))
-    _check_leaks(category, "image", named, result)
+    _check_leaks(category, "image", listed, result)
     _check_leaks(category, "instance", instances, result)
-    _check_unlisted(dataset, category, set().union(*named.values()), result)
+    _check_unlisted(dataset, category, set().union(*listed.values()), result)
 
 
 def _read(dataset: ImageNet3D, category: str, name: str, result: CheckResult) -> list[Sample]:
@@ -177,13 +177,13 @@ def _check_leaks(category: str, what: str, members: dict[str, set[str]], result:
                 result.add("warning", category, f"same {what} in {first} and {second}", shared[0], detail)
 
 
-def _check_unlisted(dataset: ImageNet3D, category: str, named: set[str], result: CheckResult) -> None:
+def _check_unlisted(dataset: ImageNet3D, category: str, listed: set[str], result: CheckResult) -> None:
     folder = dataset.root / "images" / category
     if folder.is_dir():
-        unlisted = sorted(path.name for path in folder.iterdir() if path.is_file() and path.stem not in named)
+        unlisted = sorted(path.name for path in folder.iterdir() if path.is_file() and path.stem not in listed)
         if unlisted:
             detail = f"{len(unlisted)} of them, such as {unlisted[0]}"
-            result.add("note", category, "images that no list names", folder, detail)
+            result.add("note", category, "images that are in no list", folder, detail)
 
 
 def _check_sample(sample: Sample, meshes: dict[int, Mesh], decode: bool, result: CheckResult) -> None:
@@ -253,7 +253,7 @@ def implausible(sample: Sample) -> list[tuple[str, str]]:
 def projected_box_iou(sample: Sample, mesh: Mesh) -> float:
     """Intersection over union of the annotated box and the box of the projected CAD model.
 
-    Both are cut to the image as well, and the better of the two figures counts, because annotators differ in whether
+    Both are cut to the image as well, and the better of the two counts, because annotators differ in whether
     boxes follow an object out of the image. 0 if a part of the model is behind the camera.
     """
     step = max(1, len(mesh.vertices) // _CAD_POINTS)

@@ -16,11 +16,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from compnet3d.data.annotations import SkipObject, parse_object, read_annotation, write_annotation
+from compnet3d.data.annotations import Annotation, SkipObject, parse_object, read_annotation, write_annotation
 from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import Symmetry, load_symmetry
 from compnet3d.errors import CompNetError
@@ -269,7 +268,7 @@ def write_object(
     category: str,
     name: str,
     image: np.ndarray,
-    objects: Sequence[dict[str, Any]],
+    objects: Sequence[Annotation],
     mask: np.ndarray | None = None,
     quality: int = 92,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from copy import copy
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from compnet3d.data.augment import Augmentation
 from compnet3d.data.cutouts import Cutout, cut_object
 from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
-from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
+from compnet3d.data.transforms import Crop, InputConfig, make_crop
 from compnet3d.errors import CompNetError
 
 CACHE_BYTES = 2 * 2**30
@@ -37,7 +37,6 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         samples: Sequence[Sample],
         categories: Sequence[str],
         input_config: InputConfig,
-        crop: CropMode = "oracle",
         *,
         augmentation: Augmentation | None = None,
         mirror_categories: Collection[str] = frozenset(),
@@ -50,8 +49,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         Args:
             samples: the objects.
             categories: names in the order of the model's indices.
-            spec: the network's input.
-            crop: "oracle" or "box", as in `make_crop`.
+            input_config: the network's input.
             augmentation: random changes; none by default.
             mirror_categories: names of those that may be mirrored.
             seed: of the augmentation.
@@ -62,7 +60,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             CompNetError: if a sample's category is not among `categories`.
         """
         self.samples = list(samples)
-        self.input_config, self.crop, self.augmentation, self.seed = input_config, crop, augmentation, seed
+        self.input_config, self.augmentation, self.seed = input_config, augmentation, seed
         self.mirror_categories = frozenset(mirror_categories)
         self._index = {name: i for i, name in enumerate(categories)}
         unknown = sorted({s.category for s in self.samples} - set(self._index))
@@ -89,24 +87,25 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def view(self, index: int, epoch: int = 0) -> Crop:
+    def crop_at(self, index: int, epoch: int = 0) -> Crop:
         """The crop of one sample.
 
         Raises:
             CompNetError: naming the file, if its image cannot be read.
         """
         sample = self.samples[index]
-        rng = None
-        if self.augmentation is not None:
+        augmentation, rng = self.augmentation, None
+        if augmentation is not None:
             rng = np.random.default_rng((self.seed, epoch, index))
+            if sample.category not in self.mirror_categories:
+                augmentation = replace(augmentation, mirror=0.0)
         return make_crop(
             self._image_of(sample),
             sample,
             self.input_config,
-            crop=self.crop,
-            augmentation=self.augmentation,
+            crop="oracle",
+            augmentation=augmentation,
             rng=rng,
-            mirror_allowed=sample.category in self.mirror_categories,
             cut_out=self._cut_out,
         )
 
@@ -119,13 +118,13 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self.samples):
             raise IndexError(index)
-        view = self.view(index, epoch)
-        numbers = {name: getattr(view, name) for name in ("azimuth", "elevation", "theta", "distance", "focal")}
-        item: dict[str, Any] = {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}
-        item["image"] = torch.from_numpy(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
+        crop = self.crop_at(index, epoch)
+        numbers = {name: getattr(crop, name) for name in ("azimuth", "elevation", "theta", "distance", "focal")}
+        item = {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}
+        item["image"] = torch.from_numpy(np.ascontiguousarray(crop.image.transpose(2, 0, 1)))
         item["category"] = torch.tensor(self._index[self.samples[index].category])
-        item["principal_point"] = torch.tensor(view.principal_point, dtype=torch.float32)
-        item["occluded"] = torch.from_numpy(view.covered)
+        item["principal_point"] = torch.tensor(crop.principal_point, dtype=torch.float32)
+        item["occluded"] = torch.from_numpy(crop.covered)
         item["index"] = torch.tensor(index)
         return item
 

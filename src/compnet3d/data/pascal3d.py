@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from compnet3d.data.annotations import SkipObject, annotation_dict, parse_object, write_annotation
+from compnet3d.data.annotations import Annotation, SkipObject, annotation_dict, parse_object, write_annotation
 from compnet3d.data.imagenet3d import IMAGE_SUFFIXES, ReadReport, read_list, write_list
 from compnet3d.data.images import hidden_shares, load_image
 from compnet3d.data.unpickle import MALFORMED, load_npz_objects
@@ -205,7 +205,7 @@ def _convert(image: _Image, out: Path, level: Level | None, all_objects: bool, r
     return True
 
 
-def _entries(record: dict[str, Any], image: _Image, all_objects: bool, report: ReadReport) -> list[dict[str, Any]]:
+def _entries(record: Annotation, image: _Image, all_objects: bool, report: ReadReport) -> list[Annotation]:
     own = [entry for entry in record["objects"] if str(entry.get("class")) == image.category]
     if not own:
         report.skip("no object of the category", image.record)
@@ -225,7 +225,7 @@ def _entries(record: dict[str, Any], image: _Image, all_objects: bool, report: R
     return entries
 
 
-def read_record(path: Path | str) -> dict[str, Any]:
+def read_record(path: Path | str) -> Annotation:
     """The `record` of a PASCAL3D+ annotation as plain dicts and arrays; `objects` is always a list of dicts.
 
     Raises:
@@ -246,8 +246,8 @@ def read_record(path: Path | str) -> dict[str, Any]:
     return {**record, "objects": objects}
 
 
-def _image_size(record: dict[str, Any], image: Path) -> tuple[int, int]:
-    """(width, height) as annotated (`imgsize` also tells the number of channels), else that of the image."""
+def _image_size(record: Annotation, image: Path) -> tuple[int, int]:
+    """(width, height) as annotated (`imgsize` also has the number of channels), else that of the image."""
     size = np.ravel(record.get("imgsize", ()))
     if len(size) >= 2 and min(size[:2]) >= 1:
         return int(size[0]), int(size[1])
@@ -257,7 +257,7 @@ def _image_size(record: dict[str, Any], image: Path) -> tuple[int, int]:
         raise SkipObject("unknown image size") from None
 
 
-def pascal3d_annotation(entry: dict[str, Any], category: str, size: tuple[int, int]) -> dict[str, Any]:
+def pascal3d_annotation(entry: Annotation, category: str, size: tuple[int, int]) -> Annotation:
     """One object of a record as our annotation: radians instead of degrees, the rest as it is.
 
     Args:
@@ -299,7 +299,7 @@ def pascal3d_annotation(entry: dict[str, Any], category: str, size: tuple[int, i
     return made | flags
 
 
-def _number(values: dict[str, Any], key: str) -> float:
+def _number(values: Annotation, key: str) -> float:
     value = np.ravel(values.get(key, ()))
     if len(value) != 1 or value.dtype.kind not in "buif":
         raise SkipObject(f"missing key {key}")
@@ -309,7 +309,7 @@ def _number(values: dict[str, Any], key: str) -> float:
 
 
 def _write_masks(image: _Image, out: Path) -> dict[str, float]:
-    """Write the masks of an occluded image and return the shares that they tell; nothing where there is no mask.
+    """Write the masks of an occluded image and return the shares that they hide; nothing where there is no mask.
 
     Raises:
         CompNetError: if the file or its occluder mask cannot be read.

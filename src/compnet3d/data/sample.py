@@ -21,11 +21,11 @@ _IMAGENET_NAME = re.compile(r"n\d{8}_.*")
 
 
 def parse_instance(name: str) -> str | None:
-    """The physical object that an image name tells, or None where each image shows its own.
+    """The physical object that an image's name stands for, or None where each image shows its own.
 
-    Three rules, in this order: ImageNet names (`n` + 8 digits + `_...`) tell none; `OBJECT_EEE_AAA` (letters and a
-    number, then elevation and azimuth in three digits each) tells `OBJECT`; `NAME_iNUMBER_vNUMBER` tells
-    `NAME_iNUMBER`. Any other name tells none.
+    Three rules, in this order: ImageNet names (`n` + 8 digits + `_...`) stand for none; `OBJECT_EEE_AAA` (letters and a
+    number, then elevation and azimuth in three digits each) is of `OBJECT`; `NAME_iNUMBER_vNUMBER` is of
+    `NAME_iNUMBER`. Any other name stands for none.
 
     >>> parse_instance("car01_022_090"), parse_instance("car_i012_v03"), parse_instance("n02958343_1234")
     ('car01', 'car_i012', None)
@@ -43,7 +43,7 @@ class Sample:
     Angles are radians: azimuth and theta in [0, 2 pi), elevation in (-pi, pi]. `distance` is in CAD units, `focal`
     (viewport * focal) and all coordinates in pixels of the image, column first, with the origin at the top-left
     corner of the top-left pixel. `bbox` is (x1, y1, x2, y2); `width` and `height` are those the annotation states.
-    `hidden` is told by data sets that were occluded on purpose: the shares of the object's and of the other pixels
+    `hidden` is known of data sets that were occluded on purpose: the shares of the object's and of the other pixels
     that occluders hide.
     """
 
@@ -74,7 +74,7 @@ class Sample:
 def split_calibration(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[Sample], list[Sample]]:
     """Hold out a part of the training samples: `(train, calibration)`, each in the given order.
 
-    Whole instances are held out where names tell instances apart, whole images elsewhere, so that no object is on
+    Whole instances are held out where names distinguish instances, whole images elsewhere, so that no object is on
     both sides. Per category, `fraction` of the instances (at least one, never all) is drawn from `seed` and the
     category's name alone, whatever the order of the samples. A category with one instance is split by image instead,
     and one with a single image stays in the training part.

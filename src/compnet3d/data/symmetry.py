@@ -14,7 +14,7 @@ from torch import Tensor
 
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.utils.files import write_json
+from compnet3d.utils.files import Json, write_json
 
 
 def symmetry_orders(categories: Sequence[str], symmetry: Mapping[str, Symmetry] | None) -> Tensor:
@@ -24,7 +24,7 @@ def symmetry_orders(categories: Sequence[str], symmetry: Mapping[str, Symmetry] 
 
 
 FILE_NAME = "symmetry.json"
-# Mean distance over the bounding box's diagonal. Clean models of symmetric things measure below 0.01, visual hulls of
+# Mean distance over the bounding box's diagonal. Clean models of symmetric objects measure below 0.01, visual hulls of
 # animals about 0.02, and shapes with a handle or spout along x 0.02 to 0.1.
 MIRROR_TOLERANCE = 0.025
 
@@ -34,7 +34,7 @@ class Symmetry:
     """The symmetry of a category.
 
     `order` is that of the rotations about the vertical (z) axis that change nothing: 1 for none, n for n-fold, 0 for
-    all of them. `mirror` tells whether x -> -x changes nothing; None where nobody has said.
+    all of them. `mirror` is whether x -> -x changes nothing; None where nobody has said.
     """
 
     order: int = 1
@@ -85,7 +85,7 @@ def _parse_entry(path: Path, category: str, entry: Any) -> Symmetry:
 
 def save_symmetry(root: Path | str, table: Mapping[str, Symmetry]) -> None:
     """Write `root/symmetry.json`, categories in alphabetical order; categories without any symmetry are left out."""
-    entries: dict[str, dict[str, Any]] = {}
+    entries: dict[str, Json] = {}
     for category in sorted(table):
         symmetry, entry = table[category], {}
         if symmetry.order != 1:

@@ -3,8 +3,8 @@
 A crop is made by scaling by s, mirroring, turning by t and shifting the image in one resampling. For a pinhole
 camera each of these has an exact effect on the annotation: the focal length is multiplied by s, the principal point
 moves with the pixels, turning the image counter-clockwise adds t to theta, and mirroring maps A to 2 pi - A and T to
--T. The network's camera has one constant focal length, so a focal length of s f at distance d is told as the distance
-d' = spec.focal d / (s f), which looks the same up to perspective (exactly so where the two focal lengths agree).
+-T. The network's camera has one constant focal length F, so a focal length of s f at distance d is given as the
+distance d' = F d / (s f), which looks the same up to perspective (exactly so where the two focal lengths agree).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class InputConfig:
             training samples; a box crop scales each object to it.
         fill: RGB colour of what lies outside the image.
         border: "constant" shows `fill` out there; "reflect" continues the image mirrored, so that straight dark
-            edges do not tell the network how far it was turned.
+            edges do not show the network how far it was turned.
     """
 
     height: int
@@ -71,7 +71,7 @@ class InputConfig:
 
     @classmethod
     def fitted(cls, samples: Sequence[Sample], height: int, width: int, fill: float = 0.7) -> InputConfig:
-        """The spec whose oracle crop makes the objects as large as wanted.
+        """The input config whose oracle crop makes the objects as large as wanted.
 
         Args:
             samples: the training samples, at least one.
@@ -101,7 +101,7 @@ class Crop:
         image: uint8 [H, W, 3].
         azimuth, elevation, theta: radians; azimuth and theta in [0, 2 pi).
         distance: CAD units, for the focal length `focal`.
-        principal: where the object's origin projects, in pixels of the crop.
+        principal_point: where the object's origin projects, in pixels of the crop.
         focal: of the canonical camera, in pixels.
         mirrored: whether the crop shows the image mirrored.
         rotation: how far the content was turned counter-clockwise, radians.
@@ -141,24 +141,22 @@ def make_crop(
     crop: CropMode,
     augmentation: Augmentation | None = None,
     rng: np.random.Generator | None = None,
-    mirror_allowed: bool = False,
     rotation: float = 0.0,
     cut_out: Callable[[np.random.Generator], Cutout] | None = None,
 ) -> Crop:
     """Cut a crop of one object out of its image.
 
-    `crop="oracle"` puts the true principal point at the centre and brings the object to `spec.distance` (this uses
-    ground truth: report it as such). `crop="box"` puts the bounding box's centre at the centre and scales its longest
-    side to `spec.box_fill`.
+    `crop="oracle"` puts the true principal point at the centre and brings the object to `input_config.distance` (this
+    uses ground truth: report it as such). `crop="box"` puts the bounding box's centre at the centre and scales its
+    longest side to `input_config.box_fill`.
 
     Args:
         image: the image in RGB. If its size is not the annotated one, the annotation is scaled to it.
         sample: the object.
-        spec: the network's input.
+        input_config: the network's input.
         crop: see above.
         augmentation: random changes; none by default.
         rng: required with `augmentation`.
-        mirror_allowed: whether the augmentation may mirror (mirror-symmetric categories only).
         rotation: turn the content counter-clockwise by this many radians, beside the augmentation's own.
         cut_out: draws an object to cover with, for the augmentation's `copy_paste`.
 
@@ -170,7 +168,7 @@ def make_crop(
     if augmentation is not None:
         if rng is None:
             raise ValueError("an augmentation needs a random generator")
-        draw = augmentation.draw_geometry(rng, mirror_allowed)
+        draw = augmentation.draw_geometry(rng)
         border = "reflect" if rng.random() < augmentation.reflect else border
     forward, scale = crop_matrix(sample, input_config, crop, draw, rotation)
     matrix = invert_affine(forward)
@@ -221,7 +219,7 @@ def crop_matrix(
 
 
 def _box_anchor(bbox: tuple[float, float, float, float], input_config: InputConfig) -> tuple[np.ndarray, float]:
-    """Centre of a box, and the scale that brings its longest side to `spec.box_fill`."""
+    """Centre of a box, and the scale that brings its longest side to `input_config.box_fill`."""
     x1, y1, x2, y2 = bbox
     return np.array([(x1 + x2) / 2, (y1 + y2) / 2]), input_config.box_fill * min(
         input_config.height, input_config.width
@@ -249,7 +247,7 @@ def crop_box(image: Image.Image, box: Sequence[float] | None, input_config: Inpu
     Args:
         image: RGB.
         box: (x1, y1, x2, y2) in pixels, may reach beyond the image.
-        spec: the network's input.
+        input_config: the network's input.
 
     Raises:
         CompNetError: if the box is empty or not four finite numbers.
@@ -324,7 +322,7 @@ def crop_to_source_pose(
         theta: likewise.
         distance: likewise, CAD units.
         principal_point: the predicted principal point in the crop; the crop's centre by default.
-        source_focal: focal length of the image in pixels, to tell the distance for. The image of the projected
+        source_focal: focal length of the image in pixels, to give the distance for. The image of the projected
             object does not depend on it, but for perspective; `crop.focal / crop.scale` keeps that too.
     """
     if principal_point is None:

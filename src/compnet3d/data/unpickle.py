@@ -162,7 +162,7 @@ class _NdarrayType:
 
 def _reconstruct(kind: object, shape: object, code: object) -> _Array:
     if kind is not _NdarrayType:
-        raise pickle.UnpicklingError("an array of a foreign type")
+        raise pickle.UnpicklingError("an array of an unexpected type")
     return _Array()
 
 

@@ -70,7 +70,8 @@ class EvaluationCrops(CropDataset):
         """Prepare the crops.
 
         Args:
-            samples, categories, input_config, crop: as for `CropDataset`.
+            samples, categories, input_config: as for `CropDataset`.
+            crop: "oracle" or "box", as in `make_crop`.
             shift: of the images; none by default.
             occluder_samples: where objects are cut out by their masks; `samples` by default.
 
@@ -78,7 +79,8 @@ class EvaluationCrops(CropDataset):
             CompNetError: if there are no such occluders or images of frost, or the samples are occluded already.
         """
         self.shift = shift or Shift()
-        super().__init__(samples, categories, input_config, crop, seed=self.shift.seed)
+        super().__init__(samples, categories, input_config, seed=self.shift.seed)
+        self.crop = crop
         if self.shift.occlusion is not None:
             _check_not_occluded(self.samples)
         self.textures = self.shift.load_textures()
@@ -87,7 +89,7 @@ class EvaluationCrops(CropDataset):
         # a batch holds the shares of all of its images or none
         self._has_hidden = self.occlusion is not None or all(s.hidden is not None for s in self.samples)
 
-    def view(self, index: int, epoch: int = 0) -> Crop:
+    def crop_at(self, index: int, epoch: int = 0) -> Crop:
         """The crop of one sample; `epoch` changes nothing."""
         sample = self.samples[index]
         rng = sample_generator(sample, self.seed, _ROTATION)

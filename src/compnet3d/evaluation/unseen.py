@@ -19,7 +19,8 @@ from compnet3d.data.symmetry import symmetry_orders
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.evaluate import ANGLES, pose_rotmat, resources, rotation_errors
 from compnet3d.evaluation.metrics import summarise_pose
-from compnet3d.evaluation.result import Resources, UnseenCategory, UnseenPose, UnseenResult
+from compnet3d.evaluation.result import Resources
+from compnet3d.evaluation.unseen_result import UnseenCategory, UnseenPose, UnseenResult
 from compnet3d.geometry.rotations import CONTINUOUS, angles_to_rotmat
 from compnet3d.utils.memory import restart_peak
 

@@ -77,7 +77,7 @@ def make_dataset(
         size: height and width of the images in pixels, >= 16.
         seed: the same seed gives the same bytes.
         workers: processes; None takes one per CPU, 1 works in this process.
-        views: images of each instance.
+        crops: images of each instance.
 
     Returns:
         The categories' names.
@@ -115,12 +115,11 @@ def render_dataset(
     size: int = 128,
     seed: int = 0,
     workers: int | None = None,
-    held_out_models: bool = True,
     crops: int = VIEWS_PER_INSTANCE,
 ) -> list[str]:
     """Draw a data set from CAD models: cad_dir/{category}/01.off, 02.off, ... (x right, y backward, z up).
 
-    An instance is a model in materials of its own. Models are centred and scaled to unit diagonal. `symmetry.json` says
+    An instance is a model in materials of its own. A category with several models keeps its last one for val. Models are centred and scaled to unit diagonal. `symmetry.json` says
     of each category whether its models are mirror-symmetric, which is measured; nothing is claimed about rotations.
 
     Args:
@@ -130,8 +129,7 @@ def render_dataset(
         size: height and width of the images in pixels, >= 16.
         seed: the same seed gives the same bytes.
         workers: processes; None takes one per CPU, 1 works in this process.
-        held_out_models: a category with several models keeps its last one for val.
-        views: images of each instance.
+        crops: images of each instance.
 
     Returns:
         The categories' names.
@@ -149,7 +147,7 @@ def render_dataset(
             _save_cad(root, name, parts)
             table[name] = Symmetry(order=1, mirror=measure_mirror([part.mesh() for part in parts]))
             plan = _plan(train, val, crops)
-            usable = {split: _models_for(split, len(paths), held_out_models) for split in _SPLITS}
+            usable = {split: _models_for(split, len(paths)) for split in _SPLITS}
             chosen = []
             for split in _SPLITS:
                 for turn, (instance, shown) in enumerate(plan[split]):
@@ -195,8 +193,9 @@ def _check_images(train: int, val: int) -> None:
         raise CompNetError("train and val are both 0: ask for at least one image of each category.")
 
 
-def _models_for(split: str, count: int, held_out: bool) -> list[int]:
-    if not held_out or count < 2:
+def _models_for(split: str, count: int) -> list[int]:
+    """Numbers of a category's models that a split shows: of several, val has the last one and train the others."""
+    if count < 2:
         return list(range(count))
     return list(range(count - 1)) if split == "train" else [count - 1]
 

@@ -24,7 +24,7 @@ from compnet3d.reporting import overlays, plots
 from compnet3d.reporting.page import page
 from compnet3d.reporting.provenance import machine_class
 from compnet3d.reporting.terminal import POSE_ROWS, degrees, percent
-from compnet3d.utils.files import write_text
+from compnet3d.utils.files import Json, write_text
 
 if TYPE_CHECKING:
     from compnet3d.inference.prediction import Predictor
@@ -186,17 +186,17 @@ def _failures(evaluation: Evaluation, count: int) -> str:
 
 def _gallery(title: str, text: str, evaluation: Evaluation, records: Iterable[Record]) -> str:
     crops = evaluation.crops()
-    cards = "".join(_card(evaluation, crops.view(record.index), record) for record in records)
+    cards = "".join(_card(evaluation, crops.crop_at(record.index), record) for record in records)
     if not cards:
         return f"<section><h2>{title}</h2><p>{text}</p></section>"
     return f'<section><h2>{title}</h2><p>{text}</p><div class="gallery">{cards}</div></section>'
 
 
-def _card(evaluation: Evaluation, view: Crop, record: Record) -> str:
+def _card(evaluation: Evaluation, crop: Crop, record: Record) -> str:
     drawn = overlays.side_by_side(
         [
-            overlays.enlarge(view.image, min_side=_IMAGE_SIDE),
-            draw_prediction(evaluation.predictor, view.image, record),
+            overlays.enlarge(crop.image, min_side=_IMAGE_SIDE),
+            draw_prediction(evaluation.predictor, crop.image, record),
         ]
     )
     name = html.escape(record.predicted)
@@ -213,7 +213,7 @@ def _card(evaluation: Evaluation, view: Crop, record: Record) -> str:
 def draw_prediction(
     predictor: Predictor, image: np.ndarray, record: Record, *, min_side: int = _IMAGE_SIDE
 ) -> np.ndarray:
-    """The predicted category's model at the predicted pose over a view; the view alone if there is no model of it."""
+    """The predicted category's model at the predicted pose over a crop; the crop alone if there is no model of it."""
     mesh_of = getattr(predictor, "mesh", None)
     if mesh_of is None:
         return overlays.enlarge(image, min_side=min_side)
@@ -238,7 +238,7 @@ def _activations(evaluation: Evaluation, count: int) -> str:
     crops, categories = evaluation.crops(), list(evaluation.predictor.categories)
     cards = []
     for record in list(first.values())[:: max(1, len(first) // count)][:count]:
-        image = crops.view(record.index).image
+        image = crops.crop_at(record.index).image
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
         activation = activation_of(batch, torch.tensor([categories.index(record.category)]))[0]
         drawn = overlays.draw_activation(image, activation.float().cpu(), min_side=_IMAGE_SIDE)
@@ -290,9 +290,9 @@ def _training(log: Path | str | None) -> str:
     return f"<section><h2>Training</h2><p>{text}</p>{_plot(plots.plot_training(history), 'training curve')}</section>"
 
 
-def read_log(log: Path | str) -> list[dict[str, Any]]:
+def read_log(log: Path | str) -> list[Json]:
     """The entries of a training log (one JSON object per epoch) up to the first line that is none."""
-    entries: list[dict[str, Any]] = []
+    entries: list[Json] = []
     try:
         lines = Path(log).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -337,7 +337,7 @@ def _plot(plot: plots.Plot, alt: str) -> str:
     """A plot for light pages and for dark ones; the browser shows the one that fits."""
     light, dark = (_data_uri(plots.render_plot(plot, theme)) for theme in (plots.LIGHT, plots.DARK))
     source = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-    return f'<figure><image>{source}<img src="{light}" alt="{html.escape(alt)}"></image></figure>'
+    return f'<figure><picture>{source}<img src="{light}" alt="{html.escape(alt)}"></picture></figure>'
 
 
 def _image(png: bytes, alt: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compnet3d.errors import CompNetError
+from compnet3d.utils.files import Json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,7 +142,7 @@ def plot_confusion(matrix: np.ndarray, categories: Sequence[str]) -> Plot:
 def plot_category_bars(
     names: Sequence[str], accuracy: Sequence[float], pose: Mapping[str, Sequence[float | None]]
 ) -> Plot:
-    """Classification accuracy per category as bars, lowest on top, with a dot for each pose figure (shares 0 ... 1).
+    """Classification accuracy per category as bars, lowest on top, with a dot for each pose metric (shares 0 ... 1).
 
     With more than 40 categories only the 40 lowest are shown.
     """
@@ -169,7 +170,7 @@ def plot_category_bars(
     return plot
 
 
-def plot_training(history: Sequence[dict[str, Any]]) -> Plot:
+def plot_training(history: Sequence[Json]) -> Plot:
     """Loss per epoch, and below it the accuracy on the calibration split where the log has it."""
 
     def plot(theme: Theme) -> Figure:

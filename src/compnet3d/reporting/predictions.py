@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -17,7 +17,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera
 from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting.terminal import new_table, percent, terminal
-from compnet3d.utils.files import write_bytes, write_json
+from compnet3d.utils.files import Json, write_bytes, write_json
 
 if TYPE_CHECKING:
     from compnet3d.models.registry import TrainedModel
@@ -50,7 +50,7 @@ def predict_files(
     Raises:
         CompNetError: after everything else is done, if a file could not be read or predicted.
     """
-    answers: list[dict[str, Any]] = []
+    answers: list[Json] = []
     failures: list[str] = []
     names = _overlay_names(paths)
     for start in range(0, len(paths), BATCH):
@@ -87,7 +87,7 @@ def _check_box(path: Path, image: Image.Image, box: Sequence[float] | None) -> N
         )
 
 
-def _report(answers: Sequence[dict[str, Any]], json_file: Path | None, overlay: Path | None) -> None:
+def _report(answers: Sequence[Json], json_file: Path | None, overlay: Path | None) -> None:
     if json_file == STANDARD_OUTPUT:
         print(json.dumps(list(answers), indent=2))
         return
@@ -99,7 +99,7 @@ def _report(answers: Sequence[dict[str, Any]], json_file: Path | None, overlay: 
         print(f"wrote {len(answers)} images to {overlay}")
 
 
-def print_predictions(answers: Sequence[dict[str, Any]]) -> None:
+def print_predictions(answers: Sequence[Json]) -> None:
     """Print one line per image: category, confidence, pose in degrees."""
     from rich.text import Text
 

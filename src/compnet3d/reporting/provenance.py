@@ -1,4 +1,4 @@
-"""Where a figure comes from: the command, the kind of machine, the date."""
+"""Where metrics come from: the command, the kind of machine, the date."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compnet3d import __version__
 
 
 def provenance(command: str) -> dict[str, str]:
-    """What every file of figures says of its origin."""
+    """What every file of metrics says of its origin."""
     today = datetime.date.today().isoformat()
     return {"command": command, "machine": machine_class(), "date": today, "version": __version__}
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from compnet3d.utils.files import Json
+
 
 class Origin(NamedTuple):
     """Where an evaluation comes from; empty where its file does not say it.
@@ -47,7 +49,7 @@ class Spread:
         values = tuple(ours - theirs for ours, theirs in zip(self.values, other.values, strict=True))
         return Spread(values, self.origins | other.origins)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """For JSON."""
         return {"mean": self.mean, "deviation": self.deviation, "values": list(self.values)}
 
@@ -73,7 +75,7 @@ class Table:
         columns: names, the first of them that of the labels.
         rows: see `Row`.
         notes: sentences below it.
-        key: what tells several tables of one experiment apart.
+        key: distinguishes several tables of one experiment.
     """
 
     name: str
@@ -115,7 +117,7 @@ class Table:
             f'<h3>{html.escape(self.title)}</h3><div class="scroll"><table><tr>{head}</tr>{body}</table></div>{notes}'
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """For JSON."""
         names = self.columns[1:]
         return {
@@ -131,7 +133,7 @@ class Table:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Table:
+    def from_dict(cls, values: Json) -> Table:
         """From JSON."""
         rows = tuple(Row(row["label"], tuple(_cell(c) for c in row["cells"].values())) for row in values["rows"])
         return cls(

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from compnet3d.evaluation.metrics import PoseMetrics
-    from compnet3d.evaluation.result import EvaluationResult, Resources, UnseenResult
+    from compnet3d.evaluation.result import EvaluationResult, Resources
+    from compnet3d.evaluation.unseen_result import UnseenResult
 
 POSE_ROWS = {
     "true_category": "true category given",

@@ -223,7 +223,7 @@ def _predicted(
     )
     found = []
     for i, sample in enumerate(samples):
-        image = crops.view(i).image
+        image = crops.crop_at(i).image
         found.append((sample, image, model.predict_crops(_batch(image), unknown=unknown)))
     return found
 

@@ -8,7 +8,8 @@ from statistics import median
 from typing import Generic, TypeVar
 
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.result import EvaluationResult, UnseenResult
+from compnet3d.evaluation.result import EvaluationResult
+from compnet3d.evaluation.unseen_result import UnseenResult
 from compnet3d.reporting.tables import Cell, Origin, Spread
 from compnet3d.utils.files import Json
 

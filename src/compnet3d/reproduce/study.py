@@ -15,8 +15,9 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
 from compnet3d.evaluation.crops import Loading
 from compnet3d.evaluation.evaluate import evaluate
-from compnet3d.evaluation.result import EvaluationResult, UnseenResult
+from compnet3d.evaluation.result import EvaluationResult
 from compnet3d.evaluation.unseen import common_samples, evaluate_unseen
+from compnet3d.evaluation.unseen_result import UnseenResult
 from compnet3d.models.registry import TrainedModel
 from compnet3d.reporting.provenance import provenance
 from compnet3d.reporting.tables import Origin

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compnet3d.data.annotations import plain_name
-from compnet3d.evaluation.result import UnseenResult
+from compnet3d.evaluation.unseen_result import UnseenResult
 from compnet3d.reporting.tables import Cell, Row, Table
 from compnet3d.reproduce.experiments import Experiments, plain_names
 from compnet3d.reproduce.measures import (

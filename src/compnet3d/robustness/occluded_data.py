@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -16,7 +15,7 @@ from compnet3d.robustness.occluders import occluder_samples
 from compnet3d.robustness.occlusion import Level, Occlusion, Protocol, level_ranges, within_ranges
 from compnet3d.robustness.rewrite import Rewritten, rewrite_dataset
 from compnet3d.robustness.shift import Shift
-from compnet3d.utils.files import require_empty, write_json
+from compnet3d.utils.files import Json, require_empty, write_json
 
 SUMMARY = "occlusion.json"
 
@@ -29,7 +28,7 @@ def occlude_dataset(
     split: str = "val",
     workers: int | None = 1,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Json:
     """Write one split of a data set with occluders on its images; each object gets an image of its own.
 
     See `rewrite_dataset` for names and for what is carried over. Evaluating the new data set shows the same pixels as
@@ -44,8 +43,8 @@ def occlude_dataset(
         progress: draw a progress bar on stderr.
 
     Returns:
-        What `occlusion.json` says: the settings, the number of images, and mean, least and largest reached share of the
-        object and of the background with the range that was asked for, and how many images miss a range.
+        What `occlusion.json` holds: the settings, the number of images, and mean, least and largest reached share of
+        the object and of the background with the range that was asked for, and how many images miss a range.
 
     Raises:
         CompNetError: if the shift is not an occlusion alone, the source cannot be read or is occluded already, there
@@ -59,9 +58,9 @@ def occlude_dataset(
         raise CompNetError(f"{dataset.root} is occluded already; occlude the data set that it was made from")
     occlusion = shift.load_occlusion(occluder_samples(dataset, split) if shift.occluders == "objects" else [])
     assert occlusion is not None
-    summary: dict[str, Any] = {}
+    summary: Json = {}
 
-    def finish(root: Path, keys: list[dict[str, Any]]) -> None:
+    def finish(root: Path, keys: list[Json]) -> None:
         reached = [(key["hidden_object"], key["hidden_background"]) for key in keys]
         summary.update(_summary(reached, occlusion.level, occlusion.protocol))
         summary.update(source=str(dataset.root), split=split, occluders=shift.occluders, seed=shift.seed)
@@ -89,9 +88,9 @@ class _Occlude:
         return Rewritten(occluded.image, keys, {"occluder_masks": occluded.mask})
 
 
-def _summary(reached: Sequence[tuple[float, float]], level: Level, protocol: Protocol) -> dict[str, Any]:
-    """The reached shares (object, background) of all images, at least one, as figures."""
-    metrics: dict[str, Any] = {"level": level, "protocol": protocol, "images": len(reached)}
+def _summary(reached: Sequence[tuple[float, float]], level: Level, protocol: Protocol) -> Json:
+    """The reached shares (object, background) of all images, at least one, as metrics."""
+    metrics: Json = {"level": level, "protocol": protocol, "images": len(reached)}
     for what, shares, limits in zip(
         ("hidden_object", "hidden_background"), zip(*reached, strict=True), level_ranges(level, protocol), strict=True
     ):

@@ -1,10 +1,10 @@
-"""Partial occlusion: pasting other things over an image until stated shares of object and background are hidden.
+"""Partial occlusion: pasting objects or blobs over an image until stated shares of object and background are hidden.
 
 The levels are those of the Occluded-PASCAL3D+ generator: 20-40, 40-60 and 60-80 % of the object and 0-20, 20-40 and
 40-60 % of the background. The text of the paper (section 4.1) states others (around 10, 30 and 50 % of the object, 30,
 50 and 70 % of the background): `protocol="paper"`. Background means all of the image outside the object.
 
-Occluders are pasted on the image, before any view is cut out of it, so that a view of a data set that was written
+Occluders are pasted on the image, before any crop is cut out of it, so that a crop of a data set that was written
 with occluders and one that is occluded while it is evaluated show the same pixels.
 """
 
@@ -42,7 +42,7 @@ RANGES: dict[Protocol, dict[Level, tuple[Range, Range]]] = {
         "L3": ((0.45, 0.55), (0.65, 0.75)),
     },
 }
-_PURPOSE = 1  # keeps these random numbers apart from those of other changes to the same image (see views.py)
+_PURPOSE = 1  # keeps these random numbers apart from those of other changes to the same image (see seeds.py)
 _ATTEMPTS = 150
 _TRIES_PER_OCCLUDER = 4
 # refusals after which cut-outs go around the object (as if behind it), or stay within it (which looks less natural)
@@ -184,7 +184,7 @@ def occlude(
 
 @dataclass
 class _Scene:
-    """The image so far, with counts that each paste updates, so that large images cost no more than the paste.
+    """The image so far, with counts that each paste updates, so that large images take no longer than the paste.
 
     `totals` and `hidden_counts` are numbers of pixels, (background, object). `window` holds the object, as
     (top, left, bottom, right).
@@ -286,7 +286,7 @@ class _Layer:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         alpha = _flipped(Image.fromarray(occluder.alpha).resize(size, Image.Resampling.BILINEAR), mirror)
         pixels = np.asarray(alpha)
-        if pixels.max() < OPAQUE:  # a thin thing may vanish when it shrinks
+        if pixels.max() < OPAQUE:  # a thin object may vanish when it shrinks
             pixels = np.full_like(pixels, 255)
         return cls(occluder, pixels, mirror)
 

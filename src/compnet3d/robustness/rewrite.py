@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from compnet3d.data.annotations import read_annotation, write_annotation
+from compnet3d.data.annotations import Annotation, read_annotation, write_annotation
 from compnet3d.data.imagenet3d import ImageNet3D, write_list
 from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
@@ -34,7 +33,7 @@ class Rewritten:
     """
 
     image: Image.Image
-    keys: dict[str, Any] = field(default_factory=dict)
+    keys: Annotation = field(default_factory=dict)
     masks: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -47,7 +46,7 @@ def rewrite_dataset(
     change: Change,
     split: str = "val",
     *,
-    finish: Callable[[Path, list[dict[str, Any]]], None] | None = None,
+    finish: Callable[[Path, list[Annotation]], None] | None = None,
     workers: int | None = 1,
     progress: bool = False,
 ) -> int:
@@ -104,13 +103,13 @@ def rewrite_dataset(
 
 @dataclass(frozen=True)
 class _Rewriter:
-    """Writes an object under a new name into the new data set, and tells the keys that its annotation was given."""
+    """Writes an object under a new name into the new data set, and returns the keys that its annotation was given."""
 
     source: Path
     root: Path
     change: Change
 
-    def __call__(self, task: tuple[Sample, str]) -> dict[str, Any]:
+    def __call__(self, task: tuple[Sample, str]) -> Annotation:
         sample, name = task
         image = load_image(sample.image, size=(sample.width, sample.height))
         new = self.change(sample, image)
