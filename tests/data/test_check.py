@@ -141,10 +141,10 @@ def test_everything_that_can_be_wrong_is_found_at_once(tmp_path: Path) -> None:
         "empty mask": 1,
         "CAD model whose name is not a number": 1,
         "same image in train and val": 1,
-        "symmetry.json names a category without lists": 1,
+        "symmetry.json has a category without lists": 1,
         "no list for a split": 2,
     }
-    assert problems(result, "note") == {"images that no list names": 1, "resized image": 1}
+    assert problems(result, "note") == {"images that are in no list": 1, "resized image": 1}
     assert result.exit_code == 1
     text = printed(result)
     assert "missing image" in text and "gone.JPEG" in text and "IoU" in text

@@ -119,8 +119,9 @@ def render_dataset(
 ) -> list[str]:
     """Draw a data set from CAD models: cad_dir/{category}/01.off, 02.off, ... (x right, y backward, z up).
 
-    An instance is a model in materials of its own. A category with several models keeps its last one for val. Models are centred and scaled to unit diagonal. `symmetry.json` says
-    of each category whether its models are mirror-symmetric, which is measured; nothing is claimed about rotations.
+    An instance is a model in materials of its own. A category with several models keeps its last one for val. Models
+    are centred and scaled to unit diagonal. `symmetry.json` says of each category whether its models are
+    mirror-symmetric, which is measured; nothing is claimed about rotations.
 
     Args:
         cad_dir: one folder for each category.
