@@ -40,7 +40,7 @@ class Train:
     """Change a setting of the recipe, such as loss.kappa=20; may be given several times."""
     epochs: Count = None
     """Epochs to train for; the recipe's number by default."""
-    shape: Annotated[Literal["cuboid", "mesh"] | None, arg(metavar="cuboid|mesh")] = None
+    shape: Annotated[Literal["cuboid", "mesh"] | None, arg(metavar="cuboid|mesh", help_behavior_hint="")] = None
     """What carries the vertices: each category's cuboid, or the surface of its CAD model; the recipe's by default."""
     without: Names = ()
     """Categories to leave out, so that the model does not know them (see `evaluate --categories unseen`)."""
