@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import json
 import math
 import os
@@ -336,11 +337,12 @@ def test_numbers_of_the_recipes_are_the_codes():
 def test_counts_in_the_data_page_are_the_codes():
     from compnet3d.data.imagenet3d import IMAGE_SUFFIXES
     from compnet3d.procedural.categories import BUILTIN
-    from compnet3d.procedural.writer import VIEWS_PER_INSTANCE
+    from compnet3d.procedural.writer import make_dataset
 
     text = " ".join((ROOT / "docs" / "guide" / "data-format.md").read_text(encoding="utf-8").split())
     assert f"Parametric models of {len(BUILTIN)} everyday objects" in text
-    assert VIEWS_PER_INSTANCE == 1 and "Every image shows another instance." in text
+    views = inspect.signature(make_dataset).parameters["views"].default
+    assert views == 1 and "Every image shows another instance." in text
     assert {".JPEG", ".jpg", ".jpeg", ".png"} <= set(IMAGE_SUFFIXES)
 
 

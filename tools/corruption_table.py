@@ -23,37 +23,33 @@ from PIL import Image
 from compnet3d.robustness.corruption import (  # fmt: skip
     CORRUPTIONS,
     DETERMINISTIC,
-    blur,
-    colour,
     corrupt,
-    liquid,
     load_textures,
-    noise,
-    weather,
 )
+from compnet3d.robustness.corruption.strengths import Strengths
 
 SEED_UNKNOWN = ("impulse_noise", "glass_blur")
 DRAWS = 20
 WHAT: dict[str, tuple[str, object]] = {
-    "gaussian_noise": ("normal noise; deviation", noise.GAUSSIAN),
-    "shot_noise": ("Poisson noise; photons in white", noise.SHOT),
-    "impulse_noise": ("salt and pepper; share of the values", noise.IMPULSE),
-    "defocus_blur": ("disk; radius, softness of its edge", blur.DEFOCUS),
-    "glass_blur": ("pixels wander between two blurs; sigma, reach, rounds", blur.GLASS),
-    "motion_blur": ("along a line; half length, sigma", blur.MOTION),
-    "zoom_blur": ("mean of enlargements; last one (exclusive), step", blur.ZOOM),
-    "snow": ("flakes: mean, deviation, size, threshold, half length, sigma; colour kept", weather.SNOW),
-    "frost": ("ice added; weight of image, of ice", weather.FROST),
-    "fog": ("plasma fractal; thickness, decay", weather.FOG),
-    "brightness": ("value of HSV raised by", colour.BRIGHTNESS),
-    "contrast": ("drawn to the mean; what is left", colour.CONTRAST),
-    "elastic_transform": ("smooth random displacement; factor", colour.ELASTIC),
-    "pixelate": ("large pixels; size of the small image", colour.PIXELATE),
-    "jpeg_compression": ("JPEG; quality", colour.JPEG),
-    "speckle_noise": ("normal noise in proportion to the value; deviation", noise.SPECKLE),
-    "gaussian_blur": ("sigma", blur.GAUSSIAN),
-    "spatter": ("water, then mud: mean, deviation, sigma, threshold, strength", liquid.SPATTER),
-    "saturate": ("saturation of HSV; factor, offset", colour.SATURATE),
+    "gaussian_noise": ("normal noise; deviation", Strengths.GAUSSIAN_NOISE),
+    "shot_noise": ("Poisson noise; photons in white", Strengths.SHOT_NOISE),
+    "impulse_noise": ("salt and pepper; share of the values", Strengths.IMPULSE_NOISE),
+    "defocus_blur": ("disk; radius, softness of its edge", Strengths.DEFOCUS_BLUR),
+    "glass_blur": ("pixels wander between two blurs; sigma, reach, rounds", Strengths.GLASS_BLUR),
+    "motion_blur": ("along a line; half length, sigma", Strengths.MOTION_BLUR),
+    "zoom_blur": ("mean of enlargements; last one (exclusive), step", Strengths.ZOOM_BLUR),
+    "snow": ("flakes: mean, deviation, size, threshold, half length, sigma; colour kept", Strengths.SNOW),
+    "frost": ("ice added; weight of image, of ice", Strengths.FROST),
+    "fog": ("plasma fractal; thickness, decay", Strengths.FOG),
+    "brightness": ("value of HSV raised by", Strengths.BRIGHTNESS),
+    "contrast": ("drawn to the mean; what is left", Strengths.CONTRAST),
+    "elastic_transform": ("smooth random displacement; factor", Strengths.ELASTIC_TRANSFORM),
+    "pixelate": ("large pixels; size of the small image", Strengths.PIXELATE),
+    "jpeg_compression": ("JPEG; quality", Strengths.JPEG_COMPRESSION),
+    "speckle_noise": ("normal noise in proportion to the value; deviation", Strengths.SPECKLE_NOISE),
+    "gaussian_blur": ("sigma", Strengths.GAUSSIAN_BLUR),
+    "spatter": ("water, then mud: mean, deviation, sigma, threshold, strength", Strengths.SPATTER),
+    "saturate": ("saturation of HSV; factor, offset", Strengths.SATURATE),
 }
 
 

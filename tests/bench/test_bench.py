@@ -14,8 +14,6 @@ import torch
 from torch.nn.functional import normalize
 
 from compnet3d.bench.loss import (
-    KAPPA,
-    NEAR,
     LossProblem,
     LossResult,
     bench_loss,
@@ -71,15 +69,15 @@ def test_novum_is_one_softmax_over_everything() -> None:
     start = bank.vertex_features.clone()
     values = []
     for image, y in enumerate(problem.category.tolist()):
-        near = near_vertices(problem.vertices[image : image + 1], torch.arange(12)[None], NEAR)[0]
+        near = near_vertices(problem.vertices[image : image + 1], torch.arange(12)[None], problem.near)[0]
         for q, k in enumerate(problem.vertex[image].tolist()):
             f, total = problem.observed[image, q], 0.0
             for m in range(len(start)):
                 if m // 12 == y and m % 12 != k and near[k, m % 12]:
                     continue
-                total += math.exp(KAPPA * float(f @ start[m]))
-            total += sum(math.exp(KAPPA * float(f @ b)) for b in bank.background)
-            values.append(math.log(total) - KAPPA * float(f @ start[12 * y + k]))
+                total += math.exp(problem.kappa * float(f @ start[m]))
+            total += sum(math.exp(problem.kappa * float(f @ b)) for b in bank.background)
+            values.append(math.log(total) - problem.kappa * float(f @ start[12 * y + k]))
     assert float(novum_step(problem)) == pytest.approx(sum(values) / len(values), rel=1e-4)
     # the bank has moved, and only the visible vertices of the two categories
     moved = (bank.vertex_features != start).any(dim=1).nonzero()[:, 0]

@@ -82,7 +82,7 @@ def _iou(sample, mesh):
 
 
 def test_the_projected_cad_model_covers_the_drawn_object(tmp_path):
-    make_dataset(tmp_path / "set", 6, 4, 0, 128, seed=1, workers=1, crops=4)
+    make_dataset(tmp_path / "set", 6, 4, 0, 128, seed=1, workers=1, views=4)
     data = ImageNet3D(tmp_path / "set")
     for sample in data.samples("train"):
         # one training instance for each category: its mesh is 01.off
@@ -92,17 +92,17 @@ def test_the_projected_cad_model_covers_the_drawn_object(tmp_path):
 def test_views_follow_the_promised_ranges():
     mesh = category(0).instance(np.random.default_rng(0)).mesh()
     rng = np.random.default_rng(0)
-    crops = [sample_view(rng, mesh, 128) for _ in range(150)]
-    assert all(-10 <= np.rad2deg(v.elevation) <= 60 and abs(np.rad2deg(v.theta)) <= 25 for v in crops)
-    assert np.histogram([v.azimuth for v in crops], 4, (0, 2 * np.pi))[0].min() > 20
+    views = [sample_view(rng, mesh, 128) for _ in range(150)]
+    assert all(-10 <= np.rad2deg(v.elevation) <= 60 and abs(np.rad2deg(v.theta)) <= 25 for v in views)
+    assert np.histogram([v.azimuth for v in views], 4, (0, 2 * np.pi))[0].min() > 20
     whole = 0
-    for view in crops:
+    for view in views:
         uv, depth = view.camera().project(mesh.vertices.double(), view.pose())
         assert depth.min() > 0
         whole += bool((uv >= 0).all() and (uv <= 128).all())
         inside = ((uv >= 0) & (uv <= 128)).all(-1).double().mean()
         assert inside > 0.6
-    assert whole > 0.8 * len(crops)
+    assert whole > 0.8 * len(views)
 
 
 def test_draw_is_bright_enough_and_repeats():
@@ -149,14 +149,14 @@ def cad(tmp_path):
 
 def test_render_cad_models(cad, tmp_path):
     out = tmp_path / "out"
-    assert render_dataset(cad, out, 3, 2, 96, seed=0, workers=1, crops=2) == ["cart", "stool"]
+    assert render_dataset(cad, out, 3, 2, 96, seed=0, workers=1, views=2) == ["cart", "stool"]
     data = ImageNet3D(out)
     assert {s.cad_index for s in data.samples("train") if s.category == "cart"} == {1}
     assert {s.cad_index for s in data.samples("val") if s.category == "cart"} == {2}
     for sample in data.samples("train") + data.samples("val"):
         assert _iou(sample, load_off(out / "CAD" / sample.category / f"{sample.cad_index:02d}.off")) > 0.97
     assert data.symmetry["cart"].mirror is True and data.symmetry["cart"].order == 1
-    render_dataset(cad, tmp_path / "again", 3, 2, 96, seed=0, workers=2, crops=2)
+    render_dataset(cad, tmp_path / "again", 3, 2, 96, seed=0, workers=2, views=2)
     assert _hash(out) == _hash(tmp_path / "again")
 
 

@@ -18,8 +18,6 @@ from compnet3d.losses.sampling import near_vertices, sample_vertices
 from compnet3d.models.bank import VertexFeatureBank
 from compnet3d.utils.matmul import BLOCK, block_size, fast_matmul
 
-KAPPA, MOMENTUM, NEAR = 1 / 0.07, 0.9, 0.1
-
 
 @dataclass(frozen=True)
 class LossProblem:
@@ -29,7 +27,7 @@ class LossProblem:
         bank: vertex and background features, omega.
         observed: [B, Q, D], f_k of the visible vertices.
         category: [B]; vertex: [B, Q]; vertices: positions of the categories' vertices [B, K, 3].
-        samples_per_category: N.
+        samples_per_category: N; kappa, momentum: of the loss and of the bank; near: vertices that are no negatives.
     """
 
     bank: VertexFeatureBank
@@ -38,6 +36,9 @@ class LossProblem:
     vertex: Tensor
     vertices: Tensor
     samples_per_category: int | None = 32
+    kappa: float = 1 / 0.07
+    momentum: float = 0.9
+    near: float = 0.1
 
     @classmethod
     def random(
@@ -89,12 +90,12 @@ def grouped_step(problem: LossProblem) -> Tensor:
         Queries(observed, category, vertex, valid),
         bank.feature_bank,
         sampled,
-        kappa=KAPPA,
-        excluded=near_vertices(problem.vertices, vertex, NEAR),
+        kappa=problem.kappa,
+        excluded=near_vertices(problem.vertices, vertex, problem.near),
     )
     loss.total.backward()
     flat = bank.offsets[category][:, None] + vertex
-    bank.update_vertices(flat.flatten(), observed.detach().flatten(0, 1), MOMENTUM)
+    bank.update_vertices(flat.flatten(), observed.detach().flatten(0, 1), problem.momentum)
     return loss.total.detach()
 
 
@@ -134,10 +135,10 @@ def novum_step(problem: LossProblem) -> Tensor:
     queries = queries.scatter(1, place, problem.observed).requires_grad_(True)
     visible = torch.zeros(images, count, device=category.device).scatter_(1, problem.vertex, 1.0)
     negatives = torch.cat([bank.vertex_features, bank.background])
-    similarity = KAPPA * (queries @ negatives.T)
+    similarity = problem.kappa * (queries @ negatives.T)
     mask = torch.zeros_like(similarity)
     everything = torch.arange(count, device=category.device)
-    near = near_vertices(problem.vertices, everything.expand(images, -1), NEAR)
+    near = near_vertices(problem.vertices, everything.expand(images, -1), problem.near)
     near &= ~torch.eye(count, dtype=torch.bool, device=category.device)
     for image, start in enumerate(bank.offsets[category].tolist()):
         mask[image, :, start : start + count] = near[image] * -1e5
@@ -148,7 +149,7 @@ def novum_step(problem: LossProblem) -> Tensor:
     total = (loss * visible).sum() / visible.sum()
     total.backward()
     seen = visible.flatten() > 0
-    bank.update_vertices(target.flatten()[seen], queries.detach().flatten(0, 1)[seen], MOMENTUM)
+    bank.update_vertices(target.flatten()[seen], queries.detach().flatten(0, 1)[seen], problem.momentum)
     return total.detach()
 
 

@@ -59,7 +59,9 @@ def parse_object(
     Raises:
         SkipObject: if the object cannot be used; the message is the reason to count.
     """
-    for key in _REQUIRED:
+    numbers = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py", "height", "width")
+    required = (*numbers, "bbox", "cad_index", "object_status")
+    for key in required:
         if key not in entry:
             raise SkipObject(f"missing key {key}")
     label = entry.get("class", category)
@@ -67,7 +69,7 @@ def parse_object(
         raise SkipObject("object of another class")
     if _number(entry.get("ignore", 0), "ignore") > 0:
         raise SkipObject("marked ignore")
-    values = {key: _number(entry[key], key) for key in _NUMBERS}
+    values = {key: _number(entry[key], key) for key in numbers}
     if values["distance"] <= 0:
         raise SkipObject("distance <= 0")
     focal = values["viewport"] * values["focal"]

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 
 Severity = Literal["error", "warning", "note"]
-_ORDER: tuple[Severity, ...] = ("error", "warning", "note")
-VIEWPORTS = (2000.0, 3000.0)
-MIN_BOX_IOU = 0.3  # projected CAD model against the annotated box; honest annotations reach 0.6 to 0.9
-_CAD_POINTS = 2000
-_BROKEN_FILE = ("missing image", "missing annotation", "unreadable annotation", "list entry is not an image name")
 
 
 @dataclass(frozen=True)
@@ -139,10 +134,11 @@ def _check_category(dataset: ImageNet3D, category: str, decode: bool, result: Ch
 
 
 def _read(dataset: ImageNet3D, category: str, name: str, result: CheckResult) -> list[Sample]:
+    broken_file = ("missing image", "missing annotation", "unreadable annotation", "list entry is not an image name")
     report = ReadReport()
     samples = read_objects(dataset.root, category, name, report)
     for reason, count in report.skipped.items():
-        severity: Severity = "error" if reason in _BROKEN_FILE else "warning"
+        severity: Severity = "error" if reason in broken_file else "warning"
         problem = reason if severity == "error" else f"object skipped: {reason}"
         for _ in range(count):
             result.add(severity, category, problem, report.examples[reason])
@@ -187,6 +183,7 @@ def _check_unlisted(dataset: ImageNet3D, category: str, listed: set[str], result
 
 
 def _check_sample(sample: Sample, meshes: dict[int, Mesh], decode: bool, result: CheckResult) -> None:
+    min_box_iou = 0.3  # projected CAD model against the annotated box; honest annotations reach 0.6 to 0.9
     if decode:
         _check_pixels(sample, result)
     for problem, detail in implausible(sample):
@@ -199,7 +196,7 @@ def _check_sample(sample: Sample, meshes: dict[int, Mesh], decode: bool, result:
         result.add("warning", sample.category, "cad_index without a CAD file", sample.key, detail)
         mesh = meshes[min(meshes)]
     overlap = projected_box_iou(sample, mesh)
-    if overlap < MIN_BOX_IOU:
+    if overlap < min_box_iou:
         detail = f"IoU {overlap:.2f}"
         result.add("warning", sample.category, "projected CAD model far from the box", sample.key, detail)
 
@@ -229,6 +226,7 @@ def _check_pixels(sample: Sample, result: CheckResult) -> None:
 
 def implausible(sample: Sample) -> list[tuple[str, str]]:
     """What looks wrong in one annotation: (problem, detail) pairs; empty for a plausible one."""
+    viewports = (2000.0, 3000.0)
     found: list[tuple[str, str]] = []
     if abs(sample.elevation) > math.pi / 2 + 1e-6:
         found.append(("elevation beyond +-90 degrees", f"{math.degrees(sample.elevation):.1f} degrees"))
@@ -245,7 +243,7 @@ def implausible(sample: Sample) -> list[tuple[str, str]]:
         found.append(("box mostly outside the image", detail))
     elif min(x2 - x1, y2 - y1) < 2.0:
         found.append(("box under two pixels", detail))
-    if not any(math.isclose(sample.focal, viewport, rel_tol=0.01) for viewport in VIEWPORTS):
+    if not any(math.isclose(sample.focal, viewport, rel_tol=0.01) for viewport in viewports):
         found.append(("viewport * focal is unusual", f"{sample.focal:g}"))
     return found
 
@@ -256,7 +254,8 @@ def projected_box_iou(sample: Sample, mesh: Mesh) -> float:
     Both are cut to the image as well, and the better of the two counts, because annotators differ in whether
     boxes follow an object out of the image. 0 if a part of the model is behind the camera.
     """
-    step = max(1, len(mesh.vertices) // _CAD_POINTS)
+    cad_points = 2000
+    step = max(1, len(mesh.vertices) // cad_points)
     pose = Pose.of(sample.azimuth, sample.elevation, sample.theta, sample.distance, dtype=torch.float64)
     camera = Camera(
         focal=torch.tensor(sample.focal, dtype=torch.float64),
@@ -304,6 +303,7 @@ def print_check(result: CheckResult, console: Console | None = None) -> None:
 
 
 def _findings_table(result: CheckResult):  # type: ignore[no-untyped-def]  # the type would import rich
+    order: tuple[Severity, ...] = ("error", "warning", "note")
     from rich.markup import escape
     from rich.table import Table
 
@@ -313,7 +313,7 @@ def _findings_table(result: CheckResult):  # type: ignore[no-untyped-def]  # the
     table = Table(title="findings", title_justify="left")
     for name in ("", "problem", "count", "for example"):
         table.add_column(name, justify="right" if name == "count" else "left", overflow="fold")
-    for (severity, problem), members in sorted(groups.items(), key=lambda g: (_ORDER.index(g[0][0]), -len(g[1]))):
+    for (severity, problem), members in sorted(groups.items(), key=lambda g: (order.index(g[0][0]), -len(g[1]))):
         first = members[0]
         example = first.detail if first.where in first.detail else f"{first.where}  {first.detail}".strip()
         table.add_row(severity, problem, str(len(members)), escape(example))

@@ -14,7 +14,6 @@ from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 
 OPAQUE = 128  # a pixel counts as hidden where at least half of what is seen is the cut-out
-LARGEST_SIDE = 256  # pixels: cut-outs that are kept in memory are small, since they are scaled when they are pasted
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,15 @@ class Cutout:
     @classmethod
     def trimmed(cls, pixels: np.ndarray, category: str | None = None) -> Cutout | None:
         """The part of an RGBA image, uint8 [H, W, 4], that is not clear, shrunk if it is large; None if nothing is."""
+        largest_side = (
+            256  # pixels: cut-outs that are kept in memory are small, since they are scaled when they are pasted
+        )
         window = mask_bounds(pixels[..., 3] >= OPAQUE)
         if window is None:
             return None
         top, left, bottom, right = window
         cutout = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right]))
-        shrink = LARGEST_SIDE / max(cutout.size)
+        shrink = largest_side / max(cutout.size)
         if shrink < 1.0:
             size = (max(1, round(cutout.width * shrink)), max(1, round(cutout.height * shrink)))
             cutout = cutout.resize(size, Image.Resampling.BOX)

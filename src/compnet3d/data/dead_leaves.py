@@ -13,11 +13,6 @@ from PIL import Image, ImageDraw
 
 from compnet3d.data.placement import Placement
 
-_MOST_THINGS, _MOST_PARTS = 30, 5
-# what is typical of a crop, as fractions of its shorter side; its shapes' sides are 0.33 to 3.3 times as long
-_SIZES = (0.12, 0.4)
-_LEAST_SIDE = 4  # pixels
-
 
 def scatter_dead_leaves(
     pixels: np.ndarray, area: tuple[float, float], rng: np.random.Generator
@@ -33,18 +28,21 @@ def scatter_dead_leaves(
     Returns:
         The pixels, and which of them are covered, bool [H, W].
     """
+    least_side = 4  # pixels
+    # what is typical of a crop, as fractions of its shorter side; its shapes' sides are 0.33 to 3.3 times as long
+    sizes = (0.12, 0.4)
     source, pixels = pixels, pixels.copy()
     height, width = pixels.shape[:2]
     covered = np.zeros((height, width), dtype=bool)
     enough = rng.uniform(*area) * covered.size
-    typical = math.exp(rng.uniform(*np.log(_SIZES))) * min(height, width)
-    for _ in range(_MOST_THINGS):
+    typical = math.exp(rng.uniform(*np.log(sizes))) * min(height, width)
+    for _ in range(30):
         if np.count_nonzero(covered) >= enough:
             break
         centre = rng.uniform(0.0, (height, width))
         size = typical * math.exp(rng.uniform(-0.6, 0.6))
-        for _ in range(int(rng.integers(1, _MOST_PARTS + 1))):
-            side = max(_LEAST_SIDE, int(size * rng.uniform(0.6, 1.8)))
+        for _ in range(int(rng.integers(1, 6))):
+            side = max(least_side, int(size * rng.uniform(0.6, 1.8)))
             corner = (centre + 0.4 * size * rng.standard_normal(2) - side / 2).astype(int)
             place = Placement.at(corner.tolist(), (side, side), covered.shape)
             if not covered[place.target].size:

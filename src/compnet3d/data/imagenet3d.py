@@ -27,7 +27,6 @@ from compnet3d.geometry.mesh import Mesh, load_off
 from compnet3d.utils.files import write_text
 
 IMAGE_SUFFIXES = (".JPEG", ".jpg", ".jpeg", ".png", ".JPG", ".PNG")
-_LIST_NAME = re.compile(r"(?P<category>.+)_imagenet_(?P<split>[A-Za-z0-9-]+)\.txt")
 
 
 @dataclass
@@ -194,7 +193,7 @@ def _find_lists(root: Path) -> dict[str, dict[str, Path]]:
         raise CompNetError(f"{root} has no lists/ folder; it needs lists/CATEGORY_imagenet_train.txt and _val.txt.")
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
-        match = _LIST_NAME.fullmatch(path.name)
+        match = re.fullmatch(r"(?P<category>.+)_imagenet_(?P<split>[A-Za-z0-9-]+)\.txt", path.name)
         if match and path.is_file():
             found.setdefault(match["category"], {})[match["split"]] = path
     if not found:

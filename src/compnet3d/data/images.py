@@ -13,9 +13,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from compnet3d.errors import CompNetError
 
-MAX_PIXELS = 500_000_000
-NEUTRAL = (128, 128, 128)  # what shows through transparent pixels
-_ORIENTATION_TAG = 0x0112
 _open_lock = threading.Lock()
 
 
@@ -34,7 +31,7 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
         CompNetError: naming the file, if it is missing, no image, cut short, or larger than 500 megapixels.
     """
     with _decoded(Path(path)) as image:
-        return _upright(as_rgb(image), image.getexif().get(_ORIENTATION_TAG, 1), size)
+        return _upright(as_rgb(image), _orientation(image), size)
 
 
 def load_rgba(path: Path | str) -> np.ndarray:
@@ -46,18 +43,19 @@ def load_rgba(path: Path | str) -> np.ndarray:
     with _decoded(Path(path)) as image:
         if "A" not in image.mode and "a" not in image.mode and "transparency" not in image.info:
             raise CompNetError(f"{path} has no transparency; cut the object out and save it as PNG or WebP with alpha.")
-        return np.asarray(_upright(image.convert("RGBA"), image.getexif().get(_ORIENTATION_TAG, 1), None))
+        return np.asarray(_upright(image.convert("RGBA"), _orientation(image), None))
 
 
 @contextmanager
 def _decoded(path: Path) -> Iterator[Image.Image]:
     """The decoded image; whatever Pillow raises in here becomes a sentence that names the file."""
+    max_pixels = 500_000_000
     try:
         with _open_unchecked(path) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > max_pixels:
                 raise CompNetError(
                     f"{path} has {image.width} x {image.height} pixels, more than the limit of "
-                    f"{MAX_PIXELS // 10**6} megapixels; shrink it first."
+                    f"{max_pixels // 10**6} megapixels; shrink it first."
                 )
             image.load()
             yield image
@@ -83,6 +81,11 @@ def _open_unchecked(path: Path) -> Image.Image:
             return Image.open(path)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def _orientation(image: Image.Image) -> object:
+    """How the camera was held: the EXIF tag, 1 where there is none."""
+    return image.getexif().get(0x0112, 1)
 
 
 def _upright(image: Image.Image, orientation: object, size: tuple[int, int] | None) -> Image.Image:
@@ -112,6 +115,7 @@ def as_rgb(image: Image.Image | np.ndarray | Any) -> Image.Image:
     Raises:
         CompNetError: if the shape, the type or the range is none of these.
     """
+    neutral = (128, 128, 128)  # what shows through transparent pixels
     if isinstance(image, np.ndarray):
         return as_rgb(_array_to_pil(image))
     if not isinstance(image, Image.Image):
@@ -122,7 +126,7 @@ def as_rgb(image: Image.Image | np.ndarray | Any) -> Image.Image:
         return Image.fromarray(_deep_to_uint8(np.asarray(image))).convert("RGB")
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
         layer = image.convert("RGBA")
-        backdrop = Image.new("RGBA", layer.size, (*NEUTRAL, 255))
+        backdrop = Image.new("RGBA", layer.size, (*neutral, 255))
         return Image.alpha_composite(backdrop, layer).convert("RGB")
     return image.convert("RGB")
 

@@ -33,10 +33,6 @@ from compnet3d.utils.progress import tracked
 
 Level = Literal["L1", "L2", "L3"]
 COARSE_ONLY = "distance = 0: a coarse label only"
-_LIST = re.compile(r"(?P<category>.+)_imagenet_(?P<split>train|val)\.txt")
-_OCCLUDED_LIST = re.compile(r"(?P<category>.+)FGL(?P<front>\d)_BGL(?P<back>\d)(\.txt)?")
-_VIEWPOINT = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py")
-_FLAGS = ("occluded", "truncated", "difficult")
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ def _find_images(root: Path) -> list[_Image]:
     found = [
         image
         for path in _listing(root, "Image_sets")
-        if (match := _LIST.fullmatch(path.name))
+        if (match := re.fullmatch(r"(?P<category>.+)_imagenet_(?P<split>train|val)\.txt", path.name))
         for image in _listed(root, match["category"], match["split"], path)
     ]
     if not found:
@@ -130,7 +126,7 @@ def _listed(root: Path, category: str, split: str, path: Path) -> Iterator[_Imag
 def _find_occluded(root: Path, occluded: Path, level: Level) -> list[_Image]:
     number, found = level[1:], []
     for path in _listing(occluded, "lists"):
-        match = _OCCLUDED_LIST.fullmatch(path.name)
+        match = re.fullmatch(r"(?P<category>.+)FGL(?P<front>\d)_BGL(?P<back>\d)(\.txt)?", path.name)
         if match is None or match["front"] != number or match["back"] != number:
             continue
         category, folder = match["category"], f"{match['category']}FGL{number}_BGL{number}"
@@ -273,13 +269,15 @@ def pascal3d_annotation(entry: Annotation, category: str, size: tuple[int, int])
         raise SkipObject("no viewpoint")
     if "distance" in viewpoint and np.size(viewpoint["distance"]) and not np.any(viewpoint["distance"]):
         raise SkipObject(COARSE_ONLY)
-    view = {key: _number(viewpoint, key) for key in _VIEWPOINT}
+    keys = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py")
+    view = {key: _number(viewpoint, key) for key in keys}
     if view["viewport"] < 1:
         raise SkipObject("viewport < 1")
     box = np.ravel(entry.get("bbox", ()))
     if len(box) != 4 or box.dtype.kind not in "buif":
         raise SkipObject("missing key bbox")
-    flags = {name: int(_number(entry, name)) if np.size(entry.get(name, ())) else 0 for name in _FLAGS}
+    names = ("occluded", "truncated", "difficult")
+    flags = {name: int(_number(entry, name)) if np.size(entry.get(name, ())) else 0 for name in names}
     partial = flags["occluded"] or flags["truncated"]
     made = annotation_dict(
         category=category,

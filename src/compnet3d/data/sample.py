@@ -12,13 +12,6 @@ import numpy as np
 
 from compnet3d.errors import CompNetError
 
-# "car01_022_090": a turntable image named OBJECT_ELEVATION_AZIMUTH in whole degrees (ETH-80).
-_TURNTABLE_NAME = re.compile(r"(?P<instance>[A-Za-z][A-Za-z-]*\d{1,4})_\d{3}_\d{3}")
-# "car_i012_v03": a rendered crop named CATEGORY_iINSTANCE_vVIEW (the procedural data and `data render`).
-_RENDERED_NAME = re.compile(r"(?P<instance>.+_i\d+)_v\d+")
-# "n02958343_1234": an ImageNet image; every image shows an object of its own.
-_IMAGENET_NAME = re.compile(r"n\d{8}_.*")
-
 
 def parse_instance(name: str) -> str | None:
     """The physical object that an image's name stands for, or None where each image shows its own.
@@ -30,9 +23,14 @@ def parse_instance(name: str) -> str | None:
     >>> parse_instance("car01_022_090"), parse_instance("car_i012_v03"), parse_instance("n02958343_1234")
     ('car01', 'car_i012', None)
     """
-    if _IMAGENET_NAME.fullmatch(name):
+    # "n02958343_1234": an ImageNet image; every image shows an object of its own
+    if re.fullmatch(r"n\d{8}_.*", name):
         return None
-    match = _TURNTABLE_NAME.fullmatch(name) or _RENDERED_NAME.fullmatch(name)
+    # "car01_022_090": a turntable image named OBJECT_ELEVATION_AZIMUTH in whole degrees (ETH-80)
+    turntable = r"(?P<instance>[A-Za-z][A-Za-z-]*\d{1,4})_\d{3}_\d{3}"
+    # "car_i012_v03": a rendered image named CATEGORY_iINSTANCE_vVIEW (the procedural data and `data render`)
+    rendered = r"(?P<instance>.+_i\d+)_v\d+"
+    match = re.fullmatch(turntable, name) or re.fullmatch(rendered, name)
     return match["instance"] if match else None
 
 

@@ -25,9 +25,9 @@ from compnet3d.data.sample import Sample
 from compnet3d.data.warp import Border, invert_affine, longest_side, rotation_matrix, transform_points, warp_image
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera
+from compnet3d.geometry.rotations import TWO_PI
 
 CropMode = Literal["oracle", "box"]
-_TWO_PI = 2.0 * math.pi
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,9 @@ def make_crop(
     u, v = transform_points(forward, np.array(sample.principal_point))
     return Crop(
         image=pixels,
-        azimuth=azimuth % _TWO_PI,
+        azimuth=azimuth % TWO_PI,
         elevation=sample.elevation,
-        theta=(theta + turn) % _TWO_PI,
+        theta=(theta + turn) % TWO_PI,
         distance=input_config.focal * sample.distance / (sample.focal * scale),
         principal_point=(float(u), float(v)),
         focal=input_config.focal,
@@ -332,9 +332,9 @@ def crop_to_source_pose(
         azimuth, theta = -azimuth, -theta
     u, v = transform_points(crop.matrix, np.array(principal_point))
     return SourcePose(
-        azimuth=azimuth % _TWO_PI,
+        azimuth=azimuth % TWO_PI,
         elevation=elevation,
-        theta=theta % _TWO_PI,
+        theta=theta % TWO_PI,
         distance=source_focal * crop.scale * distance / crop.focal,
         principal_point=(float(u), float(v)),
     )
@@ -365,7 +365,7 @@ def rotate_sample_image(
     u, v = transform_points(forward, np.array(sample.principal_point))
     return Image.fromarray(turned), replace(
         sample,
-        theta=(sample.theta + math.radians(angle)) % _TWO_PI,
+        theta=(sample.theta + math.radians(angle)) % TWO_PI,
         principal_point=(float(u), float(v)),
         bbox=_turned_bbox(sample, image.size, forward, (width, height)),
         width=width,

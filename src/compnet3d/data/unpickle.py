@@ -21,9 +21,6 @@ import numpy as np
 
 from compnet3d.errors import CompNetError
 
-MAX_ENTRY_BYTES = 64 * 2**20  # of one unpacked array: real ones hold a few kilobytes, a zip bomb gigabytes
-_MAX_DEPTH = 32
-_DTYPE = re.compile(r"[<>|=]?([biufc](1|2|4|8|16)|\?|[SU]\d{1,6}|O8?)")
 # what reading a broken file raises, besides OSError
 MALFORMED = (
     pickle.UnpicklingError,
@@ -66,17 +63,19 @@ def load_npz_objects(path: Path | str, key: str) -> Any:
 
 
 def _read_entry(path: Path, entry: str) -> bytes:
+    max_entry_bytes = 64 * 2**20  # of one unpacked array: real ones hold a few kilobytes, a zip bomb gigabytes
     with zipfile.ZipFile(path) as archive:
         if entry not in archive.namelist():
             raise ValueError(f"it has no key {entry.removesuffix('.npy')!r}")
         with archive.open(entry) as stream:
-            payload = stream.read(MAX_ENTRY_BYTES + 1)
-    if len(payload) > MAX_ENTRY_BYTES:
-        raise ValueError(f"its {entry} unpacks to more than {MAX_ENTRY_BYTES >> 20} MiB")
+            payload = stream.read(max_entry_bytes + 1)
+    if len(payload) > max_entry_bytes:
+        raise ValueError(f"its {entry} unpacks to more than {max_entry_bytes >> 20} MiB")
     return payload
 
 
 def _parse_npy(payload: bytes) -> Any:
+    max_depth = 32
     stream = io.BytesIO(payload)
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
@@ -89,7 +88,7 @@ def _parse_npy(payload: bytes) -> Any:
         return np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
     if dtype != np.dtype(object):
         raise ValueError(f"dtype {dtype}")
-    tree = _finish(SafeUnpickler(stream).load(), _MAX_DEPTH, [1_000_000])
+    tree = _finish(SafeUnpickler(stream).load(), max_depth, [1_000_000])
     if not isinstance(tree, list):
         raise ValueError("its pickle holds no array")
     return tree
@@ -103,7 +102,7 @@ class _Dtype:
     def __init__(self, code: object, align: object = False, copy: object = True) -> None:
         if isinstance(code, bytes):
             code = code.decode("ascii")
-        if not isinstance(code, str) or not _DTYPE.fullmatch(code):
+        if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?([biufc](1|2|4|8|16)|\?|[SU]\d{1,6}|O8?)", code):
             raise pickle.UnpicklingError(f"dtype {code!r} is not admitted")
         self.code = code
 
@@ -197,7 +196,6 @@ _ADMITTED: dict[tuple[str, str], Any] = {
         for name, stand_in in (("_reconstruct", _reconstruct), ("scalar", _scalar))
     },
 }
-_CALLABLE = (_Dtype, _reconstruct, _scalar, _encode)
 
 
 _PurePython: Any = pickle._Unpickler  # type: ignore[attr-defined,unused-ignore]
@@ -221,8 +219,9 @@ class SafeUnpickler(_PurePython):
         return _ADMITTED[(module, name)]
 
     def _load_reduce(self) -> None:
+        callables = (_Dtype, _reconstruct, _scalar, _encode)
         arguments, function = self.stack.pop(), self.stack.pop()
-        if not any(function is admitted for admitted in _CALLABLE) or not isinstance(arguments, tuple):
+        if not any(function is admitted for admitted in callables) or not isinstance(arguments, tuple):
             raise pickle.UnpicklingError("it calls something that is not admitted")
         self.append(function(*arguments))
 

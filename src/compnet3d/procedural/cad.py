@@ -12,8 +12,6 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import load_off
 from compnet3d.procedural.parts import Part, Role
 
-_BANDS = 4
-
 
 def load_cad_part(path: str | Path) -> Part:
     """A CAD file as a part: centred, unit diagonal, degenerate faces dropped.
@@ -74,9 +72,10 @@ def piece_roles(
 
 
 def _banded_roles(vertices: npt.NDArray[np.float64], faces: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    bands = 4
     height = vertices[faces][:, :, 2].mean(axis=1)
     low, high = vertices[:, 2].min(), vertices[:, 2].max()
-    band = np.floor((height - low) / max(high - low, 1e-9) * _BANDS).clip(0, _BANDS - 1).astype(np.int64)
+    band = np.floor((height - low) / max(high - low, 1e-9) * bands).clip(0, bands - 1).astype(np.int64)
     choices = np.array([Role.DARK, Role.MAIN, Role.MAIN, Role.SECOND])
     roles: npt.NDArray[np.int64] = choices[band]
     return roles

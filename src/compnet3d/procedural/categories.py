@@ -15,8 +15,6 @@ from compnet3d.procedural.objects import appliances, craft, furniture, tools, ve
 from compnet3d.procedural.parts import Array, Part
 
 Builder = Callable[[Generator], Part]
-PULL = 0.7
-TYPICAL_OF = 12
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Category:
         of a kind are: cars differ in every detail and yet hardly in how long, wide and high they are.
         """
         part = self.build(rng).normalised()
-        pull = (_typical_extents(self) / _extents(part)) ** PULL
+        pull = (_typical_extents(self) / _extents(part)) ** 0.7
         return part.scaled(*(float(x) for x in pull)).normalised()
 
 
@@ -52,49 +50,51 @@ def _extents(part: Part) -> Array:
 @lru_cache(maxsize=512)
 def _typical_extents(category: Category) -> Array:
     """Geometric mean of the extents of a few instances."""
-    parts = [category.build(np.random.default_rng(number)).normalised() for number in range(TYPICAL_OF)]
+    typical_of = 12
+    parts = [category.build(np.random.default_rng(number)).normalised() for number in range(typical_of)]
     return np.exp(np.mean([np.log(_extents(part)) for part in parts], axis=0))
 
 
-_MIRROR = Symmetry(order=1, mirror=True)
-_LOPSIDED = Symmetry(order=1, mirror=False)
-_ROUND = Symmetry(order=0, mirror=True)
-_HALF_TURN = Symmetry(order=2, mirror=True)
+def _builtin() -> tuple[Category, ...]:
+    mirror, lopsided = Symmetry(order=1, mirror=True), Symmetry(order=1, mirror=False)
+    round_, half_turn = Symmetry(order=0, mirror=True), Symmetry(order=2, mirror=True)
+    return (
+        Category("car", vehicles.car, mirror),
+        Category("chair", furniture.chair, mirror),
+        Category("aeroplane", craft.aeroplane, mirror),
+        Category("teapot", tools.teapot, mirror),
+        Category("laptop", appliances.laptop, mirror),
+        Category("hammer", tools.hammer, mirror),
+        Category("sofa", furniture.sofa, mirror),
+        Category("motorbike", vehicles.motorbike, mirror),
+        Category("bottle", tools.bottle, round_),
+        Category("bus", vehicles.bus, mirror),
+        Category("tv", appliances.tv, mirror),
+        Category("boat", craft.boat, mirror),
+        Category("bed", furniture.bed, mirror),
+        Category("power_drill", tools.power_drill, mirror),
+        Category("watering_can", tools.watering_can, mirror),
+        Category("helicopter", craft.helicopter, mirror),
+        Category("desk", furniture.desk, lopsided),
+        Category("iron", tools.iron, mirror),
+        Category("mug", tools.mug, mirror),
+        Category("dining_table", furniture.dining_table, half_turn),
+        Category("washing_machine", appliances.washing_machine, lopsided),
+        Category("train", vehicles.train, mirror),
+        Category("desk_lamp", furniture.desk_lamp, mirror),
+        Category("pan", tools.pan, mirror),
+        Category("camera", appliances.camera, lopsided),
+        Category("bench", furniture.bench, mirror),
+        Category("toaster", appliances.toaster, mirror),
+        Category("truck", vehicles.truck, mirror),
+        Category("bookshelf", furniture.bookshelf, lopsided),
+        Category("microwave", appliances.microwave, lopsided),
+        Category("vase", tools.vase, round_),
+    )
+
 
 # the order matters: `--categories N` takes the first N, the first 24 make the quickstart
-BUILTIN: tuple[Category, ...] = (
-    Category("car", vehicles.car, _MIRROR),
-    Category("chair", furniture.chair, _MIRROR),
-    Category("aeroplane", craft.aeroplane, _MIRROR),
-    Category("teapot", tools.teapot, _MIRROR),
-    Category("laptop", appliances.laptop, _MIRROR),
-    Category("hammer", tools.hammer, _MIRROR),
-    Category("sofa", furniture.sofa, _MIRROR),
-    Category("motorbike", vehicles.motorbike, _MIRROR),
-    Category("bottle", tools.bottle, _ROUND),
-    Category("bus", vehicles.bus, _MIRROR),
-    Category("tv", appliances.tv, _MIRROR),
-    Category("boat", craft.boat, _MIRROR),
-    Category("bed", furniture.bed, _MIRROR),
-    Category("power_drill", tools.power_drill, _MIRROR),
-    Category("watering_can", tools.watering_can, _MIRROR),
-    Category("helicopter", craft.helicopter, _MIRROR),
-    Category("desk", furniture.desk, _LOPSIDED),
-    Category("iron", tools.iron, _MIRROR),
-    Category("mug", tools.mug, _MIRROR),
-    Category("dining_table", furniture.dining_table, _HALF_TURN),
-    Category("washing_machine", appliances.washing_machine, _LOPSIDED),
-    Category("train", vehicles.train, _MIRROR),
-    Category("desk_lamp", furniture.desk_lamp, _MIRROR),
-    Category("pan", tools.pan, _MIRROR),
-    Category("camera", appliances.camera, _LOPSIDED),
-    Category("bench", furniture.bench, _MIRROR),
-    Category("toaster", appliances.toaster, _MIRROR),
-    Category("truck", vehicles.truck, _MIRROR),
-    Category("bookshelf", furniture.bookshelf, _LOPSIDED),
-    Category("microwave", appliances.microwave, _LOPSIDED),
-    Category("vase", tools.vase, _ROUND),
-)
+BUILTIN = _builtin()
 
 
 def category(index: int) -> Category:

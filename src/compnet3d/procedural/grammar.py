@@ -27,15 +27,6 @@ from compnet3d.procedural.parts import (
     tube,
 )
 
-_BODIES = ("box", "drum", "egg", "wedge", "keg", "prism", "stack", "arch")
-_FRONTS = ("snout", "disc", "horn", "jaws", "porch", "bar")
-_BACKS = ("none", "tail", "fin", "pack", "ring")
-_TOPS = ("none", "dome", "mast", "ridge", "handle", "tower", "plates")
-_SIDES = ("none", "wings", "wheels", "arms", "pods", "rails")
-_BOTTOMS = ("none", "legs", "pedestal", "skids", "tripod")
-_ODDITIES = ("crane", "barrel", "flag")
-_GENOME_STREAM = 0x5A4E
-
 
 @dataclass(frozen=True)
 class Genome:
@@ -84,20 +75,28 @@ class Genome:
 
 def genome(index: int, seed: int = 0) -> Genome:
     """The plan of invented category number `index`; the same for ever for the same seed and index."""
-    rng = np.random.default_rng([seed, _GENOME_STREAM, index])
+    bodies = ("box", "drum", "egg", "wedge", "keg", "prism", "stack", "arch")
+    fronts = ("snout", "disc", "horn", "jaws", "porch", "bar")
+    backs = ("none", "tail", "fin", "pack", "ring")
+    tops = ("none", "dome", "mast", "ridge", "handle", "tower", "plates")
+    sides = ("none", "wings", "wheels", "arms", "pods", "rails")
+    bottoms = ("none", "legs", "pedestal", "skids", "tripod")
+    oddities = ("crane", "barrel", "flag")
+    genome_stream = 0x5A4E
+    rng = np.random.default_rng([seed, genome_stream, index])
 
     def pick(options: tuple[str, ...]) -> str:
         return options[int(rng.integers(len(options)))]
 
     long, wide, tall = np.exp(rng.uniform(-0.75, 0.75, 3))
     size = (0.6 * float(wide), 0.7 * float(long), 0.6 * float(tall))
-    front, back = pick(_FRONTS), pick(_BACKS)
-    top, side = pick(_TOPS), pick(_SIDES)
+    front, back = pick(fronts), pick(backs)
+    top, side = pick(tops), pick(sides)
     if top == "none" and side == "none":
-        top = pick(_TOPS[1:])
-    oddity = pick(_ODDITIES) if rng.random() < 0.3 else None
+        top = pick(tops[1:])
+    oddity = pick(oddities) if rng.random() < 0.3 else None
     traits = tuple(float(x) for x in rng.uniform(0, 1, 12))
-    return Genome(pick(_BODIES), front, back, top, side, pick(_BOTTOMS), oddity, size, traits)
+    return Genome(pick(bodies), front, back, top, side, pick(bottoms), oddity, size, traits)
 
 
 def _mix(low: float, high: float, trait: float) -> float:

@@ -16,8 +16,6 @@ from numpy.random import Generator
 from compnet3d.procedural.parts import Role
 
 Floats = npt.NDArray[np.float32]
-KINDS = ("plain", "stripes", "checks", "noise", "wood")
-TYPICAL = 0.75
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Material:
     """A surface.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: "plain", "stripes", "checks", "noise" or "wood".
         colours: float32 [2, 3], RGB in [0, 1], mixed by the pattern.
         waves: float32 [3, 3], spatial frequencies in radians per unit length.
         phase: float32 [3], radians.
@@ -83,7 +81,7 @@ def random_material(rng: Generator, colour: Floats, *, patterned: float = 0.4, s
         patterned: probability of anything but plain.
         scale: size of the pattern relative to an object of unit diagonal.
     """
-    kind = str(rng.choice(KINDS[1:])) if rng.random() < patterned else "plain"
+    kind = str(rng.choice(("stripes", "checks", "noise", "wood"))) if rng.random() < patterned else "plain"
     if kind in ("noise", "wood") or rng.random() < 0.7:
         other = np.clip(colour * rng.uniform(0.5, 0.85) if rng.random() < 0.6 else colour * 1.35 + 0.05, 0, 1)
     else:
@@ -121,7 +119,7 @@ def typical_colours(name: str) -> dict[Role, tuple[float, float, float]]:
     }
 
 
-def random_palette(rng: Generator, name: str, typical: float = TYPICAL) -> dict[Role, Material]:
+def random_palette(rng: Generator, name: str, typical: float = 0.75) -> dict[Role, Material]:
     """A material for every role of one instance of a category.
 
     Args:

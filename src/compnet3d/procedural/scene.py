@@ -17,9 +17,6 @@ from compnet3d.procedural.parts import Part, Role, cross
 from compnet3d.procedural.view import Light, View
 from compnet3d.rendering.raster import Raster, rasterize
 
-SUPERSAMPLING = 2
-_CREASE = math.cos(math.radians(42))
-_SHADOW_CELLS = 80
 _LIGHT_DISTANCE = 30.0
 
 
@@ -73,6 +70,7 @@ def corner_normals(vertices: Floats, faces: npt.NDArray[np.int64]) -> Floats:
     Corners are matched by position; faces that turn the other way round are flipped first, so that the winding of the
     mesh does not matter.
     """
+    crease = math.cos(math.radians(42))
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     area = cross(b - a, c - a)
     unit = area / np.maximum(np.linalg.norm(area, axis=1, keepdims=True), 1e-20)
@@ -86,7 +84,7 @@ def corner_normals(vertices: Floats, faces: npt.NDArray[np.int64]) -> Floats:
     within = np.arange(len(corner)) - np.repeat(np.cumsum(share) - share, share)
     other = order[start[corner_vertex][corner] + within] // 3
     alike = np.einsum("ij,ij->i", unit[corner // 3], unit[other])
-    weight = np.where(np.abs(alike) > _CREASE, np.sign(alike), 0.0)
+    weight = np.where(np.abs(alike) > crease, np.sign(alike), 0.0)
     total = np.stack([np.bincount(corner, weight * area[other, k], len(corner_vertex)) for k in range(3)], axis=1)
     length = np.linalg.norm(total, axis=1, keepdims=True)
     total = np.where(length > 1e-20, total / np.maximum(length, 1e-20), np.repeat(unit, 3, axis=0))
@@ -214,7 +212,8 @@ class _ShadowMap:
     """Depth as seen from the light."""
 
     def __init__(self, mesh: Mesh, light: Light) -> None:
-        raster, self.axes = _orthographic(mesh, light.direction, _SHADOW_CELLS, 0.62)
+        self.size = 80  # cells on a side
+        raster, self.axes = _orthographic(mesh, light.direction, self.size, 0.62)
         self.height = (_LIGHT_DISTANCE - raster.depth[0].numpy()).astype(np.float32)
         self.cover = box_blur(np.isfinite(self.height).astype(np.float32), 1)
 
@@ -223,18 +222,18 @@ class _ShadowMap:
     ) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Height towards the light [N], row, column, and whether the point lies inside the map."""
         local = points @ self.axes.T.astype(np.float32)
-        scale = _LIGHT_DISTANCE / (_LIGHT_DISTANCE - local[:, 2]) * (_SHADOW_CELLS / 1.24)
-        column = np.floor(_SHADOW_CELLS / 2 + local[:, 0] * scale).astype(np.int64)
-        row = np.floor(_SHADOW_CELLS / 2 - local[:, 1] * scale).astype(np.int64)
-        inside = (column >= 0) & (column < _SHADOW_CELLS) & (row >= 0) & (row < _SHADOW_CELLS)
-        return local[:, 2], row.clip(0, _SHADOW_CELLS - 1), column.clip(0, _SHADOW_CELLS - 1), inside
+        scale = _LIGHT_DISTANCE / (_LIGHT_DISTANCE - local[:, 2]) * (self.size / 1.24)
+        column = np.floor(self.size / 2 + local[:, 0] * scale).astype(np.int64)
+        row = np.floor(self.size / 2 - local[:, 1] * scale).astype(np.int64)
+        inside = (column >= 0) & (column < self.size) & (row >= 0) & (row < self.size)
+        return local[:, 2], row.clip(0, self.size - 1), column.clip(0, self.size - 1), inside
 
     def lit(self, points: Floats) -> Floats:
         """1 in the light, 0 in the shadow, soft at borders [N]."""
         height, row, column, _ = self.cells(points)
         result = np.zeros(len(points), dtype=np.float32)
         for dr, dc in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)):
-            seen = self.height[(row + dr).clip(0, _SHADOW_CELLS - 1), (column + dc).clip(0, _SHADOW_CELLS - 1)]
+            seen = self.height[(row + dr).clip(0, self.size - 1), (column + dc).clip(0, self.size - 1)]
             result += seen < height + 0.035
         return result * np.float32(0.2)
 
@@ -259,7 +258,8 @@ def _object_layer(
     model: Model, palette: dict[Role, Material], view: View, light: Light, shadow: _ShadowMap
 ) -> tuple[Floats, Floats]:
     """Premultiplied colour [S, S, 3] and coverage [S, S] of the object."""
-    pose, cells = view.pose(), view.size * SUPERSAMPLING
+    supersampling = 2
+    pose, cells = view.pose(), view.size * supersampling
     camera = view.camera()
     vertices = pose.object_to_camera(model.mesh.vertices.double())
     raster = rasterize(
@@ -269,7 +269,7 @@ def _object_layer(
         principal_point=camera.principal_point,
         height=cells,
         width=cells,
-        stride=1 / SUPERSAMPLING,
+        stride=1 / supersampling,
     )
     face_map = raster.face_index[0].numpy()
     hit = np.flatnonzero(face_map.reshape(-1) >= 0)
@@ -282,9 +282,9 @@ def _object_layer(
     colour = _shade(points, normals, model.roles[face], palette, light, shadow, eye)
     layer = np.zeros((cells * cells, 4), dtype=np.float32)
     layer[hit, :3], layer[hit, 3] = colour, 1.0
-    fine = layer.reshape(view.size, SUPERSAMPLING, view.size, SUPERSAMPLING, 4)
-    corners_of_pixel = [fine[:, i, :, j] for i in range(SUPERSAMPLING) for j in range(SUPERSAMPLING)]
-    layer = sum(corners_of_pixel[1:], corners_of_pixel[0]) * np.float32(1 / SUPERSAMPLING**2)
+    fine = layer.reshape(view.size, supersampling, view.size, supersampling, 4)
+    corners_of_pixel = [fine[:, i, :, j] for i in range(supersampling) for j in range(supersampling)]
+    layer = sum(corners_of_pixel[1:], corners_of_pixel[0]) * np.float32(1 / supersampling**2)
     return layer[..., :3], layer[..., 3]
 
 

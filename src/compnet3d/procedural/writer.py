@@ -30,10 +30,6 @@ from compnet3d.procedural.scene import Model, draw, prepare, sample_view
 from compnet3d.utils.files import require_empty
 from compnet3d.utils.workers import spread_out
 
-VIEWS_PER_INSTANCE = 1
-CAD_PER_CATEGORY = 4
-_SPLITS = ("train", "val")
-
 
 @dataclass(frozen=True)
 class _Task:
@@ -47,7 +43,7 @@ class _Task:
     name: str
     source: int | Path
     instance: int
-    crops: tuple[int, ...]
+    views: tuple[int, ...]
     size: int
     seed: int
     cad_index: int | None = None
@@ -55,7 +51,7 @@ class _Task:
 
     def names(self) -> list[str]:
         """Image names, such as car_i012_v03."""
-        return [f"{self.name}_i{self.instance:03d}_v{view:02d}" for view in self.crops]
+        return [f"{self.name}_i{self.instance:03d}_v{view:02d}" for view in self.views]
 
 
 def make_dataset(
@@ -66,7 +62,7 @@ def make_dataset(
     size: int = 128,
     seed: int = 0,
     workers: int | None = None,
-    crops: int = VIEWS_PER_INSTANCE,
+    views: int = 1,
 ) -> list[str]:
     """Draw a data set of parametric objects: everyday categories first, then invented ones (shape0032, ...).
 
@@ -77,7 +73,7 @@ def make_dataset(
         size: height and width of the images in pixels, >= 16.
         seed: the same seed gives the same bytes.
         workers: processes; None takes one per CPU, 1 works in this process.
-        crops: images of each instance.
+        views: images of each instance.
 
     Returns:
         The categories' names.
@@ -85,21 +81,20 @@ def make_dataset(
     Raises:
         CompNetError: for impossible numbers, or if `out` is not empty or cannot be written.
     """
+    cad_per_category = 4
     _check_numbers(
-        categories=(categories, 1), train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), crops=(crops, 1)
+        categories=(categories, 1), train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1)
     )
     _check_images(train, val)
     names = category_names(categories)
     with _building(Path(out)) as root:
         tasks, table = [], {}
         for index, name in enumerate(names):
-            plan = _plan(train, val, crops)
-            shown = tuple(range(min(CAD_PER_CATEGORY, max(1, len(plan["train"]) or len(plan["val"])))))
+            plan = _plan(train, val, views)
+            shown = tuple(range(min(cad_per_category, max(1, len(plan["train"]) or len(plan["val"])))))
             _save_cad(root, name, [_instance(index, i, seed) for i in shown])
             table[name] = category(index).symmetry
-            chosen = [
-                _Task(root, name, index, i, v, size, seed, cad_instances=shown) for s in _SPLITS for i, v in plan[s]
-            ]
+            chosen = [_Task(root, name, index, i, v, size, seed, cad_instances=shown) for s in plan for i, v in plan[s]]
             tasks += chosen
             _write_lists(root, name, chosen, len(plan["train"]))
         save_symmetry(root, table)
@@ -115,7 +110,7 @@ def render_dataset(
     size: int = 128,
     seed: int = 0,
     workers: int | None = None,
-    crops: int = VIEWS_PER_INSTANCE,
+    views: int = 1,
 ) -> list[str]:
     """Draw a data set from CAD models: cad_dir/{category}/01.off, 02.off, ... (x right, y backward, z up).
 
@@ -130,7 +125,7 @@ def render_dataset(
         size: height and width of the images in pixels, >= 16.
         seed: the same seed gives the same bytes.
         workers: processes; None takes one per CPU, 1 works in this process.
-        crops: images of each instance.
+        views: images of each instance.
 
     Returns:
         The categories' names.
@@ -138,7 +133,7 @@ def render_dataset(
     Raises:
         CompNetError: as `make_dataset`, and for folders without models and for broken models, naming the file.
     """
-    _check_numbers(train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), crops=(crops, 1))
+    _check_numbers(train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1))
     _check_images(train, val)
     models = find_models(cad_dir)
     with _building(Path(out)) as root:
@@ -147,10 +142,10 @@ def render_dataset(
             parts = [load_cad_part(path) for path in paths]
             _save_cad(root, name, parts)
             table[name] = Symmetry(order=1, mirror=measure_mirror([part.mesh() for part in parts]))
-            plan = _plan(train, val, crops)
-            usable = {split: _models_for(split, len(paths)) for split in _SPLITS}
+            plan = _plan(train, val, views)
+            usable = {split: _models_for(split, len(paths)) for split in plan}
             chosen = []
-            for split in _SPLITS:
+            for split in plan:
                 for turn, (instance, shown) in enumerate(plan[split]):
                     number = usable[split][turn % len(usable[split])]
                     chosen.append(_Task(root, name, paths[number], instance, shown, size, seed, cad_index=number + 1))
@@ -201,18 +196,18 @@ def _models_for(split: str, count: int) -> list[int]:
     return list(range(count - 1)) if split == "train" else [count - 1]
 
 
-def _plan(train: int, val: int, crops: int) -> dict[str, list[tuple[int, tuple[int, ...]]]]:
+def _plan(train: int, val: int, views: int) -> dict[str, list[tuple[int, tuple[int, ...]]]]:
     """Instance numbers and their views for each split; val goes on counting after train."""
     plan, first = {}, 0
-    for split, images in zip(_SPLITS, (train, val), strict=True):
-        counts = [min(crops, images - start) for start in range(0, images, crops)]
+    for split, images in zip(("train", "val"), (train, val), strict=True):
+        counts = [min(views, images - start) for start in range(0, images, views)]
         plan[split] = [(first + i, tuple(range(n))) for i, n in enumerate(counts)]
         first += len(counts)
     return plan
 
 
 def _write_lists(root: Path, name: str, tasks: Sequence[_Task], train_instances: int) -> None:
-    for split, part in zip(_SPLITS, (tasks[:train_instances], tasks[train_instances:]), strict=True):
+    for split, part in zip(("train", "val"), (tasks[:train_instances], tasks[train_instances:]), strict=True):
         write_list(root, name, split, [image for task in part for image in task.names()])
 
 
@@ -257,7 +252,7 @@ def _draw_task(task: _Task) -> int:
         model = prepare(part)
         cad_index = _likest(part, [_instance(task.source, i, task.seed) for i in task.cad_instances])
     palette = random_palette(_generator(task.seed, task.name, task.instance, 1), task.name)
-    for view_number, name in zip(task.crops, task.names(), strict=True):
+    for view_number, name in zip(task.views, task.names(), strict=True):
         rng = _generator(task.seed, task.name, task.instance, 2, view_number)
         view = sample_view(rng, model.mesh, task.size)
         image = draw(model, palette, view, rng)
@@ -276,7 +271,7 @@ def _draw_task(task: _Task) -> int:
             viewport=round(view.focal),
         )
         write_object(task.root, task.name, name, image.image, [entry], image.mask)
-    return len(task.crops)
+    return len(task.views)
 
 
 def _run(tasks: Sequence[_Task], workers: int | None, description: str) -> None:
@@ -284,7 +279,7 @@ def _run(tasks: Sequence[_Task], workers: int | None, description: str) -> None:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=False) as progress:
-        bar = progress.add_task(description, total=sum(len(task.crops) for task in tasks))
+        bar = progress.add_task(description, total=sum(len(task.views) for task in tasks))
         for done in spread_out(_draw_task, tasks, workers):
             progress.advance(bar, done)
 

@@ -19,11 +19,7 @@ from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.rendering.raster import rasterize
 
-MODEL_COLOUR = (64, 190, 220)
 AXIS_COLOURS = {"x": (235, 64, 52), "y": (40, 190, 80), "z": (60, 110, 250)}
-_SUPERSAMPLING = 2
-_CREASE_COSINE = math.cos(math.radians(35))
-_MOST_CREASES = 0.03
 
 
 def draw_overlay(
@@ -45,13 +41,14 @@ def draw_overlay(
     Returns:
         uint8 [s H, s W, 3] for the enlargement s.
     """
+    supersampling = 2
     source = image if isinstance(image, Image.Image) else Image.fromarray(image)
     if source.size != (camera.width, camera.height):
         raise ValueError(f"the image is {image.size} pixels, the camera {(camera.width, camera.height)}")
     factor = max(1, math.ceil(min_side / max(source.size)))
     size = (source.width * factor, source.height * factor)
     canvas = source.convert("RGBA").resize(size, Image.Resampling.BICUBIC)
-    zoom = factor * _SUPERSAMPLING
+    zoom = factor * supersampling
     close_up = Camera(
         focal=camera.focal * zoom,
         principal_point=camera.principal_point * zoom,
@@ -68,6 +65,8 @@ def draw_overlay(
 
 def _model_layer(mesh: Mesh, pose: Pose, camera: Camera) -> np.ndarray:
     """The shaded model with its outline as RGBA, uint8 [H, W, 4]."""
+    most_creases = 0.03
+    model_colour = (64, 190, 220)
     vertices = pose.object_to_camera(mesh.vertices.to(pose.azimuth))[None]
     faces = mesh.faces.to(vertices.device)
     raster = rasterize(
@@ -85,12 +84,12 @@ def _model_layer(mesh: Mesh, pose: Pose, camera: Camera) -> np.ndarray:
     normal = _facing_normals(vertices[0], faces)[face.clamp_min(0)]
     light = torch.nn.functional.normalize(normal.new_tensor([-0.4, 0.8, 0.6]), dim=0)
     shade = 0.45 + 0.4 * (normal @ light).clamp_min(0) + 0.25 * normal[..., 2].clamp_min(0)
-    colour = (shade[..., None] * normal.new_tensor(MODEL_COLOUR)).clamp(0, 255)
+    colour = (shade[..., None] * normal.new_tensor(model_colour)).clamp(0, 255)
     alpha = torch.where(hit, 0.5, 0.0)
     width = max(2, round(min(camera.height, camera.width) / 220))
     crease = _creases(normal, hit)
     # A rough scan bends everywhere: lines all over it would hide the object.
-    crease = _grow(crease, width // 2) if crease.sum() < _MOST_CREASES * hit.sum() else crease & False
+    crease = _grow(crease, width // 2) if crease.sum() < most_creases * hit.sum() else crease & False
     outline = _grow(hit, width) & ~_grow_inside(hit, width // 2)
     colour = torch.where(crease[..., None], colour.new_tensor([255.0, 255.0, 255.0]), colour)
     alpha = torch.where(crease & hit, 0.55, alpha)
@@ -109,11 +108,12 @@ def _facing_normals(vertices: Tensor, faces: Tensor) -> Tensor:
 
 def _creases(normal: Tensor, hit: Tensor) -> Tensor:
     """Pixels of the model where the surface bends sharply towards the next pixel, bool [H, W]."""
+    crease_cosine = math.cos(math.radians(35))
     crease = torch.zeros_like(hit)
     for dim in (0, 1):
         first, second = normal.narrow(dim, 0, normal.shape[dim] - 1), normal.narrow(dim, 1, normal.shape[dim] - 1)
         both = hit.narrow(dim, 0, hit.shape[dim] - 1) & hit.narrow(dim, 1, hit.shape[dim] - 1)
-        bends = both & ((first * second).sum(dim=-1) < _CREASE_COSINE)
+        bends = both & ((first * second).sum(dim=-1) < crease_cosine)
         crease.narrow(dim, 0, hit.shape[dim] - 1).logical_or_(bends)
     return crease
 

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from compnet3d.models.registry import TrainedModel
 
 
-BATCH = 16
-LARGEST_OVERLAY = 1600
-STANDARD_OUTPUT = Path("-")
-
-
 def predict_files(
     model: TrainedModel,
     paths: Sequence[Path],
@@ -53,9 +48,10 @@ def predict_files(
     answers: list[Json] = []
     failures: list[str] = []
     names = _overlay_names(paths)
-    for start in range(0, len(paths), BATCH):
+    batch = 16
+    for start in range(0, len(paths), batch):
         images: dict[Path, Image.Image] = {}
-        for path in dict.fromkeys(paths[start : start + BATCH]):
+        for path in dict.fromkeys(paths[start : start + batch]):
             try:
                 image = load_image(path)
                 _check_box(path, image, box)
@@ -88,7 +84,7 @@ def _check_box(path: Path, image: Image.Image, box: Sequence[float] | None) -> N
 
 
 def _report(answers: Sequence[Json], json_file: Path | None, overlay: Path | None) -> None:
-    if json_file == STANDARD_OUTPUT:
+    if json_file == Path("-"):
         print(json.dumps(list(answers), indent=2))
         return
     print_predictions(answers)
@@ -138,9 +134,10 @@ def _overlay_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _save_overlay(path: Path, model: TrainedModel, image: Image.Image, prediction: Prediction, i: int) -> None:
+    largest_overlay = 1600
     from compnet3d.reporting import overlays
 
-    shrink = min(1.0, LARGEST_OVERLAY / max(image.size))
+    shrink = min(1.0, largest_overlay / max(image.size))
     size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
     camera = Camera(
         focal=prediction.focal[i].cpu() * shrink,

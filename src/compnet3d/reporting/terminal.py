@@ -20,7 +20,6 @@ POSE_ROWS = {
     "unknown": "category unknown",
 }
 POSE_COLUMNS = ("pi/6 [%]", "pi/18 [%]", "median error [deg]")
-FILE_WIDTH = 100  # columns of a table in a file
 
 
 def percent(share: float | None) -> str:
@@ -71,10 +70,11 @@ def print_unseen(result: UnseenResult) -> None:
 
 def terminal() -> Console:
     """Where tables are printed: as wide as the terminal, and 100 columns where the output is none."""
+    file_width = 100  # columns of a table in a file
     from rich.console import Console
 
     console = Console()
-    return console if console.is_terminal else Console(width=FILE_WIDTH)
+    return console if console.is_terminal else Console(width=file_width)
 
 
 def _resources(used: Resources) -> str:

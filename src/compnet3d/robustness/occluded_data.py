@@ -64,7 +64,7 @@ def occlude_dataset(
         reached = [(key["hidden_object"], key["hidden_background"]) for key in keys]
         summary.update(_summary(reached, occlusion.level, occlusion.protocol))
         summary.update(source=str(dataset.root), split=split, occluders=shift.occluders, seed=shift.seed)
-        write_json(root / SUMMARY, summary)
+        write_json(root / "occlusion.json", summary)
 
     rewrite_dataset(dataset, out, _Occlude(occlusion), split, finish=finish, workers=workers, progress=progress)
     return summary

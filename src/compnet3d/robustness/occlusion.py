@@ -95,7 +95,8 @@ class Occlusion:
         Raises:
             CompNetError: if the mask cannot be read, or every occluder is of the sample's own category.
         """
-        rng = np.random.default_rng([self.seed, _PURPOSE, *sample.key.encode()])
+        purpose = 1  # keeps these random numbers apart from those of other changes to the same image (see seeds.py)
+        rng = np.random.default_rng([self.seed, purpose, *sample.key.encode()])
         region = object_region(sample, image.size)
         return occlude(image, region, rng, self.level, self.occluders, category=sample.category, protocol=self.protocol)
 
@@ -214,8 +215,9 @@ class _Scene:
 
     def free_pixel(self, region: int, rng: np.random.Generator) -> tuple[int, int]:
         """A random pixel (row, column) of the region that nothing hides yet; there must be one."""
+        candidates = 64
         top, left, bottom, right = self.window if region == _OBJECT else (0, 0, *self.hidden.shape)
-        rows, columns = rng.integers(top, bottom, _CANDIDATES), rng.integers(left, right, _CANDIDATES)
+        rows, columns = rng.integers(top, bottom, candidates), rng.integers(left, right, candidates)
         free = (self.on_object[rows, columns] == bool(region)) & ~self.hidden[rows, columns]
         if free.any():
             found = int(free.argmax())
@@ -241,20 +243,24 @@ def _cover(
     rng: np.random.Generator,
 ) -> None:
     """Hide the object or the background up to `target`, without hiding more of either than `limits` allow."""
+    # refusals after which cut-outs go around the object (as if behind it), or stay within it (which looks less natural)
+    patience = (4, 24)
+    tries_per_occluder = 4
+    attempts = 150
     total, low = scene.totals[region], limits[region][0]
     most = tuple(limit[1] * count for limit, count in zip(limits, scene.totals, strict=True))
     occluder, mirror, refused, shrink = None, False, 0, 1.0
-    for _ in range(_ATTEMPTS if total else 0):
+    for _ in range(attempts if total else 0):
         share = scene.share(region)
         if share >= max(low, target - 0.02) or scene.hidden_counts[region] + 1 > most[region]:
             return
-        if occluder is None or refused % _TRIES_PER_OCCLUDER == 0:
+        if occluder is None or refused % tries_per_occluder == 0:
             occluder, mirror = _pick(occluders, rng), rng.random() < 0.5
         area = max(1.0, (target - share) * total * rng.uniform(0.4, 1.3) * shrink)
         layer = _Layer.scaled(occluder, area, mirror, 2 * max(scene.hidden.shape))
         place = Placement.centred(layer.alpha.shape, scene.free_pixel(region, rng), scene.hidden.shape)
         alpha = layer.alpha[place.source]
-        if refused >= _PATIENCE[region]:
+        if refused >= patience[region]:
             # No room without touching the other.
             alpha = alpha * (scene.on_object[place.target] == bool(region))
         fresh = (alpha >= OPAQUE) & ~scene.hidden[place.target]

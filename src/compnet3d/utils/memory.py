@@ -7,8 +7,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
-
 
 def restart_peak() -> None:
     """Let the peak begin anew, where the system can (Linux, and PyTorch's own count on a GPU).
@@ -55,8 +53,9 @@ def peak_gpu_memory_mb() -> float | None:
 
 
 def _status_mb(field: str) -> float | None:
+    status = Path("/proc/self/status")
     try:
-        lines = _STATUS.read_text().splitlines()
+        lines = status.read_text().splitlines()
     except OSError:
         return None
     found = [int(line.split()[1]) for line in lines if line.startswith(f"{field}:")]

@@ -17,7 +17,6 @@ from compnet3d.errors import CompNetError
 from compnet3d.robustness.corruption import blur, colour, noise, weather
 from compnet3d.robustness.corruption.liquid import spatter
 
-SEVERITIES = (1, 2, 3, 4, 5)
 CORRUPTIONS: tuple[str, ...] = (
     "gaussian_noise",
     "shot_noise",
@@ -61,7 +60,6 @@ RANDOM: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarray]] 
     "speckle_noise": noise.speckle_noise,
     "spatter": spatter,
 }
-_TEXTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def corrupt(
@@ -108,9 +106,10 @@ def check_corruption(name: str, severity: int) -> None:
     Raises:
         CompNetError: for an unknown name or severity; the message lists the choices.
     """
+    severities = (1, 2, 3, 4, 5)
     if name not in CORRUPTIONS:
         raise CompNetError(f"Unknown corruption {name!r}; choose one of {', '.join(CORRUPTIONS)}.")
-    if severity not in SEVERITIES:
+    if severity not in severities:
         raise CompNetError(f"Unknown severity {severity!r}; choose 1, 2, 3, 4 or 5.")
 
 
@@ -120,10 +119,11 @@ def load_textures(folder: str | Path) -> list[np.ndarray]:
     Raises:
         CompNetError: if the folder is missing or holds no image, or one cannot be read.
     """
+    texture_suffixes = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
     folder = Path(folder)
     if not folder.is_dir():
         raise CompNetError(f"{folder} is not a folder; give one that holds images of frost.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _TEXTURE_SUFFIXES)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in texture_suffixes)
     if not paths:
-        raise CompNetError(f"{folder} holds no image of frost ({', '.join(_TEXTURE_SUFFIXES)}).")
+        raise CompNetError(f"{folder} holds no image of frost ({', '.join(texture_suffixes)}).")
     return [np.asarray(load_image(path)) for path in paths]

@@ -6,24 +6,17 @@ import numpy as np
 
 from compnet3d.robustness.corruption.filters import enlarge_middle, smooth
 from compnet3d.robustness.corruption.filters import motion_blur as blur_along
-
-GAUSSIAN = (1.0, 2.0, 3.0, 4.0, 6.0)  # standard deviation in pixels
-DEFOCUS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))  # radius of the disk, smoothing of its edge, in pixels
-# standard deviation of the two blurs, longest way of a pixel, rounds
-GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
-MOTION = ((10, 3.0), (15, 5.0), (15, 8.0), (15, 12.0), (20, 15.0))  # half the path's length, standard deviation
-# last zoom factor (exclusive) and step; numpy.arange decides, as in the published code, whether it is reached
-ZOOM = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))
+from compnet3d.robustness.corruption.strengths import Strengths
 
 
 def gaussian_blur(image: np.ndarray, severity: int) -> np.ndarray:
     """Blur uint8 [H, W, 3] with a Gaussian; float in grey levels."""
-    return 255.0 * smooth(image / 255.0, GAUSSIAN[severity - 1])
+    return 255.0 * smooth(image / 255.0, Strengths.GAUSSIAN_BLUR[severity - 1])
 
 
 def defocus_blur(image: np.ndarray, severity: int) -> np.ndarray:
     """Blur with a disk, as a lens out of focus does, the image mirrored at its border; float in grey levels."""
-    return 255.0 * _convolve(image / 255.0, disk(*DEFOCUS[severity - 1]))
+    return 255.0 * _convolve(image / 255.0, disk(*Strengths.DEFOCUS_BLUR[severity - 1]))
 
 
 def disk(radius: int, softness: float) -> np.ndarray:
@@ -59,7 +52,7 @@ def _convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def glass_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Look through frosted glass: blur, let pixels wander, blur again; float in grey levels."""
-    sigma, reach, rounds = GLASS[severity - 1]
+    sigma, reach, rounds = Strengths.GLASS_BLUR[severity - 1]
     soft = (255.0 * smooth(image / 255.0, sigma)).astype(np.uint8)
     for _ in range(rounds):
         soft = wander(soft, reach, rng)
@@ -97,7 +90,7 @@ def wander(image: np.ndarray, reach: int, rng: np.random.Generator) -> np.ndarra
 
 def motion_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Blur along a line within 45 degrees of the horizontal; float in grey levels."""
-    radius, sigma = MOTION[severity - 1]
+    radius, sigma = Strengths.MOTION_BLUR[severity - 1]
     return blur_along(image.astype(np.float64), radius, sigma, rng.uniform(-45.0, 45.0))
 
 
@@ -115,5 +108,5 @@ def zoom_blur(image: np.ndarray, severity: int) -> np.ndarray:
 
 def zoom_factors(severity: int) -> list[float]:
     """The enlargements of a severity, from 1 on."""
-    stop, step = ZOOM[severity - 1]
+    stop, step = Strengths.ZOOM_BLUR[severity - 1]
     return [float(factor) for factor in np.arange(1.0, stop, step)]

@@ -7,25 +7,20 @@ import io
 import numpy as np
 from PIL import Image
 
-BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)  # added to the value of HSV, of 1
-CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)  # what is left of the distance from the mean
-SATURATE = ((0.3, 0.0), (0.1, 0.0), (2.0, 0.0), (5.0, 0.1), (20.0, 0.2))  # factor of the saturation, and what is added
-JPEG = (25, 18, 15, 10, 7)  # quality
-PIXELATE = (0.6, 0.5, 0.4, 0.3, 0.25)  # size of the small image
-ELASTIC = (12.5, 16.25, 21.25, 25.0, 30.0)  # factor of the smoothed displacements
+from compnet3d.robustness.corruption.strengths import Strengths
 
 
 def brightness(image: np.ndarray, severity: int) -> np.ndarray:
     """Raise the value of HSV in uint8 [H, W, 3], hue and saturation staying; float in grey levels."""
     value, saturation, depth = split_hsv(image)
-    value = np.minimum(value + BRIGHTNESS[severity - 1], 1.0)
+    value = np.minimum(value + Strengths.BRIGHTNESS[severity - 1], 1.0)
     return 255.0 * join_hsv(value, saturation, depth)
 
 
 def saturate(image: np.ndarray, severity: int) -> np.ndarray:
     """Change the saturation of HSV, hue and value staying: paler in severities 1 and 2; float in grey levels."""
     value, saturation, depth = split_hsv(image)
-    factor, offset = SATURATE[severity - 1]
+    factor, offset = Strengths.SATURATE[severity - 1]
     return 255.0 * join_hsv(value, np.clip(saturation * factor + offset, 0.0, 1.0), depth)
 
 
@@ -54,13 +49,13 @@ def contrast(image: np.ndarray, severity: int) -> np.ndarray:
     """Draw every channel towards its mean over the image; float in grey levels."""
     pixels = image / 255.0
     mean = pixels.mean(axis=(0, 1), keepdims=True)
-    return 255.0 * ((pixels - mean) * CONTRAST[severity - 1] + mean)
+    return 255.0 * ((pixels - mean) * Strengths.CONTRAST[severity - 1] + mean)
 
 
 def pixelate(image: np.ndarray, severity: int) -> np.ndarray:
     """Show large pixels: shrink by averaging, enlarge by repeating; uint8."""
     height, width = image.shape[:2]
-    scale = PIXELATE[severity - 1]
+    scale = Strengths.PIXELATE[severity - 1]
     small = (max(1, int(width * scale)), max(1, int(height * scale)))
     shrunk = Image.fromarray(image).resize(small, Image.Resampling.BOX)
     return np.asarray(shrunk.resize((width, height), Image.Resampling.NEAREST))
@@ -69,7 +64,7 @@ def pixelate(image: np.ndarray, severity: int) -> np.ndarray:
 def jpeg_compression(image: np.ndarray, severity: int) -> np.ndarray:
     """Write as a JPEG of low quality (colours at half the resolution) and read it again; uint8."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=JPEG[severity - 1])
+    Image.fromarray(image).save(file, "JPEG", quality=Strengths.JPEG_COMPRESSION[severity - 1])
     with Image.open(file) as decoded:
         return np.asarray(decoded.convert("RGB"))
 
@@ -85,7 +80,7 @@ def elastic_transform(image: np.ndarray, severity: int, rng: np.random.Generator
     height, width = image.shape[:2]
     limit, sigma = 0.005 * height, (0.01 * height, 0.01 * width)
     right, down = (
-        ELASTIC[severity - 1]
+        Strengths.ELASTIC_TRANSFORM[severity - 1]
         * gaussian_filter(rng.uniform(-limit, limit, size=(height, width)), sigma, mode="reflect", truncate=3.0)
         for _ in range(2)
     )

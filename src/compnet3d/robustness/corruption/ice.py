@@ -8,10 +8,6 @@ import numpy as np
 
 from compnet3d.robustness.corruption.cloud import cloud_over
 
-_SIZES = (1.0, 0.45)  # of the crystals of each layer
-_THIN, _THICK = np.array([42.0, 64.0, 82.0]), np.array([236.0, 244.0, 250.0])
-_BRANCHING = math.radians(60.0)  # ice is hexagonal
-
 
 def make_ice(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """An image of ice, float64 [height, width, 3] in grey levels.
@@ -19,15 +15,17 @@ def make_ice(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     Its mean and its contrast are about those of the six images that ImageNet-C uses. Crystals are a sixth of the
     image wide, between 12 and 96 pixels.
     """
+    sizes = (1.0, 0.45)  # of the crystals of each layer
     spacing = float(np.clip(min(height, width) / 6.0, 12.0, 96.0))
     bend = 0.8 * spacing * (_spread(cloud_over(height, width, 2.2, rng)) - 0.5)
-    layers = [_feathers(height, width, size * spacing, size * bend, rng) for size in _SIZES]
+    layers = [_feathers(height, width, size * spacing, size * bend, rng) for size in sizes]
     thickness = _spread(cloud_over(height, width, 1.9, rng))
     # large crystals stand out where the ice is thick, small ones fill what is between
     ice = 0.14 + 0.68 * thickness * (0.35 + layers[0]) + 0.55 * (0.25 + 0.75 * thickness) * layers[1]
     ice += rng.normal(scale=0.02, size=ice.shape)
     ice = np.clip(ice, 0.0, 1.0)[..., None]
-    return _THIN * (1.0 - ice) + _THICK * ice
+    thin, thick = np.array([42.0, 64.0, 82.0]), np.array([236.0, 244.0, 250.0])
+    return thin * (1.0 - ice) + thick * ice
 
 
 def _spread(cloud: np.ndarray) -> np.ndarray:
@@ -42,6 +40,7 @@ def _feathers(height: int, width: int, spacing: float, bend: np.ndarray, rng: np
     Every pixel belongs to the nearest of a grid of shaken points. Each crystal has a stem of its own direction, with
     branches to both sides of it, and these have branches again.
     """
+    branching = math.radians(60.0)  # ice is hexagonal
     from scipy.ndimage import distance_transform_edt
 
     empty = np.ones((height, width), dtype=bool)
@@ -58,8 +57,8 @@ def _feathers(height: int, width: int, spacing: float, bend: np.ndarray, rng: np
     along = right * np.cos(turns) + down * np.sin(turns)
     aside = np.abs(down * np.cos(turns) - right * np.sin(turns))
     pitch = max(2.5, 0.09 * spacing)
-    branch = aside / math.sin(_BRANCHING)
-    ridges = _ridge((along - branch * math.cos(_BRANCHING)) / pitch)
+    branch = aside / math.sin(branching)
+    ridges = _ridge((along - branch * math.cos(branching)) / pitch)
     twigs = _ridge((along + branch) / (0.6 * pitch))
     fade = np.exp(-aside / (0.45 * spacing))
     stem = np.exp(-((aside / (0.25 * pitch + 0.4)) ** 2))

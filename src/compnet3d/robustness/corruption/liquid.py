@@ -5,38 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from compnet3d.robustness.corruption.filters import smooth
-
-# mean, standard deviation and smoothing (pixels) of the liquid's thickness, the least thickness that is seen, and the
-# strength of water or the smoothing of mud
-SPATTER = (
-    (0.65, 0.3, 4.0, 0.69, 0.6),
-    (0.65, 0.3, 3.0, 0.68, 0.6),
-    (0.65, 0.3, 2.0, 0.68, 0.5),
-    (0.65, 0.3, 1.0, 0.65, 1.5),
-    (0.67, 0.4, 1.0, 0.65, 1.5),
-)
-WATER = np.array([175.0, 238.0, 238.0])
-MUD = np.array([63.0, 42.0, 20.0])
-_FIRST_MUD = 4
-_WEAK_EDGE, _STRONG_EDGE = 50, 150
-_FARTHEST = 20.0  # distances from the drops' edges count up to this, in pixels
-_EMBOSS = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
-_TANGENT = 13573 / 32768  # of 22.5 degrees, in the fixed point of OpenCV
+from compnet3d.robustness.corruption.strengths import Strengths
 
 
 def spatter(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Spatter uint8 [H, W, 3] with a liquid; float in grey levels."""
-    mean, deviation, sigma, least, strength = SPATTER[severity - 1]
+    first_mud = 4
+    mud = np.array([63.0, 42.0, 20.0])
+    water = np.array([175.0, 238.0, 238.0])
+    mean, deviation, sigma, least, strength = Strengths.SPATTER[severity - 1]
     thickness = smooth(rng.normal(mean, deviation, size=image.shape[:2]), sigma)
-    if severity >= _FIRST_MUD:
+    if severity >= first_mud:
         cover = smooth((thickness > least).astype(np.float32), strength)
         cover = np.where(cover < 0.8, 0.0, cover)[..., None]
-        return image * (1.0 - cover) + MUD * cover
+        return image * (1.0 - cover) + mud * cover
     drops = (255.0 * np.where(thickness < least, 0.0, thickness)).astype(np.uint8)
     light = drops * shade_drops(drops).astype(np.float32)
     brightest = float(light.max())
     # an image without any drop stays as it is
-    return image + WATER * (strength / brightest * light)[..., None] if brightest > 0.0 else image
+    return image + water * (strength / brightest * light)[..., None] if brightest > 0.0 else image
 
 
 def shade_drops(drops: np.ndarray) -> np.ndarray:
@@ -44,11 +31,13 @@ def shade_drops(drops: np.ndarray) -> np.ndarray:
 
     Distances from the drops' edges, smoothed and stretched to all grey levels, are embossed and smoothed again.
     """
+    emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+    farthest = 20.0  # distances from the drops' edges count up to this, in pixels
     from scipy.ndimage import correlate
 
-    distance = np.minimum(chamfer_distance(canny_edges(drops)), _FARTHEST)
+    distance = np.minimum(chamfer_distance(canny_edges(drops)), farthest)
     levels = equalise(_mean_3x3(distance).astype(np.float32).astype(np.uint8))
-    embossed = correlate(levels.astype(np.int64), _EMBOSS, mode="mirror").clip(0, 255)
+    embossed = correlate(levels.astype(np.int64), emboss, mode="mirror").clip(0, 255)
     return np.rint(_mean_3x3(embossed.astype(np.float64))).astype(np.uint8)
 
 
@@ -59,7 +48,7 @@ def _mean_3x3(image: np.ndarray) -> np.ndarray:
     return correlate1d(correlate1d(image, ones, 0, mode="mirror"), ones, 1, mode="mirror") / 9.0
 
 
-def canny_edges(image: np.ndarray, weak: float = _WEAK_EDGE, strong: float = _STRONG_EDGE) -> np.ndarray:
+def canny_edges(image: np.ndarray, weak: float = 50, strong: float = 150) -> np.ndarray:
     """Canny's edges of uint8 [H, W], bool [H, W], as OpenCV finds them.
 
     Gradients are Sobel's of 3 x 3 pixels, their size |dx| + |dy|. A pixel is on an edge if it is a maximum across the
@@ -81,6 +70,7 @@ def canny_edges(image: np.ndarray, weak: float = _WEAK_EDGE, strong: float = _ST
 
 def _is_maximum(dx: np.ndarray, dy: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Where the gradient is largest along its own direction; of two equal neighbours along an axis, the first is."""
+    tangent = 13573 / 32768  # of 22.5 degrees, in the fixed point of OpenCV
     padded = np.pad(size, 1)
 
     def neighbour(down: int, right: int) -> np.ndarray:
@@ -92,7 +82,7 @@ def _is_maximum(dx: np.ndarray, dy: np.ndarray, size: np.ndarray) -> np.ndarray:
     rising = (size > neighbour(-1, 1)) & (size > neighbour(1, -1))
     x, y = np.abs(dx), np.abs(dy)
     diagonal = np.where((dx < 0) == (dy < 0), falling, rising)
-    return np.where(y < x * _TANGENT, across, np.where(y > x * (_TANGENT + 2.0), upright, diagonal))
+    return np.where(y < x * tangent, across, np.where(y > x * (tangent + 2.0), upright, diagonal))
 
 
 def chamfer_distance(edges: np.ndarray) -> np.ndarray:

@@ -10,25 +10,12 @@ import numpy as np
 from compnet3d.robustness.corruption.cloud import cloud_over
 from compnet3d.robustness.corruption.filters import enlarge_middle, motion_blur, resize_bicubic
 from compnet3d.robustness.corruption.ice import make_ice
-
-FOG = ((1.5, 2.0), (2.0, 2.0), (2.5, 1.7), (2.5, 1.5), (3.0, 1.4))  # thickness, decay of the cloud's detail
-FROST = ((1.0, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))  # weight of the image, of the ice
-# mean and standard deviation of the flakes' brightness, their size, the least brightness that is seen, half the
-# length of their way and the standard deviation along it in pixels, what is left of the image's own colours
-SNOW = (
-    (0.1, 0.3, 3.0, 0.5, 10, 4.0, 0.8),
-    (0.2, 0.3, 2.0, 0.5, 12, 4.0, 0.7),
-    (0.55, 0.3, 4.0, 0.9, 12, 8.0, 0.7),
-    (0.55, 0.3, 4.5, 0.85, 12, 8.0, 0.65),
-    (0.55, 0.3, 2.5, 0.85, 12, 12.0, 0.55),
-)
-LUMA = np.array([0.299, 0.587, 0.114])
-_MARGIN = 1.1  # a frost texture is this much larger than need be, so that there is something to choose
+from compnet3d.robustness.corruption.strengths import Strengths
 
 
 def fog(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Add a cloud to uint8 [H, W, 3] and scale back to the image's brightest value; float in grey levels."""
-    thickness, decay = FOG[severity - 1]
+    thickness, decay = Strengths.FOG[severity - 1]
     height, width = image.shape[:2]
     cloud = cloud_over(height, width, decay, rng)[..., None]
     pixels = image / 255.0
@@ -40,7 +27,7 @@ def frost(
     image: np.ndarray, severity: int, rng: np.random.Generator, textures: Sequence[np.ndarray] = ()
 ) -> np.ndarray:
     """Add ice, a random part of a random texture, or procedural ice without textures; float in grey levels."""
-    of_image, of_ice = FROST[severity - 1]
+    of_image, of_ice = Strengths.FROST[severity - 1]
     height, width = image.shape[:2]
     ice = choose_ice(textures, height, width, rng) if len(textures) else make_ice(height, width, rng)
     return of_image * image + of_ice * ice
@@ -51,8 +38,9 @@ def choose_ice(textures: Sequence[np.ndarray], height: int, width: int, rng: np.
 
     Every texture is enlarged by 1.1, beyond what it needs to cover the image, as in the reference package.
     """
+    margin = 1.1  # a frost texture is this much larger than need be, so that there is something to choose
     texture = textures[int(rng.integers(len(textures)))]
-    scale = _MARGIN * max(1.0, height / texture.shape[0], width / texture.shape[1])
+    scale = margin * max(1.0, height / texture.shape[0], width / texture.shape[1])
     size = (math.ceil(texture.shape[0] * scale), math.ceil(texture.shape[1] * scale))
     top = int(rng.integers(0, size[0] - height))
     left = int(rng.integers(0, size[1] - width))
@@ -63,10 +51,11 @@ def choose_ice(textures: Sequence[np.ndarray], height: int, width: int, rng: np.
 
 def snow(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Whiten the image and let flakes fall over it, twice, once from either side; float in grey levels."""
-    mean, deviation, size, least, radius, sigma, kept = SNOW[severity - 1]
+    luma = np.array([0.299, 0.587, 0.114])
+    mean, deviation, size, least, radius, sigma, kept = Strengths.SNOW[severity - 1]
     flakes = enlarge_middle(rng.normal(mean, deviation, size=image.shape[:2]), size)
     flakes = np.clip(np.where(flakes < least, 0.0, flakes), 0.0, 1.0)
     flakes = np.rint(255.0 * motion_blur(flakes, radius, sigma, rng.uniform(-135.0, -45.0)))
     flakes = flakes[: image.shape[0], : image.shape[1], None]
-    pale = np.maximum(image, 1.5 * (image @ LUMA)[..., None] + 127.5)
+    pale = np.maximum(image, 1.5 * (image @ luma)[..., None] + 127.5)
     return kept * image + (1.0 - kept) * pale + flakes + flakes[::-1, ::-1]
