@@ -25,9 +25,10 @@ from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting import overlays, plots
-from compnet3d.reporting.evaluation_report import Evaluation, read_log, write_report
+from compnet3d.reporting.evaluation_report import Evaluation, write_report
 from compnet3d.reporting.provenance import machine_class
 from compnet3d.robustness.shift import Shift
+from compnet3d.training.run_folder import read_log
 
 SIZE = 32
 SPEC = InputConfig(height=SIZE, width=SIZE, focal=60.0, distance=4.0, box_fill=0.8)
@@ -141,8 +142,8 @@ def test_a_model_without_meshes_gets_a_report_too(evaluation, tmp_path):
 def test_a_broken_log_is_read_up_to_the_break(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"epoch": 1, "loss": 2}\n{"epoch": 2, "lo')
-    assert read_log(path) == [{"epoch": 1, "loss": 2}]
-    assert read_log(tmp_path / "none") == []
+    assert read_log(path, whole=False) == [{"epoch": 1, "loss": 2}]
+    assert read_log(tmp_path / "none", whole=False) == []
 
 
 def test_machine_class_tells_cores_and_no_name():

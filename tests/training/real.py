@@ -31,6 +31,7 @@ from compnet3d.inference.pose_search import PoseGrid
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
 from compnet3d.models.dual_head import DualHead
 from compnet3d.training import build, loop
+from compnet3d.training.job import resolve_job
 from compnet3d.training.process_group import ProcessGroup
 from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe, recipe_like
 from compnet3d.training.recipe_parts import (
@@ -194,16 +195,13 @@ def train_really(recipe: Recipe, data: Path, out: Path, *, seed: int = 3) -> Res
 def _train_in_threads(recipe: Recipe, data: Path, out: Path, *, seed: int, workers: int, progress: bool) -> Any:
     """As several processes would, which meet in a barrier."""
     barrier, models, errors = threading.Barrier(recipe.schedule.processes), {}, []
-    arguments: dict[str, Any] = {
-        "recipe": recipe.to_dict(), "data": str(data), "out": str(out), "seed": seed, "without": [], "resume": False,
-        "backbone_weights": None, "from_scratch": False, "device": "cpu", "workers": workers, "stop_after": None,
-    }  # fmt: skip
+    job = resolve_job(recipe, data, out, seed=seed, workers=workers, progress=progress)
 
     def work(rank: int) -> None:
         torch.set_num_threads(1)
         try:
             group = ProcessGroup(rank, recipe.schedule.processes, out, lambda: barrier.wait() and None)
-            models[rank] = loop.train_in_group(group, **arguments, progress=progress)
+            models[rank] = loop.train_in_group(group, job)
         except BaseException as error:
             errors.append(error)
             barrier.abort()

@@ -30,6 +30,7 @@ from compnet3d.models.rotation_prior import fit_weights
 from compnet3d.training.build import make_optimizer
 from compnet3d.training.builtin_recipes import RECIPES, baselines_of, get_recipe
 from compnet3d.training.calibration import fit_temperature
+from compnet3d.training.job import TrainingJob, resolve_job
 from compnet3d.training.loop import train_in_group, waiting_advice
 from compnet3d.training.process_group import FlatGradients, ProcessGroup, start_process_group
 from compnet3d.training.recipe import CompNetRecipe, Recipe
@@ -46,7 +47,7 @@ from compnet3d.training.recipe_parts import (
 from compnet3d.training.run_folder import Run, recipe_differences
 from compnet3d.training.sampler import EpochSampler
 from compnet3d.training.settings import leaves
-from compnet3d.training.step import train_step
+from compnet3d.training.step import objective_of, train_step
 from compnet3d.training.train import train, train_or_load
 from compnet3d.utils.files import write_json
 from tests.networks import TINY_RESNET
@@ -132,7 +133,7 @@ def test_a_step_goes_along_the_gradient_of_the_mean_loss(
     run = Run(TINY, 0, Path(), model, make_optimizer(model, TINY), FlatGradients(model.parameters()))
     monkeypatch.setattr("compnet3d.training.step.grouped_contrastive_loss", stand_in)
     monkeypatch.setattr(run.optimizer, "step", lambda: None)
-    train_step(run, batch, seed=0)
+    train_step(run, objective_of(run.recipe), batch, seed=0)
     found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     assert int(seen.valid.sum()) > 10 and float(expected.norm()) > 0
     # bfloat16 rounds the factor of the queries' number away from or towards zero
@@ -165,7 +166,8 @@ def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
     monkeypatch.setattr("compnet3d.training.step.grouped_contrastive_loss", nothing)
     monkeypatch.setattr("compnet3d.inference.matching.bf16_is_fast", lambda: False)  # tested elsewhere
     monkeypatch.setattr(run.optimizer, "step", lambda: None)
-    total, _, _, matching, _ = train_step(run, batch, seed=0)
+    losses = train_step(run, objective_of(run.recipe), batch, seed=0)
+    total, matching = losses["loss"], losses["classification_loss"]
     value = float(loss.detach())
     assert value > 0 and float(matching) == pytest.approx(value, rel=1e-3)
     assert float(total) == pytest.approx(0.3 * value, rel=1e-3)
@@ -456,31 +458,20 @@ def test_the_calibration_split_joins_the_training_images_when_told(
 PAIR = TINY.with_settings({"schedule.processes": 2, "schedule.epochs": 2})
 
 
-def train_and_tell(group: ProcessGroup, tell: str, **arguments: Any) -> None:
+def train_and_tell(group: ProcessGroup, tell: str, job: TrainingJob) -> None:
     """Train as one of a process group and write down a digest of everything learned."""
-    state = train_in_group(group, **arguments).state_dict()
+    state = train_in_group(group, job).state_dict()
     digest = hashlib.sha256(b"".join(state[name].numpy().tobytes() for name in sorted(state))).hexdigest()
     Path(tell, f"{group.rank}.txt").write_text(digest)
 
 
 def test_all_processes_learn_the_same(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    arguments: dict[str, Any] = {
-        "recipe": PAIR.to_dict(),
-        "data": str(tiny_data),
-        "out": str(tmp_path / "run"),
-        "seed": 0,
-        "without": [],
-        "resume": False,
-        "backbone_weights": None,
-        "from_scratch": False,
-        "device": "cpu",
-        "workers": 0,
-        "stop_after": None,
-        "tell": str(tmp_path),
-    }
+    job = resolve_job(PAIR, tiny_data, tmp_path / "run", workers=0, progress=False)
+    assert job.processes == 2
+    arguments = {"tell": str(tmp_path), "job": job}
     with start_process_group(2, "test_train:train_and_tell", arguments) as group:
-        train_and_tell(group, **arguments)
+        train_and_tell(group, str(tmp_path), job)
     assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()
     assert CompNet.from_pretrained(tmp_path / "run").categories == ("brick", "tower")
 

@@ -25,7 +25,7 @@ from compnet3d.training.builtin_recipes import get_recipe
 from compnet3d.training.process_group import FlatGradients
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import Run
-from compnet3d.training.step import train_step
+from compnet3d.training.step import Objective, objective_of, train_step
 from compnet3d.training.train import train
 
 
@@ -133,7 +133,7 @@ def time_backbone(
         .contiguous(),
     }
     batch = {name: value.to(device) for name, value in batch.items()}
-    step = _step_of(run, batch)
+    step = _step_of(run, objective_of(recipe), batch)
     seconds = time_in_turn({"bare": step.bare, "step": step.whole}, rounds=rounds)
     return BackboneTimes(images, seconds["step"], seconds["bare"], peak_mb(step.whole, device))
 
@@ -163,7 +163,7 @@ def training_step(recipe: Recipe, data: str | Path, *, device: str = "cpu") -> T
     model = make_model(recipe, meshes, samples, make_extractor(recipe, data, None, False)).to(device).train()
     gradients = FlatGradients(model.parameters())
     orders = symmetry_orders(dataset.categories, dataset.symmetry).to(device)
-    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), gradients, symmetry_orders=orders)
+    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), gradients)
     crops = CropDataset(samples, dataset.categories, model.input_config, augmentation=recipe.augmentation)
     size = (
         recipe.schedule.batch_size
@@ -172,15 +172,15 @@ def training_step(recipe: Recipe, data: str | Path, *, device: str = "cpu") -> T
     )
     chosen = torch.linspace(0, len(samples) - 1, min(size, len(samples))).long().tolist()  # of all categories
     batch = {name: value.to(device) for name, value in default_collate([crops[i] for i in chosen]).items()}
-    return _step_of(run, batch)
+    return _step_of(run, objective_of(recipe, orders), batch)
 
 
-def _step_of(run: Run, batch: dict[str, Tensor]) -> TrainingStep:
+def _step_of(run: Run, objective: Objective, batch: dict[str, Tensor]) -> TrainingStep:
     """A step of a run on a batch, over and over the same."""
     outer = torch.randn_like(run.model(batch["image"]))
 
     def whole() -> None:
-        train_step(run, batch, seed=0)
+        train_step(run, objective, batch, seed=0)
 
     def bare() -> None:
         run.gradients.clear()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compnet3d.data.transforms import CropMode, InputConfig
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.prediction import ImageLike, Prediction, predict_images
+from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.checkpoint import load_model, save_model
 
 
@@ -29,8 +30,8 @@ class Model(nn.Module):
     cad_meshes: dict[str, Mesh]
 
     @classmethod
-    def from_config(cls, values: dict[str, Any]) -> Self:
-        """With random tensors, from config.json."""
+    def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> Self:
+        """With random tensors, from config.json; over that feature extractor, or over a new one."""
         raise TypeError(f"{cls.__name__} does not say how it is built")
 
     def predict_crops(
@@ -71,6 +72,6 @@ class Model(nn.Module):
         save_model(self, folder)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Self:
+    def from_pretrained(cls, folder: str | Path, feature_extractor: nn.Module | None = None) -> Self:
         """Load a model from a folder, ready for inference (see `compnet3d.models.checkpoint.load_model`)."""
-        return load_model(folder, cls)
+        return load_model(folder, cls, feature_extractor)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import load_off, save_off
+from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
+from compnet3d.models.own_module import module_note, restore_module
 from compnet3d.utils.files import read_json, recover_folder, write_folder, write_json
 
 FORMAT = 1
@@ -28,8 +30,8 @@ class SavedModel(Protocol):
     kind: ClassVar[str]
 
     @classmethod
-    def from_config(cls, values: dict[str, Any]) -> Self:
-        """With random tensors, from config.json."""
+    def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> Self:
+        """With random tensors, from config.json; over that feature extractor, or over a new one."""
         ...
 
 
@@ -78,12 +80,13 @@ def model_kind(path: Path) -> str:
     return str(values.get("kind", "compnet")) if isinstance(values, dict) else "compnet"
 
 
-def load_model(folder: str | Path, kind: type[M]) -> M:
+def load_model(folder: str | Path, kind: type[M], feature_extractor: torch.nn.Module | None = None) -> M:
     """Load a model for inference.
 
     Args:
         folder: a model's folder, or a run's folder that holds one as `model`.
         kind: its class.
+        feature_extractor: the module, with any tensors, of a model that was trained with one of the user's.
 
     Raises:
         CompNetError: if something is missing, broken or foreign; the message names the file and the tensor.
@@ -101,7 +104,7 @@ def load_model(folder: str | Path, kind: type[M]) -> M:
             f"{folder / 'config.json'}: format is {version!r} but this version reads {FORMAT}; "
             "copy or train the model again, or use the version that wrote it"
         )
-    model: Any = _build(values, folder / "config.json", kind)
+    model: Any = _build(values, folder / "config.json", kind, feature_extractor)
     load_tensors_into(model, folder / "model.safetensors")
     for path in sorted((folder / "meshes").glob("*.off")):
         model.cad_meshes[path.stem] = load_off(path)
@@ -110,24 +113,28 @@ def load_model(folder: str | Path, kind: type[M]) -> M:
     return loaded
 
 
-def model_from_config(path: Path, kind: type[M]) -> M:
+def model_from_config(path: Path, kind: type[M], feature_extractor: torch.nn.Module | None = None) -> M:
     """A model with random tensors, as a JSON file of its configuration says (without a format's number).
 
     Raises:
         CompNetError: naming the file, if it is missing or not a model's configuration.
     """
-    return _build(read_json(path), path, kind)
+    return _build(read_json(path), path, kind, feature_extractor)
 
 
-def _build(values: Any, path: Path, kind: type[M]) -> M:
+def _build(values: Any, path: Path, kind: type[M], module: torch.nn.Module | None) -> M:
     from huggingface_hub.errors import StrictDataclassError
+
+    if (note := module_note(values, module)) is not None:
+        raise CompNetError(f"{path}: {note}")
 
     # whatever the classes of the model and of its backbone raise on numbers, types and names that make no sense
     nonsense = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, ArithmeticError)
     try:
         if not values["categories"] or len(values["categories"]) != len(values["bounds"]):
             raise ValueError(f"{len(values['categories'])} categories with {len(values['bounds'])} boxes")
-        return kind.from_config(values)
+        own = None if module is None else restore_module(BackboneConfig.from_dict(values["backbone"]), module)
+        return kind.from_config(values, own)
     except (*nonsense, StrictDataclassError, CompNetError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise CompNetError(f"{path}: not a model's configuration ({reason}); copy or train the model again") from None

@@ -86,9 +86,9 @@ class CompNet(Model):
         self._pose_search, self._centroids = PoseSearch(), Centroids()
 
     @classmethod
-    def from_config(cls, values: dict[str, Any]) -> CompNet:
-        """With random tensors, from config.json."""
-        return cls(CompNetConfig.from_dict(values))
+    def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> CompNet:
+        """With random tensors, from config.json; over that feature extractor, or over a new one."""
+        return cls(CompNetConfig.from_dict(values), feature_extractor)
 
     @property
     def device(self) -> torch.device:

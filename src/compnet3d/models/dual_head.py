@@ -28,6 +28,7 @@ from compnet3d.models.backbones import (
     build_extractor,
 )
 from compnet3d.models.base import Model
+from compnet3d.models.own_module import OWN_MODULE
 
 POSE_HEADS = ("bins", "regression")
 
@@ -99,9 +100,9 @@ class DualHead(Model):
         self.cad_meshes: dict[str, Mesh] = {}
 
     @classmethod
-    def from_config(cls, values: dict[str, Any]) -> DualHead:
-        """With random tensors, from config.json."""
-        return cls(DualHeadConfig.from_dict(values))
+    def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> DualHead:
+        """With random tensors, from config.json; over that feature extractor, or over a new one."""
+        return cls(DualHeadConfig.from_dict(values), feature_extractor)
 
     @property
     def device(self) -> torch.device:
@@ -215,8 +216,8 @@ class DualHead(Model):
 class ImageEncoder(nn.Module):
     """The backbone of a feature extractor as classifiers use it: one vector per image.
 
-    A ResNet's last stage averaged over the image; a ViT's class token; DINOv2's class token beside the mean of its
-    patch tokens, which its authors classify with.
+    A ResNet's last stage, or the map of a module of the user's, averaged over the image; a ViT's class token; DINOv2's
+    class token beside the mean of its patch tokens, which its authors classify with.
 
     Attributes:
         config: of the extractor.
@@ -232,15 +233,21 @@ class ImageEncoder(nn.Module):
         self.config, self.amp, self.backbone = extractor.config, extractor.amp, extractor.backbone
         self.register_buffer("mean", extractor.mean, persistent=False)
         self.register_buffer("std", extractor.std, persistent=False)
-        shape = self.backbone.config
-        sizes = {"resnet": lambda: shape.hidden_sizes[-1], "dinov2": lambda: 2 * shape.hidden_size}
+        shape: Any = getattr(self.backbone, "config", None)
+        sizes = {
+            "resnet": lambda: shape.hidden_sizes[-1],
+            "dinov2": lambda: 2 * shape.hidden_size,
+            OWN_MODULE: lambda: self.config.dimension,
+        }
         self.size: int = sizes.get(self.config.family, lambda: shape.hidden_size)()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images, as `FeatureExtractor.forward` takes them, to float32 vectors [B, C]."""
         images = _normalised(images, self.mean, self.std)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
-            if self.config.family == "resnet":
+            if self.config.family == OWN_MODULE:
+                vectors = self.backbone(images).mean(dim=(2, 3))
+            elif self.config.family == "resnet":
                 vectors = self.backbone(images).feature_maps[-1].mean(dim=(2, 3))
             elif self.config.family == "dinov2":
                 tokens = self.backbone(images).last_hidden_state

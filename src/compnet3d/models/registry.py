@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from compnet3d.errors import CompNetError
 from compnet3d.models.checkpoint import find_model, load_model, model_from_config, model_kind
 from compnet3d.models.compnet import CompNet
@@ -12,26 +14,31 @@ from compnet3d.models.dual_head import DualHead
 TrainedModel = CompNet | DualHead
 
 
-def load_predictor(folder: str | Path) -> TrainedModel:
+def load_predictor(folder: str | Path, feature_extractor: nn.Module | None = None) -> TrainedModel:
     """Load a model of any kind, ready for inference.
 
     Args:
         folder: a model's folder, or a run's folder that holds one as `model`.
+        feature_extractor: the module, with any tensors, of a model that was trained with one of the user's.
 
     Raises:
         CompNetError: if something is missing, broken or foreign; the message names the file and the tensor.
     """
     folder = find_model(folder)
-    return load_model(folder, DualHead) if _is_dual_head(folder / "config.json") else load_model(folder, CompNet)
+    if _is_dual_head(folder / "config.json"):
+        return load_model(folder, DualHead, feature_extractor)
+    return load_model(folder, CompNet, feature_extractor)
 
 
-def untrained_model(path: Path) -> TrainedModel:
-    """A model with random tensors, as a checkpoint's model.json says.
+def untrained_model(path: Path, feature_extractor: nn.Module | None = None) -> TrainedModel:
+    """A model with random tensors, as a checkpoint's model.json says; `feature_extractor` as in `load_predictor`.
 
     Raises:
         CompNetError: naming the file, if it is missing or not a model's configuration.
     """
-    return model_from_config(path, DualHead) if _is_dual_head(path) else model_from_config(path, CompNet)
+    if _is_dual_head(path):
+        return model_from_config(path, DualHead, feature_extractor)
+    return model_from_config(path, CompNet, feature_extractor)
 
 
 def _is_dual_head(path: Path) -> bool:

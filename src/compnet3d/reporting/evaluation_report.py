@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,11 +23,11 @@ from compnet3d.reporting import overlays, plots
 from compnet3d.reporting.page import page
 from compnet3d.reporting.provenance import machine_class
 from compnet3d.reporting.terminal import POSE_ROWS, degrees, percent
-from compnet3d.utils.files import Json, write_text
+from compnet3d.utils.files import write_text
 
 if TYPE_CHECKING:
     from compnet3d.inference.prediction import Predictor
-
+from compnet3d.training.run_folder import read_log
 
 _IMAGE_SIDE = 224
 
@@ -282,30 +281,12 @@ def _plots(evaluation: Evaluation, log: Path | str | None) -> str:
 
 
 def _training(log: Path | str | None) -> str:
-    history = read_log(log) if log is not None else []
+    history = read_log(log, whole=False) if log is not None else []
     if len(history) < 2:
         return ""
     seconds = sum(float(entry.get("seconds", 0.0)) for entry in history)
     text = f"{len(history)} epochs in {seconds / 60:.1f} minutes."
     return f"<section><h2>Training</h2><p>{text}</p>{_plot(plots.plot_training(history), 'training curve')}</section>"
-
-
-def read_log(log: Path | str) -> list[Json]:
-    """The entries of a training log (one JSON object per epoch) up to the first line that is none."""
-    entries: list[Json] = []
-    try:
-        lines = Path(log).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return entries
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(entry, dict) or "epoch" not in entry:
-            break
-        entries.append(entry)
-    return entries
 
 
 def _category_table(result: EvaluationResult) -> str:

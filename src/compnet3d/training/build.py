@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from compnet3d.models.pretrained import find_weights, load_extractor
 from compnet3d.models.registry import TrainedModel
 from compnet3d.rendering.surface import Surfaces, representative, spread_vertices
 from compnet3d.training.recipe import CompNetRecipe, ContrastiveRecipe, DualHeadRecipe, Recipe
+from compnet3d.training.recipe_parts import BackboneSettings
 
 
 def make_extractor(
@@ -36,8 +38,7 @@ def make_extractor(
         CompNetError: if there is no such backbone.
     """
     settings = recipe.backbone
-    if weights is None and settings.pretrained and not from_scratch:
-        weights = find_weights(settings.pretrained, data)
+    weights = backbone_source(settings, data, weights, from_scratch) or weights
     options: dict[str, Any] = {
         "dimension": settings.dimension,
         "upsampling": settings.upsampling,
@@ -56,6 +57,41 @@ def make_extractor(
             settings.family, architecture, settings.dimension, settings.upsampling, settings.stages, **mean_std
         )
     )
+
+
+def backbone_source(
+    settings: BackboneSettings, data: str | Path | None, weights: str | Path | None, from_scratch: bool
+) -> str | Path | None:
+    """Where the pretrained backbone is taken from: a folder or a hub name, None for random weights.
+
+    Args:
+        data, weights, from_scratch: as in `make_extractor`; without a data set's folder, the current one.
+    """
+    if from_scratch or not (weights or settings.pretrained):
+        return None
+    return weights or find_weights(settings.pretrained, data or Path())
+
+
+def extractor_of(model: TrainedModel) -> FeatureExtractor:
+    """A copy of a model's feature extractor; of a dual head the backbone, with a new projection."""
+    if isinstance(model, CompNet):
+        return deepcopy(model.feature_extractor)
+    extractor = build_extractor(model.config.backbone)
+    extractor.backbone.load_state_dict(model.encoder.backbone.state_dict())
+    return extractor
+
+
+def start_from(model: TrainedModel, other: TrainedModel) -> None:
+    """Take over what another model of the same categories has learned: every tensor that fits.
+
+    A model of other categories gives its feature extractor alone, which is there already (see `extractor_of`).
+    """
+    if model.categories != other.categories:
+        return
+    state, learned = model.state_dict(), other.state_dict()
+    # usual rotations are those of the new training images
+    fitting = {n: t for n, t in learned.items() if n in state and state[n].shape == t.shape and "prior." not in n}
+    model.load_state_dict(state | fitting)
 
 
 def make_model(

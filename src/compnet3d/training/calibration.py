@@ -11,12 +11,11 @@ from torch.utils.data import DataLoader
 
 from compnet3d.data.loader import CropDataset
 from compnet3d.evaluation.metrics import confusion_matrix
-from compnet3d.models.compnet import CompNet
-from compnet3d.training.recipe import CompNetRecipe
 from compnet3d.training.run_folder import (
     Run,
 )
 from compnet3d.training.sampler import EpochSampler
+from compnet3d.training.step import Objective
 
 
 def fit_temperature(scores: Tensor, category: Tensor) -> float:
@@ -30,7 +29,7 @@ def fit_temperature(scores: Tensor, category: Tensor) -> float:
     return float(candidates[losses.argmin()])
 
 
-def calibrate(run: Run, held_out: CropDataset, workers: int = 0) -> dict[str, Any]:
+def calibrate(run: Run, objective: Objective, held_out: CropDataset, workers: int = 0) -> dict[str, Any]:
     """Accuracy on the calibration split, the temperature of the confidence, the confusion matrix and from it omega.
 
     The confusions are counted over plain crops and over as many augmented ones (some of them partly covered): a small
@@ -44,11 +43,7 @@ def calibrate(run: Run, held_out: CropDataset, workers: int = 0) -> dict[str, An
     predicted = torch.cat([scores, hard_scores]).argmax(dim=1)
     confusion = confusion_matrix(predicted, torch.cat([true, hard_true]), count)
     entry: dict[str, Any] = {"calibration_accuracy": accuracy}
-    if isinstance(run.recipe, CompNetRecipe) and isinstance(run.model, CompNet):
-        omega = run.recipe.grouping.refreshed(confusion, accuracy)
-        if omega is not None:
-            run.model.bank.set_grouping_weights(omega)
-        entry["contrasted_pairs"] = run.model.bank.contrasted_share(run.recipe.grouping.floor)
+    entry.update(objective.regroup(run.model, confusion, accuracy))
     entry["confusion"] = confusion.tolist()
     return entry
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from torch import Tensor
 from compnet3d.errors import CompNetError
 
 Item = TypeVar("Item")
+ARGUMENTS = "arguments.pickle"
 
 
 class LostWorkerError(Exception):
@@ -176,7 +178,7 @@ def start_process_group(size: int, worker: str, arguments: dict[str, Any]) -> It
     Args:
         size: processes in all; 1 starts none.
         worker: what the others run, as "module:function"; it is called as function(team, **arguments).
-        arguments: what JSON can hold.
+        arguments: what pickle can hold.
 
     Raises:
         CompNetError: what a worker raised, or what it said when it died.
@@ -188,7 +190,8 @@ def start_process_group(size: int, worker: str, arguments: dict[str, Any]) -> It
     own_threads = max(1, threads // size)
     with tempfile.TemporaryDirectory(prefix="compnet3d-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        task = {"size": size, "threads": own_threads, "worker": worker, "arguments": arguments}
+        (folder / ARGUMENTS).write_bytes(pickle.dumps(arguments))
+        task = {"size": size, "threads": own_threads, "worker": worker}
         others = [_start_worker(folder, rank, task) for rank in range(1, size)]
         torch.set_num_threads(own_threads)
         try:
@@ -275,7 +278,9 @@ def run_worker(task: dict[str, Any], folder: str, rank: int) -> None:
     try:
         module, function = task["worker"].split(":")
         work = getattr(importlib.import_module(module), function)
-        work(ProcessGroup(rank, task["size"], Path(folder), meet), **task["arguments"])
+        # written a moment ago by rank 0, into a folder that is its own
+        arguments = pickle.loads(Path(folder, ARGUMENTS).read_bytes())
+        work(ProcessGroup(rank, task["size"], Path(folder), meet), **arguments)
     except CompNetError as error:
         Path(folder, f"refusal-{rank}.txt").write_text(str(error), encoding="utf-8", errors="surrogateescape")
         sys.exit(1)

@@ -10,27 +10,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from compnet3d.errors import CompNetError
 from compnet3d.models.checkpoint import flatten_state, load_optimizer, load_tensors_into, save_tensors
 from compnet3d.models.registry import TrainedModel
+from compnet3d.training.job import TrainingJob
 from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.settings import leaves
 from compnet3d.utils.files import read_json, recover_folder, write_folder, write_json, write_text
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
+def read_log(path: str | Path, *, whole: bool = True) -> list[dict[str, Any]]:
     """A run's log.jsonl, one entry per epoch.
+
+    Args:
+        path: the file.
+        whole: refuse a missing or broken one; else what can be read up to the break is enough.
 
     Raises:
         CompNetError: if it is missing or broken.
     """
+    entries: list[dict[str, Any]] = []
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            if not isinstance(entry, dict) or "epoch" not in entry:
+                raise ValueError(f"line {len(entries) + 1} is no epoch")
+            entries.append(entry)
     except (OSError, ValueError) as error:
-        raise CompNetError(f"{path}: cannot be read ({error}); delete the variant's folder and run again") from None
+        if whole:
+            raise CompNetError(f"{path}: cannot be read ({error}); delete the run's folder and train again") from None
+    return entries
 
 
 @dataclass
@@ -45,8 +56,6 @@ class Run:
         team: the processes that train it.
         epoch: epochs done.
         history: one entry per epoch, as in log.jsonl.
-        symmetry_orders: of the categories, int [Y], where the model is (see `symmetric_rotation_error`); None if none
-            has a symmetry.
     """
 
     recipe: Recipe
@@ -58,7 +67,6 @@ class Run:
     group: ProcessGroup = field(default_factory=ProcessGroup)
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
-    symmetry_orders: Tensor | None = None
 
 
 def check_folder(out: Path, recipe: Recipe, *, resume: bool, seed: int, without: Sequence[str] = ()) -> None:
@@ -151,16 +159,16 @@ def recipe_differences(config: Any, recipe: Recipe) -> list[str]:
     return [name for name, value in leaves(recipe) if earlier[name] != value]
 
 
-def write_config(run: Run, data: str | Path, without: Sequence[str] = (), **counts: int) -> None:
+def write_config(run: Run, job: TrainingJob) -> None:
     """Write what is needed to repeat the run to OUT/config.json."""
     write_json(
         run.out / "config.json",
         {
             "recipe": run.recipe.to_dict(),
-            "data": str(Path(data).resolve()),
+            "data": None if job.data.root is None else str(job.data.root.resolve()),
             "seed": run.seed,
-            "without": list(without),
-            "counts": counts,
+            "without": list(job.without),
+            "counts": {"samples": len(job.data.samples), "calibration": len(job.calibration)},
             "backbone": run.model.config.backbone.to_dict(),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         },

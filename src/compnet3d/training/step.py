@@ -1,6 +1,10 @@
-"""One step of training: the losses of a batch, down their gradient, and the update of the bank."""
+"""One step of training: the losses of a batch, down their gradient, and what the method learns beside it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,36 +15,205 @@ from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastiv
 from compnet3d.losses.inputs import LossWeights, Queries
 from compnet3d.losses.sampling import draw_cells, draw_negative_poses, draw_queries, sample_vertices
 from compnet3d.models.compnet import CompNet
-from compnet3d.training.recipe import CompNetRecipe, ContrastiveRecipe
+from compnet3d.models.dual_head import DualHead
+from compnet3d.models.observation import Observation
+from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe
+from compnet3d.training.recipe_parts import BankSettings, CompNetLossSettings, LossSettings
 from compnet3d.training.run_folder import Run
 
-# what a training step returns, by the recipe's method
-LOSSES = {
-    "compnet": ("loss", "in_category_loss", "cross_category_loss", "classification_loss", "pose_contrastive_loss"),
-    "novum": ("loss",),
-    "dual-head": ("loss", "category_loss", "pose_loss"),
-}
+# the rows of all members of the process group, as `ProcessGroup.gather` gives them
+Gather = Callable[..., list[Tensor]]
 
 
-def train_step(run: Run, batch: dict[str, Tensor], *, seed: int) -> Tensor:
-    """One gradient step, of a CompNet followed by the update of its bank (Eq. 6 and the background ring).
+@dataclass(frozen=True)
+class Batch:
+    """This process's share of a batch, where the model is.
+
+    Attributes:
+        images: uint8 [B, 3, height, width]; category: int64 [B]; pose: [B]; principal_point: [B, 2] in pixels.
+        occluded: bool [B, height, width], the pixels that the augmentation covers; None where nobody knows.
+    """
+
+    images: Tensor
+    category: Tensor
+    pose: Pose
+    principal_point: Tensor
+    occluded: Tensor | None
+
+    @classmethod
+    def of(cls, values: dict[str, Tensor], device: torch.device) -> Batch:
+        """From what `CropDataset` collates."""
+        values = {name: value.to(device, non_blocking=True) for name, value in values.items()}
+        pose = Pose(**{name: values[name] for name in ("azimuth", "elevation", "theta", "distance")})
+        return cls(values["image"], values["category"], pose, values["principal_point"], values.get("occluded"))
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a batch costs.
+
+    Attributes:
+        by_name: scalars, as the log has them; the gradient step goes down "loss".
+        terms: of how many terms "loss" is the mean here, a scalar: shards have more or fewer of them.
+        learn: what follows the gradient step; it is handed `ProcessGroup.gather`.
+    """
+
+    by_name: dict[str, Tensor]
+    terms: Tensor
+    learn: Callable[[Gather], None] = lambda gather: None
+
+
+class Objective(Protocol):
+    """What a method trains for."""
+
+    def loss(self, model: Any, batch: Batch, generator: torch.Generator) -> Losses:
+        """The losses of a batch.
+
+        Args:
+            model: of the method, in training mode.
+            generator: source of randomness, where the model is.
+        """
+        ...
+
+    def regroup(self, model: Any, confusion: Tensor, accuracy: float) -> dict[str, float]:
+        """Learn from a look at the calibration split, and say what the log is to hold of it.
+
+        Args:
+            confusion: counts [Y, Y], row = true category; accuracy: on the plain crops.
+        """
+        ...
+
+
+class NovumObjective:
+    """NOVUM: each query against all vertices and the background in one softmax."""
+
+    def __init__(self, loss: LossSettings, bank: BankSettings) -> None:
+        self.settings, self.bank = loss, bank
+
+    def loss(self, model: CompNet, batch: Batch, generator: torch.Generator) -> Losses:
+        """See `Objective.loss`."""
+        settings = self.settings
+        seen = _observe(model, batch)
+        queries = _draw(seen, batch, settings, generator)
+        loss = full_contrastive_loss(
+            queries,
+            model.bank.feature_bank,
+            kappa=settings.kappa,
+            excluded=model.near_vertices(batch.category, queries.vertex, settings.near_radius),
+            background_weight=settings.background_weight,
+        )
+        return Losses({"loss": loss}, queries.valid.sum(), _update_of_bank(model, batch, seen, self.bank, generator))
+
+    def regroup(self, model: CompNet, confusion: Tensor, accuracy: float) -> dict[str, float]:
+        """Nothing: all categories stay contrasted."""
+        return {}
+
+
+class CompNetObjective:
+    """The grouped contrastive loss (Eq. 5), the classification loss and the pose contrastive loss."""
+
+    def __init__(self, recipe: CompNetRecipe, symmetry_orders: Tensor | None = None) -> None:
+        """Keep the settings; `symmetry_orders` int [Y] are those of `symmetric_rotation_error`, None if all are 1."""
+        self.settings, self.bank, self.grouping = recipe.loss, recipe.bank, recipe.grouping
+        self.symmetry_orders = symmetry_orders
+
+    def loss(self, model: CompNet, batch: Batch, generator: torch.Generator) -> Losses:
+        """See `Objective.loss`.
+
+        The terms are the queries; the classification and the pose contrastive loss, means over images, are weighted
+        alike for want of a second count.
+        """
+        settings, bank = self.settings, model.bank
+        seen = _observe(model, batch)
+        queries = _draw(seen, batch, settings, generator)
+        excluded = model.near_vertices(batch.category, queries.vertex, settings.near_radius)
+        sampled = sample_vertices(
+            bank.offsets, settings.samples_per_category, generator, bank.contrasted(batch.category)
+        )
+        weights = LossWeights(settings.background_weight, settings.in_weight, settings.cross_weight)
+        contrast = grouped_contrastive_loss(
+            queries, bank.feature_bank, sampled, kappa=settings.kappa, excluded=excluded, weights=weights
+        )
+        classification = _classification(model, seen.feature_map, batch, settings, generator)
+        pose_contrastive = self._pose_contrastive(model, seen.feature_map, batch, generator)
+        total = (
+            contrast.total
+            + settings.classification_weight * classification
+            + settings.pose_contrastive_weight * pose_contrastive
+        )
+        by_name = {
+            "loss": total,
+            "in_category_loss": contrast.in_category,
+            "cross_category_loss": contrast.cross_category,
+            "classification_loss": classification,
+            "pose_contrastive_loss": pose_contrastive,
+        }
+        return Losses(by_name, queries.valid.sum(), _update_of_bank(model, batch, seen, self.bank, generator))
+
+    def _pose_contrastive(
+        self, model: CompNet, feature_map: Tensor, batch: Batch, generator: torch.Generator
+    ) -> Tensor:
+        """The pose contrastive loss; zero, and nothing is drawn, where it has no weight."""
+        if self.settings.pose_contrastive_weight == 0:
+            return torch.zeros((), device=model.device)
+        category, orders = batch.category, self.symmetry_orders
+        order = torch.ones_like(category) if orders is None else orders[category]
+        poses, negatives = draw_negative_poses(batch.pose, order, self.settings.negative_poses, generator)
+        return pose_contrastive_loss(model.pose_scores(feature_map, category, poses, batch.principal_point), negatives)
+
+    def regroup(self, model: CompNet, confusion: Tensor, accuracy: float) -> dict[str, float]:
+        """Refresh omega from the confusions; the share of pairs of categories that are contrasted."""
+        omega = self.grouping.refreshed(confusion, accuracy)
+        if omega is not None:
+            model.bank.set_grouping_weights(omega)
+        return {"contrasted_pairs": model.bank.contrasted_share(self.grouping.floor)}
+
+
+class DualHeadObjective:
+    """Cross-entropy of the category plus the pose head's loss."""
+
+    def loss(self, model: DualHead, batch: Batch, generator: torch.Generator) -> Losses:
+        """See `Objective.loss`; nothing is drawn."""
+        total, category, pose = model.loss(batch.images, batch.category, batch.pose)
+        by_name = {"loss": total, "category_loss": category, "pose_loss": pose}
+        return Losses(by_name, torch.tensor(len(batch.category), device=model.device))
+
+    def regroup(self, model: DualHead, confusion: Tensor, accuracy: float) -> dict[str, float]:
+        """Nothing: there is nothing to contrast."""
+        return {}
+
+
+def objective_of(recipe: Recipe, symmetry_orders: Tensor | None = None) -> Objective:
+    """What a recipe's method trains for; `symmetry_orders` as in `CompNetObjective`."""
+    match recipe:
+        case CompNetRecipe():
+            return CompNetObjective(recipe, symmetry_orders)
+        case NovumRecipe():
+            return NovumObjective(recipe.loss, recipe.bank)
+        case DualHeadRecipe():
+            return DualHeadObjective()
+    raise TypeError(f"no method has recipes of type {type(recipe).__name__}")
+
+
+def train_step(run: Run, objective: Objective, batch: dict[str, Tensor], *, seed: int) -> dict[str, Tensor]:
+    """One gradient step, and what the method learns after it.
 
     Args:
         run: its model in training mode.
+        objective: of the run's recipe.
         batch: this process's share, as `CropDataset` collates it.
         seed: of the sampled vertices and background cells.
 
     Returns:
-        The loss and its parts over this share, as `LOSSES` names them.
+        The losses of this share by name, scalars on the CPU.
     """
-    model = run.model
-    batch = {name: value.to(model.device, non_blocking=True) for name, value in batch.items()}
-    pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
-    if isinstance(model, CompNet):
-        return _contrastive_step(run, model, batch, pose, seed)
-    losses = model.loss(batch["image"], batch["category"], pose)
-    _descend(run, losses[0], torch.tensor(len(batch["category"]), device=model.device))
-    return losses.detach().cpu()
+    device = run.model.device
+    generator = torch.Generator(device).manual_seed(seed)
+    losses = objective.loss(run.model, Batch.of(batch, device), generator)
+    _descend(run, losses.by_name["loss"], losses.terms)
+    losses.learn(run.group.gather)
+    values = torch.stack(list(losses.by_name.values())).detach().cpu()  # one copy from an accelerator, not several
+    return dict(zip(losses.by_name, values.unbind(), strict=True))
 
 
 def _descend(run: Run, loss: Tensor, count: Tensor) -> None:
@@ -52,59 +225,60 @@ def _descend(run: Run, loss: Tensor, count: Tensor) -> None:
     run.optimizer.step()
 
 
-def _contrastive_step(run: Run, model: CompNet, batch: dict[str, Tensor], pose: Pose, seed: int) -> Tensor:
-    recipe, bank = run.recipe, model.bank
-    assert isinstance(recipe, ContrastiveRecipe)
-    generator = torch.Generator(model.device).manual_seed(seed)
-    category, principal_point = batch["category"], batch["principal_point"]
-    occluded = batch.get("occluded")
-    feature_map = model(batch["image"])
-    seen = model.observe(feature_map, category, pose, principal_point, occluded)
-    drawn = draw_queries(seen.valid, recipe.loss.queries_per_image, generator)
-    vertex, queried = seen.vertex.gather(1, drawn), seen.valid.gather(1, drawn)
-    features = seen.features.gather(1, drawn[..., None].expand(-1, -1, seen.features.shape[2]))
-    queries, feature_bank = Queries(features, category, vertex, queried), bank.feature_bank
-    excluded = model.near_vertices(category, vertex, recipe.loss.near_radius)
-    if not isinstance(recipe, CompNetRecipe):
-        losses = full_contrastive_loss(
-            queries,
-            feature_bank,
-            kappa=recipe.loss.kappa,
-            excluded=excluded,
-            background_weight=recipe.loss.background_weight,
-        )[None]
-    else:
-        sampled = sample_vertices(bank.offsets, recipe.loss.samples_per_category, generator, bank.contrasted(category))
-        weights = LossWeights(recipe.loss.background_weight, recipe.loss.in_weight, recipe.loss.cross_weight)
-        loss = grouped_contrastive_loss(
-            queries, feature_bank, sampled, kappa=recipe.loss.kappa, excluded=excluded, weights=weights
+# -- parts of the contrastive objectives ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A batch's feature map [B, D, H, W] and what it shows of the vertices."""
+
+    feature_map: Tensor
+    vertices: Observation
+
+
+def _observe(model: CompNet, batch: Batch) -> _Seen:
+    feature_map = model(batch.images)
+    vertices = model.observe(feature_map, batch.category, batch.pose, batch.principal_point, batch.occluded)
+    return _Seen(feature_map, vertices)
+
+
+def _draw(seen: _Seen, batch: Batch, settings: LossSettings, generator: torch.Generator) -> Queries:
+    """The visible vertices that are queries in this step."""
+    every = seen.vertices
+    drawn = draw_queries(every.valid, settings.queries_per_image, generator)
+    features = every.features.gather(1, drawn[..., None].expand(-1, -1, every.features.shape[2]))
+    return Queries(features, batch.category, every.vertex.gather(1, drawn), every.valid.gather(1, drawn))
+
+
+def _classification(
+    model: CompNet, feature_map: Tensor, batch: Batch, settings: CompNetLossSettings, generator: torch.Generator
+) -> Tensor:
+    """The classification loss; zero, and nothing is drawn, where it has no weight."""
+    if settings.classification_weight == 0:
+        return torch.zeros((), device=model.device)
+    cells = draw_cells(feature_map, settings.classification_cells, generator)
+    return classification_loss(model.category_scores(cells), batch.category)
+
+
+def _update_of_bank(
+    model: CompNet, batch: Batch, seen: _Seen, settings: BankSettings, generator: torch.Generator
+) -> Callable[[Gather], None]:
+    """Eq. 6 for the vertices that were seen, queries or not, and the background ring: after the gradient step."""
+
+    def learn(gather: Gather) -> None:
+        bank, vertices = model.bank, seen.vertices
+        flat = (bank.offsets[batch.category][:, None] + vertices.vertex)[vertices.valid]
+        flat, features = gather(flat, vertices.features.detach()[vertices.valid])
+        bank.update_vertices(flat, features, settings.momentum)
+        background = model.sample_background(
+            seen.feature_map.detach(),
+            batch.category,
+            batch.pose,
+            batch.principal_point,
+            settings.background_per_image,
+            generator,
+            batch.occluded,
         )
-        classification = torch.zeros((), device=model.device)
-        if recipe.loss.classification_weight > 0:
-            cells = draw_cells(feature_map, recipe.loss.classification_cells, generator)
-            classification = classification_loss(model.category_scores(cells), category)
-        pose_contrastive = torch.zeros((), device=model.device)
-        if recipe.loss.pose_contrastive_weight > 0:
-            orders = run.symmetry_orders
-            order = torch.ones_like(category) if orders is None else orders[category]
-            poses, negatives = draw_negative_poses(pose, order, recipe.loss.negative_poses, generator)
-            pose_contrastive = pose_contrastive_loss(
-                model.pose_scores(feature_map, category, poses, principal_point), negatives
-            )
-        total = (
-            loss.total
-            + recipe.loss.classification_weight * classification
-            + recipe.loss.pose_contrastive_weight * pose_contrastive
-        )
-        losses = torch.stack([total, loss.in_category, loss.cross_category, classification, pose_contrastive])
-    # Eq. 5 is the mean over the queries of all shards, and shards have more or fewer of them; the classification and
-    # the pose contrastive loss, means over images, are weighted alike for want of a second count
-    _descend(run, losses[0], queried.sum())
-    flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]
-    flat, features = run.group.gather(flat, seen.features.detach()[seen.valid])
-    bank.update_vertices(flat, features, recipe.bank.momentum)
-    background = model.sample_background(
-        feature_map.detach(), category, pose, principal_point, recipe.bank.background_per_image, generator, occluded
-    )
-    bank.update_background(*run.group.gather(background))
-    return losses.detach().cpu()
+        bank.update_background(*gather(background))
+
+    return learn

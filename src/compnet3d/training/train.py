@@ -3,101 +3,72 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
+from torch import nn
 
-from compnet3d.data.imagenet3d import check_trainable
-from compnet3d.data.sample import split_calibration
 from compnet3d.models.registry import TrainedModel, load_predictor
-from compnet3d.training.loop import open_dataset, train_in_group
+from compnet3d.training.job import TrainingData, TrainOptions, open_dataset, resolve_job
+from compnet3d.training.loop import train_in_group
 from compnet3d.training.process_group import start_process_group
 from compnet3d.training.recipe import Recipe
-from compnet3d.training.run_folder import (
-    check_config,
-    check_data,
-    check_folder,
-)
+from compnet3d.training.run_folder import check_config, check_data, check_folder
 from compnet3d.utils.files import recover_folder
-from compnet3d.utils.workers import available_cores
 
 
 def train(
     recipe: Recipe,
-    data: str | Path,
+    data: str | Path | TrainingData,
     out: str | Path,
     *,
-    seed: int = 0,
-    without: Sequence[str] = (),
-    resume: bool = False,
-    backbone_weights: str | Path | None = None,
-    from_scratch: bool = False,
-    device: str = "cpu",
-    workers: int | None = None,
-    progress: bool = True,
-    stop_after: int | None = None,
+    feature_extractor: nn.Module | None = None,
+    init_from: str | Path | TrainedModel | None = None,
+    **options: Unpack[TrainOptions],
 ) -> TrainedModel:
-    """Train a model on a data set's train list and save it as OUT/model.
+    """Train a model and save it as OUT/model.
 
     OUT also gets config.json (everything needed to repeat the run), log.jsonl and log.csv (one line per epoch) and
     checkpoint/ (for `resume`).
 
     Args:
         recipe: the settings.
-        data: a data set in the ImageNet3D raw layout.
+        data: the folder of a data set in the ImageNet3D raw layout, whose train list is taken; or samples with the
+            meshes of their categories (`TrainingData`).
         out: the run's folder; must not hold another run unless `resume` is set.
-        seed: of everything random.
+        feature_extractor: a module of yours in place of the recipe's backbone (see `wrap_module`). The model that is
+            saved holds its tensors but not its code: load it with `feature_extractor=` again. It trains in one process.
+        init_from: a model, or its folder, to start from. One of the same categories gives everything that fits, one of
+            others its feature extractor alone; the recipe's backbone settings are not looked at.
+        seed: of everything random; 0 by default.
         without: categories to leave out, so that they are unknown to the model.
         resume: go on from OUT/checkpoint.
         backbone_weights: folder of the pretrained backbone; by default the recipe's is looked for.
         from_scratch: start from random weights although the recipe has a pretrained backbone.
-        device: where to train, such as "cpu" or "cuda".
+        device: where to train, such as "cpu" (by default) or "cuda".
         workers: further processes that prepare images, for each training process; by default one, or none where
             the training processes keep all cores busy, or on an accelerator one for each core but one, 16 at most. The
             result is the same.
-        progress: show progress bars.
+        progress: show how far it is (by default): bars in a terminal, elsewhere a line for each epoch.
         stop_after: stop after this many epochs in all, leaving a checkpoint (the schedule stays the recipe's).
 
     Returns:
         The trained model, in inference mode.
 
     Raises:
-        CompNetError: if the data, the folder or the checkpoint does not allow it.
+        CompNetError: if the data, the folder, the checkpoint or the module does not allow it.
     """
-    out = Path(out)
-    dataset = open_dataset(data, without)
-    samples = dataset.samples("train")
-    check_trainable(dataset, samples)
-    check_folder(out, recipe, resume=resume, seed=seed, without=without)
-    training, calibration = split_calibration(samples, recipe.schedule.calibration_fraction, seed)
-    if resume:
-        counts = {"samples": len(samples), "calibration": len(calibration)}
-        check_data(out, out / "checkpoint" / "model.json", dataset.categories, **counts)
-    arguments: dict[str, Any] = {
-        "recipe": recipe.to_dict(),
-        "data": str(data),
-        "out": str(out),
-        "seed": seed,
-        "without": list(without),
-        "resume": resume,
-        "backbone_weights": None if backbone_weights is None else str(backbone_weights),
-        "from_scratch": from_scratch,
-        "device": device,
-        "stop_after": stop_after,
-    }
-    # more processes on one accelerator would only stand in line
-    size = 1
-    if torch.device(device).type == "cpu":
-        size = min(recipe.schedule.processes, recipe.schedule.batch_size, len(training))
-    if workers is None:
-        workers = _default_workers(size, device)
-    arguments["workers"] = workers
-    worker = "compnet3d.training.train:train_in_group"
-    with _undisturbed(device), start_process_group(size, worker, arguments) as group:
-        return train_in_group(group, **arguments, samples=samples, progress=progress)
+    job = resolve_job(recipe, data, out, feature_extractor=feature_extractor, init_from=init_from, **options)
+    check_folder(job.out, recipe, resume=job.resume, seed=job.seed, without=job.without)
+    if job.resume:
+        counts = {"samples": len(job.data.samples), "calibration": len(job.calibration)}
+        check_data(job.out, job.out / "checkpoint" / "model.json", job.data.categories, **counts)
+    worker = "compnet3d.training.loop:train_in_group"
+    with _undisturbed(job.device), start_process_group(job.processes, worker, {"job": job}) as group:
+        return train_in_group(group, job)
 
 
 @contextmanager
@@ -115,18 +86,11 @@ def _undisturbed(device: str) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _default_workers(processes: int, device: str) -> int:
-    cores = available_cores()
-    if torch.device(device).type != "cpu":
-        return min(16, max(1, cores - 1))
-    return 0 if processes > 1 and processes >= cores else 1
-
-
-def train_or_load(recipe: Recipe, data: str | Path, run: Path, *, device: str = "cpu", **options: Any) -> TrainedModel:
+def train_or_load(recipe: Recipe, data: str | Path, run: Path, **options: Unpack[TrainOptions]) -> TrainedModel:
     """The model of a run that is finished; one that stopped half-way goes on, and one that is not there begins.
 
     Args:
-        recipe, data, device, options: see `train`.
+        recipe, data, options: see `train`.
         run: its folder.
 
     Raises:
@@ -136,11 +100,12 @@ def train_or_load(recipe: Recipe, data: str | Path, run: Path, *, device: str = 
         check_config(run / "config.json", recipe, seed=options.get("seed", 0), without=options.get("without", ()))
         check_data(run, run / "model" / "config.json", open_dataset(data, options.get("without", ())).categories)
         print(f"already trained: {run / 'model'}", flush=True)
-        return load_predictor(run / "model").to(device)
+        return load_predictor(run / "model").to(options.get("device", "cpu"))
     resume = recover_folder(run / "checkpoint").is_dir()
     if resume:
         print(f"going on where the training in {run} stopped", flush=True)
     else:
         shutil.rmtree(run, ignore_errors=True)  # stopped before its first epoch was done
         print(f"training in {run} for {recipe.schedule.epochs} epochs", flush=True)
-    return train(recipe, data, run, resume=resume, device=device, **options)
+    options["resume"] = resume
+    return train(recipe, data, run, **options)

@@ -1,0 +1,206 @@
+"""What a training works on, resolved once: data, split, starting point and options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.sample import Sample, split_calibration
+from compnet3d.data.symmetry import Symmetry, measure_mirror, symmetry_orders
+from compnet3d.errors import CompNetError
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.models.registry import TrainedModel, load_predictor
+from compnet3d.training.recipe import Recipe
+from compnet3d.utils.workers import available_cores
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model is trained on, wherever it comes from.
+
+    Attributes:
+        samples: one for each annotated object; their images are read from disk while training.
+        meshes: CAD models of each category, one or more, in the units of the samples' distances; its order is that of
+            the model's categories. Their common box is the category's cuboid.
+        symmetry: of the categories that have one; a mirror symmetry that nobody states is measured on the meshes.
+        root: the folder that it was read from, if any.
+
+    Raises:
+        CompNetError: if there are fewer than two categories, or one without samples or meshes.
+    """
+
+    samples: Sequence[Sample]
+    meshes: Mapping[str, Sequence[Mesh]]
+    symmetry: Mapping[str, Symmetry] = field(default_factory=dict)
+    root: Path | None = None
+
+    def __post_init__(self) -> None:
+        where = self.root or "the training data"
+        if len(self.meshes) < 2:
+            raise CompNetError(f"{where}: only one category; contrasting needs at least two (see data check)")
+        found = {sample.category for sample in self.samples}
+        for category in found - set(self.meshes):
+            raise CompNetError(f"{where}: has samples of {category!r} and no mesh of it; give one for its size")
+        for category, models in self.meshes.items():
+            if category not in found:
+                raise CompNetError(f"{where}: no usable training object in {category!r}; leave it out, or add some")
+            if not models:
+                raise CompNetError(f"{where}: no mesh of {category!r}; give one for its size")
+
+    @classmethod
+    def read(cls, root: str | Path, without: Sequence[str] = ()) -> TrainingData:
+        """The train list of a data set in the ImageNet3D raw layout; what is skipped is said on stderr.
+
+        Raises:
+            CompNetError: if the data set, one of the categories to leave out, or something to learn from is missing.
+        """
+        dataset = open_dataset(root, without)
+        samples = dataset.samples("train")
+        if dataset.report.total_skipped:
+            print(dataset.report, file=sys.stderr)
+        meshes = {name: dataset.meshes(name) for name in dataset.categories}
+        return cls(samples, meshes, dataset.symmetry, dataset.root)
+
+    def leaving_out(self, without: Sequence[str]) -> TrainingData:
+        """Without some of the categories, which must be there."""
+        for name in without:
+            if name not in self.meshes:
+                raise CompNetError(f"the training data has no category {name!r} to leave out")
+        kept = {name: models for name, models in self.meshes.items() if name not in set(without)}
+        return TrainingData([s for s in self.samples if s.category in kept], kept, self.symmetry, self.root)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Names, in the model's order."""
+        return tuple(self.meshes)
+
+    @property
+    def symmetry_orders(self) -> Tensor:
+        """Of the categories about their z axis, int [Y] (see `symmetric_rotation_error`)."""
+        return symmetry_orders(self.categories, self.symmetry)
+
+    @property
+    def mirror_categories(self) -> frozenset[str]:
+        """Categories whose mirrored images are images of the same category: as stated, else measured."""
+        names = set()
+        for category, models in self.meshes.items():
+            stated = self.symmetry[category].mirror if category in self.symmetry else None
+            if stated if stated is not None else measure_mirror(models):
+                names.add(category)
+        return frozenset(names)
+
+
+class TrainOptions(TypedDict, total=False):
+    """Options of `train`; see there."""
+
+    seed: int
+    without: Sequence[str]
+    resume: bool
+    backbone_weights: str | Path | None
+    from_scratch: bool
+    device: str
+    workers: int | None
+    progress: bool
+    stop_after: int | None
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A training, resolved: the processes that share it are handed it as it is.
+
+    Attributes:
+        recipe, data, out: what is trained, on what, and the run's folder.
+        training, calibration: the split of the data's samples.
+        feature_extractor, init_from: of the user's, see `train`.
+        seed, without, resume, backbone_weights, from_scratch, device, progress, stop_after: see `train`.
+        workers: further processes that prepare images, for each training process.
+        processes: that train.
+    """
+
+    recipe: Recipe
+    data: TrainingData
+    out: Path
+    training: Sequence[Sample]
+    calibration: Sequence[Sample]
+    feature_extractor: nn.Module | None = None
+    init_from: TrainedModel | None = None
+    seed: int = 0
+    without: tuple[str, ...] = ()
+    resume: bool = False
+    backbone_weights: Path | None = None
+    from_scratch: bool = False
+    device: str = "cpu"
+    workers: int = 0
+    progress: bool = True
+    stop_after: int | None = None
+    processes: int = 1
+
+
+def resolve_job(
+    recipe: Recipe,
+    data: str | Path | TrainingData,
+    out: str | Path,
+    *,
+    feature_extractor: nn.Module | None = None,
+    init_from: str | Path | TrainedModel | None = None,
+    **options: Unpack[TrainOptions],
+) -> TrainingJob:
+    """Open the data and split it, load what training starts from, choose the processes; see `train`.
+
+    Raises:
+        CompNetError: if the data or the model to start from is not there.
+    """
+    seed, without = options.get("seed", 0), tuple(options.get("without", ()))
+    if isinstance(data, TrainingData):
+        data = data.leaving_out(without)
+    else:
+        data = TrainingData.read(data, without)
+    training, calibration = split_calibration(data.samples, recipe.schedule.calibration_fraction, seed)
+    device, workers, weights = options.get("device", "cpu"), options.get("workers"), options.get("backbone_weights")
+    processes = 1  # more on one accelerator would only stand in line; a module of the user's stays in its own process
+    if torch.device(device).type == "cpu" and feature_extractor is None:
+        processes = max(1, min(recipe.schedule.processes, recipe.schedule.batch_size, len(training)))
+    if isinstance(init_from, str | Path):
+        init_from = load_predictor(init_from, feature_extractor=feature_extractor)
+    return TrainingJob(
+        recipe,
+        data,
+        Path(out),
+        training,
+        calibration,
+        feature_extractor=feature_extractor,
+        init_from=init_from,
+        seed=seed,
+        without=without,
+        resume=options.get("resume", False),
+        backbone_weights=None if weights is None else Path(weights),
+        from_scratch=options.get("from_scratch", False),
+        device=device,
+        workers=_default_workers(processes, device) if workers is None else workers,
+        progress=options.get("progress", True),
+        stop_after=options.get("stop_after"),
+        processes=processes,
+    )
+
+
+def open_dataset(data: str | Path, without: Sequence[str]) -> ImageNet3D:
+    """The data set without some of its categories, which must be there."""
+    dataset = ImageNet3D(data)
+    if not without:
+        return dataset
+    ImageNet3D(data, categories=without)
+    return ImageNet3D(data, categories=[name for name in dataset.categories if name not in set(without)])
+
+
+def _default_workers(processes: int, device: str) -> int:
+    cores = available_cores()
+    if torch.device(device).type != "cpu":
+        return min(16, max(1, cores - 1))
+    return 0 if processes > 1 and processes >= cores else 1
