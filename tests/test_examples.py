@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,3 +45,22 @@ def test_the_pose_of_own_features() -> None:
     for line in lines:
         found, true = numbers(line)
         assert abs(found - true) < 3
+
+
+def load(name: str) -> Any:
+    """An example as a module."""
+    found = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_my_backbone(tiny_data: Path, tmp_path: Path) -> None:
+    model = load("my_backbone").main(str(tiny_data), str(tmp_path / "run"), epochs=1)
+    assert model.categories == ("brick", "tower") and model.feature_extractor.stride == 8
+
+
+def test_my_dataset(tmp_path: Path) -> None:
+    model = load("my_dataset").main(str(tmp_path / "run"), epochs=1, images=4)
+    assert model.categories == ("brick", "tower")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import tyro
@@ -48,10 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"compnet3d {__version__}")
         return
     command = parse(arguments or ["--help"])
+    keep_out_noise()
     try:
         command.run()
-    except KeyboardInterrupt:
-        fail("interrupted", status=130)
+    except KeyboardInterrupt as stop:
+        fail(str(stop) or "interrupted", status=130)
     except BrokenPipeError:
         # The reader of our output has gone; python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,6 +69,13 @@ def parse(
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     return tyro.cli(Command, prog="compnet3d", description=DESCRIPTION, args=arguments, config=options)
+
+
+def keep_out_noise() -> None:
+    """Keep the libraries' notes to developers off the terminal; what a user can act on, we say ourselves."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for library in ("torch", "transformers", "huggingface_hub"):
+        warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
 
 
 def sentence(error: Exception) -> str:

@@ -46,6 +46,8 @@ class Train:
     """Categories to leave out, so that the model does not know them (see `evaluate --categories unseen`)."""
     backbone_weights: Folder = None
     """Folder of the pretrained feature extractor; by default the recipe's is looked for, then its hub name."""
+    init_from: Folder = None
+    """Folder of a model to start from: of the same categories all of it, of others its feature extractor."""
     from_scratch: Flag = False
     """Start from random weights although the recipe names a pretrained feature extractor."""
     workers: Count = None
@@ -69,16 +71,26 @@ class Train:
             recipe = recipe.with_settings({"schedule.epochs": self.epochs})
         if self.shape is not None:
             recipe = recipe.with_settings({"model.shape": self.shape})
-        train(
-            recipe,
-            self.data,
-            self.out,
-            seed=self.seed,
-            without=self.without,
-            resume=self.resume,
-            backbone_weights=self.backbone_weights,
-            from_scratch=self.from_scratch,
-            device=choose_device(self.device),
-            workers=self.workers,
-        )
+        try:
+            train(
+                recipe,
+                self.data,
+                self.out,
+                seed=self.seed,
+                without=self.without,
+                resume=self.resume,
+                init_from=self.init_from,
+                backbone_weights=self.backbone_weights,
+                from_scratch=self.from_scratch,
+                device=choose_device(self.device),
+                workers=self.workers,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(self._advice()) from None
         print(f"the model is in {self.out / 'model'}")
+
+    def _advice(self) -> str:
+        """What to do after an interruption."""
+        if (self.out / "checkpoint").is_dir():
+            return "interrupted; the same command with --resume goes on after the last epoch that was done"
+        return "interrupted before the first epoch was done; run the same command again"
