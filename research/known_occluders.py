@@ -88,11 +88,12 @@ def paste(images: Tensor, cutouts: list[Cutout], count: int, rng: np.random.Gene
     return torch.stack(seen).permute(0, 3, 1, 2), torch.stack(covered)[:, None]
 
 
-def on_filled_crops(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def on_filled_crops(step: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
     """A training step that sees its crops with all that covers them filled."""
 
-    def filled_step(run: Any, batch: dict[str, Tensor], *, seed: int) -> Tensor:
-        return step(run, batch | {"image": filled(batch["image"], batch["occluded"][:, None])}, seed=seed)
+    def filled_step(run: Any, objective: Any, batch: dict[str, Tensor], *, seed: int) -> dict[str, Tensor]:
+        crops = filled(batch["image"], batch["occluded"][:, None])
+        return step(run, objective, batch | {"image": crops}, seed=seed)
 
     return filled_step
 

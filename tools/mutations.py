@@ -5,7 +5,7 @@ r"""Changes the training on purpose, one fault at a time, in a copy, and says wh
     python tools/mutations.py --list
 
 Each fault replaces a text that stands exactly once in a file; where it does not any more, nothing runs and the list
-must be mended (status 2). Beside each stand the tests that should notice it: they must pass without the fault.
+must be fixed (status 2). Beside each stand the tests that should notice it: they must pass without the fault.
 """
 
 from __future__ import annotations
@@ -50,78 +50,78 @@ MUTATIONS = (
     Mutation(
         "near-vertex exclusion skipped",
         "training/step.py",
-        "excluded = model.near_vertices(category, vertex, recipe.loss.near_radius)",
+        "excluded = model.near_vertices(batch.category, queries.vertex, settings.near_radius)",
         "excluded = None",
     ),
     Mutation("near-vertex exclusion in CAD units", "models/compnet.py", "/ diagonal[:, None, None]", ""),
     Mutation(
         "background weight 1",
         "training/step.py",
-        "LossWeights(recipe.loss.background_weight, recipe.loss.in_weight",
-        "LossWeights(1.0, recipe.loss.in_weight",
+        "LossWeights(settings.background_weight, settings.in_weight",
+        "LossWeights(1.0, settings.in_weight",
     ),
     Mutation(
         "NOVUM's background weight 0.005",
         "training/step.py",
-        "background_weight=recipe.loss.background_weight",
+        "background_weight=settings.background_weight",
         "background_weight=0.005",
         NOVUM,
     ),
     Mutation(
         "kappa ignored",
         "training/step.py",
-        "feature_bank, sampled, kappa=recipe.loss.kappa",
+        "feature_bank, sampled, kappa=settings.kappa",
         "feature_bank, sampled, kappa=1 / 0.07",
     ),
     Mutation(
         "NOVUM's kappa ignored",
         "training/step.py",
-        "            kappa=recipe.loss.kappa,\n            excluded",
+        "            kappa=settings.kappa,\n            excluded",
         "            kappa=1 / 0.07,\n            excluded",
         NOVUM,
     ),
     Mutation(
         "weights of the two parts swapped",
         "training/step.py",
-        "recipe.loss.in_weight, recipe.loss.cross_weight",
-        "recipe.loss.cross_weight, recipe.loss.in_weight",
+        "settings.in_weight, settings.cross_weight",
+        "settings.cross_weight, settings.in_weight",
     ),
     Mutation(
         "all vertices sampled",
         "training/step.py",
-        "bank.offsets, recipe.loss.samples_per_category, generator",
+        "bank.offsets, settings.samples_per_category, generator",
         "bank.offsets, None, generator",
     ),
     Mutation(
         "all visible vertices queried",
         "training/step.py",
-        "draw_queries(seen.valid, recipe.loss.queries_per_image, generator)",
-        "draw_queries(seen.valid, None, generator)",
+        "draw_queries(every.valid, settings.queries_per_image, generator)",
+        "draw_queries(every.valid, None, generator)",
     ),
     Mutation(
         "occluded vertices queried",
         "training/step.py",
-        "model.observe(feature_map, category, pose, principal_point, occluded)",
-        "model.observe(feature_map, category, pose, principal_point)",
+        "batch.pose, batch.principal_point, batch.occluded)",
+        "batch.pose, batch.principal_point)",
     ),
     Mutation("features of the nearest cell", "models/observation.py", 'mode="bilinear"', 'mode="nearest"'),
     # the parts that the paper does not have
     Mutation(
         "classification weight 1",
         "training/step.py",
-        "recipe.loss.classification_weight * classification",
+        "settings.classification_weight * classification",
         "1.0 * classification",
     ),
     Mutation(
         "classification looks at all cells",
         "training/step.py",
-        "draw_cells(feature_map, recipe.loss.classification_cells, generator)",
+        "draw_cells(feature_map, settings.classification_cells, generator)",
         "draw_cells(feature_map, None, generator)",
     ),
     Mutation(
         "pose contrastive weight 1",
         "training/step.py",
-        "recipe.loss.pose_contrastive_weight * pose_contrastive",
+        "settings.pose_contrastive_weight * pose_contrastive",
         "1.0 * pose_contrastive",
     ),
     Mutation(
@@ -144,16 +144,15 @@ MUTATIONS = (
     Mutation(
         "momentum 0.8 handed on",
         "training/step.py",
-        "bank.update_vertices(flat, features, recipe.bank.momentum)",
+        "bank.update_vertices(flat, features, settings.momentum)",
         "bank.update_vertices(flat, features, 0.8)",
     ),
     Mutation(
         "the bank learns from the queries alone",
         "training/step.py",
-        "flat = (bank.offsets[category][:, None] + seen.vertex)[seen.valid]\n"
-        "    flat, features = run.group.gather(flat, seen.features.detach()[seen.valid])",
-        "flat = (bank.offsets[category][:, None] + vertex)[queried]\n"
-        "    flat, features = run.group.gather(flat, features.detach()[queried])",
+        "Losses(by_name, queries.valid.sum(), _update_of_bank(model, batch, seen, self.bank, generator))",
+        "Losses(by_name, queries.valid.sum(), _update_of_bank(model, batch, _Seen(seen.feature_map, Observation("
+        "queries.features, queries.vertex, queries.valid)), self.bank, generator))",
     ),
     Mutation("the bank learns sums, not means", "models/bank.py", " / seen[:, None]", ""),
     Mutation(
@@ -166,8 +165,8 @@ MUTATIONS = (
     Mutation(
         "background of 5 cells an image",
         "training/step.py",
-        "principal_point, recipe.bank.background_per_image, generator",
-        "principal_point, 5, generator",
+        "            settings.background_per_image,\n            generator",
+        "            5,\n            generator",
     ),
     Mutation(
         "the newest background is replaced",
@@ -220,14 +219,14 @@ MUTATIONS = (
     Mutation(
         "shares weighted by their images",
         "training/step.py",
-        "_descend(run, losses[0], queried.sum())",
-        "_descend(run, losses[0], torch.tensor(len(category)))",
+        "_descend(run, losses.by_name[\"loss\"], losses.terms)",
+        "_descend(run, losses.by_name[\"loss\"], torch.tensor(len(batch[\"category\"])))",
         TWO_PROCESSES,
     ),
     Mutation(
         "the bank learns from the own share alone",
         "training/step.py",
-        "bank.update_background(*run.group.gather(background))",
+        "bank.update_background(*gather(background))",
         "bank.update_background(background)",
         TWO_PROCESSES,
     ),
@@ -280,22 +279,22 @@ MUTATIONS = (
     Mutation(
         "the calibration split never joins",
         "training/loop.py",
-        "everything = crops.of([*training, *calibration])",
-        "everything = crops.of(training)",
+        "crops.of([*job.training, *job.calibration])",
+        "crops.of(job.training)",
     ),
     # what is handed on to the crops and to the model
-    Mutation("no augmentation", "training/loop.py", "augmentation=settings.augmentation,", "augmentation=None,"),
+    Mutation("no augmentation", "training/loop.py", "augmentation=job.recipe.augmentation,", "augmentation=None,"),
     Mutation(
         "one seed for all augmentations",
         "training/loop.py",
-        "        seed=seed,\n        cache=True",
+        "        seed=job.seed,\n        cache=True",
         "        cache=True",
     ),
     Mutation(
         "every category mirrored",
         "training/loop.py",
-        "mirror_categories=mirror_categories(dataset)",
-        "mirror_categories=dataset.categories",
+        "mirror_categories=job.data.mirror_categories",
+        "mirror_categories=frozenset(job.data.categories)",
     ),
     Mutation(
         "the input's fill ignored", "training/build.py", "recipe.input.width, recipe.input.fill)", "recipe.input.width)"
