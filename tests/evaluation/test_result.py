@@ -21,10 +21,8 @@ from compnet3d.evaluation.result import (
     Record,
     Resources,
     Settings,
-    UnseenCategory,
-    UnseenPose,
-    UnseenResult,
 )
+from compnet3d.evaluation.unseen_result import UnseenCategory, UnseenPose, UnseenResult
 from compnet3d.robustness.corruption import CORRUPTIONS
 from compnet3d.robustness.shift import Shift
 from compnet3d.utils.files import write_json

@@ -150,7 +150,7 @@ def test_times_are_summed_and_those_that_are_not_known_left_out(experiments: Exp
         for seed, epochs in enumerate(logs):
             log = tmp_path / "models" / name / f"seed-{seed}" / "log.jsonl"
             log.parent.mkdir(parents=True)
-            log.write_text("".join(f'{{"seconds": {seconds}}}\n' for seconds in epochs))
+            log.write_text("".join(f'{{"epoch": 1, "seconds": {seconds}}}\n' for seconds in epochs))
         for number, seconds in enumerate(files):
             evaluation = {} if seconds is None else {"seconds": seconds}  # as `evaluate_unseen` was
             write_json(tmp_path / "metrics" / name / "seed-0" / f"{number}.json", evaluation)
@@ -420,7 +420,7 @@ def test_a_changed_baseline_is_not_taken_for_the_old_one(experiments: Experiment
     study, ours = experiments.study, experiments.method()
     study.metrics(ours, 0)
     changed = replace(ours, recipe=ours.recipe.with_settings({"loss.kappa": 5.0}))
-    with pytest.raises(CompNetError, match=r"other settings \(kappa\)"):
+    with pytest.raises(CompNetError, match=r"other settings \(loss.kappa\)"):
         study.metrics(changed, 0)
     path = study.out / "metrics" / "tiny" / "seed-0" / "clean.json"
     stored = json.loads(path.read_text())

@@ -429,13 +429,13 @@ def test_the_calibration_split_joins_the_training_images_when_told(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[tuple[bool, int], set[str]] = {}
-    view = CropDataset.view
+    view = CropDataset.crop_at
 
     def watched(crops: CropDataset, index: int, epoch: int = 0) -> Crop:
         seen.setdefault((torch.is_grad_enabled(), epoch), set()).add(str(crops.samples[index].image))
         return view(crops, index, epoch)
 
-    monkeypatch.setattr(CropDataset, "view", watched)
+    monkeypatch.setattr(CropDataset, "crop_at", watched)
     recipe = TINY.with_settings({"schedule.held_out_epochs": 2})
     train(recipe, tiny_data, tmp_path / "whole", **options())  # type: ignore[arg-type]
     before, after = seen[True, 0], seen[True, 2]
