@@ -36,10 +36,6 @@ Command = (
     | Annotated[Data, subcommand("data")]
     | Annotated[Bench, subcommand("bench")]
 )
-DESCRIPTION = (
-    "3D compositional models: one image in, the object's category and 3D pose out.\n"
-    "`compnet3d COMMAND --help` tells a command's options, `compnet3d --version` the version."
-)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -68,7 +64,11 @@ def parse(
 ) -> Quickstart | Train | Recipes | Evaluate | Predict | Reproduce | Report | Data | Bench:
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
-    return tyro.cli(Command, prog="compnet3d", description=DESCRIPTION, args=arguments, config=options)
+    description = (
+        "3D compositional models: one image in, the object's category and 3D pose out.\n"
+        "`compnet3d COMMAND --help` tells a command's options, `compnet3d --version` the version."
+    )
+    return tyro.cli(Command, prog="compnet3d", description=description, args=arguments, config=options)
 
 
 def keep_out_noise() -> None:

@@ -18,13 +18,11 @@ import numpy as np
 from compnet3d.data.sample import Sample, parse_instance
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
+from compnet3d.geometry.rotations import TWO_PI
 
 # one object as the files hold it
 Annotation = dict[str, Any]
-_NUMBERS = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py", "height", "width")
 HIDDEN_KEYS = ("hidden_object", "hidden_background")
-_REQUIRED = (*_NUMBERS, "bbox", "cad_index", "object_status")
-_TWO_PI = 2.0 * math.pi
 
 
 class SkipObject(Exception):
@@ -81,9 +79,9 @@ def parse_object(
         image=image,
         category=category,
         name=name,
-        azimuth=values["azimuth"] % _TWO_PI,
-        elevation=math.remainder(values["elevation"], _TWO_PI),
-        theta=values["theta"] % _TWO_PI,
+        azimuth=values["azimuth"] % TWO_PI,
+        elevation=math.remainder(values["elevation"], TWO_PI),
+        theta=values["theta"] % TWO_PI,
         distance=values["distance"],
         focal=focal,
         principal_point=(values["px"], values["py"]),
@@ -155,9 +153,9 @@ def annotation_dict(
 ) -> Annotation:
     """One object as ImageNet3D writes it: angles (radians) wrapped to [0, 2 pi), `focal` (pixels) over `viewport`."""
     return {
-        "azimuth": float(azimuth) % _TWO_PI,
-        "elevation": float(elevation) % _TWO_PI,
-        "theta": float(theta) % _TWO_PI,
+        "azimuth": float(azimuth) % TWO_PI,
+        "elevation": float(elevation) % TWO_PI,
+        "theta": float(theta) % TWO_PI,
         "distance": float(distance),
         "focal": float(focal) / viewport,
         "viewport": int(viewport),

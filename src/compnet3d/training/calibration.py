@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -16,6 +14,7 @@ from compnet3d.training.run_folder import (
 )
 from compnet3d.training.sampler import EpochSampler
 from compnet3d.training.step import Objective
+from compnet3d.utils.files import Json
 
 
 def fit_temperature(scores: Tensor, category: Tensor) -> float:
@@ -29,7 +28,7 @@ def fit_temperature(scores: Tensor, category: Tensor) -> float:
     return float(candidates[losses.argmin()])
 
 
-def calibrate(run: Run, objective: Objective, held_out: CropDataset, workers: int = 0) -> dict[str, Any]:
+def calibrate(run: Run, objective: Objective, held_out: CropDataset, workers: int = 0) -> Json:
     """Accuracy on the calibration split, the temperature of the confidence, the confusion matrix and from it omega.
 
     The confusions are counted over plain crops and over as many augmented ones (some of them partly covered): a small
@@ -42,7 +41,7 @@ def calibrate(run: Run, objective: Objective, held_out: CropDataset, workers: in
     count = len(run.model.categories)
     predicted = torch.cat([scores, hard_scores]).argmax(dim=1)
     confusion = confusion_matrix(predicted, torch.cat([true, hard_true]), count)
-    entry: dict[str, Any] = {"calibration_accuracy": accuracy}
+    entry: Json = {"calibration_accuracy": accuracy}
     entry.update(objective.regroup(run.model, confusion, accuracy))
     entry["confusion"] = confusion.tolist()
     return entry

@@ -25,6 +25,7 @@ from compnet3d.training.recipe_parts import ScheduleSettings
 from compnet3d.training.run_folder import Run, load_checkpoint, save_checkpoint, write_config, write_log
 from compnet3d.training.sampler import EpochSampler, mix_seed
 from compnet3d.training.step import Objective, objective_of, train_step
+from compnet3d.utils.files import Json
 
 
 def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
@@ -125,7 +126,7 @@ class _Loop:
                     advised = True
                     print(advice, file=sys.stderr)
 
-    def _train_epoch(self, loader: DataLoader[Any]) -> dict[str, Any]:
+    def _train_epoch(self, loader: DataLoader[Any]) -> Json:
         run = self.run
         run.model.train()
         steps = len(loader)
@@ -152,7 +153,7 @@ class _Loop:
         }
 
 
-def waiting_advice(entry: dict[str, Any], workers: int, tolerance: float = 0.05) -> str | None:
+def waiting_advice(entry: Json, workers: int, tolerance: float = 0.05) -> str | None:
     """What to say where training waits for its images longer than that share of an epoch; None where it does not.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 from compnet3d.training.build import backbone_source
 from compnet3d.training.job import TrainingJob
 from compnet3d.training.run_folder import Run
+from compnet3d.utils.files import Json
 
 
 class Output(Protocol):
@@ -19,7 +20,7 @@ class Output(Protocol):
         """A step of an epoch (from 0) is done; `loss` is the mean over its steps so far."""
         ...
 
-    def end_epoch(self, entry: dict[str, Any]) -> None:
+    def end_epoch(self, entry: Json) -> None:
         """An epoch is done; `entry` is that of the log."""
         ...
 
@@ -59,7 +60,7 @@ class Silence(AbstractContextManager["Silence"]):
     def advance(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """See `Output`."""
 
-    def end_epoch(self, entry: dict[str, Any]) -> None:
+    def end_epoch(self, entry: Json) -> None:
         """See `Output`."""
 
     def __exit__(self, *exception: Any) -> None:
@@ -76,7 +77,7 @@ class Lines(AbstractContextManager["Lines"]):
     def advance(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """See `Output`."""
 
-    def end_epoch(self, entry: dict[str, Any]) -> None:
+    def end_epoch(self, entry: Json) -> None:
         """See `Output`."""
         parts = [f"loss {entry['loss']:.3f}"]
         if "calibration_accuracy" in entry:
@@ -132,7 +133,7 @@ class Bars(AbstractContextManager["Bars"]):
             self.tasks[epoch] = self.bars.add_task("", total=steps, epoch=epoch + 1, loss=loss, left=self.left)
         self.bars.update(self.tasks[epoch], completed=step, loss=loss)
 
-    def end_epoch(self, entry: dict[str, Any]) -> None:
+    def end_epoch(self, entry: Json) -> None:
         """See `Output`."""
         left = self.lines.time_left(entry["epoch"])
         self.left = f"all: {left}" if left else ""

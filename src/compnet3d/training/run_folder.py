@@ -18,10 +18,10 @@ from compnet3d.training.job import TrainingJob
 from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.settings import leaves
-from compnet3d.utils.files import read_json, recover_folder, write_folder, write_json, write_text
+from compnet3d.utils.files import Json, read_json, recover_folder, write_folder, write_json, write_text
 
 
-def read_log(path: str | Path, *, whole: bool = True) -> list[dict[str, Any]]:
+def read_log(path: str | Path, *, whole: bool = True) -> list[Json]:
     """A run's log.jsonl, one entry per epoch.
 
     Args:
@@ -31,7 +31,7 @@ def read_log(path: str | Path, *, whole: bool = True) -> list[dict[str, Any]]:
     Raises:
         CompNetError: if it is missing or broken.
     """
-    entries: list[dict[str, Any]] = []
+    entries: list[Json] = []
     try:
         for line in Path(path).read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
@@ -66,7 +66,7 @@ class Run:
     gradients: FlatGradients
     group: ProcessGroup = field(default_factory=ProcessGroup)
     epoch: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Json] = field(default_factory=list)
 
 
 def check_folder(out: Path, recipe: Recipe, *, resume: bool, seed: int, without: Sequence[str] = ()) -> None:
