@@ -118,7 +118,7 @@ def test_the_relation_to_pytorch3d(azimuth: float, elevation: float) -> None:
     left /= np.linalg.norm(left)
     look_at = np.stack([left, np.cross(forward, left), forward])
     pose = Pose.of(azimuth, elevation, dtype=torch.float64)
-    np.testing.assert_allclose(flip @ pose.rotmat().numpy(), look_at @ swap, atol=1e-12)
+    np.testing.assert_allclose(flip @ pose.to_matrix().numpy(), look_at @ swap, atol=1e-12)
     np.testing.assert_allclose(swap @ pose.camera_centre().numpy(), centre, atol=1e-12)
 
 
@@ -138,7 +138,7 @@ def test_wrapping_keeps_the_rotation(azimuth: float, elevation: float, theta: fl
     wrapped = pose.wrapped()
     assert 0 <= wrapped.azimuth < 2 * math.pi and 0 <= wrapped.theta < 2 * math.pi
     assert abs(wrapped.elevation) <= math.pi / 2 + 1e-12
-    np.testing.assert_allclose(wrapped.rotmat().numpy(), pose.rotmat().numpy(), atol=1e-12)
+    np.testing.assert_allclose(wrapped.to_matrix().numpy(), pose.to_matrix().numpy(), atol=1e-12)
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-6, 1e-3, 1.0, math.pi - 1e-6, math.pi])

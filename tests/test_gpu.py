@@ -98,7 +98,7 @@ def make_model(renderer: str = "cuboid") -> CompNet:
     model.feature_extractor.amp = False
     model.bank.vertex_features.copy_(unit(*model.bank.vertex_features.shape))
     model.bank.update_background(unit(20, 16, seed=1))
-    model.fit_prior(list(poses(60).rotmat().split(20)))
+    model.fit_prior(list(poses(60).to_matrix().split(20)))
     return model.eval()
 
 

@@ -119,7 +119,7 @@ def test_rendering_feature_maps_finds_the_same_pose() -> None:
     found, loss = estimate_by_rendering(model, maps, category)
     best = found[loss.argmin()[None]]
     for estimate in (ours.pose, best):
-        assert float(rotmat_geodesic_distance(estimate.rotmat(), pose.rotmat())) < math.radians(3)
+        assert float(rotmat_geodesic_distance(estimate.to_matrix(), pose.to_matrix())) < math.radians(3)
 
 
 def test_all_categories_are_searched_coarse_to_fine() -> None:

@@ -170,7 +170,7 @@ def test_every_pose_survives_every_round_trip(
         (Pose.from_matrix(pose.to_matrix(), pose.distance), point),
         (Pose.from_quaternion(pose.to_quaternion(), pose.distance), point),
     ):
-        assert float(rotmat_geodesic_distance(back.rotmat(), pose.rotmat())) < 1e-13
+        assert float(rotmat_geodesic_distance(back.to_matrix(), pose.to_matrix())) < 1e-13
         assert float(back.distance) == pytest.approx(distance, rel=1e-13)
         np.testing.assert_allclose(seen.numpy(), pixel, atol=1e-9)
 
@@ -180,7 +180,7 @@ def test_quaternions_are_scipys_with_the_scalar_first(q: tuple[float, ...]) -> N
     unit = np.array(q) / np.linalg.norm(q)
     rotation = Rotation.from_quat([*unit[1:], unit[0]])  # scipy has the scalar last
     pose = Pose.from_quaternion(unit, 3.0)
-    np.testing.assert_allclose(pose.rotmat().numpy(), rotation.as_matrix(), atol=1e-14)
+    np.testing.assert_allclose(pose.to_matrix().numpy(), rotation.as_matrix(), atol=1e-14)
     back = pose.to_quaternion().numpy()
     assert back[0] >= 0 and np.linalg.norm(back) == pytest.approx(1, abs=1e-14)
     assert abs(np.dot(back, unit)) == pytest.approx(1, abs=1e-14)
@@ -198,7 +198,7 @@ def test_quaternions_are_scipys_with_the_scalar_first(q: tuple[float, ...]) -> N
 )
 def test_known_quaternions(quaternion: list[float], expected: np.ndarray) -> None:
     pose = Pose.from_quaternion(np.array(quaternion))
-    np.testing.assert_allclose(pose.rotmat().numpy(), expected, atol=1e-15)
+    np.testing.assert_allclose(pose.to_matrix().numpy(), expected, atol=1e-15)
     np.testing.assert_allclose(np.abs(pose.to_quaternion().numpy()), quaternion, atol=1e-15)
 
 
@@ -208,19 +208,19 @@ def test_known_quaternions(quaternion: list[float], expected: np.ndarray) -> Non
 def test_at_and_near_the_poles(azimuth: float, elevation: float, theta: float) -> None:
     """Azimuth and theta turn about one axis there: they may come back otherwise, but the rotation does not."""
     first = Pose.of(azimuth, elevation, theta, 3.0, dtype=torch.float64)
-    rotmat = first.rotmat()
+    rotmat = first.to_matrix()
     noise = torch.from_numpy(Rotation.from_rotvec([3e-16, -2e-16, 1e-16]).as_matrix())
     for given_matrix in (rotmat, rotmat @ noise):
         back = Pose.from_matrix(given_matrix)
-        assert float(rotmat_geodesic_distance(back.rotmat(), rotmat)) < 1e-14
+        assert float(rotmat_geodesic_distance(back.to_matrix(), rotmat)) < 1e-14
     R, t = first.to_opencv([100.0, 50.0], OPENCV_K)
     pose, point = Pose.from_opencv(R, t, OPENCV_K)
-    assert float(rotmat_geodesic_distance(pose.rotmat(), rotmat)) < 1e-14
+    assert float(rotmat_geodesic_distance(pose.to_matrix(), rotmat)) < 1e-14
     np.testing.assert_allclose(point.numpy(), [100, 50], atol=1e-10)
 
 
 def test_theta_of_half_a_turn() -> None:
-    angles = rotmat_to_angles(Pose.of(0.4, 0.2, math.pi, dtype=torch.float64).rotmat())
+    angles = rotmat_to_angles(Pose.of(0.4, 0.2, math.pi, dtype=torch.float64).to_matrix())
     assert [float(x) for x in angles] == pytest.approx([0.4, 0.2, math.pi], abs=1e-15)
 
 
@@ -235,12 +235,12 @@ def test_the_data_sets_reading_needs_no_turn() -> None:
     )
     R, t = pose.to_opencv(camera.principal_point, camera.to_opencv())
     assert t.tolist() == [0, 0, 5]
-    np.testing.assert_array_equal(R.numpy(), np.diag([1.0, -1, -1]) @ pose.rotmat().numpy())
+    np.testing.assert_array_equal(R.numpy(), np.diag([1.0, -1, -1]) @ pose.to_matrix().numpy())
     pixels = camera.project(torch.from_numpy(POINTS), pose)[0]
     np.testing.assert_allclose(project_opencv(POINTS, R.numpy(), t.numpy(), camera.to_opencv().numpy()) + 0.5, pixels)
     back, point = Pose.from_opencv(R, t, camera.to_opencv())
     assert point.tolist() == [420, 180] and float(back.distance) == 5
-    np.testing.assert_allclose(back.rotmat().numpy(), pose.rotmat().numpy(), atol=1e-15)
+    np.testing.assert_allclose(back.to_matrix().numpy(), pose.to_matrix().numpy(), atol=1e-15)
     turned, homography = camera.turned_to(camera.principal_point)
     np.testing.assert_allclose(homography.numpy(), np.eye(3), atol=1e-12)
     assert torch.equal(turned.principal_point, camera.principal_point)
@@ -256,7 +256,7 @@ def test_the_pixels_that_a_naive_use_is_off(degrees: float, unturned: float, shi
     point = np.array([320 + FOCAL * math.tan(math.radians(degrees)), 240.0])
     R, t = (x.numpy() for x in pose.to_opencv(point, OPENCV_K))
     exact = project_opencv(corners, R, t, OPENCV_K)
-    plain_R = np.diag([1.0, -1, -1]) @ pose.rotmat().numpy()
+    plain_R = np.diag([1.0, -1, -1]) @ pose.to_matrix().numpy()
     shifted_K = OPENCV_K.copy()
     shifted_K[:2, 2] = point - 0.5
     for wrong, expected in (
@@ -281,7 +281,7 @@ def test_batches_broadcast_and_keep_their_type() -> None:
     np.testing.assert_allclose(back_t.numpy(), np.broadcast_to(t[None], (4, 4, 3)), atol=1e-12)
     small, small_point = Pose.from_opencv(*(x.astype(np.float32) for x in (R, t, OPENCV_K)))
     assert small.azimuth.dtype == small_point.dtype == torch.float32
-    np.testing.assert_allclose(small.rotmat().numpy(), many.rotmat().numpy(), atol=1e-5)
+    np.testing.assert_allclose(small.to_matrix().numpy(), many.to_matrix().numpy(), atol=1e-5)
     lists, _ = Pose.from_opencv(np.eye(3).tolist(), [0, 0, 5], OPENCV_K.tolist())
     assert lists.azimuth.dtype == torch.float32 and float(lists.distance) == 5
 

@@ -75,7 +75,7 @@ def test_known_poses_are_found_again(cost: float | None, renderer: str, degrees:
     pose = replace(pose, distance=torch.full_like(pose.distance, 5.0))
     principal_point = torch.tensor([80.0, 64.0]).expand(count, 2)
     found = model.estimate_poses(draw(model, category, pose, principal_point), category)
-    error = torch.rad2deg(rotmat_geodesic_distance(found.pose.rotmat(), pose.rotmat()))
+    error = torch.rad2deg(rotmat_geodesic_distance(found.pose.to_matrix(), pose.to_matrix()))
     assert float(error.median()) < degrees and (error < 10).float().mean() >= 0.75, error
     assert torch.equal(found.principal_point, principal_point) and (found.pose.distance == 5).all()
 
@@ -84,7 +84,7 @@ def test_unknown_distance_and_principal_point_are_found_too() -> None:
     model = make_model(starts=4, truncation=None)
     category, pose, principal_point = random_poses(10)
     found = model.estimate_poses(draw(model, category, pose, principal_point), category, "box")
-    error = torch.rad2deg(rotmat_geodesic_distance(found.pose.rotmat(), pose.rotmat()))
+    error = torch.rad2deg(rotmat_geodesic_distance(found.pose.to_matrix(), pose.to_matrix()))
     assert float(error.median()) < 3 and (error < 12).float().mean() >= 0.75, error
     assert float((found.principal_point - principal_point).norm(dim=1).median()) < 4
     assert float((found.pose.distance / pose.distance).log().abs().median()) < 0.05
@@ -99,7 +99,7 @@ def test_occlusion_is_forgiven() -> None:
     feature_map = draw(model, category, pose, principal_point)
     feature_map[:, :, :, :10] = model.bank.background[0][:, None, None]
     found = model.estimate_poses(feature_map, category)
-    error = torch.rad2deg(rotmat_geodesic_distance(found.pose.rotmat(), pose.rotmat()))
+    error = torch.rad2deg(rotmat_geodesic_distance(found.pose.to_matrix(), pose.to_matrix()))
     assert float(error.median()) < 5
     hidden = found.foreground[:, :, :10]
     assert not hidden.any() and found.foreground[:, :, 10:].any()

@@ -46,7 +46,9 @@ def make_model(**settings: Any) -> CompNet:
     model.bank.update_background(normalize(torch.randn(3, 16, generator=generator), dim=1))
     if model.prior is not None:
         angles = [torch.rand(3, 30, generator=generator) for _ in model.categories]
-        model.fit_prior([Pose.of(3 * azimuth, elevation, theta - 0.5).rotmat() for azimuth, elevation, theta in angles])
+        model.fit_prior(
+            [Pose.of(3 * azimuth, elevation, theta - 0.5).to_matrix() for azimuth, elevation, theta in angles]
+        )
     return model
 
 
@@ -82,7 +84,7 @@ def usual(model: CompNet, y: int, pose: Pose) -> Tensor:
     """What the poses' losses are lowered by."""
     if model.prior is None:
         return torch.zeros(len(pose.azimuth))
-    return model.config.pose.prior_weight * model.prior(torch.full(pose.shape, y), pose.rotmat())
+    return model.config.pose.prior_weight * model.prior(torch.full(pose.shape, y), pose.to_matrix())
 
 
 def refined(model: CompNet, features: Tensor, y: int, pose: Pose, principal_point: Tensor) -> tuple[Pose, Tensor]:

@@ -83,7 +83,7 @@ def same(a: Prediction, b: Prediction, tolerance: float = 0.0) -> None:
     assert torch.equal(a.category_index, b.category_index)
     pairs = [(getattr(a, n), getattr(b, n)) for n in ("scores", "confidence", "focal", "principal_point")]
     pairs.append((a.reconstruction_score, b.reconstruction_score))
-    pairs += [(a.pose.rotmat(), b.pose.rotmat()), (a.pose.distance, b.pose.distance)]
+    pairs += [(a.pose.to_matrix(), b.pose.to_matrix()), (a.pose.distance, b.pose.distance)]
     for first, second in pairs:
         assert torch.allclose(first, second, atol=tolerance, rtol=tolerance)
 
@@ -418,7 +418,7 @@ def test_the_whole_model_moves_and_its_cuboids_are_not_saved() -> None:
 def test_the_gaussian_renderer_serves_the_same_model(images: list[Image.Image]) -> None:
     model = make_model(replace(CONFIG, renderer="gaussian"))
     answer = model.predict(images[:1])
-    assert torch.isfinite(answer.pose.rotmat()).all()
+    assert torch.isfinite(answer.pose.to_matrix()).all()
     same(model.predict(images[:1]), answer)
 
 

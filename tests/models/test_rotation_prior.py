@@ -116,13 +116,13 @@ def test_of_poses_that_explain_an_image_alike_the_usual_one_is_found(starts: int
     """By the comparison of the starts, where one is refined, and by that after it, where all 24 are."""
     model, maps = same_everywhere(replace(CONFIG, pose=replace(CONFIG.pose, starts=starts)))
     category = torch.tensor([0, 1])
-    plain = model.estimate_poses(maps, category).pose.rotmat()
+    plain = model.estimate_poses(maps, category).pose.to_matrix()
     grid = model.pose_hypotheses(0).pose
-    usual = [int(rotmat_geodesic_distance(grid.rotmat(), rotmat).argmax()) for rotmat in plain]
+    usual = [int(rotmat_geodesic_distance(grid.to_matrix(), rotmat).argmax()) for rotmat in plain]
     for numbers in (usual, usual[::-1]):  # what was estimated before does not stay
         model.fit_prior([around(float(grid.azimuth[n]), float(grid.elevation[n])) for n in numbers])
-        found = model.estimate_poses(maps, category).pose.rotmat()
-        torch.testing.assert_close(found, grid.rotmat()[numbers], rtol=0, atol=1e-5)
+        found = model.estimate_poses(maps, category).pose.to_matrix()
+        torch.testing.assert_close(found, grid.to_matrix()[numbers], rtol=0, atol=1e-5)
 
 
 def test_loading_another_state_is_noticed() -> None:

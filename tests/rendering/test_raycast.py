@@ -39,7 +39,7 @@ def brute_force(
     cuboid: CuboidMesh, pose: Pose, focal: float, principal_point: list[float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nearest triangle hit of every cell's ray (Moeller-Trumbore), as hit mask and points in the object frame."""
-    rotation, centre = pose.rotmat().numpy(), pose.camera_centre().numpy()
+    rotation, centre = pose.to_matrix().numpy(), pose.camera_centre().numpy()
     triangles = cuboid.mesh.vertices[cuboid.mesh.faces].double().numpy()
     a, ab, ac = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     hits, points = [], []

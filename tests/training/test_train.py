@@ -198,8 +198,8 @@ def test_rivals_are_far_poses_made_of_those_of_the_batch() -> None:
         for number in range(40):
             other, angles = poses[image, 1 + number], []
             for turn in unseen:
-                turned = replace(other, azimuth=other.azimuth + turn).rotmat()
-                relative = float((pose[image].rotmat().T @ turned).trace())
+                turned = replace(other, azimuth=other.azimuth + turn).to_matrix()
+                relative = float((pose[image].to_matrix().T @ turned).trace())
                 angles.append(math.degrees(math.acos(max(-1.0, min(1.0, (relative - 1) / 2)))))
             if abs(min(angles) - 25) > 0.5:
                 assert bool(negatives[image, number]) == (min(angles) > 25)

@@ -137,12 +137,12 @@ class Pose:
         return cls._from_look_at(conversions.look_at_from_opencv(*conversions.pytorch3d_to_opencv(R, T), K))
 
     def to_matrix(self) -> Tensor:
-        """Object-to-camera rotation [..., 3, 3]; the same as `rotmat`, inverse of `from_matrix`."""
-        return self.rotmat()
+        """Object-to-camera rotation [..., 3, 3], inverse of `from_matrix`."""
+        return angles_to_rotmat(self.azimuth, self.elevation, self.theta)
 
     def to_quaternion(self) -> Tensor:
         """Object-to-camera rotation as a unit quaternion (w, x, y, z) with w >= 0, [..., 4]."""
-        return conversions.rotmat_to_quaternion(self.rotmat())
+        return conversions.rotmat_to_quaternion(self.to_matrix())
 
     def to_opencv(self, principal_point: Any, K: Any) -> tuple[Tensor, Tensor]:
         """R [..., 3, 3] and t [..., 3] of the camera K that sees the object's origin at a pixel.
@@ -171,7 +171,7 @@ class Pose:
         return cls.from_matrix(view.rotmat, view.distance), view.principal_point
 
     def _look_at(self, principal_point: Any) -> LookAt:
-        return LookAt(self.rotmat(), self.distance, principal_point)
+        return LookAt(self.to_matrix(), self.distance, principal_point)
 
     @property
     def shape(self) -> torch.Size:
@@ -213,18 +213,14 @@ class Pose:
             distance=self.distance,
         )
 
-    def rotmat(self) -> Tensor:
-        """Object-to-camera rotation [..., 3, 3]."""
-        return angles_to_rotmat(self.azimuth, self.elevation, self.theta)
-
     def camera_centre(self) -> Tensor:
         """The camera's position in the object frame [..., 3]."""
-        return self.rotmat()[..., 2, :] * self.distance[..., None]
+        return self.to_matrix()[..., 2, :] * self.distance[..., None]
 
     def object_to_camera(self, points: Tensor) -> Tensor:
         """Points [..., V, 3] of the object frame in camera axes (x right, y up, looking along -z), [..., V, 3]."""
         check_shape("points", points, (..., "V", 3))
-        turned = points @ self.rotmat().transpose(-1, -2)
+        turned = points @ self.to_matrix().transpose(-1, -2)
         return torch.cat([turned[..., :2], turned[..., 2:] - self.distance[..., None, None]], dim=-1)
 
     def _map(self, function: Any) -> Pose:

@@ -139,7 +139,7 @@ def draw_negative_poses(pose: Pose, order: Tensor, count: int, generator: torch.
         theta=pose.theta[donor],
         distance=pose.distance[:, None].expand(-1, 1 + count),
     )
-    own, others = poses.rotmat().split([1, count], dim=1)
+    own, others = poses.to_matrix().split([1, count], dim=1)
     angle = symmetric_rotation_error(
         others.flatten(0, 1), own.expand_as(others).flatten(0, 1), order.repeat_interleave(count)
     )

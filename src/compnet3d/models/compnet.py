@@ -288,7 +288,7 @@ class CompNet(Model):
         prior, weight = self.prior, self.config.pose.prior_weight
         if prior is None:
             return None
-        return lambda category, pose: weight * prior(category, pose.rotmat())
+        return lambda category, pose: weight * prior(category, pose.to_matrix())
 
     @fast_matmul()
     def similarities(self, feature_map: Tensor, category: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ class Ground:
 def pixel_rays(view: View) -> tuple[Floats, Floats]:
     """Camera centre [3] and the direction of every pixel's ray [S, S, 3] (not normalised) in the object frame."""
     pose = view.pose()
-    rotation = pose.rotmat()[0].numpy()
+    rotation = pose.to_matrix()[0].numpy()
     centre = pose.camera_centre()[0].numpy()
     axis = np.arange(view.size) + 0.5
     x, y = (axis - view.principal_point[0]) / view.focal, (view.principal_point[1] - axis) / view.focal

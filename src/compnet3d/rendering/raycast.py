@@ -127,7 +127,7 @@ def _rays(pose: Pose, focal: Tensor, principal_point: Tensor, grid: Tensor) -> t
     """Ray origins [B, 1, 3] and directions [B, HW, 3] in the object frame."""
     offset = (grid - principal_point.reshape(-1, 1, 2)) / focal.reshape(-1, 1, 1)
     in_camera = torch.stack([offset[..., 0], -offset[..., 1], -torch.ones_like(offset[..., 0])], dim=-1)
-    rotmat = pose.rotmat()
+    rotmat = pose.to_matrix()
     return pose.camera_centre()[:, None, :], in_camera @ rotmat
 
 
