@@ -235,7 +235,7 @@ def test_shapes_refuse_what_does_not_fit() -> None:
     pose = poses(0.1, 0.2)
     surfaces = Surfaces([Surface.of(coarse_box())])
     for shape in (
-        CuboidShape(CuboidShape.of(BOX).cuboids, torch.zeros(3).long()),
+        CuboidShape(CuboidShape.of(BOX).stack, torch.zeros(3).long()),
         MeshShape(surfaces, torch.zeros(3).long()),
     ):
         with pytest.raises(ValueError, match="^shape "):
@@ -244,7 +244,7 @@ def test_shapes_refuse_what_does_not_fit() -> None:
         with pytest.raises(ValueError, match="^category "):
             MeshShape(surfaces, wrong)
         with pytest.raises(ValueError, match="^category "):
-            CuboidShape(CuboidShape.of(BOX).cuboids, wrong)
+            CuboidShape(CuboidShape.of(BOX).stack, wrong)
     with pytest.raises(ValueError, match="^sigma "):
         GaussianShape(CuboidShape.of(BOX), sigma=0.0)
     with pytest.raises(ValueError, match="^vertex_count "):

@@ -14,7 +14,6 @@ WIDTHS = (0.25, 0.5)
 PARTS = 1 + 2 * len(WIDTHS)
 # The least share of the uniform density: an object may lie as none did in training.
 UNIFORM_SHARE = 0.05
-ROUNDS = 50
 
 
 def log_density(rotmat: Tensor, centres: Tensor, log_share: Tensor, weights: Tensor) -> Tensor:
@@ -33,7 +32,7 @@ def log_density(rotmat: Tensor, centres: Tensor, log_share: Tensor, weights: Ten
     return torch.logsumexp(_with_uniform(means) + weights.log(), dim=-1)
 
 
-def fit_weights(rotmat: Tensor) -> Tensor:
+def fit_weights(rotmat: Tensor, rounds: int = 50) -> Tensor:
     """The weights of the parts, [PARTS], for the rotations of a category's training images, [N, 3, 3].
 
     They maximise the likelihood of each rotation under the kernels of all others, by expectation maximisation; the
@@ -48,7 +47,7 @@ def fit_weights(rotmat: Tensor) -> Tensor:
     kernels = log_kernels(rotmat[:, None], rotmat).masked_fill(own, -torch.inf)
     parts = _with_uniform(torch.logsumexp(kernels, dim=1) - math.log(count - 1))
     weights = torch.full_like(uniform, 1 / PARTS)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         weights = (parts + weights.log()).softmax(dim=1).mean(dim=0)
     return (1 - UNIFORM_SHARE) * weights + UNIFORM_SHARE * uniform
 

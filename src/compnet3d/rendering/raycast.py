@@ -15,7 +15,7 @@ from torch import Tensor
 from compnet3d.geometry.camera import Camera, Pose, feature_grid
 from compnet3d.geometry.cuboid import CuboidMesh, Cuboids
 from compnet3d.rendering.fragments import Fragments
-from compnet3d.utils.checks import check_integer
+from compnet3d.rendering.shape import StackedShape
 
 # The 12 edges of a box as pairs of corners (bit k of a corner's number: upper end of axis k) and the faces they join,
 # faces numbered 2 * axis + (1 for the upper one).
@@ -27,55 +27,19 @@ _EDGE_FACES = torch.tensor(
 
 
 @dataclass(frozen=True)
-class CuboidShape:
-    """The exact cuboid: which of the cuboids each rendering shows.
-
-    Attributes:
-        cuboids: the categories' boxes.
-        category: int64, [] for all poses or [N] for each.
-
-    Raises:
-        ValueError: if `category` is no whole number or has another shape.
-    """
-
-    cuboids: Cuboids
-    category: Tensor
-
-    def __post_init__(self) -> None:
-        check_integer(category=self.category)
-        if __debug__ and self.category.ndim > 1:
-            raise ValueError(f"category must have shape [] or [N], got {list(self.category.shape)}")
+class CuboidShape(StackedShape[Cuboids]):
+    """The exact cuboid: which of the cuboids each rendering shows. The spacing is a lattice cell's longest edge."""
 
     @classmethod
     def of(cls, cuboid: CuboidMesh) -> CuboidShape:
         """A single cuboid (see `cuboid_mesh`)."""
         return cls(Cuboids([cuboid]), torch.zeros((), dtype=torch.int64))
 
-    @property
-    def shape(self) -> torch.Size:
-        """The batch shape, [] or [N]."""
-        return self.category.shape
-
-    @property
-    def vertices(self) -> Tensor:
-        """[..., K, 3]."""
-        return self.cuboids.vertices[self.category]
-
-    @property
-    def real(self) -> Tensor:
-        """bool [..., K]."""
-        return self.cuboids.real[self.category]
-
-    @property
-    def spacing(self) -> Tensor:
-        """The longest edge of a lattice cell, [...]."""
-        return self.cuboids.spacing[self.category]
-
     def visible(self, pose: Pose) -> Tensor:
         """Vertices on a face that looks towards the camera, bool [..., K]."""
         at = self.category
         seen = visible_lattice_vertices(
-            self.cuboids.lattice_index[at], self.cuboids.segments[at], self.cuboids.bounds[at], pose.camera_centre()
+            self.stack.lattice_index[at], self.stack.segments[at], self.stack.bounds[at], pose.camera_centre()
         )
         return seen & self.real
 
@@ -89,10 +53,10 @@ class CuboidShape:
         category = self.category.expand(pose.shape)
         height, width = int(camera.height // stride), int(camera.width // stride)
         grid = feature_grid(height, width, stride, device=pose.azimuth.device, dtype=pose.azimuth.dtype).reshape(-1, 2)
-        bounds = self.cuboids.bounds.to(pose.azimuth.dtype)[category]
+        bounds = self.stack.bounds.to(pose.azimuth.dtype)[category]
         origin, direction = _rays(pose, camera.focal, camera.principal_point, grid)
         point, axis, lower_side, hit = _first_hit(origin, direction, bounds)
-        index, weight = _lattice_corners(self.cuboids, category, point, axis, lower_side, bounds)
+        index, weight = _lattice_corners(self.stack, category, point, axis, lower_side, bounds)
         if softness > 0:
             distance = _silhouette_distance(bounds, pose, camera.focal, camera.principal_point, grid)
             foreground = torch.sigmoid(distance / (softness * stride))

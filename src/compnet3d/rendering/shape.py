@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.rendering.fragments import Fragments
-from compnet3d.utils.checks import check_broadcast
+from compnet3d.utils.checks import check_broadcast, check_integer
 
 
 class Shape(Protocol):
@@ -46,6 +46,58 @@ class Shape(Protocol):
     def draw(self, pose: Pose, camera: Camera, stride: float, softness: float) -> Fragments:
         """What `render` returns, for poses [N] and a camera [N]."""
         ...
+
+
+class Stack(Protocol):
+    """Surfaces of several categories, padded to one number of vertices: [Y, K, 3], bool [Y, K] and [Y]."""
+
+    vertices: Tensor
+    real: Tensor
+    spacing: Tensor
+
+
+S = TypeVar("S", bound=Stack)
+
+
+@dataclass(frozen=True)
+class StackedShape(Generic[S]):
+    """The part of `Shape` that is looked up: which surface of a stack each rendering shows.
+
+    Attributes:
+        stack: the categories' surfaces.
+        category: int64, [] for all poses or [N] for each.
+
+    Raises:
+        ValueError: if `category` is no whole number or has another shape.
+    """
+
+    stack: S
+    category: Tensor
+
+    def __post_init__(self) -> None:
+        check_integer(category=self.category)
+        if __debug__ and self.category.ndim > 1:
+            raise ValueError(f"category must have shape [] or [N], got {list(self.category.shape)}")
+
+    @property
+    def shape(self) -> torch.Size:
+        """The batch shape, [] or [N]."""
+        return self.category.shape
+
+    @property
+    def vertices(self) -> Tensor:
+        """[..., K, 3]."""
+        return self.stack.vertices[self.category]
+
+    @property
+    def real(self) -> Tensor:
+        """bool [..., K]."""
+        return self.stack.real[self.category]
+
+    @property
+    def spacing(self) -> Tensor:
+        """How far neighbouring vertices are apart, [...]."""
+        return self.stack.spacing[self.category]
 
 
 def render(shape: Shape, pose: Pose, camera: Camera, stride: float = 1, *, softness: float = 0.0) -> Fragments:

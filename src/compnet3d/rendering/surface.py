@@ -19,9 +19,8 @@ from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.rendering.raster import hidden_points, interpolate, rasterize
-from compnet3d.rendering.shape import flatten_pose
+from compnet3d.rendering.shape import StackedShape, flatten_pose
 from compnet3d.rendering.silhouette import soft_foreground
-from compnet3d.utils.checks import check_integer
 
 
 @dataclass(frozen=True)
@@ -132,24 +131,8 @@ class Surfaces(nn.Module):
 
 
 @dataclass(frozen=True)
-class MeshShape:
-    """A triangle mesh: which of the surfaces each rendering shows.
-
-    Attributes:
-        surfaces: the categories' surfaces.
-        category: int64, [] for all poses or [N] for each.
-
-    Raises:
-        ValueError: if `category` is no whole number or has another shape.
-    """
-
-    surfaces: Surfaces
-    category: Tensor
-
-    def __post_init__(self) -> None:
-        check_integer(category=self.category)
-        if __debug__ and self.category.ndim > 1:
-            raise ValueError(f"category must have shape [] or [N], got {list(self.category.shape)}")
+class MeshShape(StackedShape[Surfaces]):
+    """A triangle mesh: which of the surfaces each rendering shows."""
 
     @classmethod
     def of(cls, surface: Mesh | Surface) -> MeshShape:
@@ -157,33 +140,13 @@ class MeshShape:
         surface = Surface.of(surface) if isinstance(surface, Mesh) else surface
         return cls(Surfaces([surface]), torch.zeros((), dtype=torch.int64))
 
-    @property
-    def shape(self) -> torch.Size:
-        """The batch shape, [] or [N]."""
-        return self.category.shape
-
-    @property
-    def vertices(self) -> Tensor:
-        """[..., K, 3]."""
-        return self.surfaces.vertices[self.category]
-
-    @property
-    def real(self) -> Tensor:
-        """bool [..., K]."""
-        return self.surfaces.real[self.category]
-
-    @property
-    def spacing(self) -> Tensor:
-        """[...]."""
-        return self.surfaces.spacing[self.category]
-
     @torch.no_grad()
     def visible(self, pose: Pose) -> Tensor:
         """Vertices in front of which there is no face, bool [..., K]."""
 
         def seen(number: int, some: Pose) -> tuple[Tensor]:
-            mesh = self.surfaces.mesh(number)
-            vertices = self.surfaces.vertices[number].to(some.azimuth)
+            mesh = self.stack.mesh(number)
+            vertices = self.stack.vertices[number].to(some.azimuth)
             return (~hidden_points(some.object_to_camera(vertices), _in_camera(mesh, some), mesh.faces),)
 
         (shown,) = self._each_category(flatten_pose(pose), seen)
@@ -201,7 +164,7 @@ class MeshShape:
         height, width = int(camera.height // stride), int(camera.width // stride)
 
         def drawn(number: int, some: Pose, focal: Tensor, principal_point: Tensor) -> tuple[Tensor, ...]:
-            mesh = self.surfaces.mesh(number)
+            mesh = self.stack.mesh(number)
             vertices = _in_camera(mesh, some)
             with torch.no_grad():
                 fine = rasterize(
@@ -226,7 +189,7 @@ class MeshShape:
             return faces, weights, edge.foreground
 
         face, weight, foreground = self._each_category(pose, drawn, camera.focal, camera.principal_point)
-        offset = self.surfaces.mesh_offsets[self.category.expand(pose.shape), 1]
+        offset = self.stack.mesh_offsets[self.category.expand(pose.shape), 1]
         index, weight = self._lattice_corners((face.clamp_min(0) + offset[:, None, None]), weight)
         return Fragments(index, weight, foreground)
 
@@ -247,16 +210,16 @@ class MeshShape:
 
     def _lattice_corners(self, face: Tensor, barycentric: Tensor) -> tuple[Tensor, Tensor]:
         """The vertices at the corners of the small triangles that points of faces lie in, and their weights."""
-        n = self.surfaces.divisions[face]
+        n = self.stack.divisions[face]
         x, y = (barycentric[..., k].clamp(0, 1) * n for k in (1, 2))
         i = torch.minimum(x.detach().floor().long(), n - 1)
         j = torch.minimum(y.detach().floor().long(), n - 1 - i)
         u, v = (x - i).clamp(0, 1), (y - j).clamp(0, 1)
         # a square of the lattice is two triangles; the one beyond the diagonal is there only inside the face
         beyond = (u + v > 1) & (i + j < n - 1)
-        corner = self.surfaces.lookup_offset[face] + i * (n + 1) + j
+        corner = self.stack.lookup_offset[face] + i * (n + 1) + j
         far = corner + torch.where(beyond, n + 2, 0)
-        index = self.surfaces.lookup[torch.stack([far, corner + n + 1, corner + 1], dim=-1)]
+        index = self.stack.lookup[torch.stack([far, corner + n + 1, corner + 1], dim=-1)]
         near_weights = torch.stack([(1 - u - v).clamp_min(0), u, v], dim=-1)
         far_weights = torch.stack([u + v - 1, 1 - v, 1 - u], dim=-1)
         weight = torch.where(beyond[..., None], far_weights, near_weights)
