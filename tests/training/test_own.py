@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,15 @@ def test_samples_that_nothing_can_be_learned_from_are_refused(tiny_data: Path) -
         TrainingData(data.samples, {"brick": data.meshes["brick"], "slab": data.meshes["brick"]})
     with pytest.raises(CompNetError, match="no category 'car' to leave out"):
         data.leaving_out(["car"])
+
+
+def test_a_folder_that_nothing_can_be_learned_from_is_refused_naming_the_list(
+    tiny_maker: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = tiny_maker(tmp_path / "data", images=2)
+    (data / "lists" / "tower_imagenet_train.txt").write_text("")
+    with pytest.raises(CompNetError, match=r"no usable training object in tower; fill lists/tower_imagenet_train.txt"):
+        TrainingData.read(data)
 
 
 def test_a_module_of_the_users_is_trained_saved_and_loaded(tiny_data: Path, tmp_path: Path) -> None:

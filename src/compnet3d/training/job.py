@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
 from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.data.symmetry import Symmetry, measure_mirror, symmetry_orders
 from compnet3d.errors import CompNetError
@@ -63,8 +62,7 @@ class TrainingData:
         """
         dataset = open_dataset(root, without)
         samples = dataset.samples("train")
-        if dataset.report.total_skipped:
-            print(dataset.report, file=sys.stderr)
+        check_trainable(dataset, samples)
         meshes = {name: dataset.meshes(name) for name in dataset.categories}
         return cls(samples, meshes, dataset.symmetry, dataset.root)
 
