@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,12 @@ from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
 from compnet3d.training import builtin_recipes as recipes
-from compnet3d.training.recipe import CompNetRecipe
 from compnet3d.training.recipe_parts import (
-    BackboneSettings,
-    BankSettings,
     CompNetSearchSettings,
-    InputSettings,
-    ModelSettings,
     ScheduleSettings,
 )
 from compnet3d.training.train import train
-from tests.networks import TINY_RESNET
+from tests.networks import TINY_RECIPE, TINY_RESNET
 
 BOX = ((-0.45, -0.2, -0.15), (0.45, 0.2, 0.15))
 CONFIG = CompNetConfig(
@@ -51,13 +47,8 @@ CONFIG = CompNetConfig(
     pose=PoseSettings(steps=2, starts=1),
     grid=PoseGrid(azimuths=4, elevations=1, thetas=1),
 )
-TINY = CompNetRecipe(
-    name="tiny",
-    description="for tests",
-    input=InputSettings(height=48, width=48),
-    backbone=BackboneSettings(architecture=TINY_RESNET, dimension=16),
-    model=ModelSettings(vertex_count=40),
-    bank=BankSettings(background_size=32),
+TINY = replace(
+    TINY_RECIPE,
     schedule=ScheduleSettings(epochs=1, batch_size=8, calibration_fraction=0.25),
     search=CompNetSearchSettings(steps=2, starts=1, grid=CONFIG.grid),
 )

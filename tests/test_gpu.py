@@ -34,29 +34,20 @@ from compnet3d.rendering.fragments import Fragments
 from compnet3d.robustness.shift import Shift
 from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.builtin_recipes import baselines_of
-from compnet3d.training.recipe import CompNetRecipe
 from compnet3d.training.recipe_parts import (
-    BackboneSettings,
-    BankSettings,
     CompNetLossSettings,
     CompNetSearchSettings,
-    InputSettings,
-    ModelSettings,
     ScheduleSettings,
 )
 from compnet3d.training.train import train
-from tests.networks import TINY_RESNET
+from tests.networks import TINY_RECIPE, TINY_RESNET
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
-TINY = CompNetRecipe(
+TINY = replace(
+    TINY_RECIPE,
     name="tiny-gpu",
-    description="for tests",
-    input=InputSettings(height=48, width=48),
-    backbone=BackboneSettings(architecture=TINY_RESNET, dimension=16),
-    model=ModelSettings(vertex_count=40),
-    bank=BankSettings(background_size=32),
     loss=CompNetLossSettings(
         samples_per_category=8, classification_weight=0.4, classification_cells=20, pose_contrastive_weight=0.5
     ),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +19,16 @@ from compnet3d.reproduce.study import Study
 from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.recipe import CompNetRecipe, Recipe
 from compnet3d.training.recipe_parts import (
-    BackboneSettings,
-    BankSettings,
     CompNetSearchSettings,
     GroupingSettings,
-    InputSettings,
-    ModelSettings,
     ScheduleSettings,
 )
 from compnet3d.training.settings import leaves
 from compnet3d.training.train import train
+from tests.networks import TINY_RECIPE
 
-TINY = CompNetRecipe(
-    name="tiny",
-    description="for tests",
-    input=InputSettings(height=48, width=48),
-    backbone=BackboneSettings(
-        architecture={
-            "embedding_size": 8,
-            "hidden_sizes": [8, 8, 16, 16],
-            "depths": [1, 1, 1, 1],
-            "layer_type": "basic",
-        },
-        dimension=16,
-    ),
-    model=ModelSettings(vertex_count=40),
-    bank=BankSettings(background_size=32),
+TINY = replace(
+    TINY_RECIPE,
     schedule=ScheduleSettings(
         epochs=2,
         batch_size=8,

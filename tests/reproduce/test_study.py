@@ -37,26 +37,17 @@ from compnet3d.reproduce.report import write_page
 from compnet3d.reproduce.runner import reproduce
 from compnet3d.reproduce.study import Condition, Method, Study, _is_of
 from compnet3d.training.builtin_recipes import RECIPES
-from compnet3d.training.recipe import CompNetRecipe, NovumRecipe, recipe_like
+from compnet3d.training.recipe import NovumRecipe, recipe_like
 from compnet3d.training.recipe_parts import (
-    BackboneSettings,
-    BankSettings,
     CompNetLossSettings,
     CompNetSearchSettings,
-    InputSettings,
-    ModelSettings,
     ScheduleSettings,
 )
 from compnet3d.utils.files import read_json, write_json
-from tests.networks import TINY_RESNET
+from tests.networks import TINY_RECIPE
 
-TINY = CompNetRecipe(
-    name="tiny",
-    description="for tests",
-    input=InputSettings(height=48, width=48),
-    backbone=BackboneSettings(architecture=TINY_RESNET, dimension=16),
-    model=ModelSettings(vertex_count=40),
-    bank=BankSettings(background_size=32),
+TINY = replace(
+    TINY_RECIPE,
     loss=CompNetLossSettings(classification_weight=0.1, pose_contrastive_weight=0.1, negative_poses=3),
     schedule=ScheduleSettings(
         epochs=1, batch_size=8, learning_rate=3e-3, head_learning_rate=3e-3, calibration_fraction=0.25

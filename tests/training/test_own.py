@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,16 @@ from compnet3d.models.own_module import ModuleExtractor, wrap_module
 from compnet3d.models.registry import load_predictor
 from compnet3d.training.job import TrainingData
 from compnet3d.training.output import duration
-from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, recipe_like
+from compnet3d.training.recipe import DualHeadRecipe, recipe_like
 from compnet3d.training.recipe_parts import (
-    BackboneSettings,
-    BankSettings,
     CompNetSearchSettings,
-    InputSettings,
-    ModelSettings,
     ScheduleSettings,
 )
 from compnet3d.training.train import train
-from tests.networks import TINY_RESNET
+from tests.networks import TINY_RECIPE
 
-TINY = CompNetRecipe(
-    name="tiny",
-    description="for tests",
-    input=InputSettings(height=48, width=48),
-    backbone=BackboneSettings(architecture=TINY_RESNET, dimension=16),
-    model=ModelSettings(vertex_count=40),
-    bank=BankSettings(background_size=32),
+TINY = replace(
+    TINY_RECIPE,
     schedule=ScheduleSettings(epochs=2, batch_size=8, learning_rate=3e-3, calibration_fraction=0.25),
     search=CompNetSearchSettings(steps=1, starts=1),
 )

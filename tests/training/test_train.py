@@ -33,14 +33,10 @@ from compnet3d.training.calibration import fit_temperature
 from compnet3d.training.job import TrainingJob, resolve_job
 from compnet3d.training.loop import train_in_group, waiting_advice
 from compnet3d.training.process_group import FlatGradients, ProcessGroup, start_process_group
-from compnet3d.training.recipe import CompNetRecipe, Recipe
+from compnet3d.training.recipe import Recipe
 from compnet3d.training.recipe_parts import (
-    BackboneSettings,
-    BankSettings,
     CompNetLossSettings,
     CompNetSearchSettings,
-    InputSettings,
-    ModelSettings,
     ScheduleSettings,
     SearchSettings,
 )
@@ -50,15 +46,10 @@ from compnet3d.training.settings import leaves
 from compnet3d.training.step import objective_of, train_step
 from compnet3d.training.train import train, train_or_load
 from compnet3d.utils.files import write_json
-from tests.networks import TINY_RESNET
+from tests.networks import TINY_RECIPE
 
-TINY = CompNetRecipe(
-    name="tiny",
-    description="for tests",
-    input=InputSettings(height=48, width=48),
-    backbone=BackboneSettings(architecture=TINY_RESNET, dimension=16),
-    model=ModelSettings(vertex_count=40),
-    bank=BankSettings(background_size=32),
+TINY = replace(
+    TINY_RECIPE,
     loss=CompNetLossSettings(samples_per_category=8),
     schedule=ScheduleSettings(
         epochs=4, batch_size=4, learning_rate=3e-3, head_learning_rate=3e-3, calibration_fraction=0.25
