@@ -219,8 +219,8 @@ MUTATIONS = (
     Mutation(
         "shares weighted by their images",
         "training/step.py",
-        "_descend(run, losses.by_name[\"loss\"], losses.terms)",
-        "_descend(run, losses.by_name[\"loss\"], torch.tensor(len(batch[\"category\"])))",
+        '_descend(run, losses.by_name["loss"], losses.terms)',
+        '_descend(run, losses.by_name["loss"], torch.tensor(len(batch["category"])))',
         TWO_PROCESSES,
     ),
     Mutation(

@@ -88,7 +88,7 @@ def run_quickstart(options: Quickstart, device: str, command: str) -> Json:
     evaluations = []
     for number, shift in ((3, Shift(seed=options.seed)), (4, Shift(occlusion="L1", seed=options.seed))):
         with _step(number, f"evaluating {len(samples)} images of instances that were not trained on, {shift.label}"):
-            # small maps are refined in large chunks (REFINED_CELLS)
+            # small maps are refined in large chunks (see `image_chunks`)
             result = evaluate(model, samples, shift=shift, symmetry=dataset.symmetry, loading=Loading(batch_size=64))
         result = result.with_origin(model=str(out / "run" / "model"), data=str(out / "data"), split="val")
         result = result.with_origin(**provenance(command))

@@ -117,7 +117,7 @@ class PoseHypotheses:
     """The initial poses of one category, rendered once and shared by all images.
 
     Attributes:
-        pose: [P]; principal: [P, 2].
+        pose: [P]; principal_point: [P, 2].
         nearest_vertex: int16 [H W, P]: the vertex that weighs most in each cell, K where the cell is background. The
             cell comes first, so that looking up all poses of a cell stays within its K similarities.
         vertex_count: K of the category.
@@ -138,7 +138,7 @@ class PoseEstimate:
     """Poses of a batch of images.
 
     Attributes:
-        pose: [B]; principal: [B, 2]; loss: L(alpha) of Eq. 8 averaged over the cells, [B].
+        pose: [B]; principal_point: [B, 2]; loss: L(alpha) of Eq. 8 averaged over the cells, [B].
         foreground: cells that the rendered object covers and explains better than the background, bool [B, H, W].
     """
 
@@ -165,7 +165,7 @@ def build_pose_hypotheses(
 
     Args:
         render: the renderer; category: number of the category; vertex_count: its K.
-        pose: [P]; principal: [P, 2].
+        pose: [P]; principal_point: [P, 2].
     """
     numbers = torch.full(pose.shape, category, dtype=torch.int64, device=principal_point.device)
     fragments = render(numbers, pose, principal_point, 0.0)
@@ -327,7 +327,7 @@ def refine(
 
     Args:
         matches: of B images.
-        pose: [N]; principal: [N, 2]; image: which image each start belongs to, int64 [N].
+        pose: [N]; principal_point: [N, 2]; image: which image each start belongs to, int64 [N].
         render, settings, translation_known: see `estimate_pose`.
 
     Returns:

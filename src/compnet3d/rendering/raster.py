@@ -57,7 +57,7 @@ def rasterize(
         vertices_camera: [B, V, 3] in camera axes (x right, y up, looking along -z); any part may lie behind the camera.
         faces: int64 [F, 3].
         focal: [B] or scalar, in pixels.
-        principal: [B, 2] or [2], in pixels.
+        principal_point: [B, 2] or [2], in pixels.
         height, width: number of cells.
         stride: pixels per cell; cell (i, j) is sampled at (stride (j + 0.5), stride (i + 0.5)).
         near: triangles are invisible where their depth is not above this, >= 0.
@@ -120,7 +120,7 @@ def _edge_functions(corners: Tensor, focal: Tensor, principal_point: Tensor) -> 
 
     Args:
         corners: [N, 3, 3], triangle corners in camera axes.
-        focal, principal: [N], [N, 2].
+        focal, principal_point: [N], [N, 2].
 
     Returns:
         Coefficients [N, 3, 3] with e_i(u, v) = c_i0 u + c_i1 v + c_i2, signed so that all three are >= 0 inside, and

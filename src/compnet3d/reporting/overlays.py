@@ -1,7 +1,4 @@
-"""Images: the projected model over an image, feature activations, and the plots of a report.
-
-Images are uint8 [H, W, 3]. Plots are matplotlib figures (the extra `viz`), in one style for light and dark pages.
-"""
+"""Images, uint8 [H, W, 3]: the projected model drawn over an image, and feature activations."""
 
 from __future__ import annotations
 

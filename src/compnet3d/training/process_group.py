@@ -36,7 +36,7 @@ class LostWorkerError(Exception):
 
 
 class ProcessGroup:
-    """The processes that train one model. A team of one communicates with nobody.
+    """The processes that train one model. A group of one communicates with nobody.
 
     All members call the same methods in the same order; every result is the same, to the bit, for all of them.
 
@@ -177,7 +177,7 @@ def start_process_group(size: int, worker: str, arguments: dict[str, Any]) -> It
 
     Args:
         size: processes in all; 1 starts none.
-        worker: what the others run, as "module:function"; it is called as function(team, **arguments).
+        worker: what the others run, as "module:function"; it is called as function(group, **arguments).
         arguments: what pickle can hold.
 
     Raises:

@@ -53,7 +53,7 @@ class Run:
         out: its folder.
         model, optimizer: what is trained.
         gradients: of the model's parameters.
-        team: the processes that train it.
+        group: the processes that train it.
         epoch: epochs done.
         history: one entry per epoch, as in log.jsonl.
     """
