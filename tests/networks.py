@@ -1,9 +1,15 @@
-"""The network of the tests, a ResNet of four stages with a few channels each, and the recipe that trains it."""
+"""The network of the tests, a ResNet of four stages with a few channels each, the recipe, and features for a model."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
+from compnet3d.data.transforms import CropMode
+from compnet3d.inference.matching import CropFeatures
+from compnet3d.inference.pose_search import PoseEstimate
+from compnet3d.models.compnet import CompNet
 from compnet3d.training.recipe import CompNetRecipe
 from compnet3d.training.recipe_parts import BackboneSettings, BankSettings, InputSettings, ModelSettings
 
@@ -23,3 +29,13 @@ TINY_RECIPE = CompNetRecipe(
     model=ModelSettings(vertex_count=40),
     bank=BankSettings(background_size=32),
 )
+
+
+def crop_features(model: CompNet, feature_map: Tensor, crop: CropMode = "oracle") -> CropFeatures:
+    """A feature map [B, D, H, W] as if the model had computed it."""
+    return CropFeatures.of(feature_map, model.bank.feature_bank, crop)
+
+
+def estimate_poses(model: CompNet, feature_map: Tensor, category: Tensor, crop: CropMode = "oracle") -> PoseEstimate:
+    """Poses for a feature map [B, D, H, W] and categories int64 [B]."""
+    return model.render_and_compare.estimate_poses(crop_features(model, feature_map, crop), category)

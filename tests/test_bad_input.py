@@ -192,7 +192,7 @@ def test_an_unreadable_image_is_one_sentence(run: Any, model_folder: Path, tmp_p
         CompNet.from_pretrained(model_folder).predict(path)
 
 
-def test_a_broken_image_among_sound_ones_is_told_and_the_rest_predicted(
+def test_a_broken_image_among_sound_ones_is_reported_and_the_rest_predicted(
     run: Any, model_folder: Path, tmp_path: Path
 ) -> None:
     good = tmp_path / "good.png"
@@ -327,7 +327,7 @@ CAD = {
     "words": ("OFF\n3 1 0\n0 0 a\n0 1 0\n1 0 0\n3 0 1 2\n", "vertex 0 is not three numbers"),
     "short vertex": ("OFF\n3 1 0\n0 0\n0 1 0\n1 0 0\n3 0 1 2\n", "vertex 0 is not three numbers"),
     "NaN": ("OFF\n3 1 0\n0 0 nan\n0 1 0\n1 0 0\n3 0 1 2\n", "vertex 0 is not finite"),
-    "foreign vertex": ("OFF\n3 1 0\n0 0 0\n0 1 0\n1 0 0\n3 0 1 9\n", "face 0 names vertices"),
+    "unexpected vertex": ("OFF\n3 1 0\n0 0 0\n0 1 0\n1 0 0\n3 0 1 9\n", "face 0 names vertices"),
     "one point": ("OFF\n3 1 0\n1 1 1\n1 1 1\n1 1 1\n3 0 1 2\n", "all vertices are one point"),
 }
 
@@ -400,7 +400,9 @@ def test_one_training_image_per_category_is_enough(run: Any, data: Path, tmp_pat
     assert status == 0 and (tmp_path / "run" / "model").is_dir(), err
 
 
-def test_evaluating_on_foreign_data_is_one_sentence(run: Any, data: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_evaluating_on_data_of_other_categories_is_one_sentence(
+    run: Any, data: Path, model_folder: Path, tmp_path: Path
+) -> None:
     (data / "lists" / "zebra_imagenet_val.txt").write_text("zebra_1\n")
     for kind in ("images", "annotations"):
         shutil.copytree(data / kind / "tower", data / kind / "zebra")
@@ -429,14 +431,14 @@ def image(tmp_path: Path) -> Path:
     return tmp_path / "image.png"
 
 
-def test_missing_foreign_and_misshapen_tensors_are_named(run: Any, model_copy: Path, image: Path) -> None:
+def test_missing_unexpected_and_misshapen_tensors_are_named(run: Any, model_copy: Path, image: Path) -> None:
     path = model_copy / "model.safetensors"
     tensors = load_file(path)
     name = "bank.vertex_features"
     save_file({k: v for k, v in tensors.items() if k != name}, path)
-    sentence(fail_to_load(run, model_copy, image), path, f"lacks tensor {name}", "train the model again")
+    sentence(fail_to_load(run, model_copy, image), path, f"missing tensor {name}", "train the model again")
     save_file(tensors | {"head.weight": torch.zeros(3)}, path)
-    sentence(fail_to_load(run, model_copy, image), path, "foreign tensor head.weight", "train the model again")
+    sentence(fail_to_load(run, model_copy, image), path, "unexpected tensor head.weight", "train the model again")
     save_file(tensors | {name: tensors[name][:-1].clone()}, path)
     sentence(fail_to_load(run, model_copy, image), path, f"{name} has shape", "train the model again")
 
@@ -567,7 +569,7 @@ DAMAGE = {
     "half the tensors": ("model.safetensors", _halve("model.safetensors")),
     "no optimiser": (OPTIMIZER, _remove(OPTIMIZER)),
     "half an optimiser": (OPTIMIZER, _halve(OPTIMIZER)),
-    "foreign optimiser tensor": (OPTIMIZER, _tensors(OPTIMIZER, lambda t: t.update({"a//b": torch.zeros(2)}))),
+    "unexpected optimiser tensor": (OPTIMIZER, _tensors(OPTIMIZER, lambda t: t.update({"a//b": torch.zeros(2)}))),
     "nameless optimiser tensor": (OPTIMIZER, _tensors(OPTIMIZER, lambda t: t.update({"a": torch.zeros(2)}))),
     "missing optimiser tensor": (OPTIMIZER, _tensors(OPTIMIZER, lambda t: t.pop(STEP))),
     "misshapen optimiser tensor": (OPTIMIZER, _tensors(OPTIMIZER, lambda t: t.update({STEP: torch.zeros(2)}))),

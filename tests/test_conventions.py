@@ -88,7 +88,7 @@ def test_the_front_is_seen_from_azimuth_zero() -> None:
     assert Pose.of(math.pi / 2, 0.0).camera_centre().tolist() == pytest.approx([1, 0, 0], abs=1e-6)
 
 
-def test_positive_theta_turns_the_picture_counter_clockwise() -> None:
+def test_positive_theta_turns_the_image_counter_clockwise() -> None:
     camera = Camera.centred(100.0, 64, 64)
     uv, _ = camera.project(torch.tensor([[1.0, 0, 0]]), Pose.of(0.0, 0.0, 0.3, 5.0))
     assert uv[0, 1] < 32  # what was to the right has risen

@@ -283,7 +283,7 @@ def test_sampled_vertices_are_uniform_without_replacement() -> None:
     assert sample_vertices(offsets, None).tolist() == list(range(11))
 
 
-def test_sampled_vertices_come_from_the_named_categories_alone() -> None:
+def test_sampled_vertices_come_from_the_given_categories_alone() -> None:
     offsets, generator = torch.tensor([0, 4, 10, 11]), torch.Generator().manual_seed(0)
     picks = sample_vertices(offsets, 2, generator, torch.tensor([0, 2]))
     assert len(picks) == 3 and (picks[:2] < 4).all() and picks[2] == 10
@@ -373,14 +373,15 @@ def test_background_ring_drops_the_oldest() -> None:
 
 def test_gradient_of_eq7_goes_to_the_best_match(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compnet3d.inference.matching.BLOCK", 35)
-    features, bank, background = unit(2, 3, 4, 5, seed=1), unit(9, 5, seed=2), unit(3, 5, seed=3)
+    features, vertices, background = unit(2, 3, 4, 5, seed=1), unit(9, 5, seed=2), unit(3, 5, seed=3)
+    bank = FeatureBank.of(vertices.split([4, 5]), background)
     offsets, weight = torch.tensor([0, 4, 9]), torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64)
     maps = features.permute(0, 3, 1, 2).clone().requires_grad_()
-    (weight * category_scores(maps, bank, offsets, background)).sum().backward()
+    (weight * category_scores(maps, bank)).sum().backward()
     expected = torch.zeros_like(maps)
     for b in range(2):
         for y in range(2):
-            negatives = [*bank[offsets[y] : offsets[y + 1]], *background]
+            negatives = [*vertices[offsets[y] : offsets[y + 1]], *background]
             for i in range(3):
                 for j in range(4):
                     best = max(negatives, key=lambda rival: float(features[b, i, j] @ rival))  # noqa: B023
@@ -388,8 +389,8 @@ def test_gradient_of_eq7_goes_to_the_best_match(monkeypatch: pytest.MonkeyPatch)
     assert maps.grad is not None
     torch.testing.assert_close(maps.grad, expected)
     with torch.no_grad():
-        plain = category_scores(maps, bank, offsets, background)
-    torch.testing.assert_close(category_scores(maps, bank, offsets, background), plain)
+        plain = category_scores(maps, bank)
+    torch.testing.assert_close(category_scores(maps, bank), plain)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
@@ -409,7 +410,7 @@ def test_best_match_searched_in_bfloat16_has_its_float32_similarity(
     torch.testing.assert_close((gradient * cells.detach()).sum(1), found.detach().sum(1))
 
 
-def test_the_posing_loss_against_loops() -> None:
+def test_the_pose_contrastive_loss_against_loops() -> None:
     scores, negatives = unit(3, 5, seed=7), torch.rand(3, 4, generator=torch.Generator().manual_seed(8)) < 0.6
     negatives[2] = False  # nothing to be told from
     given = scores.clone().requires_grad_()
@@ -441,15 +442,16 @@ def test_drawn_cells_are_some_of_the_map_and_average_to_it() -> None:
 
 def test_eq7_against_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compnet3d.inference.matching.BLOCK", 35)
-    features, bank, background = unit(2, 3, 4, 5, seed=1), unit(9, 5, seed=2), unit(3, 5, seed=3)
+    features, vertices, background = unit(2, 3, 4, 5, seed=1), unit(9, 5, seed=2), unit(3, 5, seed=3)
     offsets = torch.tensor([0, 4, 9])
-    ours = category_scores(features.permute(0, 3, 1, 2), bank, offsets, background)
+    bank = FeatureBank.of(vertices.split([4, 5]), background)
+    ours = category_scores(features.permute(0, 3, 1, 2), bank)
     for b in range(2):
         for y in range(2):
             total = 0.0
             for i in range(3):
                 for j in range(4):
-                    best = max(float(features[b, i, j] @ bank[k]) for k in range(offsets[y], offsets[y + 1]))
+                    best = max(float(features[b, i, j] @ vertices[k]) for k in range(offsets[y], offsets[y + 1]))
                     total += max(best, *(float(features[b, i, j] @ beta) for beta in background))
             assert float(ours[b, y]) == pytest.approx(total / 12, rel=1e-10)
 

@@ -39,6 +39,7 @@ from compnet3d.training.recipe_parts import (
     CompNetSearchSettings,
     ScheduleSettings,
 )
+from compnet3d.training.step import scores_of_poses
 from compnet3d.training.train import train
 from tests.networks import TINY_RECIPE, TINY_RESNET
 
@@ -155,10 +156,10 @@ def test_matching_and_its_gradient() -> None:
     for device in ("cpu", DEVICE):
         model.to(device)
         where = maps.to(device).requires_grad_(True)
-        bank = model.bank
-        score = category_scores(where, bank.vertex_features, bank.offsets, bank.background)
+        bank = model.bank.feature_bank
+        score = category_scores(where, bank)
         with torch.no_grad():
-            plain = category_scores(where, bank.vertex_features, bank.offsets, bank.background)
+            plain = category_scores(where, bank)
         torch.testing.assert_close(score, plain, atol=3e-3, rtol=0)  # the best match is searched in bfloat16
         (gradient,) = torch.autograd.grad(score[:, 0].sum(), where)
         scores.append(plain.cpu())
@@ -179,7 +180,7 @@ def test_scores_of_poses_and_their_gradient() -> None:
         pose = Pose.stack([poses(3), poses(3)]).to(device)
         pose = Pose(**{name: getattr(pose, name).T + 0.3 for name in ("azimuth", "elevation", "theta", "distance")})
         principal_point = torch.tensor([32.0, 24.0], device=device).expand(3, 2)
-        score = model.pose_scores(where, torch.tensor([0, 1, 2], device=device), pose, principal_point)
+        score = scores_of_poses(model, where, torch.tensor([0, 1, 2], device=device), pose, principal_point)
         (gradient,) = torch.autograd.grad(score.sum(), where)
         scores.append(score.detach().cpu())
         gradients.append(gradient.cpu())

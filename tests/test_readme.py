@@ -536,7 +536,7 @@ def test_the_variants_have_a_row_each(pages):
     assert f"- `{command.replace('/a/b/', '')}`\n- two cores; 2030-01-01\n" in text
 
 
-def test_aims_are_told_from_the_leads_and_only_the_tables_asked_for_are_shown(pages):
+def test_aims_are_apart_from_the_leads_and_only_the_tables_asked_for_are_shown(pages):
     def lead(mean, deviation):
         return {"mean": mean, "deviation": deviation, "values": [mean]}
 
@@ -582,13 +582,13 @@ def test_commands_that_the_filler_writes_parse():
     [("eth80", "is not SLOT=FILE"), ("eth80=absent.json", "absent.json"), ("eth80={list}", "has no settings"),
      ("eth80={good}", "give --machine")],
 )  # fmt: skip
-def test_what_cannot_be_filled_is_told(text, message, tmp_path):
+def test_what_cannot_be_filled_is_reported(text, message, tmp_path):
     files = {"list": put(tmp_path / "list.json", []), "good": put(tmp_path / "good.json", evaluation(0.9))}
     with pytest.raises(CompNetError, match=message):
         FILLER.read_source(text.format(**files))
 
 
-def test_an_unknown_slot_is_told(pages):
+def test_an_unknown_slot_is_reported(pages):
     source = FILLER.read_source(f"nonsense={put(pages / 'a.json', evaluation(0.9))}", machine="m")
     with pytest.raises(CompNetError, match="no file has the slot 'nonsense'"):
         FILLER.fill(pages, [source])

@@ -50,10 +50,10 @@ MUTATIONS = (
     Mutation(
         "near-vertex exclusion skipped",
         "training/step.py",
-        "excluded = model.near_vertices(batch.category, queries.vertex, settings.near_radius)",
+        "excluded = excluded_vertices(model, queries, settings.near_radius)",
         "excluded = None",
     ),
-    Mutation("near-vertex exclusion in CAD units", "models/compnet.py", "/ diagonal[:, None, None]", ""),
+    Mutation("near-vertex exclusion in CAD units", "training/step.py", "/ diagonal[:, None, None]", ""),
     Mutation(
         "background weight 1",
         "training/step.py",
@@ -101,8 +101,8 @@ MUTATIONS = (
     Mutation(
         "occluded vertices queried",
         "training/step.py",
-        "batch.pose, batch.principal_point, batch.occluded)",
-        "batch.pose, batch.principal_point)",
+        "shape, batch.pose, camera, batch.occluded)",
+        "shape, batch.pose, camera)",
     ),
     Mutation("features of the nearest cell", "models/observation.py", 'mode="bilinear"', 'mode="nearest"'),
     # the parts that the paper does not have
@@ -138,7 +138,7 @@ MUTATIONS = (
         "elevation=pose.elevation[:, None].expand_as(turn)",
     ),
     Mutation(
-        "no truncation among negative poses", "models/compnet.py", "seen, self.config.pose.truncation", "seen, None"
+        "no truncation among negative poses", "training/step.py", "seen, model.config.pose.truncation", "seen, None"
     ),
     # Eq. 6 and the background
     Mutation(
@@ -165,8 +165,8 @@ MUTATIONS = (
     Mutation(
         "background of 5 cells an image",
         "training/step.py",
-        "            settings.background_per_image,\n            generator",
-        "            5,\n            generator",
+        "count = settings.background_per_image",
+        "count = 5",
     ),
     Mutation(
         "the newest background is replaced",

@@ -29,11 +29,13 @@ from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import rotmat_geodesic_distance
+from compnet3d.inference.category_search import CategorySearch
 from compnet3d.inference.pruned_matching import Pruning, category_centroids, pruned_scores
 from compnet3d.losses.sampling import near_vertices
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.training.builtin_recipes import SMALL_RESNET, get_recipe
+from tests.networks import crop_features, estimate_poses
 
 
 def tiny_problem(categories: int = 5, seed: int = 0) -> LossProblem:
@@ -115,7 +117,7 @@ def test_rendering_feature_maps_finds_the_same_pose() -> None:
     category = torch.tensor([1])
     pose = Pose.of([0.9], [0.4], [0.1], [5.0])
     maps = expected_maps(model, category, pose)
-    ours = model.estimate_poses(maps, category)
+    ours = estimate_poses(model, maps, category)
     found, loss = estimate_by_rendering(model, maps, category)
     best = found[loss.argmin()[None]]
     for estimate in (ours.pose, best):
@@ -125,19 +127,14 @@ def test_rendering_feature_maps_finds_the_same_pose() -> None:
 def test_all_categories_are_searched_coarse_to_fine() -> None:
     model = small_model()
     maps = expected_maps(model, torch.tensor([1, 0]), Pose.of([0.9, 2.0], [0.4, 0.1], [0.1, 0.0], [5.0, 5.0]))
-    exact = model.search_categories(maps)
+    features, estimator = crop_features(model, maps), model.render_and_compare
+    exact = estimator.search_categories(features)
     assert exact.argmin(1).tolist() == [1, 0]
-    coarse = model.search_categories(maps, cells=80, shortlist=1)
+    coarse = estimator.search_categories(features, CategorySearch(80, 1, model.config.pose.truncation))
     torch.testing.assert_close(coarse.amin(1), exact.amin(1))
     assert coarse.argmin(1).tolist() == [1, 0]
-    pruned = pruned_scores(
-        maps,
-        model.bank.vertex_features,
-        model.bank.offsets,
-        model.bank.background,
-        category_centroids(model.bank.vertex_features, model.bank.offsets, 8),
-        Pruning(shortlist=1),
-    )
+    bank = model.bank.feature_bank
+    pruned = pruned_scores(maps, bank, category_centroids(bank, 8), Pruning(shortlist=1))
     assert pruned.argmax(1).tolist() == [1, 0]
 
 

@@ -6,6 +6,8 @@ import errno
 import json
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,10 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting.predictions import predict_files
-from compnet3d.utils.files import claim_folder
+from compnet3d.training import step as training_step
+from compnet3d.training.recipe_parts import ScheduleSettings
+from compnet3d.utils.files import claim_folder, write_json
+from tests.networks import TINY_RECIPE
 
 COMMANDS = [[c] for c in ("quickstart", "train", "recipes", "evaluate", "predict", "reproduce", "report")] + [
     ["data", c] for c in ("make", "render", "occlude", "corrupt", "import-pascal3d", "check")
@@ -153,6 +158,48 @@ def test_failures_of_a_command(error, status, message, capsys, monkeypatch):
     assert got == status and message in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("epochs_done", "advice"), [(0, "run the same command again"), (1, "the same command with --resume goes on")]
+)
+def test_an_interrupted_training_says_how_it_goes_on(epochs_done, advice, tiny_data, tmp_path, capsys, monkeypatch):
+    """Ctrl-C in the middle of an epoch; then the command that it advises runs to the end."""
+    step = training_step.train_step
+    steps = 0
+
+    def interrupted(run, *arguments, **options):
+        nonlocal steps
+        if run.epoch == epochs_done:
+            steps += 1
+            if steps == 2:
+                raise KeyboardInterrupt
+        return step(run, *arguments, **options)
+
+    monkeypatch.setattr("compnet3d.training.loop.train_step", interrupted)
+    recipe, out = tmp_path / "tiny.json", tmp_path / "run"
+    write_json(recipe, replace(TINY_RECIPE, schedule=ScheduleSettings(epochs=2, batch_size=4)).to_dict())
+    line = ["train", "--recipe", str(recipe), "--data", str(tiny_data), "--out", str(out), "--workers", "0"]
+    line += ["--device", "cpu"]
+    status, _, errors = run_main(line, capsys)
+    assert status == 130 and errors.rstrip().splitlines()[-1].startswith("error: interrupted")
+    assert advice in " ".join(errors.split()) and not (out / "model").exists()
+    monkeypatch.setattr("compnet3d.training.loop.train_step", step)
+    status, printed, _ = run_main([*line, "--resume"] if epochs_done else line, capsys)
+    assert status == 0 and str(out / "model") in "".join(printed.split()) and (out / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("module", "shown"),
+    [("torch.nn.modules.linear", False), ("transformers", False), ("huggingface_hub.utils", False)]
+    + [("compnet3d.data.images", True), ("torchmetrics.functional", True), ("my_torch", True)],
+)
+def test_only_the_libraries_own_warnings_are_kept_out(module, shown):
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        cli.keep_out_noise()
+        warnings.warn_explicit("deprecated", UserWarning, "file.py", 1, module=module)
+    assert bool(heard) == shown
+
+
 def test_programming_errors_keep_their_traceback(monkeypatch):
     def run(self):
         raise ZeroDivisionError
@@ -201,7 +248,7 @@ def images(tmp_path):
     return paths
 
 
-def test_predictions_as_table_json_and_pictures(images, tmp_path, capsys):
+def test_predictions_as_table_json_and_overlays(images, tmp_path, capsys):
     predict_files(FakeModel(), images, json_file=tmp_path / "p.json", overlay=tmp_path / "drawn")
     out = capsys.readouterr().out
     assert out.count("cube") == 3 and "80.0" in out and "confidence" in out and "[%]" in out

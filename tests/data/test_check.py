@@ -80,7 +80,7 @@ def test_the_projected_box_of_a_cube_is_known() -> None:
         ({"viewport": 700}, "viewport * focal is unusual"),
     ],
 )
-def test_implausible_annotations_are_told(changes: dict[str, Any], problem: str) -> None:
+def test_implausible_annotations_are_reported(changes: dict[str, Any], problem: str) -> None:
     sample = parse_object(make_object(**changes), image=Path("a"), category="mug", name="a")
     assert [found for found, _ in implausible(sample)] == [problem]
     assert implausible(parse_object(make_object(), image=Path("a"), category="mug", name="a")) == []
@@ -150,7 +150,7 @@ def test_everything_that_can_be_wrong_is_found_at_once(tmp_path: Path) -> None:
     assert "missing image" in text and "gone.JPEG" in text and "IoU" in text
 
 
-def test_instances_on_both_sides_are_told(tmp_path: Path) -> None:
+def test_instances_on_both_sides_are_reported(tmp_path: Path) -> None:
     root = make_dataset(tmp_path, {f"mug_i1_v{i}": [make_object()] for i in range(3)})
     write_list(root, "mug", "train", ["mug_i1_v0", "mug_i1_v1"])
     write_list(root, "mug", "val", ["mug_i1_v2"])

@@ -16,7 +16,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 @given(SEEDS, st.integers(1, 50), st.integers(1, 50), st.floats(0.01, 0.9))
-def test_leaves_change_only_what_they_report_at_any_size(seed: int, height: int, width: int, share: float) -> None:
+def test_dead_leaves_change_only_what_they_report_at_any_size(seed: int, height: int, width: int, share: float) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     before = pixels.copy()
     seen, covered = scatter_dead_leaves(pixels, (share, share), np.random.default_rng(seed))
@@ -30,7 +30,7 @@ def test_leaves_change_only_what_they_report_at_any_size(seed: int, height: int,
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.4])
-def test_leaves_cover_the_share_that_is_asked_for(share: float) -> None:
+def test_dead_leaves_cover_the_share_that_is_asked_for(share: float) -> None:
     """Things are thrown whole until it is enough, so the last one brings a little more."""
     pixels = np.zeros((64, 64, 3), dtype=np.uint8)
     shares = np.array(
@@ -40,7 +40,7 @@ def test_leaves_cover_the_share_that_is_asked_for(share: float) -> None:
     assert share <= np.median(shares) < share + 0.15
 
 
-def test_leaves_differ_in_size_place_and_colour() -> None:
+def test_dead_leaves_differ_in_size_place_and_colour() -> None:
     pixels = np.zeros((64, 64, 3), dtype=np.uint8)
     seen, covered = zip(
         *(scatter_dead_leaves(pixels, (0.3, 0.3), np.random.default_rng(s)) for s in range(200)), strict=True
@@ -63,7 +63,7 @@ def test_shapes_are_ellipses_polygons_rectangles_and_bars() -> None:
     assert abs(np.mean(shares > 0.53) - 0.3 * np.log(np.pi / 4 / 0.53) / 1.2) < 0.05  # round ellipses and few polygons
 
 
-def test_leaves_take_the_place_of_other_covers_as_often_as_told() -> None:
+def test_dead_leaves_take_the_place_of_other_covers_as_often_as_asked() -> None:
     pixels = np.zeros((40, 40, 3), dtype=np.uint8)
     white = Cutout.of_mask(np.full((10, 10, 3), 255, dtype=np.uint8), np.ones((10, 10), dtype=bool))
     for probability in (0.0, 0.5, 1.0):
@@ -90,7 +90,7 @@ def test_leaves_take_the_place_of_other_covers_as_often_as_told() -> None:
         assert abs(large / 200 - probability) < 0.1  # the one object covers a twentieth
 
 
-def test_without_leaves_no_random_number_is_drawn_for_them() -> None:
+def test_without_dead_leaves_no_random_number_is_drawn_for_them() -> None:
     """Crops of earlier recipes stay what they were: the draws are those of the colours, the blur and the patches."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     settings = Augmentation(erasing=1.0, dead_leaves=0.0)
@@ -103,7 +103,7 @@ def test_without_leaves_no_random_number_is_drawn_for_them() -> None:
         np.testing.assert_array_equal(covered, patches)
 
 
-def test_photographs_are_covered_by_objects_and_by_random_shapes_in_all_methods() -> None:
+def test_images_are_covered_by_objects_and_by_random_shapes_in_all_methods() -> None:
     for name in ("robust-photos", "robust-photos-novum", "robust-photos-heads"):
         settings = get_recipe(name).augmentation
         assert (settings.erasing, settings.dead_leaves, settings.copy_paste) == (0.7, 0.5, 1.0)

@@ -164,7 +164,7 @@ HAND_MADE = {
     "dtype state on a function": b"cnumpy.core.multiarray\nscalar\n}S'__doc__'\nS'x'\nsb.",
     "dtype with a weird code": b"cnumpy\ndtype\n(S'V8,O'\nI0\nI1\ntR.",
     "object scalar": b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\nI0\nI1\ntRS'x'\ntR.",
-    "foreign reconstruct": b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntS'b'\ntR.",
+    "unexpected reconstruct": b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n(I0\ntS'b'\ntR.",
     "encode to rot13": b"c_codecs\nencode\n(S'abc'\nS'rot13'\ntR.",
     "new object": b"\x80\x02cnumpy\ndtype\n(S'f8'\nt\x81.",
     "extension registry": b"\x80\x02\x82\x01.",
@@ -365,7 +365,7 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> No
         ("", None),
     ],
 )
-def test_instances_are_told_by_names(name: str, instance: str | None) -> None:
+def test_instances_are_read_from_file_names(name: str, instance: str | None) -> None:
     assert parse_instance(name) == instance
 
 

@@ -172,6 +172,6 @@ def test_masks_are_true_where_not_black(tmp_path: Path) -> None:
     assert load_mask(tmp_path / "m.png", size=(12, 8)).sum() == 8
 
 
-def test_a_real_photograph(shared_dir: Path) -> None:
+def test_a_real_jpeg(shared_dir: Path) -> None:
     image = load_image(shared_dir / "data" / "samples" / "car_image.JPEG")
     assert image.mode == "RGB" and min(image.size) > 100

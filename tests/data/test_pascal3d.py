@@ -252,7 +252,7 @@ def write_occluded(root: Path, name: str, occluders: Any, mask: Any, level: int 
     )
 
 
-def test_occluded_pictures_get_the_pose_of_their_source(tmp_path: Path) -> None:
+def test_occluded_images_get_the_pose_of_their_source(tmp_path: Path) -> None:
     root = write_set(tmp_path / "p3d", {n: (mat_object(azimuth=10.0 * i),) for i, n in enumerate("abcde")})
     occluded = tmp_path / "occluded"
     own = np.zeros((HEIGHT, WIDTH), np.uint8)

@@ -122,7 +122,7 @@ def test_projected_points_move_with_the_pixels(
     st.floats(-0.5, 0.5),
     st.tuples(st.floats(0, 6.28), st.floats(-1.5, 1.5), st.floats(0, 6.28)),
 )
-def test_the_pose_of_a_view_projects_to_the_warped_points(
+def test_the_pose_of_a_crop_projects_to_the_warped_points(
     seed: int, mirror: bool, crop: str, rotation: float, angles: tuple[float, float, float]
 ) -> None:
     """With the same focal length in source and crop the canonical camera is exact, for any augmentation."""
@@ -172,7 +172,7 @@ def test_the_box_crop_centres_and_scales_the_box() -> None:
 
 
 @given(st.integers(0, 2**32), st.booleans(), st.floats(-1, 1), st.floats(500, 5000))
-def test_a_view_pose_goes_back_to_the_photograph(seed: int, mirror: bool, rotation: float, focal: float) -> None:
+def test_a_crops_pose_goes_back_to_the_image(seed: int, mirror: bool, rotation: float, focal: float) -> None:
     augmentation = Augmentation(rotation=40, scale=(0.5, 2.0), shift=0.3, mirror=float(mirror))
     sample = make_sample(focal=focal)
     view = make_crop(
@@ -187,7 +187,7 @@ def test_a_view_pose_goes_back_to_the_photograph(seed: int, mirror: bool, rotati
     assert back.distance == pytest.approx(6.0) and back.principal_point == pytest.approx((100.0, 70.0))
 
 
-def test_a_resized_photograph_gives_the_same_view() -> None:
+def test_a_resized_image_gives_the_same_crop() -> None:
     """The annotation follows the image's size; an image of other proportions is refused."""
     sample = make_sample()
     small = make_crop(Image.new("RGB", (100, 75)), sample, SPEC, crop="oracle")
@@ -199,7 +199,7 @@ def test_a_resized_photograph_gives_the_same_view() -> None:
         make_crop(Image.new("RGB", (150, 200)), sample, SPEC, crop="oracle")
 
 
-def test_the_fitted_spec_fills_the_view_as_wanted() -> None:
+def test_the_fitted_input_config_fills_the_crop_as_wanted() -> None:
     samples = [
         make_sample(distance=d, focal=f, bbox=(0.0, 0.0, w, h))
         for d, f, w, h in ((4.0, 3000.0, 80.0, 60.0), (7.0, 2000.0, 50.0, 90.0), (10.0, 3000.0, 20.0, 30.0))
@@ -261,7 +261,7 @@ def test_rotation_is_counter_clockwise_on_screen() -> None:
     assert view.theta == pytest.approx(0.3 + math.pi / 2)
 
 
-def test_mirroring_equals_mirroring_the_photograph() -> None:
+def test_mirroring_equals_mirroring_the_image() -> None:
     rng = np.random.default_rng(0)
     pixels = np.asarray(Image.fromarray(rng.integers(0, 255, (15, 20, 3), dtype=np.uint8)).resize((200, 150)))
     sample = make_sample(principal_point=(110.0, 70.0), focal=1000.0)
@@ -300,7 +300,7 @@ def test_outside_shows_the_fill_or_a_reflection() -> None:
     assert (view.image == 255).all()
 
 
-def test_a_view_far_from_a_tiny_photograph_is_all_fill() -> None:
+def test_a_crop_far_from_a_tiny_image_is_all_fill() -> None:
     sample = make_sample(width=1, height=1, principal_point=(1e7, -1e7), bbox=(0.0, 0.0, 1.0, 1.0))
     for border in ("constant", "reflect"):
         view = make_crop(Image.new("RGB", (1, 1)), sample, replace(SPEC, border=border), crop="oracle")
@@ -308,7 +308,7 @@ def test_a_view_far_from_a_tiny_photograph_is_all_fill() -> None:
         assert make_crop(Image.new("RGB", (1, 1)), sample, SPEC, crop="box").valid().any()
 
 
-def test_wide_photographs_are_cut_before_they_are_shrunk() -> None:
+def test_wide_images_are_cut_before_they_are_shrunk() -> None:
     sample = make_sample(width=20_000, height=100, principal_point=(15_000.0, 50.0), distance=1.0)
     image = dotted((15_000, 50), 30, size=(20_000, 100))
     view = make_crop(image, sample, SPEC, crop="oracle")
@@ -327,7 +327,7 @@ def test_masks_warp_without_grey_levels() -> None:
 
 
 @given(st.floats(-180, 180))
-def test_a_turned_photograph_carries_its_annotation(angle: float) -> None:
+def test_a_rotated_image_carries_its_annotation(angle: float) -> None:
     sample = make_sample()
     image, turned = rotate_sample_image(dotted((130, 80), 4), sample, angle, border="constant")
     assert image.size == (turned.width, turned.height) and min(image.size) >= 149
@@ -341,7 +341,7 @@ def test_a_turned_photograph_carries_its_annotation(angle: float) -> None:
     np.testing.assert_allclose(centre_of_light(np.asarray(image)), dot, atol=0.15)
 
 
-def test_the_box_of_a_turned_photograph_follows_the_mask(tmp_path: Path) -> None:
+def test_the_box_of_a_rotated_image_follows_the_mask(tmp_path: Path) -> None:
     mask = np.zeros((150, 200), dtype=np.uint8)
     mask[60:80, 40:160] = 255
     Image.fromarray(mask).save(tmp_path / "m.png")
@@ -355,7 +355,7 @@ def test_the_box_of_a_turned_photograph_follows_the_mask(tmp_path: Path) -> None
     assert same.bbox == pytest.approx(sample.bbox) and same.principal_point == pytest.approx(sample.principal_point)
 
 
-def test_views_of_real_photographs_hold_the_object(shared_dir: Path) -> None:
+def test_crops_of_real_images_hold_the_object(shared_dir: Path) -> None:
     """The masks of real images, warped like the images, lie around the centre and fill it as fitted."""
     from compnet3d.data.images import load_mask
 

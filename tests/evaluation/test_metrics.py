@@ -40,7 +40,7 @@ def test_confusion_matrix_equals_a_plain_count(pairs):
 
 
 @pytest.mark.parametrize("bad", [-1, 3])
-def test_confusion_matrix_refuses_a_foreign_index(bad):
+def test_confusion_matrix_refuses_an_index_out_of_range(bad):
     with pytest.raises(ValueError, match="outside 0 ... 2"):
         metrics.confusion_matrix(torch.tensor([bad]), torch.tensor([0]), 3)
 

@@ -17,7 +17,7 @@ from compnet3d.inference.pose_search import PoseGrid, PoseSettings, search_hypot
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
-from tests.networks import TINY_RESNET
+from tests.networks import TINY_RESNET, estimate_poses
 
 BASE: dict[str, Any] = {
     "starts": 3, "steps": 6, "learning_rate": 0.05, "betas": (0.4, 0.6), "shift_unit": 40.0, "softness": 0.5,
@@ -148,7 +148,7 @@ def base() -> Tensor:
 def test_a_setting_of_the_search_does_what_it_does_in_the_reference(name: str, value: Any) -> None:
     settings = {**BASE, name: value}
     model = make_model(**settings)
-    found = model.estimate_poses(*make_maps(model), crop="box")
+    found = estimate_poses(model, *make_maps(model), crop="box")
     pose = found.pose
     ours = torch.stack(
         [pose.azimuth, pose.elevation, pose.theta, pose.distance, *found.principal_point.T, found.loss], dim=1

@@ -75,7 +75,7 @@ def test_queries_that_are_not_in_the_bank_are_refused(changes: dict[str, Tensor]
             loss()
 
 
-def test_padding_may_name_any_vertex() -> None:
+def test_padding_may_hold_any_vertex() -> None:
     valid = torch.ones(2, 3, dtype=torch.bool)
     valid[0, 2] = False
     values = []

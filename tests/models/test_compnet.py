@@ -16,14 +16,19 @@ from compnet3d.data.transforms import CropMode, InputConfig, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, feature_grid
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.inference.matching import background_similarity
+from compnet3d.inference.category_search import CategorySearch
+from compnet3d.inference.matching import background_similarity, category_scores
 from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 from compnet3d.inference.prediction import Prediction
-from compnet3d.inference.pruned_matching import Centroids, Pruning
+from compnet3d.inference.pruned_matching import Centroids, Pruning, category_centroids, pruned_scores
 from compnet3d.inference.reconstruction import reconstruction_loss
+from compnet3d.losses.inputs import Queries
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
+from compnet3d.models.observation import observe, sample_background
+from compnet3d.rendering.shape import Shape
+from compnet3d.training.step import excluded_vertices, scores_of_poses
 from tests.networks import TINY_RESNET
 
 BOUNDS = (
@@ -101,6 +106,16 @@ def visible_by_planes(vertex: Tensor, category: int, camera: Tensor) -> bool:
     return False
 
 
+def scene(model: CompNet) -> tuple[Shape, Pose, Camera]:
+    """The objects in the four images, their poses, and the cameras."""
+    return model.shape(CATEGORY), POSE, model.input_config.camera(PRINCIPAL)
+
+
+def covered(model: CompNet) -> Tensor:
+    """The cells that show the objects, bool [4, ROWS, COLUMNS]."""
+    return model.render(CATEGORY, POSE, PRINCIPAL).foreground > 0
+
+
 def linear_map() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A feature map that is linear in the pixel coordinates, and its coefficients: f = a + b u + c v."""
     generator = torch.Generator().manual_seed(3)
@@ -116,7 +131,7 @@ def test_observed_features_are_those_at_the_visible_vertices(model: CompNet, wit
     occluded = torch.zeros(4, 48, 64, dtype=torch.bool)
     if with_occluder:
         occluded[:, 10:26, 15:33] = True
-    seen = model.observe(feature_map, CATEGORY, POSE, PRINCIPAL, occluded if with_occluder else None)
+    seen = observe(feature_map, *scene(model), occluded if with_occluder else None)
     for i, category in enumerate(CATEGORY.tolist()):
         camera = Camera(focal=torch.tensor(120.0), principal_point=PRINCIPAL[i], height=48, width=64)
         vertices = model.cuboids[category].vertices
@@ -137,7 +152,8 @@ def test_observed_features_are_those_at_the_visible_vertices(model: CompNet, wit
 
 def test_an_object_out_of_the_image_shows_nothing(model: CompNet) -> None:
     feature_map = linear_map()[0][:1]
-    seen = model.observe(feature_map, CATEGORY[:1], POSE[:1], torch.tensor([[-300.0, 24.0]]))
+    camera = model.input_config.camera(torch.tensor([[-300.0, 24.0]]))
+    seen = observe(feature_map, model.shape(CATEGORY[:1]), POSE[:1], camera)
     assert not seen.valid.any() and torch.isfinite(seen.features).all()
 
 
@@ -175,7 +191,7 @@ def test_background_never_comes_from_cells_of_the_object(model: CompNet, seed: i
         generator = torch.Generator().manual_seed(seed)
         maps = numbered_cells()[one]
         for count in (5, everything):
-            features = model.sample_background(maps, CATEGORY[one], POSE[one], PRINCIPAL[one], count, generator)
+            features = sample_background(maps, covered(model)[one], count, generator)
             cells = cell_numbers(features)
             assert 0 < len(cells) == len(set(cells)) <= count
             assert not set(cells) & touched_cells(i)
@@ -184,7 +200,7 @@ def test_background_never_comes_from_cells_of_the_object(model: CompNet, seed: i
 def test_background_is_drawn_anew_and_the_seed_decides(model: CompNet) -> None:
     def draw(seed: int) -> list[int]:
         generator = torch.Generator().manual_seed(seed)
-        return cell_numbers(model.sample_background(numbered_cells(), CATEGORY, POSE, PRINCIPAL, 4, generator))
+        return cell_numbers(sample_background(numbered_cells(), covered(model), 4, generator))
 
     assert draw(0) == draw(0) != draw(1)
     assert len(draw(0)) == 16
@@ -193,15 +209,14 @@ def test_background_is_drawn_anew_and_the_seed_decides(model: CompNet) -> None:
 def test_what_hides_the_object_is_background(model: CompNet) -> None:
     hidden = torch.ones(4, 48, 64, dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)
-    features = model.sample_background(numbered_cells(), CATEGORY, POSE, PRINCIPAL, 48, generator, hidden)
+    features = sample_background(numbered_cells(), covered(model), 48, generator, hidden)
     assert len(features) == 4 * 48
 
 
 def test_an_object_that_fills_the_image_leaves_no_background(model: CompNet) -> None:
     near = replace(POSE[:1], distance=torch.tensor([0.6]))
-    features = model.sample_background(
-        numbered_cells()[:1], CATEGORY[:1], near, PRINCIPAL[:1], 5, torch.Generator().manual_seed(0)
-    )
+    filled = model.render(CATEGORY[:1], near, PRINCIPAL[:1]).foreground > 0
+    features = sample_background(numbered_cells()[:1], filled, 5, torch.Generator().manual_seed(0))
     assert features.shape == (0, 16)
 
 
@@ -219,7 +234,7 @@ def test_pose_scores_are_those_of_eq8_pose_by_pose(monkeypatch: pytest.MonkeyPat
     )
     weight = torch.rand(4, 3, generator=torch.Generator().manual_seed(8)) - 0.3
     ours_at = maps.clone().requires_grad_()
-    ours = model.pose_scores(ours_at, CATEGORY, pose, PRINCIPAL)
+    ours = scores_of_poses(model, ours_at, CATEGORY, pose, PRINCIPAL)
     (ours_gradient,) = torch.autograd.grad((weight * ours).sum(), ours_at)
 
     plain_at = maps.clone().requires_grad_()
@@ -242,7 +257,8 @@ def test_pose_scores_are_those_of_eq8_pose_by_pose(monkeypatch: pytest.MonkeyPat
 
 def test_near_vertices_are_those_within_the_radius(model: CompNet) -> None:
     vertex = torch.tensor([[0, 5], [3, 1], [7, 2], [9, 9]])
-    near = model.near_vertices(CATEGORY, vertex, 0.2)
+    queries = Queries(torch.zeros(4, 2, 16), CATEGORY, vertex, torch.ones(4, 2, dtype=torch.bool))
+    near = excluded_vertices(model, queries, 0.2)
     for i, category in enumerate(CATEGORY.tolist()):
         low, high = (torch.tensor(corner) for corner in BOUNDS[category])
         points = model.cuboids[category].vertices
@@ -257,7 +273,7 @@ def test_near_vertices_are_those_within_the_radius(model: CompNet) -> None:
 
 
 @pytest.mark.parametrize("box", [(10.0, 5.0, 50.0, 45.0), (-20.0, 10.0, 30.0, 90.0), None], ids=str)
-def test_answers_are_told_in_pixels_of_the_image(
+def test_answers_are_in_pixels_of_the_image(
     model: CompNet, images: list[Image.Image], box: tuple[float, ...] | None
 ) -> None:
     """The object projected in the crop, carried over by the crop, is the object projected in the image."""
@@ -287,7 +303,7 @@ def test_a_batch_is_answered_like_its_images_one_by_one(model: CompNet, images: 
     assert len(together) == 3 and together.scores.shape == (3, 3)
 
 
-def test_files_pictures_and_arrays_are_the_same_image(
+def test_files_pil_images_and_arrays_are_the_same_image(
     model: CompNet, images: list[Image.Image], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.png"
@@ -311,7 +327,7 @@ def test_the_pose_is_that_of_the_category_asked_for(model: CompNet, images: list
     answer = model.predict_crops(crops, category=given)
     assert torch.equal(answer.category_index, given) and torch.equal(answer.scores, free.scores)
     with torch.no_grad():
-        alone = model.estimate_poses(model(crops), given)
+        alone = model.render_and_compare.estimate_poses(model.features(crops), given)
     assert torch.allclose(answer.reconstruction_score, -alone.loss)
     assert torch.equal(answer.pose.distance, torch.full((3,), 3.0))  # known after an oracle crop
     assert torch.equal(answer.principal_point, torch.tensor([[32.0, 24.0]] * 3))
@@ -440,13 +456,13 @@ def test_pruned_matching_follows_the_bank() -> None:
     model.pruning = Pruning(centroids=4, shortlist=3)
     torch.testing.assert_close(model.predict_crops(images).scores, exact.scores)
     model.pruning = Pruning(centroids=4, shortlist=1)
-    bank, kept = model.bank, Centroids()
-    before = kept.of(bank.vertex_features, bank.offsets, 4)
-    assert kept.of(bank.vertex_features, bank.offsets, 4) is before
-    assert kept.of(bank.vertex_features, bank.offsets, 5).shape[1] == 5
-    before = kept.of(bank.vertex_features, bank.offsets, 4)
+    bank, kept = model.bank.feature_bank, Centroids()
+    before = kept.of(bank, 4)
+    assert kept.of(bank, 4) is before
+    assert kept.of(bank, 5).shape[1] == 5
+    before = kept.of(bank, 4)
     model.bank.update_vertices(torch.arange(9), _units(9, 16, generator=torch.Generator().manual_seed(2)), 0.0)
-    changed = kept.of(bank.vertex_features, bank.offsets, 4)
+    changed = kept.of(model.bank.feature_bank, 4)
     assert not torch.equal(changed[0], before[0]) and torch.equal(changed[1:], before[1:])
     scores = model.predict_crops(images).scores
     assert (scores.argmax(1) == model.predict_crops(images).category_index).all()
@@ -490,7 +506,7 @@ def _lowest_losses(model: CompNet, feature_map: Tensor, crop: CropMode, margin: 
 
 
 @pytest.mark.parametrize("crop", ["oracle", "box"])
-def test_names_may_count_the_best_starting_pose(crop: CropMode) -> None:
+def test_classification_may_count_the_best_initial_pose(crop: CropMode) -> None:
     grid = PoseGrid(azimuths=3, elevations=1, thetas=2)
     settings = PoseSettings(starts=1, steps=2, truncation=0.2, foreground_bonus=0.1)
     plain = make_model(replace(CONFIG, grid=grid, pose=settings))
@@ -510,7 +526,7 @@ def test_names_may_count_the_best_starting_pose(crop: CropMode) -> None:
 
 
 @pytest.mark.parametrize("pruning", [None, Pruning(centroids=8, cells=20, shortlist=2)])
-def test_what_the_background_matches_is_computed_once_for_a_view(
+def test_what_the_background_matches_is_computed_once_for_a_crop(
     pruning: Pruning | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model(replace(CONFIG, pose_score_weight=0.5, mirrored_scores=True))
@@ -522,26 +538,33 @@ def test_what_the_background_matches_is_computed_once_for_a_view(
         asked.append(len(features))
         return background_similarity(features, background)
 
-    for module in ("models.compnet", "inference.matching", "inference.pruned_matching"):
+    for module in ("inference.matching", "inference.pruned_matching"):
         monkeypatch.setattr(f"compnet3d.{module}.background_similarity", counted)
     found = model.predict_crops(images)
     assert asked == [3, 3]  # the crop's own cells and its mirror image's
     with torch.no_grad():
-        maps = model(images)
-    apart = model.estimate_poses(maps, found.category_index)  # computes it again
+        features = model.features(images)  # computes it again
+    assert asked == [3, 3, 3]
+    apart = model.render_and_compare.estimate_poses(features, found.category_index)
+    model.render_and_compare.search_categories(features)
     assert asked == [3, 3, 3] and torch.equal(found.pose.azimuth, apart.pose.wrapped().azimuth)
-    limit = model.background(maps)
-    assert torch.equal(model.category_scores(maps), model.category_scores(maps, limit))
-    assert torch.equal(model.search_categories(maps), model.search_categories(maps, "oracle", limit))
+    bank, maps = model.bank.feature_bank, features.feature_map
+    assert torch.equal(category_scores(maps, bank), category_scores(maps, bank, features.background))
+    centroids, few = category_centroids(bank, 8), Pruning(centroids=8, cells=20, shortlist=2)
+    known = pruned_scores(maps, bank, centroids, few, features.background)
+    assert torch.equal(pruned_scores(maps, bank, centroids, few), known)
 
 
 def test_only_the_likely_categories_are_searched() -> None:
     model = make_model(replace(CONFIG, grid=PoseGrid(azimuths=3, elevations=1, thetas=1)))
-    maps = model(torch.rand(4, 3, 48, 64, generator=torch.Generator().manual_seed(5))).detach()
-    exact = model.search_categories(maps)
+    with torch.no_grad():
+        features = model.features(torch.rand(4, 3, 48, 64, generator=torch.Generator().manual_seed(5)))
+    cost = model.config.pose.truncation
+    exact = model.render_and_compare.search_categories(features)
     likely = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0], [1.0, 2.0, 3.0]])
     for count in (1, 2):
-        found = model.search_categories(maps, shortlist=count, likely=likely)
+        search = CategorySearch(shortlist=count, truncation=cost)
+        found = model.render_and_compare.search_categories(features, search, likely)
         kept = likely > 3 - count
         torch.testing.assert_close(found[kept], exact[kept])
         worst = torch.stack([row[chosen].max() for row, chosen in zip(exact, kept, strict=True)])

@@ -190,7 +190,7 @@ def test_a_model_is_saved_and_loaded(tmp_path: Path) -> None:
             torch.testing.assert_close(loaded.classify_crops(crops()), model.classify_crops(crops()))
 
 
-def test_a_model_of_another_kind_is_told(tmp_path: Path) -> None:
+def test_a_model_of_another_kind_is_reported(tmp_path: Path) -> None:
     heads().save_pretrained(tmp_path / "model")
     with pytest.raises(CompNetError, match=r"dual-head model, not a compnet one.*load_predictor"):
         CompNet.from_pretrained(tmp_path / "model")

@@ -105,7 +105,7 @@ def test_objects_that_face_the_camera_say_so() -> None:
     assert float(weights[1 : 1 + len(WIDTHS)].sum()) > 0.8
 
 
-def test_rotations_without_a_rule_are_best_told_by_the_uniform_density() -> None:
+def test_rotations_without_a_rule_are_best_described_by_the_uniform_density() -> None:
     assert int(fit_weights(any_rotations(200)).argmax()) == 0
 
 
@@ -127,5 +127,5 @@ def test_the_weights_are_no_worse_than_equal_ones(count: int, seed: int) -> None
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_rotations_tell_nothing(count: int) -> None:
+def test_too_few_rotations_are_uniform(count: int) -> None:
     assert fit_weights(any_rotations(2)[:count]).tolist() == [1] + (PARTS - 1) * [0]

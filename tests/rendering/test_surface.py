@@ -73,7 +73,7 @@ def test_vertices_are_even_exact_in_number_and_the_same_each_time() -> None:
     assert (along > 0.19).all()  # normals point outwards
 
 
-def test_what_no_view_sees_carries_no_vertices() -> None:
+def test_what_nobody_sees_carries_no_vertices() -> None:
     inner, outer = coarse_box((-0.1, -0.1, -0.1), (0.1, 0.1, 0.1)), coarse_box()
     mesh = Mesh(torch.cat([outer.vertices, inner.vertices]), torch.cat([outer.faces, inner.faces + 8]))
     vertices = spread_vertices(mesh, 60).vertices

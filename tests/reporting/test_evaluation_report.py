@@ -146,7 +146,7 @@ def test_a_broken_log_is_read_up_to_the_break(tmp_path):
     assert read_log(tmp_path / "none", whole=False) == []
 
 
-def test_machine_class_tells_cores_and_no_name():
+def test_machine_class_has_cores_and_no_name():
     import platform
 
     assert "cores" in machine_class() and (not platform.node() or platform.node() not in machine_class())

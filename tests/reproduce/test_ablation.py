@@ -158,7 +158,7 @@ def test_a_stopped_study_goes_on(tiny_data: Path, study: Path, tmp_path: Path) -
     assert metrics_file(out, "samples-8").is_file() and trained.stat().st_mtime_ns == stamp
 
 
-def test_foreign_folders_and_unknown_names_are_refused(
+def test_other_folders_and_unknown_names_are_refused(
     study: Path, tiny_data: Path, tmp_path: Path, tiny_maker: Any
 ) -> None:
     other = tiny_maker(tmp_path / "other", ("brick", "tower"))

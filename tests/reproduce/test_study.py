@@ -203,7 +203,7 @@ def test_an_evaluation_of_another_model_is_made_again(experiments: Experiments) 
     assert study.metrics(ours, 0).result.images > 0
 
 
-def test_evaluations_by_other_commands_and_on_other_days_are_told(experiments: Experiments, tmp_path: Path) -> None:
+def test_evaluations_by_other_commands_and_on_other_days_are_reported(experiments: Experiments, tmp_path: Path) -> None:
     study, ours = experiments.study, experiments.method()
     origin = study.metrics(ours, 0).origin
     assert origin.command == "compnet3d reproduce"
@@ -305,7 +305,7 @@ def test_table_1_counts_and_times_and_shows_the_trained(experiments: Experiments
     assert [row.label for row in trained.rows] == ["NOVUM (full contrast)", "3D-CompNets"]
 
 
-def test_unknown_names_are_told(experiments: Experiments) -> None:
+def test_unknown_names_are_reported(experiments: Experiments) -> None:
     with pytest.raises(CompNetError, match="experiment 'table8' is unknown"):
         reproduce(experiments, ["table8"])
     with pytest.raises(CompNetError, match="no experiment given"):
@@ -327,7 +327,7 @@ def test_unknown_names_are_told(experiments: Experiments) -> None:
         ({"data": Path("no/such/data")}, "no/such/data"),
     ],
 )
-def test_what_is_missing_is_told_before_anything_is_trained(
+def test_what_is_missing_is_reported_before_anything_is_trained(
     experiments: Experiments, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
 ) -> None:
     monkeypatch.setattr("compnet3d.reproduce.study.train_or_load", lambda *_, **__: pytest.fail("trained"))

@@ -518,7 +518,7 @@ def test_the_published_textures(textures):
     assert len(textures) == 6 and textures[0].shape == (600, 900, 3)
 
 
-def test_procedural_ice_is_about_as_bright_and_rough_as_the_photographs(textures):
+def test_procedural_ice_is_about_as_bright_and_rough_as_the_textures(textures):
     made = np.stack([make_ice(200, 260, RNG(seed)) for seed in range(6)])
     means = np.array([t.mean() for t in textures])
     deviations = np.array([t.mean(axis=-1).std() for t in textures])

@@ -122,7 +122,7 @@ def test_the_same_seed_writes_the_same_set_with_any_number_of_processes(masked_d
     assert trees[0] == trees[1] and trees[0].keys() == trees[2].keys() and trees[0] != trees[2]
 
 
-def test_each_object_of_an_image_gets_a_picture_of_its_own(masked_data: Path, tmp_path: Path) -> None:
+def test_each_object_of_an_image_gets_an_image_of_its_own(masked_data: Path, tmp_path: Path) -> None:
     name = ImageNet3D(masked_data).names("brick", "val")[0]
     path = masked_data / "annotations" / "brick" / f"{name}.npz"
     (entry,) = read_annotation(path)
@@ -165,7 +165,7 @@ def test_problems_are_named_and_nothing_is_left_behind(masked_data: Path, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "once", "used"]
 
 
-def test_the_command_writes_and_tells(masked_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_and_reports(masked_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["data", "occlude", str(masked_data), str(tmp_path / "out"), "--level", "L1", "--occluders", "objects"]
     cli.main([*line, "--protocol", "paper", "--seed", "2", "--split", "val"])
     out = capsys.readouterr().out

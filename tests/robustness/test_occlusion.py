@@ -84,7 +84,7 @@ def test_hidden_shares_reach_the_ranges(
 @pytest.mark.parametrize("size", [(40, 300), (300, 40), (500, 375)])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("level", LEVELS)
-def test_photographs_of_any_shape_reach_the_ranges(size: tuple[int, int], protocol: Protocol, level: Level) -> None:
+def test_images_of_any_shape_reach_the_ranges(size: tuple[int, int], protocol: Protocol, level: Level) -> None:
     width, height = size
     mask = np.zeros((height, width), dtype=bool)
     mask[height // 3 : height // 3 + 20, width // 4 : width // 4 + 25] = True
@@ -96,7 +96,7 @@ def test_photographs_of_any_shape_reach_the_ranges(size: tuple[int, int], protoc
 @given(
     st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 60), st.sampled_from(LEVELS), st.sampled_from(PROTOCOLS)
 )
-def test_any_object_in_any_picture_is_survived(
+def test_any_object_in_any_image_is_survived(
     seed: int, height: int, width: int, level: Level, protocol: Protocol
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -110,7 +110,7 @@ def test_any_object_in_any_picture_is_survived(
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_an_object_that_fills_the_picture_leaves_no_background(level: Level) -> None:
+def test_an_object_that_fills_the_image_leaves_no_background_to_cover(level: Level) -> None:
     mask = np.ones((50, 60), dtype=bool)
     found = occlude(black(60, 50), mask, np.random.default_rng(0), level)
     low, high = RANGES["generator"][level][0]
@@ -119,7 +119,7 @@ def test_an_object_that_fills_the_picture_leaves_no_background(level: Level) -> 
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_picture_without_object_gets_its_background_covered(level: Level) -> None:
+def test_an_image_without_object_gets_its_background_covered(level: Level) -> None:
     found = occlude(black(60, 50), np.zeros((50, 60), bool), np.random.default_rng(0), level)
     low, high = RANGES["generator"][level][1]
     assert found.hidden_object == 0.0 and low <= found.hidden_background <= high
@@ -319,7 +319,7 @@ def test_a_folder_of_cutouts_is_read_with_its_categories(tmp_path: Path) -> None
         assert load_cutouts(folder)[0].alpha.max() == 255
 
 
-def test_broken_folders_of_cutouts_are_told_in_a_sentence(tmp_path: Path) -> None:
+def test_broken_folders_of_cutouts_are_reported_in_a_sentence(tmp_path: Path) -> None:
     def refused(match: str, folder: Path = tmp_path / "cutouts") -> None:
         with pytest.raises(CompNetError, match=match):
             load_cutouts(folder)

@@ -32,7 +32,7 @@ def write_data(root: Path) -> Path:
     return root
 
 
-def test_everything_but_the_pictures_is_carried_over(tmp_path):
+def test_everything_but_the_images_is_carried_over(tmp_path):
     source, seen, added = write_data(tmp_path / "in"), [], []
 
     def finish(root, keys):

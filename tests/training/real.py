@@ -286,7 +286,7 @@ def _finish(state: Result, log: list[dict[str, Any]]) -> Result:
 
 
 def difference(first: Result, second: Result) -> dict[str, float]:
-    """How far two results are apart, each entry in shares of its length; infinite where one lacks it.
+    """How far two results are apart, each entry in shares of its length; infinite where it is missing from one.
 
     The reference tells the temperatures that are as good as the best; the package has one of them.
     """

@@ -130,7 +130,7 @@ def test_shares_cover_everything_once() -> None:
         ("no_such_function", "no_such_function"),
     ],
 )
-def test_what_ends_a_follower_is_told_by_the_leader(visible_to_followers: str, function: str, message: str) -> None:
+def test_what_ends_a_worker_is_reported_by_rank_0(visible_to_followers: str, function: str, message: str) -> None:
     with (
         pytest.raises(CompNetError, match=message),
         start_process_group(3, f"{visible_to_followers}:{function}", {}) as group,

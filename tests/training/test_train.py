@@ -25,6 +25,7 @@ from compnet3d.losses.inputs import Queries
 from compnet3d.losses.sampling import draw_negative_poses
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
+from compnet3d.models.observation import observe
 from compnet3d.models.pretrained import find_weights
 from compnet3d.models.rotation_prior import fit_weights
 from compnet3d.training.build import make_optimizer
@@ -116,7 +117,8 @@ def test_a_step_goes_along_the_gradient_of_the_mean_loss(
     crops = CropDataset(data.samples("train")[:4], model.categories, model.input_config)
     batch = next(iter(torch.utils.data.DataLoader(crops, batch_size=4)))
     pose = Pose(**{name: batch[name] for name in ("azimuth", "elevation", "theta", "distance")})
-    seen = model.observe(model(batch["image"]), batch["category"], pose, batch["principal_point"], batch["occluded"])
+    shape, camera = model.shape(batch["category"]), model.input_config.camera(batch["principal_point"])
+    seen = observe(model(batch["image"]), shape, pose, camera, batch["occluded"])
     loss = stand_in(Queries(seen.features, batch["category"], seen.vertex, seen.valid)).total
     expected = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
     expected *= min(1.0, 5.0 / float(expected.norm()))
@@ -167,7 +169,7 @@ def test_the_matching_loss_and_its_gradient_are_those_of_the_scores(
     assert float((found - expected).norm()) < 0.02 * float(expected.norm())
 
 
-def test_rivals_are_far_poses_made_of_those_of_the_batch() -> None:
+def test_negative_poses_are_far_and_made_of_those_of_the_batch() -> None:
     generator = torch.Generator().manual_seed(3)
     pose = Pose.of(*(torch.rand(5, generator=generator) for _ in range(3)), 1 + torch.rand(5, generator=generator))
     order = torch.tensor([1, 1, 0, 2, 1])
@@ -204,7 +206,7 @@ def test_a_single_image_has_its_own_elevation_only() -> None:
     assert (poses.elevation == pose.elevation).all() and (poses.theta == pose.theta).all()
 
 
-def test_the_posing_loss_takes_part(tiny_data: Path, tmp_path: Path) -> None:
+def test_the_pose_contrastive_loss_takes_part(tiny_data: Path, tmp_path: Path) -> None:
     recipe = TINY.with_settings(
         {
             "loss.pose_contrastive_weight": 0.5,
@@ -289,7 +291,7 @@ def test_runs_may_differ_in_what_their_method_does_not_look_at() -> None:
     assert recipe_differences({"recipe": novum.with_settings({"search.steps": 1}).to_dict()}, novum) == ["search.steps"]
 
 
-def test_without_the_posing_loss_poses_are_searched_as_before_it() -> None:
+def test_without_the_pose_contrastive_loss_poses_are_searched_as_before_it() -> None:
     own = CompNetSearchSettings(steps=5, truncation=None, foreground_bonus=0.0)
     assert TINY.with_settings({"search": own}).without_pose_contrastive().search == own  # it had none
     recipe = TINY.with_settings(
@@ -334,7 +336,7 @@ def test_another_seed_gives_another_model(tiny_data: Path, whole_run: Path, tmp_
     assert not torch.equal(tensors(whole_run)[name], tensors(tmp_path / "other")[name])
 
 
-def test_a_run_is_not_overwritten_and_a_foreign_seed_not_resumed(
+def test_a_run_is_not_overwritten_and_another_seed_not_resumed(
     tiny_data: Path, whole_run: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(CompNetError, match="--resume"):
@@ -416,7 +418,7 @@ def test_more_members_than_samples() -> None:
     assert shares == [[[(0, 0)]], []]
 
 
-def test_the_calibration_split_joins_the_training_images_when_told(
+def test_the_calibration_split_joins_the_training_images_when_asked(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[tuple[bool, int], set[str]] = {}

@@ -48,6 +48,6 @@ def test_an_error_arrives_as_it_was_raised(workers: int) -> None:
         list(spread_out(refuse_seven, range(20), workers))
 
 
-def test_a_killed_process_is_told() -> None:
+def test_a_killed_process_is_reported() -> None:
     with pytest.raises(CompNetError, match="one of 2 processes ended too early"):
         list(spread_out(die, range(4), 2))

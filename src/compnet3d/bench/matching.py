@@ -15,6 +15,7 @@ from compnet3d.bench.result import BenchResult, megabytes, milliseconds, times
 from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.inference.matching import category_scores
 from compnet3d.inference.pruned_matching import Pruning, category_centroids, pruned_scores
+from compnet3d.losses.inputs import FeatureBank
 from compnet3d.utils.matmul import BLOCK, block_size, fast_matmul
 
 
@@ -107,13 +108,12 @@ def bench_matching(
         device: where.
     """
     pruning = Pruning()
-    cells, bank, background = _random_scene(categories, device)
-    offsets = torch.arange(categories + 1, device=device) * 500
-    centroids = category_centroids(bank, offsets, pruning.centroids)
+    cells, bank = _random_scene(categories, device)
+    centroids = category_centroids(bank, pruning.centroids)
     tasks = {
-        "lower_bound_s": lambda: _lower_bound(cells, bank, background),
-        "exhaustive_s": lambda: category_scores(cells, bank, offsets, background),
-        "pruned_s": lambda: pruned_scores(cells, bank, offsets, background, centroids, pruning),
+        "lower_bound_s": lambda: _lower_bound(cells, bank),
+        "exhaustive_s": lambda: category_scores(cells, bank),
+        "pruned_s": lambda: pruned_scores(cells, bank, centroids, pruning),
     }
     return MatchingResult(
         **time_in_turn(tasks, rounds=rounds),
@@ -124,21 +124,27 @@ def bench_matching(
     )
 
 
-def _random_scene(categories: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """A feature map [1, 128, 80, 100], vertex features [500 Y, 128] and background features [2560, 128]."""
+def _random_scene(categories: int, device: str) -> tuple[Tensor, FeatureBank]:
+    """A feature map [1, 128, 80, 100] and a bank of 500 vertices a category and 2560 background features."""
     generator = torch.Generator().manual_seed(0)
 
     def unit(count: int) -> Tensor:
         return normalize(torch.randn(count, 128, generator=generator), dim=1).to(device)
 
-    return unit(8000).T.reshape(1, 128, 80, 100), unit(500 * categories), unit(2560)
+    return unit(8000).T.reshape(1, 128, 80, 100), _bank(unit(500 * categories), unit(2560))
+
+
+def _bank(vertex_features: Tensor, background_features: Tensor) -> FeatureBank:
+    count = len(vertex_features) // 500
+    offsets = torch.arange(count + 1, device=vertex_features.device) * 500
+    return FeatureBank(vertex_features, offsets, background_features, vertex_features.new_ones(count, count))
 
 
 @fast_matmul()
-def _lower_bound(cells: Tensor, bank: Tensor, background: Tensor) -> None:
+def _lower_bound(cells: Tensor, bank: FeatureBank) -> None:
     """The products of every cell with every feature, in the same blocks, and one maximum for each."""
     flat = cells.flatten(2)[0].T.contiguous()
-    for features in (*bank.split(500), background):
+    for features in (*bank.vertex_features.split(500), bank.background_features):
         rows = max(1, block_size(BLOCK, cells.device) // len(features))
         for block in flat.split(rows):
             torch.mm(block, features.T).amax(dim=1)
@@ -146,14 +152,12 @@ def _lower_bound(cells: Tensor, bank: Tensor, background: Tensor) -> None:
 
 def _growth(numbers: tuple[int, ...], pruning: Pruning, rounds: int, device: str) -> dict[str, float]:
     """Seconds of the pruned matcher for each number of categories, timed in turn."""
-    cells, bank, background = _random_scene(max(numbers, default=1), device)
+    cells, bank = _random_scene(max(numbers, default=1), device)
     tasks = {}
     for count in numbers:
-        features, offsets = bank[: 500 * count], torch.arange(count + 1, device=device) * 500
-        centroids = category_centroids(features, offsets, pruning.centroids, rounds=1)
-        tasks[str(count)] = lambda f=features, o=offsets, c=centroids: pruned_scores(
-            cells, f, o, background, c, pruning
-        )
+        some = _bank(bank.vertex_features[: 500 * count], bank.background_features)
+        centroids = category_centroids(some, pruning.centroids, rounds=1)
+        tasks[str(count)] = lambda b=some, c=centroids: pruned_scores(cells, b, c, pruning)
     return time_in_turn(tasks, rounds=rounds)
 
 
@@ -167,13 +171,13 @@ def _agreement(model: Path, data: Path, pruning: Pruning, device: str) -> Agreem
     net = CompNet.from_pretrained(model).to(device)
     dataset = ImageNet3D(data)
     crops = CropDataset(dataset.samples("val"), net.categories, net.input_config)
-    centroids = category_centroids(net.bank.vertex_features, net.bank.offsets, pruning.centroids)
-    features = (net.bank.vertex_features, net.bank.offsets, net.bank.background)
+    bank = net.bank.feature_bank
+    centroids = category_centroids(bank, pruning.centroids)
     same = correct = correct_pruned = 0
     for batch in torch.utils.data.DataLoader(crops, batch_size=32):
         feature_map, true = net(batch["image"].to(device)), batch["category"].to(device)
-        exact = category_scores(feature_map, *features).argmax(dim=1)
-        pruned = pruned_scores(feature_map, *features, centroids, pruning).argmax(dim=1)
+        exact = category_scores(feature_map, bank).argmax(dim=1)
+        pruned = pruned_scores(feature_map, bank, centroids, pruning).argmax(dim=1)
         same += int((exact == pruned).sum())
         correct, correct_pruned = correct + int((exact == true).sum()), correct_pruned + int((pruned == true).sum())
     count = len(crops)

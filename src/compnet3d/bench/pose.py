@@ -13,7 +13,7 @@ from compnet3d.bench.result import BenchResult, megabytes, milliseconds, times
 from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.camera import Pose
-from compnet3d.inference.matching import background_similarity
+from compnet3d.inference.matching import CropFeatures, background_similarity, cells_of, vertex_similarities
 from compnet3d.inference.pose_search import search_hypotheses
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
@@ -112,7 +112,8 @@ def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, devic
     distance = torch.full((images,), model.input_config.distance, device=device)
     pose = Pose.of(2 * math.pi * draw[:, 0], draw[:, 1] - 0.3, 0.6 * draw[:, 2] - 0.3, distance)
     maps = expected_maps(model, category, pose)
-    similarity, background = model.similarities(maps, category), model.background(maps)
+    bank, estimator = model.bank.feature_bank, model.render_and_compare
+    similarity, background = vertex_similarities(maps, bank, category), CropFeatures.of(maps, bank).background
     tables = [model.pose_hypotheses(number) for number in range(categories)]
     cost = model.config.pose.truncation
 
@@ -121,19 +122,19 @@ def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, devic
             search_hypotheses(similarity[row : row + 1], background[row : row + 1], tables[number], truncation=cost)
 
     def one_category() -> None:
-        seen, behind = model.similarities(maps, category), model.background(maps)
+        seen, behind = vertex_similarities(maps, bank, category), CropFeatures.of(maps, bank).background
         for row, number in enumerate(category.tolist()):
             search_hypotheses(seen[row : row + 1], behind[row : row + 1], tables[number], truncation=cost)
 
     tasks = {
         "search_s": search,
         "category_s": one_category,
-        "estimate_s": lambda: model.estimate_poses(maps, category),
-        "all_categories_s": lambda: model.search_categories(maps),
+        "estimate_s": lambda: estimator.estimate_poses(CropFeatures.of(maps, bank), category),
+        "all_categories_s": lambda: estimator.search_categories(CropFeatures.of(maps, bank)),
     }
     seconds = {name: value / images for name, value in time_in_turn(tasks, rounds=rounds).items()}
     slow = {
-        "estimate_s": lambda: model.estimate_poses(maps[:1], category[:1]),
+        "estimate_s": lambda: estimator.estimate_poses(CropFeatures.of(maps[:1], bank), category[:1]),
         "rendered_maps_s": lambda: estimate_by_rendering(model, maps[:1], category[:1]),
     }
     pair = time_in_turn(slow, rounds=1, warm_up=0)
@@ -153,11 +154,11 @@ def bench_pose(*, rounds: int = 5, categories: int = 188, images: int = 4, devic
 def estimate_by_rendering(model: CompNet, maps: Tensor, category: Tensor) -> tuple[Pose, Tensor]:
     """Eq. 8 as it is usually computed: a D-dimensional map is drawn for every pose and compared with the image's.
 
-    The same hypotheses, steps and loss as `CompNet.estimate_poses`, one image; the last poses [starts] and losses.
+    The hypotheses, steps and loss of `RenderAndCompare.estimate_poses`, one image; the last poses [starts] and losses.
     """
     settings, number = model.config.pose, int(category[0])
     table = model.pose_hypotheses(number)
-    cells = maps.flatten(2).transpose(1, 2)
+    cells = cells_of(maps)
     background = background_similarity(cells, model.bank.background)
 
     def loss(pose: Pose, principal_point: Tensor, softness: float) -> Tensor:

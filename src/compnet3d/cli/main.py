@@ -66,7 +66,7 @@ def parse(
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     description = (
         "3D compositional models: one image in, the object's category and 3D pose out.\n"
-        "`compnet3d COMMAND --help` tells a command's options, `compnet3d --version` the version."
+        "`compnet3d COMMAND --help` lists a command's options, `compnet3d --version` the version."
     )
     return tyro.cli(Command, prog="compnet3d", description=description, args=arguments, config=options)
 

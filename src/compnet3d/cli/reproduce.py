@@ -50,7 +50,7 @@ class Reproduce:
     synthetic: Folder = None
     """A second data set for table 2: the categories that both have, by name, are evaluated."""
     occluders: Annotated[str, arg(metavar="distractors|blobs|objects|DIR")] = "distractors"
-    """What covers objects: distractors (rendered, of categories that the data lacks), blobs, objects or a FOLDER."""
+    """What covers objects: distractors (rendered, of categories not in the data), blobs, objects or a FOLDER."""
     occlusion_protocol: Protocol = "generator"
     """Whose levels: of the generator of Occluded-PASCAL3D+, or of the paper's text."""
     frost: Folder = None

@@ -49,7 +49,7 @@ class Train:
     init_from: Folder = None
     """Folder of a model to start from: of the same categories all of it, of others its feature extractor."""
     from_scratch: Flag = False
-    """Start from random weights although the recipe names a pretrained feature extractor."""
+    """Start from random weights although the recipe has a pretrained feature extractor."""
     workers: Count = None
     """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores;
     with a GPU one per core but one, 16 at most."""

@@ -2,7 +2,13 @@
 
 from compnet3d.inference.category_search import CategorySearch, reconstructing_category, search_categories
 from compnet3d.inference.find_pose import find_pose
-from compnet3d.inference.matching import background_similarity, category_matches, category_scores
+from compnet3d.inference.matching import (
+    CropFeatures,
+    background_similarity,
+    category_matches,
+    category_scores,
+    vertex_similarities,
+)
 from compnet3d.inference.pose_search import (
     InitialPoses,
     Matches,
@@ -19,9 +25,11 @@ from compnet3d.inference.pose_search import (
 from compnet3d.inference.prediction import Prediction, Predictor, SinglePrediction, predict_images
 from compnet3d.inference.pruned_matching import Pruning, category_centroids, pruned_scores
 from compnet3d.inference.reconstruction import pose_scores, reconstruction_loss
+from compnet3d.inference.render_and_compare import RenderAndCompare
 
 __all__ = [
     "CategorySearch",
+    "CropFeatures",
     "InitialPoses",
     "Matches",
     "PoseEstimate",
@@ -32,6 +40,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Pruning",
+    "RenderAndCompare",
     "SinglePrediction",
     "background_similarity",
     "build_pose_hypotheses",
@@ -48,4 +57,5 @@ __all__ = [
     "refine",
     "search_categories",
     "search_hypotheses",
+    "vertex_similarities",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compnet3d.inference.matching import spaced_cells
+from compnet3d.inference.matching import CropFeatures, check_feature_map, spaced_cells
 from compnet3d.inference.pose_search import PoseHypotheses, search_hypotheses
 from compnet3d.losses.inputs import FeatureBank
 from compnet3d.utils.checks import check_shape
@@ -42,8 +42,7 @@ class CategorySearch:
 @torch.no_grad()
 @fast_matmul()
 def search_categories(
-    feature_map: Tensor,
-    background: Tensor,
+    features: CropFeatures,
     bank: FeatureBank,
     hypotheses: Callable[[int], PoseHypotheses],
     search: CategorySearch,
@@ -52,23 +51,29 @@ def search_categories(
     """The lowest loss of Eq. 8 among each category's initial poses, [B, Y].
 
     Args:
-        feature_map: [B, D, H, W]; background: max_n f_i . beta_n of its cells, [B, H W].
+        features: of B crops.
         bank: the vertex features; hypotheses: the initial poses of a category, by its number.
         search: how closely to look. The categories off the shortlist keep what the few cells say, but no less than the
             shortlist's largest loss.
         likely: [B, Y], the largest make the shortlist; without it, those that do best in the few cells.
+
+    Raises:
+        ValueError: if a shape or a type does not fit.
     """
-    maps = feature_map.flatten(2).transpose(1, 2)
-    check_shape("background", background, maps.shape[:2])
-    some = spaced_cells(feature_map.shape[2], feature_map.shape[3], search.cells).to(maps.device)
+    check_feature_map(features.feature_map, bank)
+    if likely is not None:
+        check_shape("likely", likely, (len(features), bank.categories))
+    maps, background = features.cells, features.background
+    height, width = features.feature_map.shape[2:]
+    some = spaced_cells(height, width, search.cells).to(maps.device)
     everything, everyone = torch.arange(len(maps), device=maps.device), range(bank.categories)
 
     def lowest(images: Tensor, number: int, seen: Tensor | None = None) -> Tensor:
         table = hypotheses(number)
-        features, limit = maps[images], background[images]
+        cells, limit = maps[images], background[images]
         if seen is not None:
-            table, features, limit = table.at(seen), features[:, seen], limit[:, seen]
-        similarity = features @ bank.category_features(number).T
+            table, cells, limit = table.at(seen), cells[:, seen], limit[:, seen]
+        similarity = cells @ bank.category_features(number).T
         losses = search_hypotheses(similarity, limit, table, truncation=search.truncation, margin=search.margin)
         return losses.amin(dim=1)
 

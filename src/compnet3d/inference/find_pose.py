@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from compnet3d.geometry.camera import Pose
-from compnet3d.inference.matching import background_similarity
+from compnet3d.inference.matching import background_similarity, cells_of
 from compnet3d.inference.pose_search import (
     InitialPoses,
     Matches,
@@ -57,7 +57,7 @@ def find_pose(
     def drawn(category: Tensor, pose: Pose, principal_point: Tensor, softness: float) -> Fragments:
         return render(shape, pose, given.camera(principal_point), stride, softness=softness)
 
-    cells = feature_map.flatten(2).transpose(1, 2)
+    cells = cells_of(feature_map)
     category = torch.zeros(len(cells), dtype=torch.int64, device=cells.device)
     matches = Matches(cells @ vertex_features.T, background_similarity(cells, background_features), category)
     table = build_pose_hypotheses(drawn, 0, len(vertex_features), *initial.make(shape.vertices))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from compnet3d.data.transforms import CropMode
+from compnet3d.losses.inputs import FeatureBank
+from compnet3d.utils.checks import check_floating, check_index, check_integer, check_shape, reads_values
 from compnet3d.utils.matmul import BLOCK, bf16_is_fast, block_size, fast_matmul, gather_rows
 
 
@@ -30,29 +35,109 @@ def background_similarity(features: Tensor, background_features: Tensor) -> Tens
     return matched.reshape(features.shape[:-1])
 
 
+@dataclass(frozen=True)
+class CropFeatures:
+    """What Eq. 7 and Eq. 8 need to know of crops.
+
+    Attributes:
+        feature_map: unit vectors [B, D, H, W].
+        background: `background_similarity` of its cells, [B, H W].
+        crop: how the crops were cut, which tells what is known of distance and principal point.
+
+    Raises:
+        ValueError: if a shape does not fit.
+    """
+
+    feature_map: Tensor
+    background: Tensor
+    crop: CropMode = "oracle"
+
+    def __post_init__(self) -> None:
+        check_shape("feature_map", self.feature_map, ("B", "D", "H", "W"))
+        images, _, height, width = self.feature_map.shape
+        check_shape("background", self.background, (images, height * width))
+
+    @classmethod
+    def of(cls, feature_map: Tensor, bank: FeatureBank, crop: CropMode = "oracle") -> CropFeatures:
+        """Compare a feature map [B, D, H, W] with the background of the bank."""
+        check_feature_map(feature_map, bank)
+        return cls(feature_map, background_similarity(cells_of(feature_map), bank.background_features), crop)
+
+    def __len__(self) -> int:
+        return len(self.feature_map)
+
+    def __getitem__(self, images: slice) -> CropFeatures:
+        """Those of some crops."""
+        return CropFeatures(self.feature_map[images], self.background[images], self.crop)
+
+    @property
+    def cells(self) -> Tensor:
+        """[B, H W, D]."""
+        return cells_of(self.feature_map)
+
+
+def cells_of(feature_map: Tensor) -> Tensor:
+    """The cells of a feature map [B, D, H, W] row by row, [B, H W, D]."""
+    return feature_map.flatten(2).transpose(1, 2)
+
+
+def check_feature_map(feature_map: Tensor, bank: FeatureBank) -> None:
+    """Raise unless the feature map is [B, D, H, W] with D as in the bank."""
+    check_shape("feature_map", feature_map, ("B", bank.vertex_features.shape[1], "H", "W"))
+    check_floating(feature_map=feature_map)
+
+
 @fast_matmul()
-def category_scores(
-    feature_map: Tensor,
-    vertex_features: Tensor,
-    offsets: Tensor,
-    background_features: Tensor,
-    background: Tensor | None = None,
-) -> Tensor:
+def category_scores(feature_map: Tensor, bank: FeatureBank, background: Tensor | None = None) -> Tensor:
     """S_y of Eq. 7 as an average over the feature map's cells.
 
     Args:
         feature_map: unit vectors [B, D, H, W].
-        vertex_features: the flat bank [sum of K, D], categories divided by `offsets` [Y + 1].
-        background_features: [N_b, D].
+        bank: vertex features of all categories, and the background features.
         background: `background_similarity` of the cells, [B, H W], where it is known already.
 
     Returns:
         [B, Y], each in [-1, 1].
+
+    Raises:
+        ValueError: if a shape or a type does not fit.
     """
-    cells = feature_map.flatten(2).transpose(1, 2).flatten(0, 1)
-    limit = background_similarity(cells, background_features) if background is None else background.flatten()
-    matched = torch.maximum(category_matches(cells, vertex_features, offsets.tolist()), limit[:, None])
-    return matched.view(len(feature_map), feature_map.shape[2] * feature_map.shape[3], len(offsets) - 1).mean(dim=1)
+    check_feature_map(feature_map, bank)
+    images, _, height, width = feature_map.shape
+    cells = cells_of(feature_map).flatten(0, 1)
+    if background is None:
+        limit = background_similarity(cells, bank.background_features)
+    else:
+        check_shape("background", background, (images, height * width))
+        limit = background.flatten()
+    matched = torch.maximum(category_matches(cells, bank.vertex_features, bank.offsets.tolist()), limit[:, None])
+    return matched.view(images, height * width, bank.categories).mean(dim=1)
+
+
+@fast_matmul()
+def vertex_similarities(feature_map: Tensor, bank: FeatureBank, category: Tensor) -> Tensor:
+    """f_i . C_k of each image's category.
+
+    Args:
+        feature_map: unit vectors [B, D, H, W]; bank: the vertex features; category: int64 [B].
+
+    Returns:
+        [B, H W, K_max], -1 where a category has fewer vertices.
+
+    Raises:
+        ValueError: if a shape, a type or a category's number does not fit.
+    """
+    check_feature_map(feature_map, bank)
+    check_shape("category", category, (len(feature_map),))
+    check_integer(category=category)
+    if __debug__ and reads_values(category):
+        check_index("category", category, bank.categories)
+    widest = int(bank.offsets.diff().max())
+    rows = []
+    for image, number in zip(cells_of(feature_map), category.tolist(), strict=True):
+        similarity = image @ bank.category_features(number).T
+        rows.append(pad(similarity, (0, widest - similarity.shape[1]), value=-1.0))
+    return torch.stack(rows)
 
 
 def category_matches(cells: Tensor, vertex_features: Tensor, limits: Sequence[int]) -> Tensor:

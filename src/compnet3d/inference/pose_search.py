@@ -299,16 +299,14 @@ def estimate_pose(
     )
 
 
-def image_chunks(feature_map: Tensor, count: int | None = None, cells: int = 64 * 12 * 12) -> Iterator[slice]:
+def image_chunks(feature_map: Tensor, cells: int = 64 * 12 * 12) -> Iterator[slice]:
     """Slices of a batch of feature maps [B, D, H, W] whose poses are searched together, which bounds the memory.
 
-    Of `count` images; by default 16 or, where their maps are small, as many as have `cells` cells together (32 times as
-    many on an accelerator): a step of the refinement costs about the same for a few cells as for these, 64 maps of the
-    quickstart.
+    Of 16 images or, where their maps are small, as many as have `cells` cells together (32 times as many on an
+    accelerator): a step of the refinement costs about the same for a few cells as for these, 64 maps of the quickstart.
     """
-    if count is None:
-        most = cells if feature_map.device.type == "cpu" else 32 * cells
-        count = max(16, most // math.prod(feature_map.shape[2:]))
+    most = cells if feature_map.device.type == "cpu" else 32 * cells
+    count = max(16, most // math.prod(feature_map.shape[2:]))
     for start in range(0, len(feature_map), count):
         yield slice(start, start + count)
 

@@ -1,7 +1,7 @@
 """Classification that looks closely at few categories: Eq. 7's answer at a fraction of its cost.
 
-First, some of the cells are compared with a few codes of every category; then Eq. 7 itself decides between the
-categories that did best. Codes are centroids of a category's vertex features.
+First, some of the cells are compared with a few centroids of every category's vertex features; then Eq. 7 itself
+decides between the categories that did best.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.inference.matching import background_similarity, best_match, spaced_cells
+from compnet3d.inference.matching import (
+    background_similarity,
+    best_match,
+    cells_of,
+    check_feature_map,
+    spaced_cells,
+)
+from compnet3d.losses.inputs import FeatureBank
+from compnet3d.utils.checks import check_shape
 from compnet3d.utils.matmul import BLOCK, block_size, fast_matmul
 
 
@@ -21,35 +29,47 @@ class Pruning:
     """How much the first look takes and leaves.
 
     Attributes:
-        codes: M, centroids per category.
+        centroids: M, per category.
         cells: of a feature map, looked at first: at most this many, evenly spaced.
         shortlist: categories left for Eq. 7.
+
+    Raises:
+        ValueError: if one is less than 1.
     """
 
     centroids: int = 24
     cells: int = 1000
     shortlist: int = 8
 
+    def __post_init__(self) -> None:
+        for name in ("centroids", "cells", "shortlist"):
+            if __debug__ and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
-def category_centroids(vertex_features: Tensor, offsets: Tensor, count: int, *, rounds: int = 8) -> Tensor:
+
+def category_centroids(bank: FeatureBank, count: int, *, rounds: int = 8) -> Tensor:
     """Centroids of each category's vertex features (spherical k-means), scaled so that they match like vertices.
 
     A feature that is exactly a vertex has a similarity below 1 with the vertex's centroid. Divided by the category's
-    mean of these, codes compete with the background on vertices' terms.
+    mean of these, centroids compete with the background on vertices' terms.
 
     Args:
-        vertex_features: the flat bank, unit vectors [sum of K, D], categories divided by `offsets` [Y + 1].
-        count: M; a category with fewer vertices repeats some.
+        bank: the vertex features.
+        count: M, at least 1; a category with fewer vertices repeats some.
         rounds: of assignment and averaging. Vertices are in the order of the lattice, so that every (K / M)th is a good
             start.
 
     Returns:
         [Y, M, D], of one length per category.
+
+    Raises:
+        ValueError: if `count` is less than 1.
     """
-    limits = offsets.tolist()
+    if __debug__ and count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
     scaled = []
-    for start, end in zip(limits[:-1], limits[1:], strict=True):
-        features = vertex_features[start:end]
+    for number in range(bank.categories):
+        features = bank.category_features(number)
         centroids = features[torch.arange(count, device=features.device) * len(features) // count]
         for _ in range(rounds):
             nearest = (features @ centroids.T).argmax(dim=1)
@@ -66,11 +86,11 @@ class Centroids:
     def __init__(self) -> None:
         self._made: tuple[Tensor, Tensor] | None = None
 
-    def of(self, vertex_features: Tensor, offsets: Tensor, count: int) -> Tensor:
+    def of(self, bank: FeatureBank, count: int) -> Tensor:
         """See `category_centroids`."""
         made = self._made
-        if made is None or made[1].shape[1] != count or not _same(made[0], vertex_features):
-            made = vertex_features.clone(), category_centroids(vertex_features, offsets, count)
+        if made is None or made[1].shape[1] != count or not _same(made[0], bank.vertex_features):
+            made = bank.vertex_features.clone(), category_centroids(bank, count)
             self._made = made
         return made[1]
 
@@ -82,9 +102,7 @@ def _same(first: Tensor, second: Tensor) -> bool:
 @fast_matmul()
 def pruned_scores(
     feature_map: Tensor,
-    vertex_features: Tensor,
-    offsets: Tensor,
-    background_features: Tensor,
+    bank: FeatureBank,
     centroids: Tensor,
     pruning: Pruning,
     background: Tensor | None = None,
@@ -93,20 +111,26 @@ def pruned_scores(
 
     Args:
         feature_map: unit vectors [B, D, H, W].
-        vertex_features, offsets, background_features, background: see `category_scores`.
-        codes: of these vertex features, see `category_centroids`.
+        bank, background: see `category_scores`.
+        centroids: of the bank's vertex features, see `category_centroids`.
         pruning: how much to look at.
 
     Returns:
-        [B, Y]; the categories that were left out have what the codes say, at most the lowest of the exact scores, so
-        the best score is always an exact one.
+        [B, Y]; the categories that were left out have what the centroids say, at most the lowest of the exact scores,
+        so the best score is always an exact one.
+
+    Raises:
+        ValueError: if a shape or a type does not fit.
     """
+    check_feature_map(feature_map, bank)
+    check_shape("centroids", centroids, (bank.categories, "M", bank.vertex_features.shape[1]))
     images, _, height, width = feature_map.shape
-    cells = feature_map.flatten(2).transpose(1, 2).contiguous()
+    cells = cells_of(feature_map).contiguous()
     if background is None:
-        background = background_similarity(cells, background_features)
+        background = background_similarity(cells, bank.background_features)
+    check_shape("background", background, (images, height * width))
     some = spaced_cells(height, width, pruning.cells).to(cells.device)
-    coarse = _code_scores(cells[:, some], centroids, background[:, some])
+    coarse = _centroid_scores(cells[:, some], centroids, background[:, some])
     if centroids.shape[0] <= pruning.shortlist:
         shortlist = torch.arange(centroids.shape[0], device=cells.device).expand(images, -1)
     else:
@@ -114,15 +138,14 @@ def pruned_scores(
     exact = torch.full_like(coarse, torch.inf)
     for number in shortlist.unique().tolist():
         rows = (shortlist == number).any(dim=1).nonzero()[:, 0]
-        features = vertex_features[int(offsets[number]) : int(offsets[number + 1])]
-        best = best_match(cells[rows].flatten(0, 1), features).reshape(len(rows), -1)
+        best = best_match(cells[rows].flatten(0, 1), bank.category_features(number)).reshape(len(rows), -1)
         exact[rows, number] = torch.maximum(best, background[rows]).mean(dim=1)
     floor = exact.amin(dim=1, keepdim=True)
     return torch.where(exact.isinf(), torch.minimum(coarse, floor), exact)
 
 
-def _code_scores(cells: Tensor, centroids: Tensor, background: Tensor) -> Tensor:
-    """Mean over cells [B, N, D] of the best match among the codes or the background, for each category: [B, Y]."""
+def _centroid_scores(cells: Tensor, centroids: Tensor, background: Tensor) -> Tensor:
+    """Mean over cells [B, N, D] of the best match among centroids or the background, for each category: [B, Y]."""
     images, number, _ = cells.shape
     flat, limit = cells.flatten(0, 1), background.flatten()[:, None]
     together = max(1, block_size(512, cells.device) // centroids.shape[1])  # categories

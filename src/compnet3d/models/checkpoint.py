@@ -89,7 +89,7 @@ def load_model(folder: str | Path, kind: type[M], feature_extractor: torch.nn.Mo
         feature_extractor: the module, with any tensors, of a model that was trained with one of the user's.
 
     Raises:
-        CompNetError: if something is missing, broken or foreign; the message names the file and the tensor.
+        CompNetError: if something is missing, broken or unexpected; the message names the file and the tensor.
     """
     folder = find_model(folder)
     if model_kind(folder / "config.json") != kind.kind:
@@ -166,10 +166,10 @@ def load_tensors_into(module: torch.nn.Module, path: Path) -> None:
     """Load every tensor of a module, strictly.
 
     Raises:
-        CompNetError: naming the first tensor that is missing, foreign or of another shape.
+        CompNetError: naming the first tensor that is missing, unexpected or of another shape.
     """
     loaded, wanted = load_tensors(path), module.state_dict()
-    for kind, names in (("lacks", wanted.keys() - loaded.keys()), ("has a foreign", loaded.keys() - wanted.keys())):
+    for kind, names in (("missing", wanted.keys() - loaded.keys()), ("unexpected", loaded.keys() - wanted.keys())):
         if names:
             raise CompNetError(
                 f"{path}: {kind} tensor {sorted(names)[0]} ({len(names)} in all); "
@@ -204,7 +204,7 @@ def unflatten_state(tensors: dict[str, Tensor], names: dict[int, str]) -> dict[i
     for key, value in tensors.items():
         name, _, entry = key.rpartition("//")
         if name not in numbers:
-            raise ValueError(f"has a foreign tensor {key}")
+            raise ValueError(f"has an unexpected tensor {key}")
         state.setdefault(numbers[name], {})[entry] = value
     return state
 
@@ -218,7 +218,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: Path, names: dict[int
         names: of the parameters, by their number in the optimiser.
 
     Raises:
-        CompNetError: naming the file and the first tensor that is missing, foreign or of another shape.
+        CompNetError: naming the file and the first tensor that is missing, unexpected or of another shape.
     """
     tensors, whole = load_tensors(path), optimizer.state_dict()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

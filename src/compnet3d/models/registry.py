@@ -22,7 +22,7 @@ def load_predictor(folder: str | Path, feature_extractor: nn.Module | None = Non
         feature_extractor: the module, with any tensors, of a model that was trained with one of the user's.
 
     Raises:
-        CompNetError: if something is missing, broken or foreign; the message names the file and the tensor.
+        CompNetError: if something is missing, broken or unexpected; the message names the file and the tensor.
     """
     folder = find_model(folder)
     if _is_dual_head(folder / "config.json"):

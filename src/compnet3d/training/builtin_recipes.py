@@ -102,7 +102,7 @@ _ETH80 = CompNetRecipe(
     input=InputSettings(height=224, width=224, fill=0.75),
     backbone=BackboneSettings(
         pretrained=("vit-tiny", "WinKawaks/vit-tiny-patch16-224"),
-        # the later layers of a classifier tell new toys apart less well, and cost a third of the time
+        # the later layers of a classifier tell held-out instances apart less well, and cost a third of the time
         pretrained_layers=8,
         family="vit",
         upsampling=2,

@@ -87,7 +87,7 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool, seed: int, without:
 
 
 def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str] = ()) -> None:
-    """Check that a run's config.json tells of these settings.
+    """Check that a run's config.json has these settings.
 
     Raises:
         CompNetError: naming what differs.
@@ -116,7 +116,7 @@ def check_data(run: Path, model: Path, categories: Sequence[str], **counts: int)
     config = read_json(model)
     earlier = config.get("categories") if isinstance(config, dict) else None
     if not isinstance(earlier, list):
-        raise CompNetError(f"{model}: names no categories; copy it again, or train in another folder")
+        raise CompNetError(f"{model}: has no categories; copy it again, or train in another folder")
     if earlier != list(categories):
         odd = sorted(set(map(str, earlier)) ^ set(categories))
         raise CompNetError(
@@ -203,7 +203,7 @@ def load_checkpoint(run: Run) -> None:
     folder = run.out / "checkpoint"
     progress = read_json(folder / "progress.json")
     if not isinstance(progress, dict) or not {"epoch", "seed", "history"} <= progress.keys():
-        raise CompNetError(f"{folder / 'progress.json'}: tells no progress; copy it again, or train in another folder")
+        raise CompNetError(f"{folder / 'progress.json'}: has no progress; copy it again, or train in another folder")
     if progress["seed"] != run.seed:
         raise CompNetError(f"{folder}: was made with seed {progress['seed']}, not {run.seed}; resume with that seed")
     load_tensors_into(run.model, folder / "model.safetensors")

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from compnet3d.geometry.camera import Pose
+from compnet3d.inference.matching import background_similarity, category_scores, cells_of
+from compnet3d.inference.reconstruction import pose_scores
 from compnet3d.losses.auxiliary import classification_loss, pose_contrastive_loss
-from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
+from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss, padded_category_features
 from compnet3d.losses.inputs import LossWeights, Queries
-from compnet3d.losses.sampling import draw_cells, draw_negative_poses, draw_queries, sample_vertices
+from compnet3d.losses.sampling import draw_cells, draw_negative_poses, draw_queries, near_vertices, sample_vertices
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.dual_head import DualHead
-from compnet3d.models.observation import Observation
+from compnet3d.models.observation import Observation, observe, sample_background
 from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe
 from compnet3d.training.recipe_parts import BankSettings, CompNetLossSettings, LossSettings
 from compnet3d.training.run_folder import Run
@@ -99,7 +101,7 @@ class NovumObjective:
             queries,
             model.bank.feature_bank,
             kappa=settings.kappa,
-            excluded=model.near_vertices(batch.category, queries.vertex, settings.near_radius),
+            excluded=excluded_vertices(model, queries, settings.near_radius),
             background_weight=settings.background_weight,
         )
         return Losses({"loss": loss}, queries.valid.sum(), _update_of_bank(model, batch, seen, self.bank, generator))
@@ -126,7 +128,7 @@ class CompNetObjective:
         settings, bank = self.settings, model.bank
         seen = _observe(model, batch)
         queries = _draw(seen, batch, settings, generator)
-        excluded = model.near_vertices(batch.category, queries.vertex, settings.near_radius)
+        excluded = excluded_vertices(model, queries, settings.near_radius)
         sampled = sample_vertices(
             bank.offsets, settings.samples_per_category, generator, bank.contrasted(batch.category)
         )
@@ -159,7 +161,8 @@ class CompNetObjective:
         category, orders = batch.category, self.symmetry_orders
         order = torch.ones_like(category) if orders is None else orders[category]
         poses, negatives = draw_negative_poses(batch.pose, order, self.settings.negative_poses, generator)
-        return pose_contrastive_loss(model.pose_scores(feature_map, category, poses, batch.principal_point), negatives)
+        scores = scores_of_poses(model, feature_map, category, poses, batch.principal_point)
+        return pose_contrastive_loss(scores, negatives)
 
     def regroup(self, model: CompNet, confusion: Tensor, accuracy: float) -> dict[str, float]:
         """Refresh omega from the confusions; the share of pairs of categories that are contrasted."""
@@ -238,8 +241,8 @@ class _Seen:
 
 def _observe(model: CompNet, batch: Batch) -> _Seen:
     feature_map = model(batch.images)
-    vertices = model.observe(feature_map, batch.category, batch.pose, batch.principal_point, batch.occluded)
-    return _Seen(feature_map, vertices)
+    shape, camera = model.shape(batch.category), model.input_config.camera(batch.principal_point)
+    return _Seen(feature_map, observe(feature_map, shape, batch.pose, camera, batch.occluded))
 
 
 def _draw(seen: _Seen, batch: Batch, settings: LossSettings, generator: torch.Generator) -> Queries:
@@ -250,6 +253,27 @@ def _draw(seen: _Seen, batch: Batch, settings: LossSettings, generator: torch.Ge
     return Queries(features, batch.category, every.vertex.gather(1, drawn), every.valid.gather(1, drawn))
 
 
+def excluded_vertices(model: CompNet, queries: Queries, radius: float) -> Tensor:
+    """See `near_vertices`, bool [B, Q, K_max]; `radius` in fractions of the diagonal of the category's box."""
+    diagonal = model.cuboids.diagonals()[queries.category]
+    vertices = model.shape(queries.category).vertices / diagonal[:, None, None]
+    return near_vertices(vertices, queries.vertex, radius)
+
+
+def scores_of_poses(
+    model: CompNet, feature_map: Tensor, category: Tensor, pose: Pose, principal_point: Tensor
+) -> Tensor:
+    """- L(alpha) of Eq. 8 of images [B] at poses [B, P], with one principal point [B, 2] each: [B, P]."""
+    image = torch.arange(len(category), device=model.device).repeat_interleave(pose.shape[1])
+    place = torch.arange(pose.shape[1], device=model.device).repeat(len(category))
+    with torch.no_grad():
+        seen = model.render(category[image], pose[image, place], principal_point[image])
+    cells, bank = cells_of(feature_map), model.bank
+    own, _ = padded_category_features(bank.vertex_features, bank.offsets, category)
+    background = background_similarity(cells, bank.background)
+    return pose_scores(torch.bmm(cells, own.transpose(1, 2)), background, seen, model.config.pose.truncation)
+
+
 def _classification(
     model: CompNet, feature_map: Tensor, batch: Batch, settings: CompNetLossSettings, generator: torch.Generator
 ) -> Tensor:
@@ -257,7 +281,7 @@ def _classification(
     if settings.classification_weight == 0:
         return torch.zeros((), device=model.device)
     cells = draw_cells(feature_map, settings.classification_cells, generator)
-    return classification_loss(model.category_scores(cells), batch.category)
+    return classification_loss(category_scores(cells, model.bank.feature_bank), batch.category)
 
 
 def _update_of_bank(
@@ -270,15 +294,10 @@ def _update_of_bank(
         flat = (bank.offsets[batch.category][:, None] + vertices.vertex)[vertices.valid]
         flat, features = gather(flat, vertices.features.detach()[vertices.valid])
         bank.update_vertices(flat, features, settings.momentum)
-        background = model.sample_background(
-            seen.feature_map.detach(),
-            batch.category,
-            batch.pose,
-            batch.principal_point,
-            settings.background_per_image,
-            generator,
-            batch.occluded,
-        )
+        with torch.no_grad():
+            covered = model.render(batch.category, batch.pose, batch.principal_point).foreground > 0
+        count = settings.background_per_image
+        background = sample_background(seen.feature_map.detach(), covered, count, generator, batch.occluded)
         bank.update_background(*gather(background))
 
     return learn
