@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 # modules are compiled when they are first imported: only a small part of what is installed ever is
 PIP := $(BIN)/python -m pip install --quiet --no-compile
+# where this is set, each of the processes that tests start would compile PyTorch anew, for seconds
+unexport PYTHONDONTWRITEBYTECODE
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

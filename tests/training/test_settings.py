@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compnet3d.cli.main import main
@@ -19,6 +19,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.training.builtin_recipes import RECIPES, get_compnet_recipe, get_recipe
 from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe, recipe_like
 from compnet3d.training.settings import leaves, nearest
+from tests.networks import TINY_RECIPE
 
 QUICKSTART = RECIPES["quickstart"]
 NUMBERS = st.floats(0.0, 0.99, allow_nan=False) | st.integers(0, 0)
@@ -57,6 +58,7 @@ def recipes_of(draw: Any, kind: type) -> Any:
     return kind(**values)
 
 
+@example(replace(TINY_RECIPE, description="\x85", name="\u2028 é"))  # line breaks to PyYAML
 @settings(max_examples=60, deadline=None)
 @given(st.one_of(*(recipes_of(kind) for kind in (CompNetRecipe, NovumRecipe, DualHeadRecipe))))
 def test_any_recipe_is_what_its_yaml_and_its_json_say(recipe: Recipe) -> None:

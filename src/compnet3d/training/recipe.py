@@ -68,7 +68,7 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """As a file that `get_recipe` reads."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=100)  # escaped: PyYAML writes U+0085 as a line break
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Recipe:

@@ -6,6 +6,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass, replace
 from difflib import SequenceMatcher
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 S = TypeVar("S")
@@ -115,7 +116,9 @@ def nearest(name: str, names: list[str]) -> str:
 # -- types ---------------------------------------------------------------------------------------------------------
 
 
+@cache
 def _hints(kind: Any) -> dict[str, Any]:
+    # a study reads thousands of recipes, and Python compiles the hints anew each time
     return get_type_hints(kind)
 
 
