@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import read_json, recover_folder, write_folder, write_json, write_text
+from compnet3d.utils.files import read_bytes, read_json, recover_folder, write_folder, write_json, write_text
 
 
 def fill_with(text: str) -> Any:
@@ -149,3 +150,34 @@ def test_files_that_are_no_json_are_named(tmp_path: Path) -> None:
             read_json(path)
     with pytest.raises(CompNetError, match="cannot be read"):
         read_json(tmp_path)
+    for text in ("[" * 100_000, "1" * 5000):  # deeper, and longer, than Python's parser goes
+        path.write_text(text)
+        with pytest.raises(CompNetError, match=f"^{path}: is not valid JSON"):
+            read_json(path)
+
+
+def test_a_file_of_the_limits_size_is_read_and_a_larger_one_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some"
+    path.write_bytes(b"x" * 1000)
+    assert read_bytes(path, 1000) == b"x" * 1000
+    with pytest.raises(CompNetError, match=f"^{path}: has 1,000 bytes, more than the limit of 999"):
+        read_bytes(path, 999)
+    path.write_bytes(b"")
+    assert read_bytes(path, 0) == b""
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path / "none")
+    with pytest.raises(IsADirectoryError):
+        read_bytes(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """A FIFO without a writer would hang, and a device never ends."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("fifo", "zero"):
+        with pytest.raises(CompNetError, match=f"^{tmp_path / name}: is not a regular file"):
+            read_bytes(tmp_path / name)
+    # no size is known of this one before it is read
+    with pytest.raises(CompNetError, match="more than the limit of 3"):
+        read_bytes("/proc/self/status", 3)

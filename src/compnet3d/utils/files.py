@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost or half-written: to a temporary name first, then renamed."""
+"""Files: read only if they are files and of an honest size; written to a temporary name first, then renamed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,49 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from compnet3d.errors import CompNetError
 
 # a JSON object: text keys, values of plain types
 Json = dict[str, Any]
+
+
+def open_regular(path: str | Path, limit: int) -> BinaryIO:
+    """Open a file for reading, if it is a regular one of at most `limit` bytes.
+
+    Raises:
+        CompNetError: naming the file, if it is something else (a folder, a FIFO, a device) or larger.
+        OSError: if it is missing or cannot be read.
+    """
+    # opening a FIFO waits for someone to write into it, unless it is opened like this; Windows has no such flag
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        # of what was opened, not of the name: that could stand for another file by now
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(status.st_mode):
+            raise CompNetError(f"{path}: is not a regular file; put a file there")
+        if status.st_size > limit:
+            raise CompNetError(f"{path}: {_too_large(status.st_size, limit)}")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: str | Path, limit: int = 64 * 2**20) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; see `open_regular`."""
+    with open_regular(path, limit) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:  # it has grown, or its size was not known
+        raise CompNetError(f"{path}: {_too_large(len(data), limit)}")
+    return data
 
 
 def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:
@@ -85,17 +119,17 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+def read_json(path: str | Path, limit: int = 64 * 2**20) -> Any:
+    """Read a JSON file of at most `limit` bytes.
 
     Raises:
-        CompNetError: if it is missing or broken; the message names the file.
+        CompNetError: if it is missing, broken, too large or no regular file; the message names the file.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_bytes(path, limit).decode("utf-8"))
     except OSError as error:
         raise CompNetError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CompNetError(f"{path}: is not valid JSON ({error}); restore it or make it again") from None
 
 
@@ -142,6 +176,10 @@ def _is_taken(out: Path) -> bool:
 
 def _old_name(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
+
+
+def _too_large(size: int, limit: int) -> str:
+    return f"has {size:,} bytes, more than the limit of {limit:,}; check that it is the right file"
 
 
 def _flush(path: Path) -> None:
