@@ -68,7 +68,8 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """As a file that `get_recipe` reads."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=100)  # escaped: PyYAML writes U+0085 as a line break
+        # with characters beyond ASCII escaped: PyYAML would write U+0085 as a line break
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=100)
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Recipe:
