@@ -34,12 +34,13 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
     Raises:
         ValueError: naming the setting, its range and the value.
     """
+    owner: Any = type(settings)
     for entry in fields(settings):
         value, name = getattr(settings, entry.name), prefix + entry.name
         if is_dataclass(value):
             check_ranges(value, f"{name}.")
             continue
-        kind = _hints(type(settings))[entry.name]
+        kind = _hints(owner)[entry.name]
         least, below = entry.metadata.get("least"), entry.metadata.get("below")
         if value is None and _is_optional(kind):
             continue
