@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import subprocess
 import sys
@@ -146,6 +147,8 @@ def test_usage_errors_have_status_2(line, capsys):
         (OSError(errno.ENOSPC, "No space left on device", "out/x"), 2, "out/x: no space left on the disk"),
         (PermissionError(errno.EACCES, "Permission denied", "x.json"), 2, "error: x.json: Permission denied"),
         (CompNetError(FROM_A_WORKER), 2, "error: b.png: bad"),
+        (MemoryError(), 2, "error: not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 2, "error: not enough memory"),
         (KeyboardInterrupt(), 130, "error: interrupted"),
     ],
 )
@@ -200,13 +203,27 @@ def test_only_the_libraries_own_warnings_are_kept_out(module, shown):
     assert bool(heard) == shown
 
 
-def test_programming_errors_keep_their_traceback(monkeypatch):
-    def run(self):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(data.DataCheck, "run", run)
+def test_a_fault_of_ours_is_called_one_and_can_be_reported(capsys, monkeypatch):
+    monkeypatch.setattr(data.DataCheck, "run", lambda self: 1 / 0)
+    status, _, err = run_main(["data", "check", "."], capsys)
+    lines = err.splitlines()
+    assert status == 70 and lines[0] == "Traceback (most recent call last):" and "ZeroDivisionError" in err
+    assert lines[-1].startswith("error: a fault of compnet3d (ZeroDivisionError in test_main.py, line ")
+    assert lines[-2].startswith(f"compnet3d {__version__}, Python 3.")
+    monkeypatch.setenv("COMPNET3D_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main(["data", "check", "."])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_a_stream_cannot_show_is_escaped(encoding, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(data.DataCheck, "run", lambda self: print("测试 \udcff"))
+    cli.main(["data", "check", "."])
+    stream.flush()
+    shown = stream.buffer.getvalue().decode(encoding)
+    assert shown.split() == ["测试" if encoding == "utf-8" else "\\u6d4b\\u8bd5", "\\udcff"]
 
 
 def test_a_run_folder_stands_for_its_model(tmp_path):

@@ -6,9 +6,13 @@ Nothing heavy is imported before a command runs, so that help is instant.
 from __future__ import annotations
 
 import errno
+import io
 import os
+import platform
 import sys
+import traceback
 import warnings
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -39,8 +43,13 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit with 0, 2 for an error that the user can fix, 130 after Ctrl-C."""
+    """Run the command line.
+
+    Exits with 0, 1 where a check found something, 2 for an error that the user can fix, 70 for a fault of ours, 130
+    after Ctrl-C.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
+    show_what_can_be_shown()
     if arguments == ["--version"]:
         print(f"compnet3d {__version__}")
         return
@@ -53,9 +62,11 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         # The reader of our output has gone; python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (CompNetError, OSError) as error:
+    except Exception as error:
         if os.environ.get("COMPNET3D_TRACEBACK"):
             raise
+        if not _is_users(error):
+            report_fault(error)
         fail(sentence(error))
 
 
@@ -78,8 +89,23 @@ def keep_out_noise() -> None:
         warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
 
 
+def show_what_can_be_shown() -> None:
+    """Let the output streams escape what they cannot encode, such as a file name of another system's, and go on."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether the user can do something about it; anything else is a fault of ours."""
+    # PyTorch raises RuntimeErrors of its own where a device's memory is full
+    return isinstance(error, CompNetError | OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
 def sentence(error: Exception) -> str:
     """One line for the user."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "not enough memory; use smaller batches or images, or a machine with more"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         if error.errno == errno.ENOSPC:
@@ -88,6 +114,18 @@ def sentence(error: Exception) -> str:
     text = str(error)
     # A reading process wraps its error in the text of a traceback; the sentence is what follows the last name.
     return text.rpartition("CompNetError: ")[2].strip() if "Original Traceback" in text else text
+
+
+def report_fault(error: Exception) -> None:
+    """Print what a report of a fault of ours should hold, and leave the program."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    print("".join(traceback.format_exception(error)), end="", file=sys.stderr)
+    versions = f"compnet3d {__version__}, Python {platform.python_version()}"
+    if "torch" in sys.modules:
+        versions += f", PyTorch {sys.modules['torch'].__version__}"
+    print(f"{versions}, {platform.platform()}", file=sys.stderr)
+    what = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+    fail(f"a fault of compnet3d ({what}); please report it with the command and the lines above", status=70)
 
 
 def fail(message: str, status: int = 2) -> None:

@@ -111,7 +111,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file as a whole (see `write_bytes`)."""
-    write_bytes(path, text.encode())
+    # what is no character (a byte of a file name) would stop it
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> None:
