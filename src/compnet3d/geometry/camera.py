@@ -194,9 +194,12 @@ class Pose:
 
         Past the zenith the camera looks from the other side, upside down: (A, E, T) is (A + pi, pi - E, T + pi).
         """
+        # to [-pi, pi): what then lies beyond pi / 2 is past the zenith or the nadir
         folded = torch.remainder(self.elevation + math.pi, 2 * math.pi) - math.pi
         past = folded.abs() > math.pi / 2
         turn = past.to(folded.dtype) * math.pi
+        # cos(pi - E) = -cosE undoes the sign of sin(A + pi), so the camera stays in its place; its up axis has turned
+        # over, which theta + pi takes back. Below the nadir -pi - E is the same angle as pi - E
         return Pose(
             azimuth=wrap_angle(self.azimuth + turn),
             elevation=torch.where(past, folded.sign() * math.pi - folded, folded),
@@ -206,6 +209,8 @@ class Pose:
 
     def mirrored(self) -> Pose:
         """The pose of the mirrored object in the mirrored image: A to 2 pi - A, T to -T."""
+        # the mirror changes the sign of the object's x, in which the camera's place is odd in A, and the sense of turns
+        # in the image plane; no other sign changes
         return Pose(
             azimuth=wrap_angle(-self.azimuth),
             elevation=self.elevation,
@@ -215,11 +220,13 @@ class Pose:
 
     def camera_centre(self) -> Tensor:
         """The camera's position in the object frame [..., 3]."""
+        # a point X is at R X - (0, 0, d) in the camera; this is 0 for X = R' (0, 0, d), d times R's third row
         return self.to_matrix()[..., 2, :] * self.distance[..., None]
 
     def object_to_camera(self, points: Tensor) -> Tensor:
         """Points [..., V, 3] of the object frame in camera axes (x right, y up, looking along -z), [..., V, 3]."""
         check_shape("points", points, (..., "V", 3))
+        # points are rows, so R X becomes X R'. The camera looks at the origin: all there is to translate is d along z
         turned = points @ self.to_matrix().transpose(-1, -2)
         return torch.cat([turned[..., :2], turned[..., 2:] - self.distance[..., None, None]], dim=-1)
 
@@ -272,6 +279,7 @@ class Camera:
         """
         K = conversions.intrinsics_from_opencv(K)
         focal = K[..., 0, 0]
+        # asked as not <=, so that NaN is refused even where the checks above are left out
         gap = torch.maximum((K[..., 1, 1] - focal).abs(), K[..., 0, 1].abs())
         if not bool((gap <= 1e-6 * focal).all()):
             raise ValueError("K must have one focal length and no skew; resize or undistort the image first")
@@ -281,6 +289,8 @@ class Camera:
         """The camera matrix [[f, 0, px], [0, f, py], [0, 0, 1]] in our pixels (v downwards), [..., 3, 3]."""
         focal, principal_point = self.focal, self.principal_point
         zero, one = torch.zeros_like(focal), torch.ones_like(focal)
+        # K is built from its columns, as rows of K': focal and principal point may have different batch shapes and are
+        # expanded to the common one before they are joined
         left = torch.stack([focal, zero, zero, zero, focal, zero], dim=-1).unflatten(-1, (2, 3))
         right = torch.cat([principal_point, one[..., None].expand(*principal_point.shape[:-1], 1)], dim=-1)
         batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-1])
@@ -324,6 +334,8 @@ class Camera:
         check_broadcast(points=points.shape[:-2], pose=pose.shape, camera=self.focal.shape)
         in_camera = pose.object_to_camera(points)
         depth = -in_camera[..., 2]
+        # y is up in the camera and v runs down, hence the minus. The depth is not clamped: pixels of points that are
+        # not in front of the camera mean nothing, and whoever needs them looks at the depth
         offset = in_camera[..., :2] * in_camera.new_tensor([1.0, -1.0]) / depth[..., None]
         return self.principal_point[..., None, :] + self.focal[..., None, None] * offset, depth
 
@@ -364,6 +376,8 @@ def pose_grid(
     """
     if min(azimuths, elevations, thetas) < 1:
         raise ValueError(f"a pose grid needs at least one pose on each axis, got {azimuths} x {elevations} x {thetas}")
+    # in double, so that the float32 angles are the nearest to the exact ones. A circle's two ends are one azimuth, so
+    # its end is left out; elevations and thetas are intervals and keep both
     axes = [
         torch.arange(azimuths, dtype=torch.float64) * (2 * math.pi / azimuths),
         _spread(elevation_range, elevations),
@@ -405,6 +419,8 @@ def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple
     for _ in range(4):  # perspective makes it slightly nonlinear; each round divides the error by the distance
         pixels, _ = camera.project(points.expand(len(pose.azimuth), -1, -1), pose)
         low, high = pixels.amin(dim=1), pixels.amax(dim=1)
+        # the size in the image goes nearly as 1 / distance; moving the principal point moves all pixels alike, but both
+        # were measured at the old distance, so the next round corrects the rest
         pose = replace(pose, distance=pose.distance * (high - low).amax(dim=1) / side)
         camera = replace(camera, principal_point=camera.principal_point + centre - (low + high) / 2)
     return pose, camera.principal_point

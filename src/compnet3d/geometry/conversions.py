@@ -50,11 +50,14 @@ def as_floats(*values: Any) -> list[Tensor]:
 
     The widest type of the tensors and arrays is kept; bare and whole numbers take torch's default type.
     """
+    # np.array copies: a tensor over the caller's own array would change when the caller writes to it
     tensors = [x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=_numpy_type(x))) for x in values]
+    # a bare number or a whole one has no precision of its own to keep, so it does not widen the rest
     kept = [x.dtype for x, value in zip(tensors, values, strict=True) if _has_float_type(value)]
     dtype = kept[0] if kept else torch.get_default_dtype()
     for other in kept[1:]:
         dtype = torch.promote_types(dtype, other)
+    # numbers and arrays follow the first tensor to its device
     device = next((x.device for x in values if isinstance(x, Tensor)), None)
     return [x.to(device=device, dtype=dtype) for x in tensors]
 
@@ -81,6 +84,8 @@ def look_at_from_opencv(R: Any, t: Any, K: Any) -> LookAt:
     if not bool((t[..., 2] > 0).all()):
         raise ValueError("t puts the object's origin behind or beside the camera: its depth must be above zero")
     distance = torch.linalg.vector_norm(t, dim=-1)
+    # D Q R: the turn Q brings the origin onto OpenCV's z axis, then D changes to our axes. D is diagonal, so its
+    # product from the left is a sign for each row
     rotmat = _signs(_OPENCV, R)[..., None] * (_turn_to_axis(t / distance[..., None]) @ R)
     return LookAt(rotmat, distance, map_pixels(K, t[..., None, :2] / t[..., None, 2:])[..., 0, :])
 
@@ -97,6 +102,7 @@ def look_at_to_opencv(view: LookAt, K: Any) -> tuple[Tensor, Tensor]:
     check_broadcast(**batches)
     batch = torch.broadcast_shapes(*batches.values())
     ray = _ray(K, principal_point).expand(*batch, 3)
+    # Q' D R undoes D Q R, because D is its own inverse
     R = _turn_to_axis(ray).transpose(-1, -2) @ (_signs(_OPENCV, rotmat)[..., None] * rotmat)
     return R, ray * distance[..., None]
 
@@ -119,6 +125,7 @@ def invert_rigid(name: str, matrix: Any) -> Tensor:
     """Inverse of 4 x 4 matrices of a rotation and a translation; `name` is that of the argument, for errors."""
     (matrix,) = as_floats(matrix)
     _check_rigid(name, matrix)
+    # X = R x + t gives x = R' X - R' t
     back = matrix[..., :3, :3].transpose(-1, -2)
     return _rigid(back, -(back @ matrix[..., :3, 3:])[..., 0])
 
@@ -129,12 +136,15 @@ def pytorch3d_to_opencv(R: Any, T: Any) -> tuple[Tensor, Tensor]:
     check_rotation("R", R)
     check_shape("T", T, (..., 3))
     check_finite(T=T)
+    # PyTorch3D's camera to ours by F, ours to OpenCV's by D; both are diagonal, so D F is one vector of signs. For
+    # column vectors the rotation is R', and S takes the object into PyTorch3D's world first
     signs = _signs(_OPENCV, R) * _signs(_PYTORCH3D, R)
     return signs[:, None] * (R.transpose(-1, -2) @ R.new_tensor(_PYTORCH3D_WORLD)), signs * T
 
 
 def opencv_to_pytorch3d(R: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """Inverse of `pytorch3d_to_opencv`."""
+    # D F is its own inverse, and S' is that of S
     signs = _signs(_OPENCV, R) * _signs(_PYTORCH3D, R)
     column = (signs[:, None] * R) @ R.new_tensor(_PYTORCH3D_WORLD).T
     return column.transpose(-1, -2), signs * t
@@ -173,8 +183,11 @@ def rotmat_to_quaternion(rotmat: Tensor) -> Tensor:
         [d - b, c + g, f + h, 1 - a - e + i],
     ]
     outer = torch.stack([torch.stack(row, dim=-1) for row in product], dim=-2)
+    # the diagonal is 4 (w^2, x^2, y^2, z^2), which sums to 4, so its largest entry is at least 1 and the row that it
+    # stands in can be divided by its length
     longest = outer.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)[..., None, None].expand(*outer.shape[:-2], 1, 4)
     q = torch.nn.functional.normalize(outer.gather(-2, longest)[..., 0, :], dim=-1)
+    # q and -q are one rotation
     return torch.where(q[..., :1] < 0, -q, q)
 
 
@@ -205,6 +218,7 @@ def look_at_homography(K: Any, principal_point: Any) -> Tensor:
     check_intrinsics(K)
     check_shape("principal_point", principal_point, (..., 2))
     check_broadcast(K=K.shape[:-2], principal_point=principal_point.shape[:-1])
+    # entries of an expanded tensor share memory, so it is cloned before they are written
     turned = torch.zeros_like(K).expand(*torch.broadcast_shapes(K.shape[:-2], principal_point.shape[:-1]), 3, 3).clone()
     turned[..., 0, 0] = turned[..., 1, 1] = (K[..., 0, 0] * K[..., 1, 1]).sqrt()
     turned[..., :2, 2] = principal_point
@@ -216,6 +230,7 @@ def map_pixels(homography: Tensor, pixels: Tensor) -> Tensor:
     """Pixels [..., V, 2] through homographies [..., 3, 3], [..., V, 2]."""
     check_shape("homography", homography, (..., 3, 3))
     check_shape("pixels", pixels, (..., "V", 2))
+    # H (u, v, 1) for row vectors: the third column is added, so no column of ones is made
     mapped = pixels @ homography[..., :2].transpose(-1, -2) + homography[..., None, :, 2]
     return mapped[..., :2] / mapped[..., 2:]
 
@@ -234,6 +249,8 @@ def check_intrinsics(K: Tensor) -> None:
 
 def _turn_to_axis(ray: Tensor) -> Tensor:
     """Q [..., 3, 3]: the smallest rotation that turns a unit vector with z > 0, [..., 3], to (0, 0, 1)."""
+    # Rodrigues' formula I + [n] + [n]^2 / (1 + cos) with n = ray x (0, 0, 1) = (y, -x, 0) and cos = z. No angle and no
+    # axis of length 1 are needed, so it is smooth where the ray is the axis already; z > 0 keeps 1 + z away from 0
     x, y, z = ray.unbind(-1)
     k = 1 / (1 + z)
     rows = [[1 - k * x * x, -k * x * y, -x], [-k * x * y, 1 - k * y * y, -y], [x, y, z]]
@@ -242,6 +259,7 @@ def _turn_to_axis(ray: Tensor) -> Tensor:
 
 def _ray(K: Tensor, pixel: Tensor) -> Tensor:
     """Unit vector [..., 3] in OpenCV's axes towards a pixel [..., 2] of the camera K [..., 3, 3]."""
+    # K is upper triangular: solved from below, y first, because the skew mixes y into u
     y = (pixel[..., 1] - K[..., 1, 2]) / K[..., 1, 1]
     x = (pixel[..., 0] - K[..., 0, 2] - K[..., 0, 1] * y) / K[..., 0, 0]
     return torch.nn.functional.normalize(torch.stack([x, y, torch.ones_like(x)], dim=-1), dim=-1)
@@ -250,6 +268,7 @@ def _ray(K: Tensor, pixel: Tensor) -> Tensor:
 def _shift_principal_point(K: Any, by: float) -> Tensor:
     (K,) = as_floats(K)
     check_intrinsics(K)
+    # the third column is (px, py, 1), and its 1 stays
     return torch.cat([K[..., :2], K[..., 2:] + by * K.new_tensor([[1.0], [1.0], [0.0]])], dim=-1)
 
 

@@ -41,6 +41,8 @@ class CuboidMesh:
     def vertex_normals(self) -> Tensor:
         """Outward unit normals [V, 3]; on edges and corners the mean of the faces that meet there."""
         counts = torch.tensor(self.segments)
+        # 1 on an upper face, -1 on a lower one, 0 between: the sum of the normals of the faces that a vertex is on. An
+        # axis has at least one cell, so that a vertex is never on both
         outward = (self.lattice_index == counts).float() - (self.lattice_index == 0).float()
         return torch.nn.functional.normalize(outward, dim=-1)
 
@@ -80,14 +82,19 @@ def choose_segments(extents: tuple[float, ...], vertex_count: int) -> tuple[int,
         raise ValueError(f"need three positive extents and at least 8 vertices, got {extents} and {vertex_count}")
     size = np.asarray(extents, dtype=np.float64)
     # spacing h with 2 (xy + yz + zx) / h^2 = K, refined because thin axes cannot have less than one cell
+    # scanned, since the maximum with 1 leaves no closed form; the finest spacing that any box needs is about that of a
+    # rod, 4 size / K
     spacing = np.geomspace(size.max() / (4 * vertex_count), size.max(), 4000)
     cells = np.maximum(1.0, size / spacing[:, None])
     ideal = cells[np.argmin(np.abs(_surface_vertices(cells) - vertex_count))]
+    # whole numbers around the ideal ones; rounding each alone can miss K by far where an axis has few cells
     ranges = [range(max(1, int(n * 0.7)), int(np.ceil(n * 1.4)) + 2) for n in ideal]
     triples = np.array(list(itertools.product(*ranges)))
     miss = np.abs(_surface_vertices(triples) - vertex_count) / vertex_count
+    # in logarithms, so that cells twice too long and twice too short count alike
     stretch = np.abs(np.log(triples / ideal)).sum(axis=1)
     near = miss <= max(0.05, float(miss.min()))
+    # of those near enough to K the most isotropic one; lexsort's last key is its first, and the miss breaks ties
     best = np.lexsort((miss, np.where(near, stretch, np.inf)))[0]
     a, b, c = (int(n) for n in triples[best])
     return a, b, c
@@ -95,11 +102,14 @@ def choose_segments(extents: tuple[float, ...], vertex_count: int) -> tuple[int,
 
 def _surface_vertices(cells: np.ndarray) -> np.ndarray:
     a, b, c = cells[..., 0], cells[..., 1], cells[..., 2]
+    # all lattice points less the inner ones: (a + 1)(b + 1)(c + 1) - (a - 1)(b - 1)(c - 1)
     return 2 * (a * b + b * c + c * a) + 2
 
 
 def _build(bounds: Tensor, segments: tuple[int, int, int]) -> CuboidMesh:
     counts = torch.tensor(segments)
+    # x slowest, z fastest: the order in which the lookup is reshaped here and flattened in `Cuboids`, and whose strides
+    # the ray-caster relies on
     lattice = torch.cartesian_prod(*(torch.arange(n + 1) for n in segments))
     on_surface = ((lattice == 0) | (lattice == counts)).any(dim=1)
     lookup = torch.full((len(lattice),), -1, dtype=torch.int64)
@@ -116,6 +126,8 @@ def _outward_faces(lookup: Tensor) -> Tensor:
         # the other two axes in cyclic order, so that (second x third) points along +axis
         sheet = lookup.movedim((axis, (axis + 1) % 3, (axis + 2) % 3), (0, 1, 2))[-1 if upper else 0]
         a, b, c, d = sheet[:-1, :-1], sheet[1:, :-1], sheet[1:, 1:], sheet[:-1, 1:]
+        # a to b runs along the second axis and b to c along the third, counter-clockwise seen from +axis; a lower face
+        # is seen from -axis, so it is wound the other way round
         quads = torch.stack([a, b, c, d] if upper else [a, d, c, b], dim=-1).reshape(-1, 4)
         faces += [quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]
     return torch.cat(faces)
@@ -154,6 +166,7 @@ class Cuboids(nn.Module):
             raise ValueError("there must be at least one cuboid")
         self._cuboids = tuple(cuboids)
         counts = torch.tensor([len(c.vertices) for c in cuboids])
+        # the boxes have different lattices, so their lookups lie end to end instead of padded
         sizes = torch.tensor([0, *(c.vertex_lookup.numel() for c in cuboids)])
         buffers = {
             "bounds": torch.stack([c.bounds for c in cuboids]),
@@ -161,6 +174,7 @@ class Cuboids(nn.Module):
             "vertex_lookup": torch.cat([c.vertex_lookup.reshape(-1) for c in cuboids]),
             "lookup_offset": sizes.cumsum(0)[:-1],
             "vertices": pad_sequence([c.vertices for c in cuboids], batch_first=True),
+            # padded with 0, which would be on three lower faces: whoever asks what is visible must ask `real`, too
             "lattice_index": pad_sequence([c.lattice_index for c in cuboids], batch_first=True),
             "normals": pad_sequence([c.vertex_normals() for c in cuboids], batch_first=True),
             "real": torch.arange(int(counts.max())) < counts[:, None],

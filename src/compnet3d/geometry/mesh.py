@@ -49,6 +49,7 @@ def load_off(path: str | Path) -> Mesh:
     """
     path = Path(path)
     try:
+        # a comment in another encoding does no harm; a broken number is found below, with its place
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise CompNetError(f"{path}: cannot read this CAD model ({error.strerror}); put an OFF file there") from None
@@ -99,8 +100,11 @@ def cuboid_bounds(meshes: Sequence[Mesh], coverage: float = 0.99) -> Tensor:
         raise ValueError("cuboid_bounds needs at least one mesh")
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage must lie in (0, 1], got {coverage}")
+    # each axis is sorted by itself, so that a row is no longer one point
     points = torch.cat([m.vertices for m in meshes]).sort(dim=0).values
+    # the product may round to just above a whole number (0.07 * 100), which would hold one vertex too many
     held = max(1, int(np.ceil(coverage * len(points) - 1e-9)))
+    # an interval of sorted numbers that holds so many of them is shortest when it ends at two of them
     lengths = points[held - 1 :] - points[: len(points) - held + 1]
     start = lengths.argmin(dim=0)
     low = points.gather(0, start[None])[0]
@@ -108,6 +112,7 @@ def cuboid_bounds(meshes: Sequence[Mesh], coverage: float = 0.99) -> Tensor:
     longest = float((high - low).max())
     if longest <= 0:
         raise ValueError("the meshes are a single point: there is no box to fit")
+    # a box without thickness has no lattice, and the ray-caster divides by its sides
     padding = (longest * 1e-3 - (high - low)).clamp_min(0) / 2
     return torch.stack([low - padding, high + padding])
 
@@ -123,6 +128,7 @@ def _parse_vertices(path: Path, rows: list[str]) -> np.ndarray:
     vertices = np.empty((len(rows), 3), dtype=np.float32)
     for number, row in enumerate(rows):
         try:
+            # normals or colours may follow the position
             vertices[number] = [float(x) for x in row.split()[:3]]
         except ValueError:
             raise CompNetError(f"{path}: vertex {number} is not three numbers: {row[:40]!r}") from None
@@ -136,6 +142,7 @@ def _parse_faces(path: Path, rows: list[str], vertex_count: int) -> list[list[in
     faces = []
     for number, row in enumerate(rows):
         try:
+            # a colour may follow the corners
             count, *rest = (int(x) for x in row.split()[: 1 + int(row.split()[0])])
         except (ValueError, IndexError):
             raise CompNetError(f"{path}: face {number} is not a list of vertex numbers: {row[:40]!r}") from None

@@ -34,6 +34,7 @@ def angles_to_rotmat(azimuth: Tensor, elevation: Tensor, theta: Tensor) -> Tenso
     right = torch.stack([cos_a, sin_a, zero], dim=-1)
     up = torch.stack([-sin_e * sin_a, sin_e * cos_a, cos_e], dim=-1)
     backward = torch.stack([cos_e * sin_a, -cos_e * cos_a, sin_e], dim=-1)
+    # Rz(theta) mixes right and up alone: the viewing axis does not turn in its own plane
     return torch.stack(
         [cos_t[..., None] * right - sin_t[..., None] * up, sin_t[..., None] * right + cos_t[..., None] * up, backward],
         dim=-2,
@@ -52,9 +53,12 @@ def rotmat_to_angles(rotmat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         azimuth and theta in [0, 2 pi), elevation in [-pi/2, pi/2], each [...].
     """
     check_shape("rotmat", rotmat, (..., 3, 3))
+    # the third row is (cosE sinA, -cosE cosA, sinE) with cosE >= 0. atan2 keeps the digits that asin of sinE loses near
+    # the poles, and takes a sine that rounding has made larger than 1
     backward = rotmat[..., 2, :]
     horizontal = torch.linalg.vector_norm(backward[..., :2], dim=-1)
     elevation = torch.atan2(backward[..., 2], horizontal)
+    # there the horizontal part is rounding alone. With theta = 0 the first row at the pole is (cosA, sinA, 0)
     gimbal = horizontal < 8 * torch.finfo(rotmat.dtype).eps
     azimuth = torch.atan2(backward[..., 0], -backward[..., 1])
     azimuth = torch.where(gimbal, torch.atan2(rotmat[..., 0, 1], rotmat[..., 0, 0]), azimuth)
@@ -95,9 +99,11 @@ def rotmat_geodesic_distance(first: Tensor, second: Tensor) -> Tensor:
     check_shape("first", first, (..., 3, 3))
     check_shape("second", second, (..., 3, 3))
     check_broadcast(first=first.shape[:-2], second=second.shape[:-2])
+    # |first - second|^2 = 6 - 2 trace = 4 (1 - cos(angle)) = 8 sin(angle / 2)^2
     half_sine = torch.linalg.matrix_norm(first - second) / math.sqrt(8)
     # trace(first' second) = 1 + 2 cos(angle) = 4 cos(angle / 2)^2 - 1
     trace = (first * second).sum(dim=(-2, -1))
+    # near pi rounding may take the trace below -1
     half_cosine = ((trace + 1).clamp_min(0) / 4).sqrt()
     return 2 * torch.atan2(half_sine, half_cosine)
 
@@ -118,11 +124,14 @@ def symmetric_rotation_error(predicted: Tensor, true: Tensor, order: Tensor) -> 
             f"need [N, 3, 3], [N, 3, 3] and [N], not {[*predicted.shape]}, {[*true.shape]} and {[*order.shape]}"
         )
     error = rotmat_geodesic_distance(predicted, true)
+    # data sets know a handful of orders; all objects of one order are one batch
     for n in order.unique().tolist():
         chosen = order == n
         if n == CONTINUOUS:
+            # the third column is where the object's z axis points in the camera
             error[chosen] = axis_angle_between(predicted[chosen][..., 2], true[chosen][..., 2])
         elif n > 1:
+            # from the right: the turn comes first, in the object's own frame
             turned = predicted[chosen, None] @ _turns_about_z(n, predicted)
             error[chosen] = rotmat_geodesic_distance(turned, true[chosen, None].expand_as(turned)).amin(dim=1)
         elif n < 0:
@@ -134,6 +143,7 @@ def axis_angle_between(a: Tensor, b: Tensor) -> Tensor:
     """Angle [...] in [0, pi] between unit vectors [..., 3], from the chords: exact near 0 and near pi."""
     check_shape("a", a, (..., 3))
     check_shape("b", b, (..., 3))
+    # |a - b| = 2 sin(angle / 2) and |a + b| = 2 cos(angle / 2)
     return 2 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))
 
 

@@ -83,29 +83,41 @@ class GaussianShape:
         height, width = int(camera.height // stride), int(camera.width // stride)
         grid = feature_grid(height, width, stride, device=vertices.device, dtype=vertices.dtype).reshape(-1, 2)
         offset = (grid - camera.principal_point.reshape(-1, 1, 2)) / camera.focal.reshape(-1, 1, 1)
+        # in camera axes: all vertices are turned once for each pose, K points and not H W rays
         ray = torch.stack([offset[..., 0], -offset[..., 1], -torch.ones_like(offset[..., 0])], dim=-1)
         ray = ray / torch.linalg.vector_norm(ray, dim=-1, keepdim=True)
         points = pose.object_to_camera(vertices)
+        # l_k: where the unit ray is nearest to vertex k, and so where it meets the Gaussian's peak, [B, HW, K]
         depth = ray @ points.transpose(1, 2)
         # |p|^2 - (p . ray)^2 loses every digit far away, so it is taken from the object's centre: `miss` is the (small)
         # vector from there to the ray
         centre = points.new_tensor([0.0, 0.0, -1.0]) * pose.distance[:, None, None]
         local = (points - centre).transpose(1, 2)
         miss = (centre * ray).sum(-1, keepdim=True) * ray - centre
+        # d_k^2 = |local - miss|^2 - (ray . local)^2, since miss is at right angles to the ray. Written out in sums and
+        # products, so that no vectors [B, HW, K, 3] are made
         squared = (local.square().sum(1, keepdim=True) + miss.square().sum(-1, keepdim=True) - 2 * miss @ local) - (
             ray @ local
         ).square()
         exponent = -squared / (2 * sigma.reshape(-1, 1, 1) ** 2)
+        # a padded vertex has density 0 and comes last among the densest
         exponent = exponent.masked_fill(~real[:, None, :], -torch.inf)
 
         count = min(self.per_ray, vertices.shape[1])
+        # the exponents have the order of the densities and do not underflow to ties at 0. Far Gaussians add next to
+        # nothing, and the pairs below would grow with K^2 for each ray
         exponent, index = exponent.topk(count, dim=-1)
         density, depth = exponent.exp(), depth.gather(-1, index)
+        # [..., k, j]: how far vertex k is behind j, in the units of erf
         behind = (depth[..., :, None] - depth[..., None, :]) / (math.sqrt(2) * sigma.reshape(-1, 1, 1, 1))
+        # the integral of Gaussian j up to l_k is its density times (erf + 1) / 2 times sqrt(2 pi) sigma, of which the
+        # last factor is taken as part of `absorption`. j = k stays in: half of the own Gaussian lies before its peak
         passed = (density[..., None, :] * (torch.erf(behind) + 1) / 2).sum(-1)
         seen = density * torch.exp(-self.absorption * passed)
         seen, order = seen.topk(min(self.keep, count), dim=-1)
+        # far from the object all densities may underflow: 0 / tiny is 0, 0 / 0 would be NaN in the gradient, too
         weight = seen / seen.sum(-1, keepdim=True).clamp_min(torch.finfo(seen.dtype).tiny)
+        # sum of rho_k > theta, below Eq. 8: of densities, not of what is left of them behind others
         margin = density.sum(-1) - self.foreground_threshold
         if softness > 0:
             foreground = torch.sigmoid(margin / (softness * self.foreground_threshold))

@@ -17,10 +17,13 @@ from torch import Tensor
 
 from compnet3d.utils.checks import check_integer, check_shape
 
+# (triangle, cell) pairs tried at a time: 16 MB for each vector of doubles, of which there are about ten
 _PAIRS_PER_CHUNK = 1 << 21
 # barycentric slack that closes the pinholes where a corner falls exactly on a cell centre
 _ROUNDING = 1e-10
+# cells along each side of the grid in which `hidden_points` looks for the points near a face
 _VISIBILITY_CELLS = 128
+# a vertex is on faces itself and beside others of a thin wall or a fold: they must not hide it
 _VISIBILITY_TOLERANCE = 2e-3
 
 
@@ -73,6 +76,8 @@ def rasterize(
     batch = vertices_camera.shape[0]
     focal = torch.as_tensor(focal, device=vertices_camera.device).expand(batch)
     principal_point = torch.as_tensor(principal_point, device=vertices_camera.device).expand(batch, 2)
+    # which face is nearest does not change with a small change of pose; the gradient comes with the coordinates on it,
+    # computed again for the faces that were found: a graph of cells and not of all pairs
     with torch.no_grad():
         face_index = _nearest_faces(vertices_camera, faces, focal, principal_point, (height, width), stride, near)
     return interpolate(vertices_camera, faces, focal, principal_point, face_index, stride)
@@ -101,6 +106,7 @@ def hidden_points(points: Tensor, corners: Tensor, faces: Tensor, tolerance: flo
     check_shape("faces", faces, ("F", 3))
     extent = corners.amax(dim=1) - corners.amin(dim=1)
     slack = tolerance * torch.linalg.vector_norm(_exact(extent), dim=-1)
+    # points and corners in one list, so that one projection and one grid serve both; of the answer the points' part
     together = _exact(torch.cat([corners, points.to(corners)], dim=1))
     return _hidden_vertices(together, faces, slack)[:, corners.shape[1] :] | (points[..., 2] >= 0)
 
@@ -128,8 +134,11 @@ def _edge_functions(corners: Tensor, focal: Tensor, principal_point: Tensor) -> 
     """
     a, b, c = corners.unbind(dim=1)
     normals = torch.stack([_cross(b, c), _cross(c, a), _cross(a, b)], dim=1)
+    # a point p = t r of the plane has coordinates p . (b x c) / |a, b, c| and so on, which sum to 1, so t (e_0 + e_1 +
+    # e_2) = |a, b, c|; r has z = -1, so t is the depth
     product = normals[:, 0] * a
     determinant = product[:, 0] + product[:, 1] + product[:, 2]
+    # a triangle seen from behind has all signs turned over; CAD models are often not oriented, so both sides count
     sign = torch.where(determinant < 0, -1.0, 1.0).to(corners)
     # the ray through (u, v) is ((u - px) / f, (py - v) / f, -1)
     slope_u = normals[..., 0] / focal[:, None]
@@ -154,11 +163,15 @@ def _screen_boxes(
     """
     height, width = size
     u, v = _project(corners, focal, principal_point)
+    # the projection of a corner that is not in front of the camera says nothing about where the triangle is seen
     crossing = (corners[..., 2] >= 0).any(dim=-1)
     limits = []
     for values, count in ((v, height), (u, width)):
+        # cells whose centres lie between; a millionth of a cell is for rounding, cells too many are tested exactly
+        # later. A corner at depth 0 has no projection (NaN), and its triangle is among the crossing ones
         low = torch.ceil(values.amin(dim=-1) / stride - 0.5 - 1e-6).nan_to_num(0)
         high = torch.floor(values.amax(dim=-1) / stride - 0.5 + 1e-6).nan_to_num(count - 1)
+        # up to count and down to -1, so that a box beside the image is empty instead of a cell at its border
         limits.append(torch.where(crossing, 0, low.clamp(0, count)))
         limits.append(torch.where(crossing, count - 1, high.clamp(-1, count - 1)))
     return torch.stack(limits, dim=-1).long()
@@ -182,6 +195,7 @@ def _chunks(cost: Tensor, budget: int) -> Iterator[slice]:
 
 def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     """Expand (first, count) to all of first, first + 1, ...: the owner's number and the value, both [sum(count)]."""
+    # ragged ranges laid end to end: an item's place less where its range begins is its place within the range
     owner = torch.repeat_interleave(count)
     start = count.cumsum(0) - count
     return owner, torch.arange(len(owner), device=count.device) - (start - first)[owner]
@@ -200,6 +214,7 @@ def _nearest_faces(
     height, width = size
     batch, count = len(vertices), len(faces)
     empty = torch.iinfo(torch.int64).max
+    # one flat buffer for all images: a single scatter fills it, whatever triangle belongs to which image
     buffer = torch.full((batch * height * width,), empty, dtype=torch.int64, device=vertices.device)
     corners = _exact(vertices)[:, faces].reshape(-1, 3, 3)
     owner = torch.arange(batch, device=vertices.device).repeat_interleave(count)
@@ -209,6 +224,7 @@ def _nearest_faces(
     in_front = (corners[..., 2] < 0).any(dim=-1)
     keep = ((rows > 0) & (columns > 0) & in_front).nonzero().squeeze(1)
     coefficients, determinant = _edge_functions(corners[keep], focal[keep], principal_point[keep])
+    # a triangle seen edge-on, or of no area, covers nothing, and its depth would be 0 / 0
     regular = (determinant > 0).nonzero().squeeze(1)
     keep, coefficients, determinant = keep[regular], coefficients[regular], determinant[regular]
     for chunk in _chunks(rows[keep] * columns[keep], _PAIRS_PER_CHUNK):
@@ -218,7 +234,9 @@ def _nearest_faces(
         triangle = keep[chunk][triangle]
         # depth's bits order like the (positive) depths, so one minimum finds depth and face together
         key = (depth.float().view(torch.int32).long() << 32) | (triangle % count)
+        # a minimum has the same result in any order, so the raster does not depend on how the scatter runs
         buffer.scatter_reduce_(0, (triangle // count) * (height * width) + cell, key, "amin")
+    # the lower half of the key; at equal depth the minimum has taken the lowest face
     face = torch.where(buffer == empty, -1, buffer & 0xFFFFFFFF)
     return face.reshape(batch, height, width)
 
@@ -236,6 +254,8 @@ def _covered_cells(
     # index_select copies whole rows and is several times faster than indexing
     across, down, constant = coefficients.index_select(0, triangle).unbind(dim=-1)
     slope, offset = across.contiguous(), constant + down * v[:, None]
+    # slope u + offset >= 0 holds from the border on to the right where the slope is positive, to the left where it is
+    # negative; the inner limits are a cell wider, for rounding
     border = -offset / slope / stride - 0.5
     low = torch.where(slope > 0, border, -math.inf).amax(dim=-1).ceil() - 1
     high = torch.where(slope < 0, border, math.inf).amin(dim=-1).floor() + 1
@@ -248,6 +268,8 @@ def _covered_cells(
     total = edges[0] + edges[1] + edges[2]
     depth = determinant.index_select(0, triangle.index_select(0, span)) / total
     least = torch.minimum(torch.minimum(edges[0], edges[1]), edges[2])
+    # a negative total is the triangle's mirror image behind the camera. A cell centre on a shared edge belongs to both
+    # triangles, and the z-buffer decides
     hit = ((least >= -_ROUNDING * total) & (total > 0) & (depth > near)).nonzero().squeeze(1)
     span = span[hit]
     return triangle[span], row[span] * size[1] + column[hit], depth[hit]
@@ -267,6 +289,7 @@ def interpolate(
     barycentric = vertices.new_zeros(*face_index.shape, 3)
     depth = vertices.new_full(face_index.shape, math.inf)
     place = (image, row, column)
+    # of the device's double precision only the result is kept: weights and depth in the vertices' type
     barycentric = barycentric.index_put(place, (edges / total[:, None]).to(vertices.dtype))
     depth = depth.index_put(place, (determinant / total).to(vertices.dtype))
     return Raster(face_index, barycentric, depth)
@@ -276,13 +299,17 @@ def _hidden_vertices(vertices: Tensor, faces: Tensor, slack: Tensor) -> Tensor:
     """Whether a face contains a vertex's viewing ray, nearer than the vertex by more than slack: bool [B, V]."""
     batch, count = vertices.shape[:2]
     ones, zeros = vertices.new_ones(batch), vertices.new_zeros(batch, 2)
+    # any pinhole does: only rays matter, and whether they meet a face
     u, v = _project(vertices, ones, zeros)
     depth = -vertices[..., 2]
     columns, rows = _grid_cells(u, depth), _grid_cells(v, depth)
     image = torch.arange(batch, device=vertices.device)
     key = ((image[:, None] * _VISIBILITY_CELLS + rows) * _VISIBILITY_CELLS + columns).reshape(-1)
+    # sorted by image, row and column of the grid, the vertices of neighbouring columns of a row are neighbours: one row
+    # of a face's box is one range of the list
     key, order = key.sort()
     cells = torch.arange(batch * _VISIBILITY_CELLS**2 + 1, device=vertices.device)
+    # where each cell's vertices begin; one cell more than there are, so that the last one has an end, too
     start = torch.searchsorted(key, cells)
     hidden = torch.zeros(batch * count, dtype=torch.bool, device=vertices.device)
     owner = image.repeat_interleave(len(faces))
@@ -292,6 +319,7 @@ def _hidden_vertices(vertices: Tensor, faces: Tensor, slack: Tensor) -> Tensor:
     low_row, high_row = _cell_range(rows[owner[:, None], corner], crossing, last_cell)
     low_column, high_column = _cell_range(columns[owner[:, None], corner], crossing, last_cell)
     coefficients, determinant = _edge_functions(vertices[owner[:, None], corner], ones[owner], zeros[owner])
+    # first rows of faces, then vertices in those rows: both ragged, both in pieces that bound the memory
     for part in _chunks(high_row - low_row + 1, _PAIRS_PER_CHUNK):
         face, row = _ranges(low_row[part], (high_row - low_row + 1)[part])
         face = face + part.start
@@ -302,6 +330,7 @@ def _hidden_vertices(vertices: Tensor, faces: Tensor, slack: Tensor) -> Tensor:
             tried, vertex = face[piece][span], order[place]
             hit = _ray_depth(coefficients[tried], determinant[tried], u.reshape(-1)[vertex], v.reshape(-1)[vertex])
             limit = (depth - slack[:, None]).reshape(-1)
+            # several faces may hide a vertex: all write the same value, so their order does not matter
             hidden[vertex[hit < limit[vertex]]] = True
     return hidden.reshape(batch, count)
 
@@ -310,6 +339,8 @@ def _grid_cells(values: Tensor, depth: Tensor) -> Tensor:
     """Cell numbers of projections [B, V] in a grid that spans those of the vertices in front of the camera."""
     low = torch.where(depth > 0, values, math.inf).amin(dim=-1, keepdim=True)
     high = torch.where(depth > 0, values, -math.inf).amax(dim=-1, keepdim=True)
+    # vertices that are not in front of the camera get some cell (their shares may be NaN or far out); they are hidden
+    # by definition and reported so elsewhere
     share = (values - low) / (high - low).clamp_min(1e-12)
     return (share * _VISIBILITY_CELLS).nan_to_num(0, 0, 0).clamp(0, _VISIBILITY_CELLS - 1).long()
 
@@ -324,5 +355,7 @@ def _ray_depth(coefficients: Tensor, determinant: Tensor, u: Tensor, v: Tensor) 
     edges = [coefficients[:, k, 0] * u + coefficients[:, k, 1] * v + coefficients[:, k, 2] for k in range(3)]
     total = edges[0] + edges[1] + edges[2]
     least = torch.minimum(torch.minimum(edges[0], edges[1]), edges[2])
+    # a vertex may lie just behind an edge or a corner, where rounding decides; wide enough for a device that has no
+    # double precision
     hit = (least >= -1e-6 * total) & (total > 0) & (determinant > 0)
     return torch.where(hit, determinant / total, math.inf)

@@ -38,6 +38,7 @@ class CuboidShape(StackedShape[Cuboids]):
     def visible(self, pose: Pose) -> Tensor:
         """Vertices on a face that looks towards the camera, bool [..., K]."""
         at = self.category
+        # padded vertices have lattice index 0, as if they were on the lower faces, hence `real`
         seen = visible_lattice_vertices(
             self.stack.lattice_index[at], self.stack.segments[at], self.stack.bounds[at], pose.camera_centre()
         )
@@ -53,12 +54,15 @@ class CuboidShape(StackedShape[Cuboids]):
         category = self.category.expand(pose.shape)
         height, width = int(camera.height // stride), int(camera.width // stride)
         grid = feature_grid(height, width, stride, device=pose.azimuth.device, dtype=pose.azimuth.dtype).reshape(-1, 2)
+        # [B, 2, 3]: from here on each rendering has its own box, so one batch may mix categories
         bounds = self.stack.bounds.to(pose.azimuth.dtype)[category]
         origin, direction = _rays(pose, camera.focal, camera.principal_point, grid)
         point, axis, lower_side, hit = _first_hit(origin, direction, bounds)
         index, weight = _lattice_corners(self.stack, category, point, axis, lower_side, bounds)
         if softness > 0:
             distance = _silhouette_distance(bounds, pose, camera.focal, camera.principal_point, grid)
+            # in cells, not pixels, so that an edge is as soft at every stride; the rays above give no gradient to
+            # whether a cell is covered, this does
             foreground = torch.sigmoid(distance / (softness * stride))
         else:
             foreground = hit.to(weight.dtype)
@@ -80,6 +84,8 @@ def visible_lattice_vertices(lattice_index: Tensor, segments: Tensor, bounds: Te
     Returns:
         bool [..., K].
     """
+    # a box is convex, so it hides nothing but its own faces that look away: the camera sees a face if it is beyond that
+    # face's plane. Strictly, so that a face seen edge-on does not count
     sees_lower = camera_centre < bounds[..., 0, :]
     sees_upper = camera_centre > bounds[..., 1, :]
     on_lower = lattice_index == 0
@@ -89,22 +95,31 @@ def visible_lattice_vertices(lattice_index: Tensor, segments: Tensor, bounds: Te
 
 def _rays(pose: Pose, focal: Tensor, principal_point: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
     """Ray origins [B, 1, 3] and directions [B, HW, 3] in the object frame."""
+    # the pinhole's u and v solved for the direction, with depth 1. It is not made a unit vector: the ray's parameter
+    # then is the depth, and the slab test asks for an order only
     offset = (grid - principal_point.reshape(-1, 1, 2)) / focal.reshape(-1, 1, 1)
     in_camera = torch.stack([offset[..., 0], -offset[..., 1], -torch.ones_like(offset[..., 0])], dim=-1)
     rotmat = pose.to_matrix()
+    # r R for row vectors is R' r: from the camera back to the object
     return pose.camera_centre()[:, None, :], in_camera @ rotmat
 
 
 def _first_hit(origin: Tensor, direction: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Slab test: the entry point [B, HW, 3], its face's axis and side, and whether the ray meets the box at all."""
     # a ray parallel to a slab has a zero component: a tiny one gives the same verdict without dividing by zero
+    # its square is far below any direction that matters and still leaves the quotients finite in float32
     tiny = torch.finfo(direction.dtype).eps ** 2
     direction = torch.where(direction.abs() < tiny, torch.full_like(direction, tiny), direction)
     first = (bounds[:, None, 0] - origin) / direction
     second = (bounds[:, None, 1] - origin) / direction
+    # the ray is in the box once it has entered all three slabs and until it leaves the first; the slab that it enters
+    # last is the face it meets
     enter, axis = torch.minimum(first, second).max(dim=-1)
     leave = torch.maximum(first, second).amin(dim=-1)
+    # a box behind the camera, or around it, is not hit
     hit = (enter < leave) & (enter > 0)
+    # a ray that runs upwards along an axis comes in through the lower face. Where nothing is hit, point, axis and side
+    # are finite numbers that mean nothing
     lower_side = direction.gather(-1, axis[..., None])[..., 0] > 0
     return origin + enter[..., None] * direction, axis, lower_side, hit
 
@@ -115,7 +130,11 @@ def _lattice_corners(
     """The four lattice vertices around each point of a face and their bilinear weights, [B, HW, 4] each."""
     segments = cuboids.segments[category][:, None, :]
     scaled = (point - bounds[:, None, 0]) / (bounds[:, None, 1] - bounds[:, None, 0]) * segments
+    # rounding may put a point a little beside its face, a ray that misses puts it anywhere; clamped, its indices are
+    # valid all the same
     scaled = torch.minimum(scaled.clamp_min(0), segments.to(scaled.dtype))
+    # a point on the upper edge is at the end of the last cell, not at the start of one that is not there. The cell is
+    # constant from point to point; the gradient flows through the fraction
     cell = torch.minimum(scaled.detach().floor().long(), segments - 1)
     fraction = scaled - cell
     # strides of the category's lookup table, x slowest
@@ -123,13 +142,18 @@ def _lattice_corners(
     steps = torch.stack([sizes[..., 1] * sizes[..., 2], sizes[..., 2], torch.ones_like(sizes[..., 2])], dim=-1)
     steps = steps.expand_as(cell)
     axis = axis[..., None]
+    # the two axes along which the face extends; which two differs from ray to ray, so they are gathered and not
+    # branched on
     second, third = (axis + 1) % 3, (axis + 2) % 3
+    # along the axis that the face is at right angles to, all four corners are at its start or its end: points of the
+    # surface, so the lookup never answers with the -1 that it has inside the box
     on_axis = (
         torch.where(lower_side, 0, segments.expand_as(cell).gather(-1, axis)[..., 0]) * steps.gather(-1, axis)[..., 0]
     )
     cell_b, cell_c = cell.gather(-1, second)[..., 0], cell.gather(-1, third)[..., 0]
     step_b, step_c = steps.gather(-1, second)[..., 0], steps.gather(-1, third)[..., 0]
     frac_b, frac_c = fraction.gather(-1, second)[..., 0], fraction.gather(-1, third)[..., 0]
+    # the corner nearest to the lower ones; the other three are a step along one axis, the other, and both
     base = cuboids.lookup_offset[category][:, None] + on_axis + cell_b * step_b + cell_c * step_c
     entries = torch.stack([base, base + step_b, base + step_c, base + step_b + step_c], dim=-1)
     weight = torch.stack(
@@ -147,9 +171,13 @@ def _silhouette_distance(bounds: Tensor, pose: Pose, focal: Tensor, principal_po
     device = bounds.device
     corners = torch.where(_CORNERS.to(device).bool(), bounds[:, 1:2], bounds[:, 0:1])
     in_camera = pose.object_to_camera(corners)
+    # a corner beside or behind the camera would be mirrored through it; relative to the distance, because units differ
+    # from category to category
     depth = (-in_camera[..., 2:]).clamp_min(1e-6 * pose.distance.detach().abs().reshape(-1, 1, 1))
     flip = in_camera.new_tensor([1.0, -1.0])
     corners_px = principal_point.reshape(-1, 1, 2) + focal.reshape(-1, 1, 1) * in_camera[..., :2] * flip / depth
+    # which faces are seen does not change for a small change of pose, so it needs no gradient. Numbered 2 * axis +
+    # side, as `_EDGE_FACES` has them
     centre = pose.camera_centre().detach()
     seen = torch.stack([centre < bounds[:, 0], centre > bounds[:, 1]], dim=-1).reshape(-1, 6)
     edge_faces = _EDGE_FACES.to(device)
@@ -157,8 +185,14 @@ def _silhouette_distance(bounds: Tensor, pose: Pose, focal: Tensor, principal_po
     start, end = corners_px[:, _EDGES[:, 0]], corners_px[:, _EDGES[:, 1]]
     along = end - start
     normal = torch.stack([-along[..., 1], along[..., 0]], dim=-1)
+    # an edge that is seen end-on has no length; it is never on the silhouette, but without the clamp its NaN would
+    # reach the gradient
     normal = normal / torch.linalg.vector_norm(normal, dim=-1, keepdim=True).clamp_min(1e-9)
+    # the mean of the corners is inside every edge of the silhouette, which tells the side; detached, because a sign has
+    # no gradient
     inward = ((corners_px.mean(dim=1, keepdim=True) - start) * normal).sum(-1, keepdim=True).detach().sign()
     normal = normal * inward
     distance = grid @ normal.transpose(1, 2) - (start * normal).sum(-1)[:, None, :]
+    # the inside of a convex polygon is where all its edges' half planes meet, so the least of their distances is
+    # positive there alone
     return distance.masked_fill(~on_silhouette[:, None, :], torch.inf).amin(dim=-1)

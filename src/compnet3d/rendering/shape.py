@@ -119,6 +119,7 @@ def render(shape: Shape, pose: Pose, camera: Camera, stride: float = 1, *, softn
     if __debug__:
         _check(shape, pose, camera, stride, softness)
     batch = pose.shape
+    # flattened here and put back below, so that no shape has to draw more than one batch dimension
     focal = camera.focal.to(pose.azimuth).expand(batch)
     principal_point = camera.principal_point.to(pose.azimuth).expand(*batch, 2)
     placed = replace(camera, focal=focal.reshape(-1), principal_point=principal_point.reshape(-1, 2))
@@ -139,6 +140,7 @@ def _check(shape: Shape, pose: Pose, camera: Camera, stride: float, softness: fl
         raise ValueError(f"stride must be positive and at most the image's sides, got {stride}")
     if not softness >= 0:
         raise ValueError(f"softness must be at least 0, got {softness}")
+    # one shape for each pose goes with a flat batch only: which pose it belongs to would be unclear after flattening
     if shape.shape != () and (shape.shape != pose.shape or len(pose.shape) != 1):
         raise ValueError(
             f"shape must be one, or one for each of N poses, got {list(shape.shape)} for poses {list(pose.shape)}"

@@ -46,6 +46,7 @@ class Surface:
     @classmethod
     def of(cls, mesh: Mesh) -> Surface:
         """The mesh with its own vertices."""
+        # a face's normal is as long as twice its area, so that large faces weigh more at a corner than slivers do
         normals = torch.zeros_like(mesh.vertices)
         for corner in mesh.faces.unbind(1):
             normals = normals.index_add(0, corner, mesh.face_normals())
@@ -57,6 +58,8 @@ class Surface:
             nn.functional.normalize(normals, dim=1),
             float(edges.median()),
             torch.ones(len(mesh.faces), dtype=torch.int64),
+            # lattice of n = 1, point (i, j) at 2 i + j: corner 0, corner 2, corner 1, and one beyond the face that is
+            # not used
             torch.stack([a, c, b, a], dim=1).flatten(),
         )
 
@@ -99,16 +102,19 @@ class Surfaces(nn.Module):
             "corners": torch.cat([s.mesh.vertices for s in surfaces]),
             "faces": torch.cat([s.mesh.faces for s in surfaces]),
             "divisions": divisions,
+            # a running sum without the face's own part: where its (n + 1)^2 lattice points start
             "lookup_offset": (divisions + 1).square().cumsum(0) - (divisions + 1).square(),
             "lookup": torch.cat([s.lookup for s in surfaces]),
             "mesh_offsets": torch.stack([torch.zeros(2, dtype=torch.int64), *sizes]).cumsum(0),
         }
         for name, buffer in buffers.items():
+            # saved, unlike the cuboids: a surface cannot be made again from the configuration
             self.register_buffer(name, buffer)
 
     @classmethod
     def empty(cls, sizes: Sequence[Sequence[int]]) -> Surfaces:
         """With room for the surfaces of a saved model; sizes as `Surfaces.sizes` tells them."""
+        # numbers that load_state_dict overwrites; the sizes alone matter
         made = []
         for vertices, corners, faces, lookup in sizes:
             mesh = Mesh(torch.zeros(corners, 3), torch.zeros(faces, 3, dtype=torch.int64))
@@ -176,7 +182,9 @@ class MeshShape(StackedShape[Surfaces]):
                     width=finer * width,
                     stride=stride / finer,
                 )
+            # sample 3 i + 1 is at stride / 3 (3 i + 1.5) = stride (i + 0.5)
             middle = fine.face_index[:, finer // 2 :: finer, finer // 2 :: finer]
+            # again, now with a gradient, and of the nine samples of a soft cell for the middle one alone
             raster = interpolate(vertices, mesh.faces, focal, principal_point, middle, stride)
             weights, faces = raster.barycentric, middle
             if finer == 1:
@@ -184,12 +192,16 @@ class MeshShape(StackedShape[Surfaces]):
             edge = soft_foreground(
                 fine, mesh, some, replace(camera, focal=focal, principal_point=principal_point), stride, softness
             )
+            # a cell whose own centre misses takes the place next to the outline, so that a silhouette that grows knows
+            # what it would cover
             faces = torch.where(middle >= 0, middle, edge.face_index)
             weights = torch.where((middle >= 0)[..., None], weights, edge.barycentric)
             return faces, weights, edge.foreground
 
         face, weight, foreground = self._each_category(pose, drawn, camera.focal, camera.principal_point)
+        # faces are numbered within each mesh; the stack has them end to end
         offset = self.stack.mesh_offsets[self.category.expand(pose.shape), 1]
+        # -1 is no face to look up: face 0 stands in, with weights of 0 because its coordinates are 0
         index, weight = self._lattice_corners((face.clamp_min(0) + offset[:, None, None]), weight)
         return Fragments(index, weight, foreground)
 
@@ -199,6 +211,7 @@ class MeshShape(StackedShape[Surfaces]):
         """A task for the poses [N] (and other tensors [N, ...]) of each category, its answers in the poses' order."""
         category = self.category.expand(pose.shape)
         parts, rows = [], []
+        # meshes differ in their numbers of corners and faces, so there is one batch of poses for each category
         for number in category.unique().tolist():
             row = (category == number).nonzero()[:, 0]
             parts.append(task(number, pose[row], *(x[row] for x in others)))
@@ -211,7 +224,10 @@ class MeshShape(StackedShape[Surfaces]):
     def _lattice_corners(self, face: Tensor, barycentric: Tensor) -> tuple[Tensor, Tensor]:
         """The vertices at the corners of the small triangles that points of faces lie in, and their weights."""
         n = self.stack.divisions[face]
+        # in steps of the face's lattice; a hit within the rasteriser's slack may be a little outside
         x, y = (barycentric[..., k].clamp(0, 1) * n for k in (1, 2))
+        # the cell is constant, the fraction has the gradient; j stops before the diagonal, beyond which the lattice has
+        # no points of the face
         i = torch.minimum(x.detach().floor().long(), n - 1)
         j = torch.minimum(y.detach().floor().long(), n - 1 - i)
         u, v = (x - i).clamp(0, 1), (y - j).clamp(0, 1)
@@ -221,6 +237,7 @@ class MeshShape(StackedShape[Surfaces]):
         far = corner + torch.where(beyond, n + 2, 0)
         index = self.stack.lookup[torch.stack([far, corner + n + 1, corner + 1], dim=-1)]
         near_weights = torch.stack([(1 - u - v).clamp_min(0), u, v], dim=-1)
+        # barycentric coordinates within (i + 1, j + 1), (i + 1, j), (i, j + 1)
         far_weights = torch.stack([u + v - 1, 1 - v, 1 - u], dim=-1)
         weight = torch.where(beyond[..., None], far_weights, near_weights)
         return index, weight * (barycentric.detach().sum(-1, keepdim=True) > 0)
@@ -232,6 +249,7 @@ def _in_camera(mesh: Mesh, pose: Pose) -> Tensor:
 
 def representative(meshes: Sequence[Mesh]) -> Mesh:
     """The CAD model that stands for its category: the one whose sides are nearest to the models' median ones."""
+    # in logarithms, so that twice as long and half as long are equally far from the median
     sides = torch.stack([m.vertices.amax(dim=0) - m.vertices.amin(dim=0) for m in meshes]).clamp_min(1e-6).log()
     return meshes[int((sides - sides.median(dim=0).values).square().sum(dim=1).argmin())]
 
@@ -252,14 +270,18 @@ def spread_vertices(mesh: Mesh, vertex_count: int) -> Surface:
     mesh = simplify(mesh)
     if vertex_count < 4:
         raise ValueError(f"vertex_count must be at least 4, got {vertex_count}")
+    # eight candidates for each vertex: enough that the farthest ones are evenly spread, few enough for K rounds over
+    # all of them
     points, face = _sample_surface(mesh, 8 * vertex_count)
     outside = _seen_from_around(mesh, points)
+    # an object that hides nearly all of itself keeps its inner points rather than having fewer than K
     if int(outside.sum()) >= vertex_count:
         points, face = points[outside], face[outside]
     chosen = _farthest_points(points, vertex_count)
     vertices = points[chosen]
     unit = nn.functional.normalize(mesh.face_normals(), dim=1)
     normals = unit[face[chosen]]
+    # the median, since parts that lie apart or touch would pull a mean
     gaps = torch.cdist(vertices, vertices).fill_diagonal_(torch.inf).amin(dim=1)
     spacing = float(gaps.median())
     divisions, lookup = _divide_faces(mesh, unit, vertices, normals, spacing)
@@ -275,11 +297,14 @@ def simplify(mesh: Mesh, most: int = 1500) -> Mesh:
     cells = 128
     simple = mesh
     while len(simple.faces) > most:
+        # from the original each time, so that the error is that of one grid and does not add up
         _, cell = torch.unique(((mesh.vertices - low) * (cells / extent)).round().long(), dim=0, return_inverse=True)
         count = int(cell.max()) + 1
         sums = torch.zeros(count, 3).index_add_(0, cell, mesh.vertices)
         corners = sums / torch.bincount(cell, minlength=count)[:, None]
         faces = cell[mesh.faces]
+        # two corners in one cell leave a line; a face that is there twice, whichever way round, is drawn once. numpy's
+        # unique tells the first place of each, which keeps the faces' order
         faces = faces[(faces != faces.roll(1, dims=1)).all(dim=1)]
         _, first = np.unique(faces.sort(dim=1).values.numpy(), axis=0, return_index=True)
         simple = Mesh(corners, faces[torch.from_numpy(np.sort(first))])
@@ -289,6 +314,7 @@ def simplify(mesh: Mesh, most: int = 1500) -> Mesh:
 
 def _sample_surface(mesh: Mesh, count: int) -> tuple[Tensor, Tensor]:
     """Points drawn uniformly over the area [N, 3], and their faces [N]."""
+    # in double: a running sum over many small faces loses them in single precision
     area = torch.linalg.vector_norm(mesh.face_normals().double(), dim=1)
     if not float(area.sum()) > 0:
         raise ValueError("mesh must have a surface: all its faces are degenerate")
@@ -296,6 +322,7 @@ def _sample_surface(mesh: Mesh, count: int) -> tuple[Tensor, Tensor]:
     draw = torch.rand(count, 3, generator=generator, dtype=torch.float64)
     total = area.cumsum(0)
     face = torch.searchsorted(total, draw[:, 0] * total[-1], right=True).clamp_max(len(area) - 1)
+    # the square root makes it uniform over the triangle: without it points would crowd at corner 0
     root = draw[:, 1].sqrt()
     weight = torch.stack([1 - root, root * (1 - draw[:, 2]), root * draw[:, 2]], dim=1)
     points = (weight[..., None] * mesh.vertices.double()[mesh.faces[face]]).sum(dim=1)
@@ -307,8 +334,10 @@ def _seen_from_around(mesh: Mesh, points: Tensor, azimuths: int = 8, elevations:
     angles = torch.cartesian_prod(
         torch.arange(azimuths) * (2 * torch.pi / azimuths), torch.linspace(-1.4, 1.4, elevations)
     )
+    # far enough that the views are nearly parallel and no vertex comes near the camera
     far = 4 * float(torch.linalg.vector_norm(mesh.vertices, dim=1).max())
     seen = torch.zeros(len(points), dtype=torch.bool)
+    # 32 views in parts, which bounds the memory
     for part in angles.split(12):
         pose = Pose.of(part[:, 0], part[:, 1], 0.0, far)
         seen |= ~hidden_points(pose.object_to_camera(points), _in_camera(mesh, pose), mesh.faces).all(dim=0)
@@ -319,8 +348,11 @@ def _farthest_points(points: Tensor, count: int) -> Tensor:
     """Numbers of points, each the farthest from those before it, int64 [count]."""
     exact = points.double()
     chosen = torch.zeros(count, dtype=torch.int64)
+    # the point that sticks out most: a start that draws nothing at random
     chosen[0] = (exact - exact.mean(dim=0)).square().sum(dim=1).argmax()
     gap = (exact - exact[chosen[0]]).square().sum(dim=1)
+    # each depends on all before it, so there is nothing to batch; the distance to the nearest chosen one is kept, and a
+    # round costs one pass over the points
     for place in range(1, count):
         chosen[place] = gap.argmax()
         gap = torch.minimum(gap, (exact - exact[chosen[place]]).square().sum(dim=1))
@@ -340,9 +372,14 @@ def _divide_faces(
     sizes = (divisions + 1).square()
     start = sizes.cumsum(0) - sizes
     lookup = torch.zeros(int(sizes.sum()), dtype=torch.int64)
+    # opposite normals are 2 apart; halved, they count as one spacing, so a vertex on the far side of a thin wall loses
+    # to one on the near side
     keys = torch.cat([vertices / spacing, normals / 2], dim=1)
     for n in divisions.unique().tolist():
+        # i slowest, as the lookup is read. The points with i + j > n lie outside the face and are never read, but keep
+        # the index as simple as i (n + 1) + j
         steps = torch.cartesian_prod(torch.arange(n + 1), torch.arange(n + 1)) / n
+        # faces of one n are one batch; 64 at a time bound the matrix of distances to all vertices
         for faces in (divisions == n).nonzero()[:, 0].split(64):
             a, b, c = corners[faces][:, :, None].unbind(1)
             points = a + steps[:, :1] * (b - a) + steps[:, 1:] * (c - a)
