@@ -52,7 +52,6 @@ def as_floats(*values: Any) -> list[Tensor]:
     """
     # np.array copies: a tensor over the caller's own array would change when the caller writes to it
     tensors = [x if isinstance(x, Tensor) else torch.from_numpy(np.array(x, dtype=_numpy_type(x))) for x in values]
-    # a bare number or a whole one has no precision of its own to keep, so it does not widen the rest
     kept = [x.dtype for x, value in zip(tensors, values, strict=True) if _has_float_type(value)]
     dtype = kept[0] if kept else torch.get_default_dtype()
     for other in kept[1:]:
@@ -230,7 +229,6 @@ def map_pixels(homography: Tensor, pixels: Tensor) -> Tensor:
     """Pixels [..., V, 2] through homographies [..., 3, 3], [..., V, 2]."""
     check_shape("homography", homography, (..., 3, 3))
     check_shape("pixels", pixels, (..., "V", 2))
-    # H (u, v, 1) for row vectors: the third column is added, so no column of ones is made
     mapped = pixels @ homography[..., :2].transpose(-1, -2) + homography[..., None, :, 2]
     return mapped[..., :2] / mapped[..., 2:]
 
@@ -268,7 +266,6 @@ def _ray(K: Tensor, pixel: Tensor) -> Tensor:
 def _shift_principal_point(K: Any, by: float) -> Tensor:
     (K,) = as_floats(K)
     check_intrinsics(K)
-    # the third column is (px, py, 1), and its 1 stays
     return torch.cat([K[..., :2], K[..., 2:] + by * K.new_tensor([[1.0], [1.0], [0.0]])], dim=-1)
 
 

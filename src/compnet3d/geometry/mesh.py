@@ -104,7 +104,6 @@ def cuboid_bounds(meshes: Sequence[Mesh], coverage: float = 0.99) -> Tensor:
     points = torch.cat([m.vertices for m in meshes]).sort(dim=0).values
     # the product may round to just above a whole number (0.07 * 100), which would hold one vertex too many
     held = max(1, int(np.ceil(coverage * len(points) - 1e-9)))
-    # an interval of sorted numbers that holds so many of them is shortest when it ends at two of them
     lengths = points[held - 1 :] - points[: len(points) - held + 1]
     start = lengths.argmin(dim=0)
     low = points.gather(0, start[None])[0]

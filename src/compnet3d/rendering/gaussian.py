@@ -83,7 +83,6 @@ class GaussianShape:
         height, width = int(camera.height // stride), int(camera.width // stride)
         grid = feature_grid(height, width, stride, device=vertices.device, dtype=vertices.dtype).reshape(-1, 2)
         offset = (grid - camera.principal_point.reshape(-1, 1, 2)) / camera.focal.reshape(-1, 1, 1)
-        # in camera axes: all vertices are turned once for each pose, K points and not H W rays
         ray = torch.stack([offset[..., 0], -offset[..., 1], -torch.ones_like(offset[..., 0])], dim=-1)
         ray = ray / torch.linalg.vector_norm(ray, dim=-1, keepdim=True)
         points = pose.object_to_camera(vertices)

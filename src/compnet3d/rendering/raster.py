@@ -106,7 +106,6 @@ def hidden_points(points: Tensor, corners: Tensor, faces: Tensor, tolerance: flo
     check_shape("faces", faces, ("F", 3))
     extent = corners.amax(dim=1) - corners.amin(dim=1)
     slack = tolerance * torch.linalg.vector_norm(_exact(extent), dim=-1)
-    # points and corners in one list, so that one projection and one grid serve both; of the answer the points' part
     together = _exact(torch.cat([corners, points.to(corners)], dim=1))
     return _hidden_vertices(together, faces, slack)[:, corners.shape[1] :] | (points[..., 2] >= 0)
 
@@ -214,7 +213,6 @@ def _nearest_faces(
     height, width = size
     batch, count = len(vertices), len(faces)
     empty = torch.iinfo(torch.int64).max
-    # one flat buffer for all images: a single scatter fills it, whatever triangle belongs to which image
     buffer = torch.full((batch * height * width,), empty, dtype=torch.int64, device=vertices.device)
     corners = _exact(vertices)[:, faces].reshape(-1, 3, 3)
     owner = torch.arange(batch, device=vertices.device).repeat_interleave(count)
@@ -289,7 +287,6 @@ def interpolate(
     barycentric = vertices.new_zeros(*face_index.shape, 3)
     depth = vertices.new_full(face_index.shape, math.inf)
     place = (image, row, column)
-    # of the device's double precision only the result is kept: weights and depth in the vertices' type
     barycentric = barycentric.index_put(place, (edges / total[:, None]).to(vertices.dtype))
     depth = depth.index_put(place, (determinant / total).to(vertices.dtype))
     return Raster(face_index, barycentric, depth)
@@ -319,7 +316,6 @@ def _hidden_vertices(vertices: Tensor, faces: Tensor, slack: Tensor) -> Tensor:
     low_row, high_row = _cell_range(rows[owner[:, None], corner], crossing, last_cell)
     low_column, high_column = _cell_range(columns[owner[:, None], corner], crossing, last_cell)
     coefficients, determinant = _edge_functions(vertices[owner[:, None], corner], ones[owner], zeros[owner])
-    # first rows of faces, then vertices in those rows: both ragged, both in pieces that bound the memory
     for part in _chunks(high_row - low_row + 1, _PAIRS_PER_CHUNK):
         face, row = _ranges(low_row[part], (high_row - low_row + 1)[part])
         face = face + part.start
@@ -330,7 +326,6 @@ def _hidden_vertices(vertices: Tensor, faces: Tensor, slack: Tensor) -> Tensor:
             tried, vertex = face[piece][span], order[place]
             hit = _ray_depth(coefficients[tried], determinant[tried], u.reshape(-1)[vertex], v.reshape(-1)[vertex])
             limit = (depth - slack[:, None]).reshape(-1)
-            # several faces may hide a vertex: all write the same value, so their order does not matter
             hidden[vertex[hit < limit[vertex]]] = True
     return hidden.reshape(batch, count)
 

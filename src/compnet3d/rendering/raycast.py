@@ -54,7 +54,6 @@ class CuboidShape(StackedShape[Cuboids]):
         category = self.category.expand(pose.shape)
         height, width = int(camera.height // stride), int(camera.width // stride)
         grid = feature_grid(height, width, stride, device=pose.azimuth.device, dtype=pose.azimuth.dtype).reshape(-1, 2)
-        # [B, 2, 3]: from here on each rendering has its own box, so one batch may mix categories
         bounds = self.stack.bounds.to(pose.azimuth.dtype)[category]
         origin, direction = _rays(pose, camera.focal, camera.principal_point, grid)
         point, axis, lower_side, hit = _first_hit(origin, direction, bounds)
@@ -153,7 +152,6 @@ def _lattice_corners(
     cell_b, cell_c = cell.gather(-1, second)[..., 0], cell.gather(-1, third)[..., 0]
     step_b, step_c = steps.gather(-1, second)[..., 0], steps.gather(-1, third)[..., 0]
     frac_b, frac_c = fraction.gather(-1, second)[..., 0], fraction.gather(-1, third)[..., 0]
-    # the corner nearest to the lower ones; the other three are a step along one axis, the other, and both
     base = cuboids.lookup_offset[category][:, None] + on_axis + cell_b * step_b + cell_c * step_c
     entries = torch.stack([base, base + step_b, base + step_c, base + step_b + step_c], dim=-1)
     weight = torch.stack(

@@ -119,7 +119,6 @@ def render(shape: Shape, pose: Pose, camera: Camera, stride: float = 1, *, softn
     if __debug__:
         _check(shape, pose, camera, stride, softness)
     batch = pose.shape
-    # flattened here and put back below, so that no shape has to draw more than one batch dimension
     focal = camera.focal.to(pose.azimuth).expand(batch)
     principal_point = camera.principal_point.to(pose.azimuth).expand(*batch, 2)
     placed = replace(camera, focal=focal.reshape(-1), principal_point=principal_point.reshape(-1, 2))

@@ -45,7 +45,6 @@ def soft_foreground(
     height, width = rows // 3, columns // 3
     covered = fine.face_index >= 0
     offsets = _nearest_first(reach, covered.device)
-    # the border is no outline: beyond it everything is as at the border
     padded = torch.nn.functional.pad(covered[:, None].float(), (reach,) * 4, mode="replicate")[:, 0] > 0
     # the middle one of a cell's three samples, which is at the cell's centre
     row = torch.arange(height, device=covered.device)[:, None] * 3 + 1
@@ -95,6 +94,5 @@ def _nearest_first(reach: int, device: torch.device) -> Tensor:
     line = torch.arange(-reach, reach + 1, device=device)
     steps = torch.cartesian_prod(line, line)
     length = steps.square().sum(dim=1)
-    # a disc, so that all directions are searched equally far; sorted stably, so that ties are the same everywhere
     steps, length = steps[length <= reach * reach], length[length <= reach * reach]
     return steps[length.argsort(stable=True)]

@@ -114,7 +114,6 @@ class Surfaces(nn.Module):
     @classmethod
     def empty(cls, sizes: Sequence[Sequence[int]]) -> Surfaces:
         """With room for the surfaces of a saved model; sizes as `Surfaces.sizes` tells them."""
-        # numbers that load_state_dict overwrites; the sizes alone matter
         made = []
         for vertices, corners, faces, lookup in sizes:
             mesh = Mesh(torch.zeros(corners, 3), torch.zeros(faces, 3, dtype=torch.int64))
@@ -199,7 +198,6 @@ class MeshShape(StackedShape[Surfaces]):
             return faces, weights, edge.foreground
 
         face, weight, foreground = self._each_category(pose, drawn, camera.focal, camera.principal_point)
-        # faces are numbered within each mesh; the stack has them end to end
         offset = self.stack.mesh_offsets[self.category.expand(pose.shape), 1]
         # -1 is no face to look up: face 0 stands in, with weights of 0 because its coordinates are 0
         index, weight = self._lattice_corners((face.clamp_min(0) + offset[:, None, None]), weight)
@@ -211,7 +209,6 @@ class MeshShape(StackedShape[Surfaces]):
         """A task for the poses [N] (and other tensors [N, ...]) of each category, its answers in the poses' order."""
         category = self.category.expand(pose.shape)
         parts, rows = [], []
-        # meshes differ in their numbers of corners and faces, so there is one batch of poses for each category
         for number in category.unique().tolist():
             row = (category == number).nonzero()[:, 0]
             parts.append(task(number, pose[row], *(x[row] for x in others)))
@@ -224,7 +221,6 @@ class MeshShape(StackedShape[Surfaces]):
     def _lattice_corners(self, face: Tensor, barycentric: Tensor) -> tuple[Tensor, Tensor]:
         """The vertices at the corners of the small triangles that points of faces lie in, and their weights."""
         n = self.stack.divisions[face]
-        # in steps of the face's lattice; a hit within the rasteriser's slack may be a little outside
         x, y = (barycentric[..., k].clamp(0, 1) * n for k in (1, 2))
         # the cell is constant, the fraction has the gradient; j stops before the diagonal, beyond which the lattice has
         # no points of the face
@@ -249,7 +245,6 @@ def _in_camera(mesh: Mesh, pose: Pose) -> Tensor:
 
 def representative(meshes: Sequence[Mesh]) -> Mesh:
     """The CAD model that stands for its category: the one whose sides are nearest to the models' median ones."""
-    # in logarithms, so that twice as long and half as long are equally far from the median
     sides = torch.stack([m.vertices.amax(dim=0) - m.vertices.amin(dim=0) for m in meshes]).clamp_min(1e-6).log()
     return meshes[int((sides - sides.median(dim=0).values).square().sum(dim=1).argmin())]
 
@@ -270,8 +265,6 @@ def spread_vertices(mesh: Mesh, vertex_count: int) -> Surface:
     mesh = simplify(mesh)
     if vertex_count < 4:
         raise ValueError(f"vertex_count must be at least 4, got {vertex_count}")
-    # eight candidates for each vertex: enough that the farthest ones are evenly spread, few enough for K rounds over
-    # all of them
     points, face = _sample_surface(mesh, 8 * vertex_count)
     outside = _seen_from_around(mesh, points)
     # an object that hides nearly all of itself keeps its inner points rather than having fewer than K
@@ -281,7 +274,6 @@ def spread_vertices(mesh: Mesh, vertex_count: int) -> Surface:
     vertices = points[chosen]
     unit = nn.functional.normalize(mesh.face_normals(), dim=1)
     normals = unit[face[chosen]]
-    # the median, since parts that lie apart or touch would pull a mean
     gaps = torch.cdist(vertices, vertices).fill_diagonal_(torch.inf).amin(dim=1)
     spacing = float(gaps.median())
     divisions, lookup = _divide_faces(mesh, unit, vertices, normals, spacing)
@@ -334,10 +326,9 @@ def _seen_from_around(mesh: Mesh, points: Tensor, azimuths: int = 8, elevations:
     angles = torch.cartesian_prod(
         torch.arange(azimuths) * (2 * torch.pi / azimuths), torch.linspace(-1.4, 1.4, elevations)
     )
-    # far enough that the views are nearly parallel and no vertex comes near the camera
+    # far enough that no part of the object comes near the camera
     far = 4 * float(torch.linalg.vector_norm(mesh.vertices, dim=1).max())
     seen = torch.zeros(len(points), dtype=torch.bool)
-    # 32 views in parts, which bounds the memory
     for part in angles.split(12):
         pose = Pose.of(part[:, 0], part[:, 1], 0.0, far)
         seen |= ~hidden_points(pose.object_to_camera(points), _in_camera(mesh, pose), mesh.faces).all(dim=0)
@@ -348,7 +339,6 @@ def _farthest_points(points: Tensor, count: int) -> Tensor:
     """Numbers of points, each the farthest from those before it, int64 [count]."""
     exact = points.double()
     chosen = torch.zeros(count, dtype=torch.int64)
-    # the point that sticks out most: a start that draws nothing at random
     chosen[0] = (exact - exact.mean(dim=0)).square().sum(dim=1).argmax()
     gap = (exact - exact[chosen[0]]).square().sum(dim=1)
     # each depends on all before it, so there is nothing to batch; the distance to the nearest chosen one is kept, and a
@@ -379,7 +369,6 @@ def _divide_faces(
         # i slowest, as the lookup is read. The points with i + j > n lie outside the face and are never read, but keep
         # the index as simple as i (n + 1) + j
         steps = torch.cartesian_prod(torch.arange(n + 1), torch.arange(n + 1)) / n
-        # faces of one n are one batch; 64 at a time bound the matrix of distances to all vertices
         for faces in (divisions == n).nonzero()[:, 0].split(64):
             a, b, c = corners[faces][:, :, None].unbind(1)
             points = a + steps[:, :1] * (b - a) + steps[:, 1:] * (c - a)
