@@ -40,6 +40,7 @@ def pose_contrastive_loss(scores: Tensor, negatives: Tensor, factor: float = 100
     """
     check_shape("scores", scores, ("B", "1 + P"))
     check_shape("negatives", negatives, (len(scores), scores.shape[1] - 1))
+    # minus infinity is out of the sum; the true pose is always in it, so that it is finite even where no other counts
     others = (factor * scores[:, 1:]).masked_fill(~negatives, -torch.inf)
     true = factor * scores[:, :1]
     return (torch.cat([true, others], dim=1).logsumexp(dim=1) - true[:, 0]).mean()

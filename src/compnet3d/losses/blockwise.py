@@ -55,6 +55,7 @@ def grouped_contrastive_loss(
     check_sampled(sampled, bank)
     weights = weights or LossWeights()
     compared = _Comparison.of(queries, bank, kappa)
+    # a part that is left out still is a zero with a graph, so that backward works
     in_category = cross_category = queries.features.sum() * 0.0
     if weights.in_category > 0:
         in_category = compared.mean_loss(*compared.in_category_terms(excluded, weights.background))
@@ -88,6 +89,8 @@ def full_contrastive_loss(
     """
     check_queries(queries, bank, excluded)
     compared = _Comparison.of(queries, bank, kappa)
+    # NOVUM's denominator is that of Eq. 2 plus all vertices of all other categories. Both sums are relative to kappa,
+    # so they can be added as they are
     total, pull = compared.in_category_terms(excluded, background_weight)
     everything = torch.arange(len(bank.vertex_features), device=bank.offsets.device)
     alike = bank.vertex_features.new_ones(bank.categories, bank.categories)
@@ -121,15 +124,23 @@ class _Comparison:
     @classmethod
     def of(cls, queries: Queries, bank: FeatureBank, kappa: float) -> _Comparison:
         check_kappa(kappa)
+        # no graph over the similarities: the gradient comes in closed form with the value
         features = queries.features.detach()
         vertex_features, background_features = bank.vertex_features, bank.background_features
+        # float32 reaches down to e^-87, and the smallest exponential is e^(-2 kappa): beyond 40 a query far from
+        # everything, its own vertex too, would have a sum of 0. float64 reaches e^-708, enough for the 300 that
+        # `check_kappa` allows
         if kappa > 40 and features.dtype == torch.float32:
             features, vertex_features, background_features = (
                 x.double() for x in (features, vertex_features, background_features)
             )
         own = bank.offsets[queries.category][:, None] + queries.vertex
         positive = gather_rows(vertex_features, own)
+        # kept as a logarithm, since it is subtracted as one; the shift by kappa is that of all the other terms and
+        # cancels in the ratio
         log_own = kappa * (features * positive).sum(-1) - kappa
+        # the mean over all visible vertices of the batch and not over each image's; padding has weight 0 in value and
+        # gradient
         weight = queries.valid.to(features.dtype) / queries.valid.sum().clamp_min(1)
         return cls(
             queries, features, vertex_features, background_features, bank.offsets, positive, log_own, weight, kappa
@@ -137,6 +148,8 @@ class _Comparison:
 
     def mean_loss(self, total: Tensor, pull: Tensor) -> Tensor:
         """The mean of log (own + total) - log own, whose gradient follows from the sums alone."""
+        # d log(whole) / df = kappa (own C_k + pull) / whole and d log(own) / df = kappa C_k. Their difference is kappa
+        # (pull - total C_k) / whole, because own - whole = - total
         whole = self.log_own.exp() + total
         gradient = (self.kappa * self.weight / whole)[..., None] * (pull - total[..., None] * self.positive)
         value: Tensor = _WithGradient.apply(
@@ -197,12 +210,18 @@ def _in_category_terms(
     Both are sums over e_m = exp(kappa f . C_m - kappa), of e_m and of e_m C_m. Queries that are not `valid` are spared
     the background.
     """
+    # each image against its own category: with all categories padded to K_max it is one batched product, [B, Q, K_max]
     own, padding = padded_category_features(vertex_features, offsets, category)
+    # in place from here on: one array of this size and no temporary ones. The logits are at most kappa, so no
+    # exponential overflows, and no maximum has to be found first
     terms = torch.bmm(kappa * queries, own.transpose(1, 2)).sub_(kappa).exp_()
+    # a zero among exponentials is what minus infinity is among logits: padding and near vertices are in no sum
     terms.masked_fill_(padding[:, None] if excluded is None else excluded | padding[:, None], 0.0)
+    # the own vertex is added back where the logarithm is taken (`mean_loss`), whether it is excluded or not
     terms.scatter_(2, vertex[..., None], 0.0)
     total, pull = terms.sum(-1), torch.bmm(terms, own)
     if background_weight > 0 and len(background_features):
+        # the background is the same for all images, so all real queries make one flat product with it
         rows = valid.flatten().nonzero()[:, 0]
         more, more_pull = _weighted_terms(queries.flatten(0, 1).index_select(0, rows), background_features, kappa)
         total.view(-1).index_add_(0, rows, more, alpha=background_weight)
@@ -232,10 +251,14 @@ def _cross_category_terms(
     Categories of weight 0 are not computed at all.
     """
     total, pull = queries.new_zeros(queries.shape[:-1]), queries.new_zeros(queries.shape)
+    # offsets are where categories start, so a vertex belongs to the last category that starts at or before it
     sampled_category = torch.searchsorted(offsets, sampled, right=True) - 1
     if _in_one_pass(queries.device):
+        # the own category is Eq. 2's affair: its weight is 0, whatever the diagonal says
         omega = grouping_weights.to(queries.dtype)[category].scatter(1, category[:, None], 0.0)
         return _weighted_terms_of_images(queries, vertex_features, kappa, sampled, omega[:, sampled_category])
+    # images of one category have the same negatives with the same weights: one product for all of them, over the
+    # samples whose omega is above 0 alone
     for present in category.unique().tolist():
         omega = grouping_weights[present].to(queries.dtype).clone()
         omega[present] = 0
@@ -243,6 +266,7 @@ def _cross_category_terms(
         wanted = weights > 0
         if not wanted.any():
             continue
+        # a query belongs to one category, so each row is written at most once; padding stays 0
         rows = ((category == present)[:, None] & valid).flatten().nonzero()[:, 0]
         some, some_pull = _weighted_terms(
             queries.flatten(0, 1).index_select(0, rows), vertex_features, kappa, sampled[wanted], weights[wanted]
@@ -283,6 +307,7 @@ def _weighted_terms(
     count = len(features) if chosen is None else len(chosen)
     wide = block_size(COLUMNS, queries.device)
     rows = max(1, block_size(BLOCK, queries.device) // max(1, min(count, wide)))
+    # features outside, queries inside: a block of chosen rows is gathered once and serves all queries
     for first in range(0, count, wide):
         columns = slice(first, first + wide)
         some = features[columns] if chosen is None else features.index_select(0, chosen[columns])
@@ -293,6 +318,7 @@ def _weighted_terms(
             if weight is not None:
                 terms.mul_(weight)
             total[block] += terms.sum(1)
+            # adds to the sum in place; terms @ some would be one more array of the size of the queries' block
             pull[block].addmm_(terms, some)
     return total, pull
 
@@ -313,6 +339,7 @@ def _weighted_terms_of_images(
         columns = slice(first, first + wide)
         some = features.index_select(0, chosen[columns])
         terms = torch.mm(flat, some.T).sub_(kappa).exp_()
+        # rows are image by image, so one view gives each image its own weights
         terms.view(images, count, -1).mul_(weights[:, None, columns])
         total += terms.sum(1)
         pull.addmm_(terms, some)
@@ -324,5 +351,7 @@ def padded_category_features(vertex_features: Tensor, offsets: Tensor, category:
     counts = offsets.diff()[category]
     within = torch.arange(int(offsets.diff().max()), device=offsets.device)
     padding = within >= counts[:, None]
+    # past the end of a category would be the next one's vertices, or past the end of the bank; row 0 stands in, and the
+    # mask keeps it out of every sum
     index = (offsets[category][:, None] + within).masked_fill(padding, 0)
     return gather_rows(vertex_features, index), padding

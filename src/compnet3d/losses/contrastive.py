@@ -65,12 +65,14 @@ def in_category_loss(
     logits = observed @ category_features.transpose(-1, -2)
     positive = logits.gather(-1, vertex[..., None])[..., 0]
     if excluded is not None:
+        # with its own vertex left out, a ratio could be above 1 and its loss negative
         own = torch.nn.functional.one_hot(vertex, category_features.shape[-2]).bool()
         logits = logits.masked_fill(excluded & ~own, -torch.inf)
     denominator = logits.logsumexp(dim=-1)
     if background_weight > 0 and len(background_features):
         # one flat product: a batched one with a shared right side is several times slower on the CPU
         background = observed.flatten(0, -2) @ background_features.transpose(-1, -2)
+        # a weight on every term is its logarithm on their logsumexp
         background = background.logsumexp(dim=-1).reshape(denominator.shape) + math.log(background_weight)
         denominator = torch.logaddexp(denominator, background)
     return denominator - positive

@@ -38,6 +38,8 @@ def grouping_weights(confusion: Tensor, threshold: float = 0.05, floor: float = 
         raise ValueError(f"floor must lie in [0, 1], got {floor}")
     confusion = confusion.float()
     total = confusion.sum(dim=1, keepdim=True)
+    # counts are whole numbers, so the limit of 1 changes nothing but 0 / 0 in rows that are not taken
     omega = torch.where(total > 0, confusion / total.clamp_min(1), torch.ones_like(confusion))
     omega = torch.where(omega < threshold, torch.zeros_like(omega), omega)
+    # the floor comes after the threshold, which would set it back to 0; the own category is contrasted by Eq. 2
     return omega.clamp_min(floor).fill_diagonal_(0)

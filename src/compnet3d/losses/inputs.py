@@ -141,6 +141,7 @@ def check_queries(queries: Queries, bank: FeatureBank, excluded: Tensor | None) 
         check_shape("excluded", excluded, (*queries.vertex.shape, "K"))
         if excluded.dtype != torch.bool:
             raise ValueError(f"excluded must be bool, got {excluded.dtype}")
+    # the checks below read numbers, for which an accelerator would have to finish its work first
     if not reads_values(queries.category):
         return
     check_index("category", queries.category, bank.categories)

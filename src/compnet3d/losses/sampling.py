@@ -15,6 +15,7 @@ from compnet3d.utils.checks import check_integer, check_shape
 
 def uniform(shape: Sequence[int], generator: torch.Generator | None, device: torch.device) -> Tensor:
     """Uniform random numbers in [0, 1), drawn where the generator is, on the device."""
+    # where the generator is and not where the result goes, so that a CPU generator gives the same draws on every device
     return torch.rand(tuple(shape), generator=generator, device=_place(generator)).to(device)
 
 
@@ -75,6 +76,7 @@ def draw_queries(valid: Tensor, count: int | None, generator: torch.Generator | 
     if count is None or count >= valid.shape[1]:
         return torch.arange(valid.shape[1], device=valid.device).expand(len(valid), -1)
     draw = uniform(valid.shape, generator, valid.device)
+    # valid ones have 1 to 2, others 0 to 1: random among the valid, which all come before the rest
     return (draw + valid.float()).topk(count, dim=1).indices
 
 
@@ -131,6 +133,8 @@ def draw_negative_poses(pose: Pose, order: Tensor, count: int, generator: torch.
     check_shape("order", order, (len(pose.azimuth),))
     images, device = len(pose.azimuth), pose.azimuth.device
     turn = 2 * math.pi * uniform((images, 1 + count), generator, device)
+    # elevation and theta as other images of the batch have them, so that no negative pose is told by being unusual; the
+    # product may round to `images` itself, hence the limit
     donor = (images * uniform((images, 1 + count), generator, device)).long().clamp_max(images - 1)
     turn[:, 0], donor[:, 0] = 0.0, torch.arange(images, device=device)
     poses = Pose(
@@ -139,6 +143,8 @@ def draw_negative_poses(pose: Pose, order: Tensor, count: int, generator: torch.
         theta=pose.theta[donor],
         distance=pose.distance[:, None].expand(-1, 1 + count),
     )
+    # a donor's pose may look like the own one, by chance or by symmetry; to push the two apart would teach a difference
+    # that no image shows
     own, others = poses.to_matrix().split([1, count], dim=1)
     angle = symmetric_rotation_error(
         others.flatten(0, 1), own.expand_as(others).flatten(0, 1), order.repeat_interleave(count)
