@@ -83,12 +83,14 @@ def search_categories(
         losses = torch.stack([lowest(everything, number, some) for number in everyone], dim=1)
         likely = -losses
     else:
+        # nothing is known of the others; below, the shortlist's worst loss takes the place of this
         losses = torch.full_like(likely, -torch.inf)
     chosen = torch.zeros_like(losses, dtype=torch.bool)
     chosen.scatter_(1, likely.topk(search.shortlist, dim=1).indices, True)
     for number in chosen.any(dim=0).nonzero()[:, 0].tolist():
         images = chosen[:, number].nonzero()[:, 0]
         losses[images, number] = lowest(images, number)
+    # losses of few cells are noisy, and the lowest of many noisy ones is too low: no category may win by them
     worst = losses.masked_fill(~chosen, -torch.inf).amax(dim=1, keepdim=True)
     return torch.where(chosen, losses, torch.maximum(losses, worst))
 

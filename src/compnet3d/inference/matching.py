@@ -110,6 +110,8 @@ def category_scores(feature_map: Tensor, bank: FeatureBank, background: Tensor |
     else:
         check_shape("background", background, (images, height * width))
         limit = background.flatten()
+    # Eq. 7's two maxima: the background's is the same for all categories and is found once. A mean in place of the sum
+    # changes no order and makes maps of different sizes comparable
     matched = torch.maximum(category_matches(cells, bank.vertex_features, bank.offsets.tolist()), limit[:, None])
     return matched.view(images, height * width, bank.categories).mean(dim=1)
 
@@ -133,9 +135,12 @@ def vertex_similarities(feature_map: Tensor, bank: FeatureBank, category: Tensor
     if __debug__ and reads_values(category):
         check_index("category", category, bank.categories)
     widest = int(bank.offsets.diff().max())
+    # categories differ in K and images of one batch in category: a batched product would first copy each category's
+    # features, padded, for every image
     rows = []
     for image, number in zip(cells_of(feature_map), category.tolist(), strict=True):
         similarity = image @ bank.category_features(number).T
+        # -1 is the least that a cosine can be: no maximum prefers padding, and no pose draws it
         rows.append(pad(similarity, (0, widest - similarity.shape[1]), value=-1.0))
     return torch.stack(rows)
 
@@ -147,6 +152,7 @@ def category_matches(cells: Tensor, vertex_features: Tensor, limits: Sequence[in
     wanted and the processor multiplies bfloat16 in hardware, the best vertex is searched in bfloat16; its similarity
     is that of float32 all the same.
     """
+    # autograd through the products would keep all similarities, [N, sum of K], for the backward pass
     if torch.is_grad_enabled() and cells.requires_grad:
         matches: Tensor = _CategoryMatches.apply(cells, vertex_features, limits)
         return matches
@@ -155,6 +161,7 @@ def category_matches(cells: Tensor, vertex_features: Tensor, limits: Sequence[in
 
 def best_match(cells: Tensor, features: Tensor) -> Tensor:
     """max_k f_i . C_k for cells [N, D] and features [K, D], block by block: [N]. Not differentiable."""
+    # a block of similarities fits into the cache and is reduced to its maxima there
     rows = max(1, block_size(BLOCK, cells.device) // max(1, len(features)))
     best = cells.new_empty(len(cells))
     for start in range(0, len(cells), rows):
@@ -167,17 +174,24 @@ class _CategoryMatches(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, cells: Tensor, features: Tensor, limits: Sequence[int]) -> Tensor:
+        # only which vertex is best is found in bfloat16; two that it cannot tell apart are about equally good, so the
+        # value loses next to nothing
         kind = torch.bfloat16 if bf16_is_fast() and features.dtype == torch.float32 else features.dtype
+        # padded, so that a block's similarities with all categories are one product and the maxima one reduction, [n,
+        # Y, K_max]
         rows = _padded_rows(limits).to(features.device)
         columns = gather_rows(features, rows).flatten(0, 1).to(kind).T
         values, chosen = [], []
         for block in cells.split(_block_rows(features)):
             best = (block.to(kind) @ columns).unflatten(1, rows.shape).max(dim=2)
+            # place within the category to row of the flat bank: out[n, y] = rows[y, best[n, y]]
             chosen.append(rows.T.gather(0, best.indices))
             if kind == features.dtype:
                 values.append(best.values)
             else:
+                # f_i . C of the chosen vertices again, in the features' own precision: Y products for each cell are few
                 values.append(torch.bmm(gather_rows(features, chosen[-1]), block[..., None])[..., 0])
+        # vertex numbers alone, [N, Y]: their features are gathered again in the backward pass
         ctx.save_for_backward(features, torch.cat(chosen))
         return torch.cat(values)
 
@@ -186,6 +200,7 @@ class _CategoryMatches(torch.autograd.Function):
         features, chosen = ctx.saved_tensors
         rows = _block_rows(features)
         blocks = zip(outer[0].split(rows), chosen.split(rows), strict=True)
+        # d max_k f . C_k / df = C of the best k
         pull = [torch.bmm(gradient[:, None], gather_rows(features, index))[:, 0] for gradient, index in blocks]
         return torch.cat(pull), None, None
 
@@ -194,6 +209,7 @@ def _padded_rows(limits: Sequence[int]) -> Tensor:
     """Rows of each category in the flat bank, its last one repeated where others have more: int64 [Y, K_max]."""
     starts = torch.tensor(limits)
     counts = starts.diff()
+    # a repeated vertex changes no maximum, and whichever of the two wins is a row of the category
     return starts[:-1, None] + torch.minimum(torch.arange(int(counts.max())), counts[:, None] - 1)
 
 
@@ -205,5 +221,6 @@ def _block_rows(features: Tensor) -> int:
 def spaced_cells(height: int, width: int, most: int) -> Tensor:
     """Numbers of at most about `most` evenly spaced cells of a map of height x width, int64, row by row."""
     step = max(1, math.ceil(math.sqrt(height * width / most)))
+    # half a step from the border, so that the cells lie evenly over the whole map
     first = (step - 1) // 2
     return torch.arange(height * width).reshape(height, width)[first::step, first::step].flatten()

@@ -104,6 +104,7 @@ class InitialPoses:
         """Poses [P] and principal points [P, 2] for an object whose surface has these points [V, 3]."""
         given = self.input_config
         pose = pose_grid(**asdict(self.grid), distance=given.distance).to(self.device)
+        # an oracle crop is cut so that the object's origin is at its centre
         centre = torch.tensor([[given.width / 2, given.height / 2]], device=self.device)
         principal_point = centre.expand(len(pose.azimuth), 2)
         if self.crop == "box":
@@ -169,10 +170,13 @@ def build_pose_hypotheses(
     """
     numbers = torch.full(pose.shape, category, dtype=torch.int64, device=principal_point.device)
     fragments = render(numbers, pose, principal_point, 0.0)
+    # one vertex in place of four makes the table and its look-ups a quarter as large; initial poses are far apart, and
+    # the refinement takes all four
     heaviest = fragments.weight.argmax(dim=-1, keepdim=True)
     vertex = fragments.vertex_index.gather(-1, heaviest)[..., 0]
     vertex = torch.where(fragments.foreground > 0.5, vertex, vertex_count)
     # int16 keeps a table of 144 poses x 8000 cells at 2.3 MB
+    # K itself, the number for background, must fit as well
     dtype = torch.int16 if vertex_count < torch.iinfo(torch.int16).max else torch.int32
     return PoseHypotheses(pose, principal_point, vertex.flatten(1).T.to(dtype).contiguous(), vertex_count)
 
@@ -201,15 +205,20 @@ def search_hypotheses(
         raise ValueError(f"similarity must have at least K = {table.vertex_count} columns, got {similarity.shape[-1]}")
     check_shape("similarity", similarity, ("B", len(table.nearest_vertex), "K"))
     check_shape("background", background, similarity.shape[:2])
+    # a gather takes int64 alone; widened once for all images
     count, index = table.vertex_count, table.nearest_vertex.long()
     # one more column holds the background, so that a gather serves covered and uncovered cells alike
     options = similarity.new_empty(similarity.shape[1], count + 1)
     losses = []
+    # image by image, because one array of [H W, K + 1] is then used again and again and [B, H W, P] is never made
     for image, limit in zip(similarity[..., :count], background[..., None], strict=True):
         if truncation is None:
             options[:, :count] = image
         else:
+            # a covered cell gains f . C - beta but loses `truncation` at most
             torch.maximum(image, limit - truncation, out=options[:, :count])
+        # less the margin where nothing is drawn, and the margin for all cells below: what is left of it is a bonus for
+        # each covered cell
         options[:, count:] = limit - margin
         losses.append(-(options.gather(1, index).mean(dim=0) + margin))
     return torch.stack(losses)
@@ -281,6 +290,7 @@ def estimate_pose(
             loss = loss - gains[number]
         best = loss.topk(min(settings.starts, len(loss)), largest=False).indices
         starts.append((table.pose[best], table.principal_point[best]))
+    # all categories have the grid's number of poses, so every image has as many starts
     count = len(starts[0][1])
     pose = Pose.cat([p for p, _ in starts])
     principal_point = torch.cat([x for _, x in starts])
@@ -288,6 +298,7 @@ def estimate_pose(
     pose, principal_point = refine(
         matches, pose, principal_point, repeat, render, settings, translation_known=translation_known
     )
+    # the soft edge served the gradient; what counts is Eq. 8 with the exact silhouette
     fragments = render(category[repeat], pose, principal_point, 0.0)
     each = matches[repeat]
     loss, gain = reconstruction_loss(each.similarity, each.background, fragments, truncation=settings.truncation)
@@ -335,7 +346,9 @@ def refine(
         return pose, principal_point
     each = matches[image]
     zeros = torch.zeros_like(pose.azimuth)
+    # the distance as the logarithm of a factor: it stays positive, and a step means the same share at any distance
     start = torch.stack([pose.azimuth, pose.elevation, pose.theta, zeros, zeros, zeros], dim=-1)
+    # a factor on the step and not a smaller vector, so that both kinds of crop take the same path
     free = start.new_tensor([1, 1, 1] + 3 * [0 if translation_known else 1])
 
     def unpack(values: Tensor) -> tuple[Pose, Tensor]:
@@ -351,13 +364,16 @@ def refine(
     first, second = torch.zeros_like(values), torch.zeros_like(values)
     best_loss, best = torch.full_like(zeros, torch.inf), values
     beta1, beta2 = settings.betas
+    # one round more than steps: the last one tells what the last step has led to, and its own step has length 0
     for step in range(settings.steps + 1):
         with torch.enable_grad():
             values = values.detach().requires_grad_(True)
             fragments = render(each.category, *unpack(values), settings.softness)
             loss, _ = reconstruction_loss(each.similarity, each.background, fragments, truncation=settings.truncation)
+            # each row's loss depends on that row alone, so the gradient of the sum holds every row's own
             (gradient,) = torch.autograd.grad(loss.sum(), values)
         values, loss = values.detach(), loss.detach()
+        # steps of this size overshoot at times, and each start keeps the best point of its path
         better = loss < best_loss
         best_loss = torch.where(better, loss, best_loss)
         best = torch.where(better[:, None], values, best)
@@ -365,6 +381,7 @@ def refine(
         first = beta1 * first + (1 - beta1) * gradient
         second = beta2 * second + (1 - beta2) * gradient.square()
         unbiased = first / (1 - beta1 ** (step + 1)) / ((second / (1 - beta2 ** (step + 1))).sqrt() + 1e-8)
+        # a cosine from 1 to 0: large steps find the valley, small ones settle in it
         decay = 0.5 * (1 + torch.cos(torch.tensor(step / settings.steps * torch.pi)))
         values = values - settings.learning_rate * decay * unbiased * free
     return unpack(best)
@@ -386,8 +403,10 @@ class PoseSearch:
             initial: what the poses are seen by; mesh: what fills the box after a box crop; render: the renderer. A
                 table made with another `initial` or, after a box crop, another mesh is out of date.
         """
+        # one table for each kind of crop, so that using both in turn renders nothing again
         key = category, initial.crop
         kept = self._tables.get(key)
+        # after an oracle crop the surface has no part in where the poses are
         if kept is not None and kept[0] == initial and (kept[1] is mesh or initial.crop == "oracle"):
             return kept[2]
         table = build_pose_hypotheses(render, category, vertex_count, *initial.make(mesh.vertices))

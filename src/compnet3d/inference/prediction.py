@@ -225,5 +225,7 @@ def predict_images(
     device = whole.principal_point.device
     scale = torch.tensor([crop.scale for crop in crops], device=device)
     matrix = torch.tensor(np.stack([crop.matrix for crop in crops]), dtype=torch.float32, device=device)
+    # pixels of the crop become pixels of the image. A crop is a similarity of its image, which a camera of another
+    # focal length and principal point would have taken: angles and distance stay
     principal_point = (matrix[:, :, :2] @ whole.principal_point[..., None])[..., 0] + matrix[:, :, 2]
     return replace(whole, focal=whole.focal / scale, principal_point=principal_point)

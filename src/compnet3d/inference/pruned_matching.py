@@ -89,6 +89,7 @@ class Centroids:
     def of(self, bank: FeatureBank, count: int) -> Tensor:
         """See `category_centroids`."""
         made = self._made
+        # the bank changes its buffers in place, so only a copy of the numbers tells whether they are still the same
         if made is None or made[1].shape[1] != count or not _same(made[0], bank.vertex_features):
             made = bank.vertex_features.clone(), category_centroids(bank, count)
             self._made = made
@@ -125,6 +126,7 @@ def pruned_scores(
     check_feature_map(feature_map, bank)
     check_shape("centroids", centroids, (bank.categories, "M", bank.vertex_features.shape[1]))
     images, _, height, width = feature_map.shape
+    # copied once into cells of D numbers in a row; as a view, every selection and product below would copy it again
     cells = cells_of(feature_map).contiguous()
     if background is None:
         background = background_similarity(cells, bank.background_features)
@@ -135,12 +137,16 @@ def pruned_scores(
         shortlist = torch.arange(centroids.shape[0], device=cells.device).expand(images, -1)
     else:
         shortlist = coarse.topk(pruning.shortlist, dim=1).indices
+    # infinity marks what is not computed and is neutral in the minimum below
     exact = torch.full_like(coarse, torch.inf)
+    # by category and not by image: its features are multiplied once with the cells of all images that have it on their
+    # list
     for number in shortlist.unique().tolist():
         rows = (shortlist == number).any(dim=1).nonzero()[:, 0]
         best = best_match(cells[rows].flatten(0, 1), bank.category_features(number)).reshape(len(rows), -1)
         exact[rows, number] = torch.maximum(best, background[rows]).mean(dim=1)
     floor = exact.amin(dim=1, keepdim=True)
+    # a centroid may flatter a category; capped, it cannot overtake one that was looked at closely
     return torch.where(exact.isinf(), torch.minimum(coarse, floor), exact)
 
 
@@ -148,6 +154,7 @@ def _centroid_scores(cells: Tensor, centroids: Tensor, background: Tensor) -> Te
     """Mean over cells [B, N, D] of the best match among centroids or the background, for each category: [B, Y]."""
     images, number, _ = cells.shape
     flat, limit = cells.flatten(0, 1), background.flatten()[:, None]
+    # about 512 centroids and as many cells as fill the block: neither factor of the product is thin
     together = max(1, block_size(512, cells.device) // centroids.shape[1])  # categories
     rows = max(1, block_size(BLOCK, cells.device) // (together * centroids.shape[1]))
     scores = []

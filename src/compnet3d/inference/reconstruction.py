@@ -27,8 +27,10 @@ def reconstruction_loss(
     foreground = fragments.foreground.flatten(1)
     check_shape("similarity", similarity, (*foreground.shape, "K"))
     check_shape("background", background, foreground.shape)
+    # f_i . C^_i, since C^_i is the sum of the weights times the vertices' features: J numbers instead of D
     matched = (similarity.gather(2, index) * weight).sum(-1)
     loss, gain = loss_of_matches(matched, background, foreground, truncation)
+    # the gain is for showing which cells are explained, not for learning
     return loss, foreground.detach() * gain.detach()
 
 
@@ -44,6 +46,8 @@ def loss_of_matches(
     Returns:
         The loss [...], and by how much the object beats the background in each cell [..., H W].
     """
+    # Eq. 8 is - sum of background + foreground (matched - background): matched where the object covers, background
+    # elsewhere, and in between linear, so a soft silhouette has a gradient
     gain = matched - background
     limited = gain if truncation is None else gain.clamp_min(-truncation)
     return -(background + foreground * limited).mean(dim=-1), gain
