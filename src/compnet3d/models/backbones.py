@@ -93,6 +93,7 @@ class FeatureExtractor(nn.Module):
         images = _normalised(images, self.mean, self.std)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
             features = self.features(images)
+        # float32 again: centring, unit length and all similarities that follow need its digits
         return normalize(self.centre(features.float()), dim=1)
 
     def head_parameters(self) -> list[nn.Parameter]:
@@ -115,6 +116,7 @@ class ResNetExtractor(FeatureExtractor):
         if not 1 <= config.stages <= 3:
             raise CompNetError(f"a ResNet joins 1 to 3 stages, not {config.stages}; set stages to one of them")
         architecture = ResNetConfig(**config.architecture).to_dict()
+        # a ResNet has 4 stages at strides 4, 8, 16 and 32, the first of which is never joined
         shape = {name: architecture[name][: 1 + config.stages] for name in ("hidden_sizes", "depths")}
         names = [f"stage{number}" for number in range(2, 2 + config.stages)]
         kept = {**config.architecture, **shape}
@@ -130,6 +132,7 @@ class ResNetExtractor(FeatureExtractor):
         """See `FeatureExtractor.features`."""
         fine, *coarser = self.backbone(images).feature_maps
         if len(coarser) == 2:
+            # from coarse to fine, so that each layer works at the size of the finer of its two maps
             coarser[0] = self.merge_middle(torch.cat([_resize_like(coarser[1], coarser[0]), coarser[0]], dim=1))
         if coarser:
             fine = self.merge_fine(torch.cat([_resize_like(coarser[0], fine), fine], dim=1))
@@ -172,7 +175,9 @@ class TransformerExtractor(FeatureExtractor):
         height, width = images.shape[2] // self.patch, images.shape[3] // self.patch
         # DINOv2 interpolates its position embedding by itself
         options = {} if self.config.family == "dinov2" else {"interpolate_pos_encoding": True}
+        # the first token is the class token, which has no place in the image
         tokens = self.backbone(images, **options).last_hidden_state[:, 1:]
+        # tokens come row by row; of a token's u^2 D numbers pixel_shuffle makes u x u cells of D
         projected = self.projection(tokens).transpose(1, 2).unflatten(2, (height, width))
         return nn.functional.pixel_shuffle(projected, self.config.upsampling)
 
@@ -183,12 +188,14 @@ def _normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         raise ValueError(f"images must have shape [B, 3, height, width], got {list(images.shape)}")
     if images.dtype == torch.uint8:
         images = images.float() / 255
+    # convolutions on the CPU are faster in this layout
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def _freeze_statistics(backbone: nn.Module) -> None:
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
+            # statistics only: scale and shift are parameters and go on learning
             module.eval()
 
 
@@ -202,6 +209,7 @@ def build_extractor(config: BackboneConfig) -> FeatureExtractor:
         extractor = ResNetExtractor(config)
         for parameter in extractor.parameters():
             if parameter.ndim == 4:
+                # as the images are laid out, or every convolution would reorder its weights
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return extractor
     if config.family in ("dinov2", "vit"):

@@ -30,7 +30,11 @@ def smooth_features(
         length: correlation length in units of the diagonal.
         generator: of the random frequencies.
     """
+    # the two sides of a thin box come 2 lengths apart, a similarity of e^-2 instead of 1
     inflated = vertices + length * normals
+    # the mean of cos(w x + b) cos(w y + b) over b uniform and w normal with deviation 1 / length is exp(-|x - y|^2 / (2
+    # length^2)) / 2; normalising takes care of the 2. Each category draws its own w and b, so two categories have
+    # nothing in common
     frequencies = torch.randn(3, dimension, generator=generator) / length
     phases = torch.rand(dimension, generator=generator) * 2 * torch.pi
     return normalize(torch.cos(inflated @ frequencies + phases), dim=-1)
@@ -92,6 +96,7 @@ class VertexFeatureBank(nn.Module):
         self.register_buffer("vertex_features", torch.cat(list(start)))
         self.register_buffer("offsets", offsets)
         self.register_buffer("background_features", torch.zeros(background_size, dimension))
+        # the ring's state is saved with it, so that resumed training replaces the same rows
         self.register_buffer("background_cursor", torch.zeros((), dtype=torch.int64))
         self.register_buffer("background_count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("grouping_weights", 1 - torch.eye(categories))
@@ -119,6 +124,7 @@ class VertexFeatureBank(nn.Module):
         """Categories that images of `category` [B] are contrasted with: omega > 0 for any of them; int64, rising."""
         present = category.unique()
         wanted = self.grouping_weights[present] > 0
+        # of an image's own category there are no negatives in Eq. 4; but another image of the batch may want it
         wanted[torch.arange(len(present), device=wanted.device), present] = False
         return wanted.any(dim=0).nonzero()[:, 0]
 
@@ -143,6 +149,8 @@ class VertexFeatureBank(nn.Module):
         if __debug__ and not 0 <= momentum <= 1:
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
         observed = observed.to(self.vertex_features.dtype)
+        # an assignment to repeated rows keeps one of the values; so the features of a vertex that several images show
+        # are averaged first and written once
         rows, place, seen = vertex.unique(return_inverse=True, return_counts=True)
         mean = observed.new_zeros(len(rows), observed.shape[1]).index_add_(0, place, observed) / seen[:, None]
         self.vertex_features[rows] = normalize(momentum * self.vertex_features[rows] + (1 - momentum) * mean, dim=-1)
@@ -156,6 +164,8 @@ class VertexFeatureBank(nn.Module):
         """
         check_shape("features", features, ("T", self.background_features.shape[1]))
         size = len(self.background_features)
+        # more than the ring holds would write some rows twice, in no defined order; of an empty ring, [-0:] would be
+        # all
         features = features[-size:] if size else features[:0]
         rows = (self.background_cursor + torch.arange(len(features), device=features.device)) % max(size, 1)
         self.background_features[rows] = features.to(self.background_features.dtype)

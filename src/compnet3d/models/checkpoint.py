@@ -63,6 +63,7 @@ def find_model(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     if not (folder / "model.safetensors").exists():
+        # a crash between the two renames of a save leaves the old copy, which is put back first
         inner = recover_folder(folder / "model")
         folder = inner if inner.exists() else recover_folder(folder)
     if not (folder / "model.safetensors").is_file():
@@ -123,6 +124,7 @@ def model_from_config(path: Path, kind: type[M], feature_extractor: torch.nn.Mod
 
 
 def _build(values: Any, path: Path, kind: type[M], module: torch.nn.Module | None) -> M:
+    # here and not above, so that importing the package stays light
     from huggingface_hub.errors import StrictDataclassError
 
     if (note := module_note(values, module)) is not None:
@@ -143,6 +145,7 @@ def _build(values: Any, path: Path, kind: type[M], module: torch.nn.Module | Non
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors to a safetensors file; a full disk raises OSError like any other write."""
     try:
+        # safetensors stores plain rows: channels-last weights and views are laid out anew
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path)
     except SafetensorError as error:
         # safetensors hides the operating system's error in its text
@@ -186,6 +189,8 @@ def load_tensors_into(module: torch.nn.Module, path: Path) -> None:
 
 def flatten_state(state: dict[str, Any], names: dict[int, str]) -> dict[str, Tensor]:
     """An optimiser's state per parameter name, as flat tensors."""
+    # names instead of numbers, since safetensors has text keys and numbers depend on the parameters' order; names of
+    # parameters hold dots but no //
     return {
         f"{names[number]}//{key}": torch.as_tensor(value)
         for number, entries in state["state"].items()
@@ -223,12 +228,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: Path, names: dict[int
     tensors, whole = load_tensors(path), optimizer.state_dict()
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     try:
+        # into the new optimiser's own groups and settings: only what it has gathered comes from the file
         whole["state"] = state = unflatten_state(tensors, names)
         entries = {entry for values in state.values() for entry in values}
         for number, values in state.items():
             for entry in sorted(entries):
                 if entry not in values:
                     raise ValueError(f"lacks tensor {names[number]}//{entry}")
+                # a step counter is a scalar; everything else is as large as its parameter
                 if values[entry].ndim and values[entry].shape != parameters[number].shape:
                     raise ValueError(f"tensor {names[number]}//{entry} has shape {list(values[entry].shape)}")
     except ValueError as error:

@@ -68,6 +68,7 @@ class CompNet(Model):
         self.prior = RotationPrior(len(config.categories)) if config.pose.prior_weight > 0 else None
         self.cad_meshes: dict[str, Mesh] = {}
         self.pruning: Pruning | None = None
+        # caches and no modules: what they hold follows from the rest and is not saved
         self._pose_search, self._centroids = PoseSearch(), Centroids()
 
     @classmethod

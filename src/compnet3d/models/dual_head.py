@@ -132,11 +132,14 @@ class DualHead(Model):
         logits, output = self(images)
         angles = torch.stack([pose.azimuth, pose.elevation, pose.theta], dim=-1)
         if self.config.pose_head == "bins":
+            # all three angles over the full circle, as ImageNet3D has it, though elevations fill half of theirs
             target = (angles.remainder(2 * math.pi) * (self.config.bins / (2 * math.pi))).long()
             # an angle a rounding below 2 pi belongs to the last bin
             target = target.clamp_max(self.config.bins - 1)
+            # cross_entropy is the mean over images and angles; times 3 it is the sum over the angles
             of_pose = 3 * cross_entropy(output.unflatten(1, (3, -1)).flatten(0, 1), target.flatten())
         else:
+            # periodic, so that an error of 2 pi is none, and about half the squared error near 0
             of_pose = (1 - (output - angles).cos()).sum(dim=1).mean()
         of_category = cross_entropy(logits, category)
         return torch.stack([of_category + of_pose, of_category, of_pose])
@@ -152,6 +155,8 @@ class DualHead(Model):
         probability = output.unflatten(1, (3, -1)).softmax(dim=-1)
         count = self.config.bins
         best = probability.argmax(dim=-1, keepdim=True)
+        # the circle's first and last bin are neighbours; the offset is in bins from the best one and not a mean of bin
+        # numbers, which would be wrong across that seam
         near = torch.cat([(best - 1) % count, best, (best + 1) % count], dim=-1)
         weight = probability.gather(-1, near)
         step = weight.new_tensor([-1.0, 0.0, 1.0])
@@ -167,6 +172,7 @@ class DualHead(Model):
         logits, output = self(images.to(self.device))
         scores = logits.float().log_softmax(dim=-1)
         if self.config.mirrored_scores:
+            # of the mirrored crop only the scores; its pose is that of a mirrored object
             scores = (scores + self(images.to(self.device).flip(-1))[0].float().log_softmax(dim=-1)) / 2
         return scores, output.float()
 
@@ -182,6 +188,7 @@ class DualHead(Model):
         confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
         chosen = scores.argmax(dim=-1) if category is None else category.to(self.device)
         azimuth, elevation, theta = self.angles(output).unbind(-1)
+        # an oracle crop has the object at the canonical distance and its origin at the centre: nothing to estimate
         distance = torch.full_like(azimuth, self.input_config.distance)
         pose = Pose(azimuth=azimuth, elevation=elevation, theta=theta, distance=distance)
         principal_point = pose.azimuth.new_tensor([self.input_config.width / 2, self.input_config.height / 2]).expand(
@@ -202,6 +209,7 @@ class DualHead(Model):
     def _fit(self, chosen: Tensor, pose: Pose, principal_point: Tensor) -> tuple[Pose, Tensor]:
         """Distance and principal point with which each category's box fills the crop."""
         low, high = torch.tensor(self.config.bounds, device=self.device)[chosen].unbind(1)
+        # the box's 8 corners for each image: the projection of a box is as wide as that of its corners
         corner = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], device=self.device)] * 3)
         points = low[:, None] + corner * (high - low)[:, None]
         focal = principal_point.new_tensor(self.input_config.focal).expand(len(principal_point))
@@ -234,6 +242,7 @@ class ImageEncoder(nn.Module):
         self.register_buffer("mean", extractor.mean, persistent=False)
         self.register_buffer("std", extractor.std, persistent=False)
         shape: Any = getattr(self.backbone, "config", None)
+        # functions, and only one is called: a configuration has the sizes of its own family alone
         sizes = {
             "resnet": lambda: shape.hidden_sizes[-1],
             "dinov2": lambda: 2 * shape.hidden_size,

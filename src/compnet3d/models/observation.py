@@ -45,18 +45,25 @@ def observe(
     pixels, depth = camera.project(shape.vertices, pose)
     size = pixels.new_tensor([camera.width, camera.height])
     visible = shape.visible(pose)
+    # the shape knows nothing of the image's borders, nor of a vertex behind the camera, whose pixel means nothing
     visible &= ((pixels >= 0) & (pixels < size)).all(dim=-1) & (depth > 0)
     if occluded is not None:
         check_shape("occluded", occluded, (len(feature_map), camera.height, camera.width))
+        # vertices outside are invisible already; clamped, they index some pixel
         u, v = (pixels.clamp_min(0).minimum(size - 1)).long().unbind(-1)
         visible &= ~occluded[torch.arange(len(u), device=u.device)[:, None], v, u]
+    # padded to the most that any image shows, not to K: about half of an object is visible
     count = max(1, int(visible.sum(dim=1).max())) if len(visible) else 1
+    # visible ones first; stable, so that they stay in the vertices' order
     valid, vertex = visible.to(torch.uint8).sort(dim=1, descending=True, stable=True)
     valid, vertex = valid[:, :count].bool(), vertex[:, :count]
     at = pixels.gather(1, vertex[..., None].expand(-1, -1, 2))
+    # grid_sample without align_corners has -1 and 1 at the outer borders of the image, as our pixels have 0 and the
+    # size
     sampled = grid_sample(
         feature_map, (2 * at / size - 1)[:, None], mode="bilinear", padding_mode="border", align_corners=False
     )
+    # a mean of unit vectors is shorter than one
     return Observation(normalize(sampled[:, :, 0].transpose(1, 2), dim=-1), vertex, valid)
 
 
@@ -72,11 +79,14 @@ def sample_background(
         occluded: see `observe`; cells that are mostly hidden by something else count as background, too.
     """
     check_shape("covered", covered, (len(feature_map), *feature_map.shape[2:]))
+    # vertices near the border are read bilinearly, so the cells beside the object are touched, too
     touched = max_pool2d(covered[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
     if occluded is not None:
         stride = occluded.shape[1] // feature_map.shape[2]
         touched &= avg_pool2d(occluded[:, None].float(), stride)[:, 0] < 0.9
     free = ~touched.flatten(1)
+    # uniform numbers where a cell is free, -1 elsewhere: the largest are a random choice, and an image with too few
+    # free cells gives fewer
     draw = uniform(free.shape, generator, free.device).masked_fill(~free, -1.0)
     value, cell = draw.topk(min(count, free.shape[1]), dim=1)
     features = feature_map.flatten(2).transpose(1, 2)

@@ -50,20 +50,25 @@ def wrap_module(module: nn.Module, height: int, width: int) -> FeatureExtractor:
     parameter = next(module.parameters(), torch.zeros(()))
     training = module.training
     with torch.no_grad():
+        # in eval mode, or the trial with zeros would enter batch-norm statistics and one image could be too few for
+        # them
         maps = module.eval()(torch.zeros(1, 3, height, width, device=parameter.device))
     module.train(training)
     if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != 1:
         got = list(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise CompNetError(f"{name}: must give maps [B, D, height / stride, width / stride], not {got}")
     rows, columns = maps.shape[2:]
+    # the stride is what the maps say and not what the module claims; both axes must agree, because a cell is square
     stride = height // rows
     if rows * stride != height or columns * stride != width:
         raise CompNetError(
             f"{name}: gives {rows} x {columns} cells for an input of {height} x {width} pixels, which is no whole "
             "stride; choose an input.height and input.width that are multiples of it"
         )
+    # a stride that the module states itself would else be dropped in silence
     if getattr(module, "stride", stride) != stride:
         raise CompNetError(f"{name}: says a stride of {module.stride} and gives maps with a stride of {stride}")
+    # the class's name is for messages: nothing is ever imported by it
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     return ModuleExtractor(module, BackboneConfig(OWN_MODULE, {"class": kind, "stride": stride}, maps.shape[1]))
 

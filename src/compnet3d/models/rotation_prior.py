@@ -28,6 +28,7 @@ def log_density(rotmat: Tensor, centres: Tensor, log_share: Tensor, weights: Ten
     Returns:
         [...].
     """
+    # a kernel density in logarithms: the kernels' exponentials reach e^16 and their tails e^-16
     means = torch.logsumexp(log_kernels(rotmat[..., None, :, :], centres) + log_share[..., None], dim=-2)
     return torch.logsumexp(_with_uniform(means) + weights.log(), dim=-1)
 
@@ -43,12 +44,16 @@ def fit_weights(rotmat: Tensor, rounds: int = 50) -> Tensor:
     count = len(rotmat)
     if count < 2:
         return uniform
+    # leave one out: with its own kernel each rotation would be explained best by the narrowest width
     own = torch.eye(count, dtype=torch.bool, device=rotmat.device)[..., None]
     kernels = log_kernels(rotmat[:, None], rotmat).masked_fill(own, -torch.inf)
     parts = _with_uniform(torch.logsumexp(kernels, dim=1) - math.log(count - 1))
     weights = torch.full_like(uniform, 1 / PARTS)
     for _ in range(rounds):
+        # expectation and maximisation in one line: the softmax is each part's share in a rotation, its mean the new
+        # weight
         weights = (parts + weights.log()).softmax(dim=1).mean(dim=0)
+    # no rotation may become impossible: log p of an unusual pose stays above log UNIFORM_SHARE
     return (1 - UNIFORM_SHARE) * weights + UNIFORM_SHARE * uniform
 
 
@@ -71,8 +76,11 @@ def log_kernels(rotmat: Tensor, centre: Tensor) -> Tensor:
     radius = torch.hypot(a, b)
     plain, turned = [], []
     for width in WIDTHS:
+        # a vMF kernel with kappa = 1 / width^2 falls off like a Gaussian of that width: cos(angle) is about 1 - angle^2
+        # / 2
         kappa = torch.tensor(width**-2, dtype=rotmat.dtype, device=rotmat.device)
         # the mean of exp(kappa cos(angle)) over all rotations is I0(kappa) - I1(kappa)
+        # log(I0 - I1) = kappa + log(i0e - i1e): the scaled functions cannot overflow
         level = (upright - 1) * kappa / 2 - kappa - (torch.special.i0e(kappa) - torch.special.i1e(kappa)).log()
         reach = radius * kappa / 2
         plain.append(level + a * kappa / 2)
@@ -130,6 +138,7 @@ class RotationPrior(nn.Module):
             self.weights[category] = fit_weights(kept)
             if len(kept):
                 self.centres[category, : len(kept)] = kept
+                # what a category leaves of its row is out of every logsumexp
                 self.log_share[category] = -torch.inf
                 self.log_share[category, : len(kept)] = -math.log(len(kept))
 
@@ -138,6 +147,8 @@ class RotationPrior(nn.Module):
         return log_density(rotmat, self.centres[category], self.log_share[category], self.weights[category])
 
     def _forget(self) -> None:
+        # any rotations will do: with weights of 1, 0, 0, ... the uniform part is all, and the kernels only have to be
+        # finite
         self.centres.copy_(torch.eye(3))
         self.log_share.fill_(-math.log(KEPT))
         self.weights.copy_(torch.eye(PARTS)[0])
