@@ -38,6 +38,7 @@ def make_extractor(
         CompNetError: if there is no such backbone.
     """
     settings = recipe.backbone
+    # with `from_scratch` a given folder still tells the architecture below
     weights = backbone_source(settings, data, weights, from_scratch) or weights
     options: dict[str, Any] = {
         "dimension": settings.dimension,
@@ -49,6 +50,8 @@ def make_extractor(
         return load_extractor(weights, **options)
     architecture = settings.architecture
     mean_std: dict[str, Any] = {}
+    # from scratch, the recipe names only the pretrained backbone: its configuration is read, and its tensors are
+    # dropped. The normalisation of its input belongs to the architecture.
     if not architecture and settings.pretrained:
         config = load_extractor(weights or find_weights(settings.pretrained, data), **options).config
         architecture, mean_std = config.architecture, {"mean": config.mean, "std": config.std}
@@ -75,7 +78,9 @@ def backbone_source(
 def extractor_of(model: TrainedModel) -> FeatureExtractor:
     """A copy of a model's feature extractor; of a dual head the backbone, with a new projection."""
     if isinstance(model, CompNet):
+        # a copy: training must not change the model that the user handed over
         return deepcopy(model.feature_extractor)
+    # a dual head has no projection to D dimensions that could be taken over
     extractor = build_extractor(model.config.backbone)
     extractor.backbone.load_state_dict(model.encoder.backbone.state_dict())
     return extractor
@@ -90,6 +95,7 @@ def start_from(model: TrainedModel, other: TrainedModel) -> None:
         return
     state, learned = model.state_dict(), other.state_dict()
     # usual rotations are those of the new training images
+    # the same names and shapes: the other model may have other vertex counts, or be of another method
     fitting = {n: t for n, t in learned.items() if n in state and state[n].shape == t.shape and "prior." not in n}
     model.load_state_dict(state | fitting)
 
@@ -105,6 +111,7 @@ def make_model(
     """
     common: dict[str, Any] = {
         "categories": tuple(meshes),
+        # plain numbers, as a configuration is written to JSON
         "bounds": tuple(tuple(tuple(c) for c in cuboid_bounds(models).tolist()) for models in meshes.values()),
         "backbone": extractor.config,
         "input_config": InputConfig.fitted(training, recipe.input.height, recipe.input.width, recipe.input.fill),
@@ -118,6 +125,7 @@ def make_model(
         common["pose_score_weight"] = recipe.search.pose_score_weight
     surfaces = None
     if recipe.model.shape == "mesh":
+        # one CAD model carries the vertices of its whole category, where a cuboid is the box of them all
         surfaces = [spread_vertices(representative(models), recipe.model.vertex_count) for models in meshes.values()]
         common |= {"shape": "mesh", "surface_sizes": Surfaces.sizes(surfaces)}
     config = CompNetConfig(
@@ -131,6 +139,7 @@ def make_model(
     )
     model = CompNet(config, extractor, surfaces)
     if model.prior is not None:
+        # from the training part alone: the calibration split has to stay unseen until it has done its work
         model.fit_prior([_rotations(training, category) for category in model.categories])
     return model
 
@@ -138,18 +147,22 @@ def make_model(
 def _rotations(samples: Sequence[Sample], category: str) -> Tensor:
     """Object-to-camera rotations of a category's samples, [N, 3, 3]."""
     angles = [(s.azimuth, s.elevation, s.theta) for s in samples if s.category == category]
+    # reshaped for categories without a sample, whose list is empty and would have one dimension only
     return angles_to_rotmat(*torch.tensor(angles).reshape(-1, 3).unbind(-1))
 
 
 def make_optimizer(model: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW with the recipe's rates, and weight decay for matrices alone."""
+    # by identity: comparing parameters with == compares their values
     head = {id(p) for p in model.head_parameters()}
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for parameter in model.parameters():
         rate = recipe.schedule.head_learning_rate if id(parameter) in head else recipe.schedule.learning_rate
+        # biases and the scales of normalisation layers are vectors, which are usually not shrunk
         decay = recipe.schedule.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": ps, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()],
+        # one kernel over all parameters instead of several for each: small networks have many small parameters
         fused=True,
     )

@@ -23,6 +23,7 @@ from compnet3d.training.recipe_parts import (
 )
 from compnet3d.utils.files import read_json
 
+# no downloads: trained from scratch in minutes on a CPU
 SMALL_RESNET: dict[str, Any] = {
     "embedding_size": 32,
     "hidden_sizes": [32, 64, 128, 256],
@@ -70,6 +71,8 @@ _QUICKSTART = CompNetRecipe(
     backbone=BackboneSettings(architecture=SMALL_RESNET),
     model=ModelSettings(vertex_count=200, mirrored_scores=True),
     bank=BankSettings(momentum=0.98, background_size=256),
+    # A network from scratch starts with the features of objects and background in one place. With many background terms
+    # of weight 1 the loss is mostly about leaving it, and vertices are told apart epochs later (decision 17).
     loss=CompNetLossSettings(background_weight=0.025),
     grouping=GroupingSettings(least_accuracy=0.93, floor=0.015),
     schedule=ScheduleSettings(
@@ -81,6 +84,7 @@ _QUICKSTART = CompNetRecipe(
         warmup_epochs=1.0,
         calibration_fraction=0.07,
         calibrate_every=5,
+        # the calibration split joins the training for the last two epochs
         held_out_epochs=15,
     ),
     augmentation=Augmentation(
@@ -176,6 +180,7 @@ _COMPNETS = (
         description="the paper's ResNet-50 at 640x800, stride 8",
         input=InputSettings(height=640, width=800),
         backbone=BackboneSettings(pretrained=("resnet-50", "microsoft/resnet-50")),
+        # the batch of NOVUM, whose backbone this is
         schedule=ScheduleSettings(batch_size=38),
         augmentation=_STRONG,
     ),
@@ -223,6 +228,7 @@ def baselines_of(recipe: CompNetRecipe) -> tuple[NovumRecipe, DualHeadRecipe, Du
     return novum, heads, regression
 
 
+# each method's recipe is followed by its baselines, which is also the order of the list that is printed
 RECIPES: dict[str, Recipe] = {r.name: r for base in _COMPNETS for r in (base, *baselines_of(base))}
 
 
@@ -237,6 +243,7 @@ def get_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """
     recipe = RECIPES[name] if name in RECIPES else _read_recipe(name)
     try:
+        # a setting that is given twice has its last value
         return recipe.with_settings(dict(_parse_change(change) for change in changes))
     except ValueError as error:
         raise CompNetError(f"--set {error}; `compnet3d recipes {recipe.name}` prints all settings") from None
@@ -262,6 +269,7 @@ def _read_recipe(name: str) -> Recipe:
         )
     values = read_json(name) if kind == ".json" else _read_yaml(name)
     try:
+        # config.json of a run has the recipe as one entry among others
         return Recipe.from_dict(values.get("recipe", values))
     except ValueError as error:
         raise CompNetError(f"{name}: the recipe's {error}") from None
@@ -285,6 +293,7 @@ def _parse_change(change: str) -> tuple[str, Any]:
     if not sign:
         raise ValueError(f"{change} gives no value; write it as loss.kappa=20")
     try:
+        # so that true, null, numbers and lists have their types; text that is no YAML, such as a lone colon, is text
         return name.strip(), yaml.safe_load(text)
     except yaml.YAMLError:
         return name.strip(), text

@@ -72,6 +72,7 @@ class TrainingData:
             if name not in self.meshes:
                 raise CompNetError(f"the training data has no category {name!r} to leave out")
         kept = {name: models for name, models in self.meshes.items() if name not in set(without)}
+        # the symmetry table may keep entries of other categories: it is looked up by name
         return TrainingData([s for s in self.samples if s.category in kept], kept, self.symmetry, self.root)
 
     @property
@@ -89,6 +90,8 @@ class TrainingData:
         """Categories whose mirrored images are images of the same category: as stated, else measured."""
         names = set()
         for category, models in self.meshes.items():
+            # what is stated wins over what is measured: a CAD model can be symmetric where real objects of the
+            # category, with their lettering or controls, are not
             stated = self.symmetry[category].mirror if category in self.symmetry else None
             if stated if stated is not None else measure_mirror(models):
                 names.add(category)
@@ -164,8 +167,10 @@ def resolve_job(
     device, workers, weights = options.get("device", "cpu"), options.get("workers"), options.get("backbone_weights")
     processes = 1  # more on one accelerator would only stand in line; a module of the user's stays in its own process
     if torch.device(device).type == "cpu" and feature_extractor is None:
+        # each process must have an image in every batch, or it would have nothing to average (see `EpochSampler`)
         processes = max(1, min(recipe.schedule.processes, recipe.schedule.batch_size, len(training)))
     if isinstance(init_from, str | Path):
+        # here, and not in each process: the others get it with the job, and a wrong folder is refused before any starts
         init_from = load_predictor(init_from, feature_extractor=feature_extractor)
     return TrainingJob(
         recipe,
@@ -193,6 +198,7 @@ def open_dataset(data: str | Path, without: Sequence[str]) -> ImageNet3D:
     dataset = ImageNet3D(data)
     if not without:
         return dataset
+    # opened for its check alone: it refuses a category that does not exist, which is most likely misspelt
     ImageNet3D(data, categories=without)
     return ImageNet3D(data, categories=[name for name in dataset.categories if name not in set(without)])
 
@@ -200,5 +206,7 @@ def open_dataset(data: str | Path, without: Sequence[str]) -> ImageNet3D:
 def _default_workers(processes: int, device: str) -> int:
     cores = available_cores()
     if torch.device(device).type != "cpu":
+        # one core is left to the process that feeds the accelerator
         return min(16, max(1, cores - 1))
+    # a worker beside training processes on all cores would only take turns with them
     return 0 if processes > 1 and processes >= cores else 1

@@ -39,15 +39,22 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
         mirror_categories=job.data.mirror_categories,
         seed=job.seed,
         cache=True,
+        # every worker process of every training process has a cache of its own; the limit is for all of them together
         cache_bytes=CACHE_BYTES // (group.size * max(1, job.workers)),
     )
     schedule = job.recipe.schedule
+    # the schedule below still runs over the recipe's epochs: a run that is stopped early and resumed has the same
+    # learning rates as one that was not
     last = schedule.epochs if job.stop_after is None else min(job.stop_after, schedule.epochs)
     objective = objective_of(job.recipe, job.data.symmetry_orders.to(job.device))
     with make_output(job, run) as output:
         loop = _Loop(run, objective, output, job.workers)
+        # two passes over one schedule: with the calibration split held out, then with it among the training images.
+        # Either does nothing where its epochs are done already, which is how a resumed run finds its place.
         loop.fit(crops, crops.of(job.calibration), min(last, schedule.last_held_out_epoch))
         loop.fit(crops.of([*job.training, *job.calibration]), crops.of([]), last)
+    # The checkpoint of the last epoch is there by now. A crash in between loses nothing: a resumed run trains no epoch
+    # more and writes the model from it.
     if run.epoch >= schedule.epochs and group.is_rank_zero:
         run.model.save_pretrained(run.out / "model")
     return run.model.eval()
@@ -55,15 +62,20 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
 
 def _begin(group: ProcessGroup, job: TrainingJob) -> Run:
     """The run at its first step, or where its checkpoint left it."""
+    # for the layers' initial weights; what is drawn in a step has generators of its own, seeded by epoch and step
     torch.manual_seed(job.seed)
     recipe, data = job.recipe, job.data
     if job.resume:
+        # the configuration of the checkpoint, not one fitted anew: the same meshes and samples would give it, but a
+        # user's data may have changed since
         model = untrained_model(job.out / "checkpoint" / "model.json", feature_extractor=job.feature_extractor)
     else:
         model = make_model(recipe, data.meshes, job.training, _extractor(job))
         if job.init_from is not None:
             start_from(model, job.init_from)
+    # one model of each category is saved with the network, for drawing; training has no use for it
     model.cad_meshes = {name: models[0] for name, models in data.meshes.items()}
+    # before the optimizer and the flat gradients are made: both hold on to the parameters where they are now
     model.to(job.device)
     run = Run(recipe, job.seed, job.out, model, make_optimizer(model, recipe), FlatGradients(model.parameters()), group)
     if job.resume:
@@ -104,9 +116,12 @@ class _Loop:
             persistent_workers=self.workers > 0,
             pin_memory=run.model.device.type == "cuda",
         )
+        # advice is given once, of an epoch whose time says something (see below)
         first, advised = run.epoch + 1, False
         while run.epoch < last:
             started = time.perf_counter()
+            # the loader asks the sampler anew each epoch; its keys (epoch, index) take the epoch to the workers, which
+            # live on and could not be told otherwise
             sampler.epoch = run.epoch
             entry = self._train_epoch(loader)
             run.epoch += 1
@@ -114,10 +129,13 @@ class _Loop:
             due = run.epoch % schedule.calibrate_every == 0 or run.epoch == schedule.last_held_out_epoch
             if len(held_out) and due:
                 entry.update(calibrate(run, self.objective, held_out, self.workers))
+            # with the calibration: it is part of what the training takes
             entry["seconds"] = time.perf_counter() - started
             run.history.append(entry)
             self.output.end_epoch(entry)
             if run.group.is_rank_zero:
+                # The checkpoint first: it holds the whole history, from which the log is written anew. A crash in
+                # between leaves a log that is one epoch short until the next epoch rewrites it.
                 save_checkpoint(run)
                 write_log(run)
                 # the first epoch waits for the workers to start
@@ -134,7 +152,11 @@ class _Loop:
         waited, before = 0.0, time.perf_counter()
         for number, batch in enumerate(loader):
             waited += time.perf_counter() - before
+            # set in every step from the epoch alone, so that the optimizer's state need not hold it and a resumed run
+            # goes on with the same
             _set_learning_rate(run.optimizer, run.recipe.schedule, run.epoch + number / steps)
+            # each process draws its own vertices and cells; the last number keeps these draws apart from the order of
+            # the images, which has 1 (see `EpochSampler`)
             seed = mix_seed(run.seed, run.epoch, number, run.group.rank, 2)
             losses = train_step(run, self.objective, batch, seed=seed)
             totals = {name: totals.get(name, torch.zeros(())) + loss for name, loss in losses.items()}
@@ -143,7 +165,10 @@ class _Loop:
         # each process has seen its own share, in the features' statistics too
         for layer in run.model.modules():
             if isinstance(layer, torch.nn.BatchNorm2d) and layer.training:
+                # otherwise the processes would evaluate the calibration split with different networks, and rank 0 would
+                # save its own
                 run.group.average([layer.running_mean, layer.running_var])  # type: ignore[list-item]
+        # one message for all losses; the shares differ by at most one image, so the mean of the means will do
         sums = torch.stack(list(totals.values()))
         run.group.average([sums])
         return {
@@ -172,9 +197,11 @@ def waiting_advice(entry: Json, workers: int, tolerance: float = 0.05) -> str | 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, schedule: ScheduleSettings, epoch: float) -> None:
     """Linear warm-up, then a cosine to zero; `epoch` is fractional."""
     if epoch < schedule.warmup_epochs:
+        # not quite zero, or the first step would be lost; without warm-up this branch is never taken
         factor = (epoch + 1e-3) / schedule.warmup_epochs
     else:
         done = (epoch - schedule.warmup_epochs) / max(1e-9, schedule.epochs - schedule.warmup_epochs)
         factor = 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))
     for group in optimizer.param_groups:
+        # `base_lr` is our own entry of the group (see `make_optimizer`): rates of backbone and head keep their ratio
         group["lr"] = group["base_lr"] * factor

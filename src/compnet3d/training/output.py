@@ -90,6 +90,7 @@ class Lines(AbstractContextManager["Lines"]):
 
     def time_left(self, epoch: int) -> str:
         """For the epochs after this one, from what those of this call took; empty after the last."""
+        # of this call's epochs only: those before a resume may have run elsewhere
         each = (time.perf_counter() - self.started) / max(1, epoch - self.first)
         return duration(each * (self.epochs - epoch)) if epoch < self.epochs else ""
 
@@ -129,6 +130,7 @@ class Bars(AbstractContextManager["Bars"]):
 
     def advance(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """See `Output`."""
+        # a bar begins with the epoch's first step, whose number of steps is not known before
         if epoch not in self.tasks:
             self.tasks[epoch] = self.bars.add_task("", total=steps, epoch=epoch + 1, loss=loss, left=self.left)
         self.bars.update(self.tasks[epoch], completed=step, loss=loss)
@@ -137,6 +139,7 @@ class Bars(AbstractContextManager["Bars"]):
         """See `Output`."""
         left = self.lines.time_left(entry["epoch"])
         self.left = f"all: {left}" if left else ""
+        # tasks count epochs from 0, entries of the log from 1
         if entry["epoch"] - 1 in self.tasks:
             self.bars.update(self.tasks[entry["epoch"] - 1], left="")
 

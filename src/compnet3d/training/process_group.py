@@ -57,6 +57,7 @@ class ProcessGroup:
         """
         self.rank, self.size = rank, size
         self._folder, self._meet = folder, meet
+        # one row of bytes for each member; it grows with the first message that needs more (see `_make_room`)
         self._slots = torch.zeros(size, 0, dtype=torch.uint8)
         self._files = 0
 
@@ -67,6 +68,7 @@ class ProcessGroup:
 
     def shard(self, items: Sequence[Item]) -> Sequence[Item]:
         """This process's part of a sequence: every size-th item."""
+        # interleaved, so that the shares of any sequence differ by one item at most
         return items[self.rank :: self.size]
 
     def average(self, tensors: Iterable[Tensor]) -> None:
@@ -74,6 +76,9 @@ class ProcessGroup:
         if self.size > 1:
             for tensor in tensors:
                 with self._exchanged(tensor) as parts:
+                    # Every member adds all parts in the order of their ranks: floating-point sums depend on the order,
+                    # and members whose parameters differ in the last bit would drift apart. `tensor` is own memory, not
+                    # a slot, so that the slots can be read by the others meanwhile.
                     torch.add(parts[0], parts[1], out=tensor)
                     for part in parts[2:]:
                         tensor += part
@@ -87,10 +92,12 @@ class ProcessGroup:
         """
         if self.size == 1:
             return list(rows)
+        # slots hold tensors of one shape, so the numbers go first and all members pad to the largest
         with self._exchanged(torch.tensor([len(rows[0])])) as counts:
             numbers = [int(count) for count in counts]
         gathered = []
         for own in rows:
+            # [N, ...] as [largest N, ...]; the rows beyond N are cut off again after the exchange
             padded = own.new_zeros(max(numbers), *own.shape[1:])
             padded[: len(own)] = own
             with self._exchanged(padded) as parts:
@@ -102,6 +109,7 @@ class ProcessGroup:
         """The tensors of all members, of one shape and type, to be read within the context."""
         count = own.numel() * own.element_size()
         self._make_room(count)
+        # the members' bytes read as tensors in place, nothing is copied; hence they are valid within the context only
         parts = [slot[:count].view(own.dtype).view(own.shape) for slot in self._slots]
         parts[self.rank].copy_(own)
         self._meet()
@@ -110,10 +118,13 @@ class ProcessGroup:
 
     def _make_room(self, count: int) -> None:
         """Map a larger file into memory if the messages of `count` bytes do not fit into this one."""
+        # all members exchange tensors of one shape, so all come to the same answer and none is left waiting below
         if count <= self._slots.shape[1]:
             return
         assert self._folder is not None
+        # whole pages: each member writes memory pages of its own, and slots are aligned for every type
         width = -(-count // 4096) * 4096
+        # a new file each time: the old one is still mapped, and may not be replaced on every system
         path = self._folder / f"exchange-{self._files}"
         self._files += 1
         if self.is_rank_zero:
@@ -122,6 +133,7 @@ class ProcessGroup:
                 for _ in range(self.size):
                     file.write(bytes(width))
         self._meet()
+        # after rank 0 has said that the file is whole; below, it may remove the name only when all have opened it
         mapped = torch.from_file(str(path), shared=True, size=self.size * width, dtype=torch.uint8)
         self._slots = mapped.view(self.size, width)
         self._meet()
@@ -190,8 +202,10 @@ def start_process_group(size: int, worker: str, arguments: dict[str, Any]) -> It
     own_threads = max(1, threads // size)
     with tempfile.TemporaryDirectory(prefix="compnet3d-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
+        # one file that all workers read, instead of sending samples and meshes through each pipe
         (folder / ARGUMENTS).write_bytes(pickle.dumps(arguments))
         task = {"size": size, "threads": own_threads, "worker": worker}
+        # they import and read their arguments while rank 0 goes on; the first exchange waits for them
         others = [_start_worker(folder, rank, task) for rank in range(1, size)]
         torch.set_num_threads(own_threads)
         try:
@@ -205,6 +219,7 @@ def start_process_group(size: int, worker: str, arguments: dict[str, Any]) -> It
         finally:
             torch.set_num_threads(threads)
             for process in others:
+                # of no effect on those that have ended; after an error or Ctrl-C the rest must not go on training
                 process.kill()
                 for pipe in (process.stdin, process.stdout):
                     with suppress(OSError):
@@ -215,12 +230,16 @@ def start_process_group(size: int, worker: str, arguments: dict[str, Any]) -> It
 def _start_worker(folder: Path, rank: int, task: dict[str, Any]) -> subprocess.Popen[bytes]:
     # rank 0's own search path: the current folder may hold modules of the same names
     task = {**task, "path": sys.path}
+    # the raw stream: a buffered one would swallow the bytes after the line, which are the answers of
+    # `_meet_as_rank_zero`
     code = "import json, sys; task = json.loads(sys.stdin.buffer.raw.readline()); sys.path[:] = task['path']; "
     code += "from compnet3d.training.process_group import run_worker; run_worker(task, sys.argv[1], int(sys.argv[2]))"
     command = [sys.executable, "-c", code, str(folder), str(rank)]
+    # a file and no pipe: nobody reads it while training, and a full pipe would stop the worker
     with (folder / f"said-{rank}.txt").open("wb") as said:
         process = subprocess.Popen(
             command,
+            # each byte is a message and must leave at once
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -235,6 +254,7 @@ def _start_worker(folder: Path, rank: int, task: dict[str, Any]) -> subprocess.P
 def _meet_as_rank_zero(others: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in others:
         assert process.stdout is not None
+        # the end of the stream: the worker has ended, and the system has closed its side
         if not process.stdout.read(1):
             raise LostWorkerError
     try:
@@ -251,6 +271,7 @@ def _raise_from(folder: Path, others: Sequence[subprocess.Popen[bytes]], patienc
     while True:
         for rank, process in enumerate(others, start=1):
             if process.poll():  # ended, and not with 0
+                # what the user can put right comes as one sentence; anything else with all that the worker has printed
                 refusal = folder / f"refusal-{rank}.txt"
                 if refusal.exists():
                     raise CompNetError(refusal.read_text(encoding="utf-8", errors="surrogateescape"))
@@ -266,6 +287,7 @@ def _raise_from(folder: Path, others: Sequence[subprocess.Popen[bytes]], patienc
 
 def run_worker(task: dict[str, Any], folder: str, rank: int) -> None:
     """What a worker's process does; `start_process_group` starts it."""
+    # copies of its own of both pipes, so that what any library does with the standard streams cannot get in between
     orders, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what is printed must not be taken for an answer
     torch.set_num_threads(task["threads"])
@@ -282,6 +304,7 @@ def run_worker(task: dict[str, Any], folder: str, rank: int) -> None:
         arguments = pickle.loads(Path(folder, ARGUMENTS).read_bytes())
         work(ProcessGroup(rank, task["size"], Path(folder), meet), **arguments)
     except CompNetError as error:
+        # surrogateescape: messages name files, and names need not be valid UTF-8
         Path(folder, f"refusal-{rank}.txt").write_text(str(error), encoding="utf-8", errors="surrogateescape")
         sys.exit(1)
     except (LostWorkerError, BrokenPipeError):

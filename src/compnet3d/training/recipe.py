@@ -79,6 +79,7 @@ class Recipe:
             ValueError: naming the setting that is unknown (and the nearest one), of another type or out of range.
             TypeError: naming a setting that is missing and has no default.
         """
+        # here and not at the top: the classes follow below
         kinds: dict[str, type[Recipe]] = {k.method: k for k in (CompNetRecipe, NovumRecipe, DualHeadRecipe)}
         method = values.get("method", CompNetRecipe.method)
         if method not in kinds:
@@ -110,6 +111,8 @@ class CompNetRecipe(ContrastiveRecipe):
         """Without the pose contrastive loss and with pose settings and scores that serve without it; else itself."""
         if self.loss.pose_contrastive_weight == 0:
             return self
+        # recipes with this loss set these for features that have learned to tell poses apart; others get the usual
+        # values
         usual = PoseSettings()
         search = {name: getattr(usual, name) for name in ("truncation", "foreground_bonus", "prior_weight")}
         return replace(
@@ -145,6 +148,7 @@ def recipe_like(kind: type[R], other: Recipe, **changes: Any) -> R:
     for entry in fields(kind):
         if hasattr(other, entry.name):
             value = getattr(other, entry.name)
+            # a part's class; the input and the plain settings have no factory and are taken as they are
             factory: Any = entry.default_factory
             parts[entry.name] = _part_like(factory, value) if isinstance(factory, type) else value
     return kind(**{**parts, **changes})
@@ -152,6 +156,7 @@ def recipe_like(kind: type[R], other: Recipe, **changes: Any) -> R:
 
 def _part_like(kind: type[Part], other: Any) -> Part:
     """A recipe's part with the settings that another has as well."""
+    # the very same class: a subclass has settings that this method's part lacks, and they are left out below
     if isinstance(other, kind) and type(other) is kind:
         return other
     names = [entry.name for entry in fields(kind) if hasattr(other, entry.name)]  # type: ignore[arg-type]

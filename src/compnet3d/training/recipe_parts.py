@@ -38,6 +38,7 @@ class BackboneSettings:
         upsampling, stages: see `BackboneConfig`.
     """
 
+    # a folder beside the data first, so that a machine without a network needs no hub
     pretrained: tuple[str, ...] = ()
     pretrained_layers: int | None = setting(None, least=1)
     family: str = "resnet"
@@ -103,8 +104,10 @@ class LossSettings:
         background_weight: weight of each background term in Eq. 2 (paper: 1).
     """
 
+    # the paper gives no number; this is that of its ancestor NOVUM, which writes it as a temperature of 0.07
     kappa: float = setting(1 / 0.07, least=0)
     queries_per_image: int | None = setting(None, least=1)
+    # the ancestors leave out vertices within 48 pixels, later ones within 0.1 in 3D
     near_radius: float = setting(0.1, least=0)
     background_weight: float = setting(1.0, least=0)
 
@@ -209,6 +212,7 @@ class ScheduleSettings:
     head_learning_rate: float = setting(1e-3, least=0)
     weight_decay: float = setting(0.05, least=0)
     warmup_epochs: float = setting(0.5, least=0)
+    # the paper does not say how large its calibration split is
     calibration_fraction: float = setting(0.1, least=0, below=1)
     calibrate_every: int = setting(2, least=1)
     held_out_epochs: int | None = None

@@ -33,6 +33,7 @@ def read_log(path: str | Path, *, whole: bool = True) -> list[Json]:
     """
     entries: list[Json] = []
     try:
+        # entries up to a broken line stay in `entries`, which is what `whole=False` gives
         for line in Path(path).read_text(encoding="utf-8").splitlines():
             entry = json.loads(line)
             if not isinstance(entry, dict) or "epoch" not in entry:
@@ -75,6 +76,7 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool, seed: int, without:
     Raises:
         CompNetError: if it holds another run, or none to resume, or one with other settings.
     """
+    # first of all: a crash may have left only the old copy, and the checks below would find the folder empty
     recover_folder(out / "checkpoint")
     recover_folder(out / "model")
     # a run that stopped before its first checkpoint has nothing to lose
@@ -94,6 +96,7 @@ def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str
     """
     earlier = read_json(path)
     check_recipe(path, earlier, recipe)
+    # runs that were started before `without` or the seed were noted have neither
     if sorted(earlier.get("without", [])) != sorted(without):
         left_out = ", ".join(earlier.get("without", [])) or "leaving a category out"
         raise CompNetError(f"{path}: the run was started without {left_out}; resume with the same categories")
@@ -113,17 +116,20 @@ def check_data(run: Path, model: Path, categories: Sequence[str], **counts: int)
     Raises:
         CompNetError: naming what differs, or the broken file.
     """
+    # the model's configuration, and not config.json, has the order: the categories' indices are in its tensors
     config = read_json(model)
     earlier = config.get("categories") if isinstance(config, dict) else None
     if not isinstance(earlier, list):
         raise CompNetError(f"{model}: has no categories; copy it again, or train in another folder")
     if earlier != list(categories):
+        # text, since a broken file may hold anything, which could not be sorted beside names
         odd = sorted(set(map(str, earlier)) ^ set(categories))
         raise CompNetError(
             f"{run}: was trained on other categories than the data set has now "
             f"({', '.join(odd[:4]) or 'in another order'}); put its lists back as they were, or train in another "
             "folder"
         )
+    # an older config.json has no counts, or fewer: nothing is compared then
     noted = read_json(run / "config.json").get("counts", {})
     for name, count in counts.items():
         if noted.get(name, count) != count:
@@ -152,8 +158,10 @@ def recipe_differences(config: Any, recipe: Recipe) -> list[str]:
     try:
         noted = Recipe.from_dict(config["recipe"])
     except (KeyError, TypeError, ValueError, AttributeError):
+        # not a recipe of this version at all: everything differs
         return [name for name, _ in leaves(recipe)]
     if noted.method != recipe.method:
+        # recipes of different methods do not have the same settings, so there is nothing to compare one by one
         return ["method"]
     earlier = dict(leaves(noted))
     return [name for name, value in leaves(recipe) if earlier[name] != value]
@@ -165,6 +173,7 @@ def write_config(run: Run, job: TrainingJob) -> None:
         run.out / "config.json",
         {
             "recipe": run.recipe.to_dict(),
+            # absolute, since the run may be looked at from another folder
             "data": None if job.data.root is None else str(job.data.root.resolve()),
             "seed": run.seed,
             "without": list(job.without),
@@ -177,6 +186,8 @@ def write_config(run: Run, job: TrainingJob) -> None:
 
 def _parameter_names(run: Run) -> dict[int, str]:
     """Parameter names by their number in the optimizer's state."""
+    # PyTorch numbers the parameters through all groups in turn. In a file they go by name, so that it can be checked
+    # against the model, and still fits if the groups come in another order.
     names = {id(p): n for n, p in run.model.named_parameters()}
     ordered = [names[id(p)] for group in run.optimizer.param_groups for p in group["params"]]
     return dict(enumerate(ordered))
@@ -186,8 +197,12 @@ def save_checkpoint(run: Run) -> None:
     """Replace OUT/checkpoint by the run as it is now."""
 
     def fill(folder: Path) -> None:
+        # model.json and not config.json: a checkpoint is no model's folder that `load_predictor` would take for a
+        # finished one
         write_json(folder / "model.json", run.model.config.to_dict())
         save_tensors(folder / "model.safetensors", run.model.state_dict())
+        # Not in it: the random generators, since every draw is seeded by epoch and step, and the learning rate, which
+        # follows from the epoch.
         save_tensors(folder / "optimizer.safetensors", flatten_state(run.optimizer.state_dict(), _parameter_names(run)))
         write_json(folder / "progress.json", {"epoch": run.epoch, "seed": run.seed, "history": run.history})
 
@@ -206,6 +221,7 @@ def load_checkpoint(run: Run) -> None:
         raise CompNetError(f"{folder / 'progress.json'}: has no progress; copy it again, or train in another folder")
     if progress["seed"] != run.seed:
         raise CompNetError(f"{folder}: was made with seed {progress['seed']}, not {run.seed}; resume with that seed")
+    # in place: optimizer and flat gradients go on with these very parameters
     load_tensors_into(run.model, folder / "model.safetensors")
     load_optimizer(run.optimizer, folder / "optimizer.safetensors", _parameter_names(run))
     run.epoch, run.history = progress["epoch"], progress["history"]
@@ -213,7 +229,10 @@ def load_checkpoint(run: Run) -> None:
 
 def write_log(run: Run) -> None:
     """Write OUT/log.jsonl and OUT/log.csv, one line per epoch."""
+    # the whole log each time, from the history in the checkpoint: epochs after the one that a run was resumed from go
     write_text(run.out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in run.history))
+    # the first epoch's entries give the order; what only some epochs have, such as the calibration, follows by name. A
+    # matrix has no place in a column.
     columns = [k for k in run.history[0] if k != "confusion"]
     columns += sorted({k for e in run.history for k in e} - set(columns) - {"confusion"})
     rows = [",".join(columns)] + [",".join(str(e.get(c, "")) for c in columns) for e in run.history]

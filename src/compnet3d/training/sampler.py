@@ -30,14 +30,20 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.group = group or ProcessGroup()
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        # a generator of its own, from numbers that all members know: they shuffle alike without talking, and so does a
+        # resumed run; 1 keeps the order apart from the draws of the steps, which have 2
         generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch, 1))
         order = torch.randperm(self.size, generator=generator).tolist()
+        # batches of nearly one size instead of full ones and a small rest, whose few images would make a noisy step
         ends = [self.size * number // len(self) for number in range(len(self) + 1)]
         for start, end in pairwise(ends):
+            # empty only with fewer samples than members, as a small calibration split may have
             if share := self.group.shard(order[start:end]):
                 yield [(self.epoch, index) for index in share]
 
     def __len__(self) -> int:
+        # no more batches than leave every member an image in each: all members must take part in the same number of
+        # exchanges
         return max(1, min(-(-self.size // self.batch_size), self.size // self.group.size))
 
 
@@ -45,5 +51,7 @@ def mix_seed(*parts: int) -> int:
     """One seed from several numbers."""
     value = 0
     for part in parts:
+        # a polynomial in the parts, so that their order counts; + 1 lets leading zeros count; a seed of torch must fit
+        # into 63 bits
         value = (value * 1_000_003 + part + 1) % (2**63 - 1)
     return value

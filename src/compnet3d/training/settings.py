@@ -42,6 +42,7 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
             continue
         kind = _hints(owner)[entry.name]
         least, below = entry.metadata.get("least"), entry.metadata.get("below")
+        # the range is that of the number where there is one
         if value is None and _is_optional(kind):
             continue
         # written so that a number that is none (nan) is outside
@@ -57,6 +58,7 @@ def read(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
         ValueError: naming the setting that is unknown, of another type or out of range.
         TypeError: naming a setting that is missing and has no default.
     """
+    # a copy, which also refuses anything but a mapping before a field is looked at
     given = {name: value for name, value in values.items()}
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     for name in given:
@@ -64,6 +66,7 @@ def read(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
             raise _unknown(prefix + name, [prefix + other for other in known])
     for name, entry in known.items():
         if name not in given and entry.default is MISSING and entry.default_factory is MISSING:
+            # not a ValueError: callers tell a file that is no recipe at all from one with a wrong value
             raise TypeError(f"{prefix}{name} is missing")
     return kind(**{name: _converted(kind, known[name], value, prefix) for name, value in given.items()})
 
@@ -77,6 +80,7 @@ def changed(settings: S, changes: Mapping[str, Any], prefix: str = "", names: li
     Raises:
         ValueError: naming the setting that is unknown (and the nearest one), of another type or out of range.
     """
+    # of the whole recipe, also in the recursion: the nearest name may lie in another part
     names = [name for name, _ in leaves(settings)] if names is None else names
     known = {entry.name: entry for entry in fields(settings)}  # type: ignore[arg-type]
     new: dict[str, Any] = {}
@@ -90,6 +94,7 @@ def changed(settings: S, changes: Mapping[str, Any], prefix: str = "", names: li
         else:
             new[first] = _converted(type(settings), known[first], value, prefix)
     for first, values in inner.items():
+        # all changes of a part at once, on top of the part itself where that was replaced too, whichever came first
         new[first] = changed(new.get(first, getattr(settings, first)), values, f"{prefix}{first}.", names)
     copy: S = replace(settings, **new)  # type: ignore[type-var]
     return copy
@@ -109,6 +114,7 @@ def nearest(name: str, names: list[str]) -> str:
 
     def likeness(other: str) -> float:
         whole = SequenceMatcher(None, name, other).ratio()
+        # a little less than a match of the whole name: of two parts with the same last name the more alike one wins
         return max(whole, 0.99 * SequenceMatcher(None, name.rpartition(".")[2], other.rpartition(".")[2]).ratio())
 
     return max(names, key=likeness)
@@ -131,6 +137,7 @@ def _converted(owner: type, entry: Field[Any], value: Any, prefix: str) -> Any:
     """A value as its field wants it."""
     kind, name = _hints(owner)[entry.name], prefix + entry.name
     if is_dataclass(kind):
+        # from Python, a part may come as it is; from a file it is a mapping
         if isinstance(value, kind):  # type: ignore[arg-type]
             return value
         if isinstance(value, Mapping):
@@ -143,6 +150,7 @@ def _converted(owner: type, entry: Field[Any], value: Any, prefix: str) -> Any:
 def _as(kind: Any, value: Any) -> Any:
     """A value as a type that is no dataclass; MISSING where it cannot be."""
     if _is_optional(kind):
+        # "none" comes from the command line, where Python's spelling is as likely as YAML's
         if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
             return None
         (kind,) = (other for other in get_args(kind) if other is not type(None))
@@ -157,6 +165,7 @@ def _as(kind: Any, value: Any) -> Any:
 
 
 def _as_tuple(inner: tuple[Any, ...], value: Any) -> Any:
+    # text such as 0.8,1.25 is what --set gives where YAML sees no list
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
         return MISSING
@@ -169,6 +178,7 @@ def _as_tuple(inner: tuple[Any, ...], value: Any) -> Any:
 
 def _as_number(value: Any) -> Any:
     """YAML takes 1e-4, without a point, for text."""
+    # True is an int to Python; a switch where a number belongs is a mistake
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return MISSING
     try:

@@ -45,6 +45,7 @@ class Batch:
     @classmethod
     def of(cls, values: dict[str, Tensor], device: torch.device) -> Batch:
         """From what `CropDataset` collates."""
+        # the loader has pinned the tensors for an accelerator, so the copies need not wait for each other
         values = {name: value.to(device, non_blocking=True) for name, value in values.items()}
         pose = Pose(**{name: values[name] for name in ("azimuth", "elevation", "theta", "distance")})
         return cls(values["image"], values["category"], pose, values["principal_point"], values.get("occluded"))
@@ -104,6 +105,8 @@ class NovumObjective:
             excluded=excluded_vertices(model, queries, settings.near_radius),
             background_weight=settings.background_weight,
         )
+        # The draws of the update come after those of the loss, from one generator: the order of calls is part of what a
+        # seed stands for.
         return Losses({"loss": loss}, queries.valid.sum(), _update_of_bank(model, batch, seen, self.bank, generator))
 
     def regroup(self, model: CompNet, confusion: Tensor, accuracy: float) -> dict[str, float]:
@@ -129,6 +132,7 @@ class CompNetObjective:
         seen = _observe(model, batch)
         queries = _draw(seen, batch, settings, generator)
         excluded = excluded_vertices(model, queries, settings.near_radius)
+        # categories whose omega is zero for every image of the batch are not drawn from: their terms would not count
         sampled = sample_vertices(
             bank.offsets, settings.samples_per_category, generator, bank.contrasted(batch.category)
         )
@@ -159,6 +163,7 @@ class CompNetObjective:
         if self.settings.pose_contrastive_weight == 0:
             return torch.zeros((), device=model.device)
         category, orders = batch.category, self.symmetry_orders
+        # a turn that changes nothing gives no other pose: negatives that look like the true pose do not count
         order = torch.ones_like(category) if orders is None else orders[category]
         poses, negatives = draw_negative_poses(batch.pose, order, self.settings.negative_poses, generator)
         scores = scores_of_poses(model, feature_map, category, poses, batch.principal_point)
@@ -211,9 +216,12 @@ def train_step(run: Run, objective: Objective, batch: dict[str, Tensor], *, seed
         The losses of this share by name, scalars on the CPU.
     """
     device = run.model.device
+    # on the device, so that no draw waits for a copy; hence a CPU and a GPU draw differently for one seed
     generator = torch.Generator(device).manual_seed(seed)
     losses = objective.loss(run.model, Batch.of(batch, device), generator)
     _descend(run, losses.by_name["loss"], losses.terms)
+    # after the gradient step, as the paper has it (section 3.3.2), with the features from before it: they are not
+    # computed again
     losses.learn(run.group.gather)
     values = torch.stack(list(losses.by_name.values())).detach().cpu()  # one copy from an accelerator, not several
     return dict(zip(losses.by_name, values.unbind(), strict=True))
@@ -222,8 +230,10 @@ def train_step(run: Run, objective: Objective, batch: dict[str, Tensor], *, seed
 def _descend(run: Run, loss: Tensor, count: Tensor) -> None:
     """One step of the optimizer down the mean loss of all shares: this one's is the mean over `count` terms."""
     run.gradients.clear()
+    # the gradient of the sum over this share's terms; the terms of all shares are counted and divided by in `average`
     (count * loss).backward()
     run.gradients.average(run.group, count)
+    # of the mean over all shares: clipped before the average, a share would count less than its terms
     run.gradients.clip(5.0)
     run.optimizer.step()
 
@@ -249,12 +259,14 @@ def _draw(seen: _Seen, batch: Batch, settings: LossSettings, generator: torch.Ge
     """The visible vertices that are queries in this step."""
     every = seen.vertices
     drawn = draw_queries(every.valid, settings.queries_per_image, generator)
+    # [B, Q, D] from [B, all visible, D]
     features = every.features.gather(1, drawn[..., None].expand(-1, -1, every.features.shape[2]))
     return Queries(features, batch.category, every.vertex.gather(1, drawn), every.valid.gather(1, drawn))
 
 
 def excluded_vertices(model: CompNet, queries: Queries, radius: float) -> Tensor:
     """See `near_vertices`, bool [B, Q, K_max]; `radius` in fractions of the diagonal of the category's box."""
+    # relative to the object's size: CAD units differ between categories
     diagonal = model.cuboids.diagonals()[queries.category]
     vertices = model.shape(queries.category).vertices / diagonal[:, None, None]
     return near_vertices(vertices, queries.vertex, radius)
@@ -264,11 +276,15 @@ def scores_of_poses(
     model: CompNet, feature_map: Tensor, category: Tensor, pose: Pose, principal_point: Tensor
 ) -> Tensor:
     """- L(alpha) of Eq. 8 of images [B] at poses [B, P], with one principal point [B, 2] each: [B, P]."""
+    # the poses of an image follow each other, [B P]: renderers take one batch dimension
     image = torch.arange(len(category), device=model.device).repeat_interleave(pose.shape[1])
     place = torch.arange(pose.shape[1], device=model.device).repeat(len(category))
     with torch.no_grad():
+        # the poses are given, so that nothing is learned through the rendering; the gradient goes through the features
+        # alone
         seen = model.render(category[image], pose[image, place], principal_point[image])
     cells, bank = cells_of(feature_map), model.bank
+    # [B, K_max, D]; padded rows are never gathered, since fragments name vertices that there are
     own, _ = padded_category_features(bank.vertex_features, bank.offsets, category)
     background = background_similarity(cells, bank.background)
     return pose_scores(torch.bmm(cells, own.transpose(1, 2)), background, seen, model.config.pose.truncation)
@@ -291,10 +307,14 @@ def _update_of_bank(
 
     def learn(gather: Gather) -> None:
         bank, vertices = model.bank, seen.vertices
+        # flat numbers in the bank, [number of visible vertices in this share]
         flat = (bank.offsets[batch.category][:, None] + vertices.vertex)[vertices.valid]
+        # all shares together: each process keeps a whole bank, and all banks must stay the same
         flat, features = gather(flat, vertices.features.detach()[vertices.valid])
         bank.update_vertices(flat, features, settings.momentum)
         with torch.no_grad():
+            # background is what lies outside the projected object; a vertex is three or four cells from the next, so
+            # that being away from vertices would not be enough
             covered = model.render(batch.category, batch.pose, batch.principal_point).foreground > 0
         count = settings.background_per_image
         background = sample_background(seen.feature_map.detach(), covered, count, generator, batch.occluded)

@@ -62,10 +62,12 @@ def train(
         CompNetError: if the data, the folder, the checkpoint or the module does not allow it.
     """
     job = resolve_job(recipe, data, out, feature_extractor=feature_extractor, init_from=init_from, **options)
+    # before any process starts and any file is written, so that a refusal leaves the folder as it was
     check_folder(job.out, recipe, resume=job.resume, seed=job.seed, without=job.without)
     if job.resume:
         counts = {"samples": len(job.data.samples), "calibration": len(job.calibration)}
         check_data(job.out, job.out / "checkpoint" / "model.json", job.data.categories, **counts)
+    # by name: other processes import it; rank 0 is this process and calls it below
     worker = "compnet3d.training.loop:train_in_group"
     with _undisturbed(job.device), start_process_group(job.processes, worker, {"job": job}) as group:
         return train_in_group(group, job)
@@ -96,8 +98,10 @@ def train_or_load(recipe: Recipe, data: str | Path, run: Path, **options: Unpack
     Raises:
         CompNetError: if the folder holds a run with other settings or categories; or see `train`.
     """
+    # the model is written last, so where it is the run is finished, whatever else the folder holds
     if recover_folder(run / "model").is_dir():
         check_config(run / "config.json", recipe, seed=options.get("seed", 0), without=options.get("without", ()))
+        # of a finished run the number of images is not compared: nothing is drawn by number any more
         check_data(run, run / "model" / "config.json", open_dataset(data, options.get("without", ())).categories)
         print(f"already trained: {run / 'model'}", flush=True)
         return load_predictor(run / "model").to(options.get("device", "cpu"))
