@@ -36,6 +36,7 @@ def read_annotation(path: Path | str) -> list[Annotation]:
         CompNetError: naming the file, if it is missing, broken, or holds anything but plain data.
     """
     objects = load_npz_objects(path, "annotations")
+    # a file of one object may hold it without the list around it
     if isinstance(objects, dict):
         objects = [objects]
     if not isinstance(objects, list) or not all(isinstance(entry, dict) for entry in objects):
@@ -65,11 +66,13 @@ def parse_object(
     label = entry.get("class", category)
     if not isinstance(label, str) or plain_name(label) != plain_name(category):
         raise SkipObject("object of another class")
+    # the data set's own tools leave these out, and objects of no distance
     if _number(entry.get("ignore", 0), "ignore") > 0:
         raise SkipObject("marked ignore")
     values = {key: _number(entry[key], key) for key in numbers}
     if values["distance"] <= 0:
         raise SkipObject("distance <= 0")
+    # viewport is pixels per unit of the sensor, 3000 or 2000; from here on the focal length is in pixels
     focal = values["viewport"] * values["focal"]
     if focal <= 0:
         raise SkipObject("viewport * focal <= 0")
@@ -80,6 +83,8 @@ def parse_object(
         category=category,
         name=name,
         azimuth=values["azimuth"] % TWO_PI,
+        # files wrap all angles to [0, 2 pi), where an elevation of -5 degrees is 355; here it is the small negative
+        # angle again
         elevation=math.remainder(values["elevation"], TWO_PI),
         theta=values["theta"] % TWO_PI,
         distance=values["distance"],
@@ -110,7 +115,9 @@ def plain_name(label: str) -> str:
 
 def _number(value: Any, key: str) -> float:
     if isinstance(value, np.ndarray) and value.size == 1:
+        # numbers may come as arrays of one element, as converters from MATLAB leave them
         value = value.reshape(-1)[0]
+    # float() would take all of these but complex numbers, and make a number of what was none
     if isinstance(value, bool | np.bool_ | complex | np.complexfloating | str | bytes):
         raise SkipObject(f"wrong type of {key}")
     try:
@@ -163,6 +170,7 @@ def annotation_dict(
         "px": float(principal_point[0]),
         "py": float(principal_point[1]),
         "cad_index": int(cad_index),
+        # the type that the data set's own files have, as all keys here
         "height": np.uint16(height),
         "width": np.uint16(width),
         "bbox": np.array(bbox, dtype=np.float64),
@@ -179,17 +187,23 @@ def write_annotation(path: Path | str, objects: Sequence[Annotation]) -> None:
     `numpy.load(path, allow_pickle=True)["annotations"]` reads it too. The file appears whole or not at all.
     """
     path = Path(path)
+    # filled one by one: numpy would look into the entries of a list and might make more dimensions of them
     cells = np.empty(len(objects), dtype=object)
     for i, entry in enumerate(objects):
+        # Pickle writes an object that it has seen as a reference, and knows it by identity. Interned, equal texts are
+        # one object, so that the bytes follow from the values alone and not from how the entries were made.
         # str() because numpy's strings, which annotations of others may hold, cannot be interned
         cells[i] = {sys.intern(str(k)): sys.intern(str(v)) if isinstance(v, str) else v for k, v in entry.items()}
     stream = io.BytesIO()
+    # header and pickle by hand: numpy.save chooses the pickle's protocol by its own version
     np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(cells))
     pickle.dump(cells, stream, protocol=4)
     # A ZipInfo of our own: numpy.savez would leave its time stamps and permissions to the platform.
     info = zipfile.ZipInfo("annotations.npy", date_time=(1980, 1, 1, 0, 0, 0))
     info.create_system, info.external_attr = 3, 0o644 << 16
+    # beside the file, since a rename is whole or not at all within one file system only
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
+    # not compressed: the bytes would depend on the version of zlib
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(info, stream.getvalue())
     os.replace(temporary, path)

@@ -100,6 +100,7 @@ class Augmentation:
             low, high = getattr(self, name)
             if not 0.0 < low <= high:
                 raise ValueError(f"Augmentation.{name} must be (low, high) with 0 < low <= high")
+            # YAML gives lists and whole numbers; as tuples of floats, recipes read from files equal those in code
             object.__setattr__(self, name, (float(low), float(high)))
         if self.dead_leaves_area[1] > 1.0:
             raise ValueError(
@@ -108,10 +109,12 @@ class Augmentation:
 
     def draw_geometry(self, rng: np.random.Generator) -> GeometricDraw:
         """Draw rotation, scale, shift and mirroring; always uses five random numbers."""
+        # all five even where nothing is asked for, so that a setting changes no draw but its own
         turn, size, right, down, flip = rng.random(5)
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
         return GeometricDraw(
             rotation=math.radians(self.rotation) * (2.0 * turn - 1.0),
+            # log-uniform: half as large is as likely as twice as large
             scale=math.exp(low + (high - low) * size),
             shift=(self.shift * (2.0 * right - 1.0), self.shift * (2.0 * down - 1.0)),
             mirror=bool(flip < self.mirror),
@@ -164,10 +167,12 @@ def paste_cutouts(
     height, width = pixels.shape[:2]
     solid = cutout.solid
     for _ in range(int(rng.integers(1, max(1, most) + 1))):
+        # by the area of the object's own pixels, not of its box
         scale = math.sqrt(rng.uniform(*area) * height * width / max(1, int(solid.sum())))
         scale = min(scale, 2 * max(height, width) / max(solid.shape))  # thin objects have long boxes
         size = (max(1, round(solid.shape[1] * scale)), max(1, round(solid.shape[0] * scale)))
         content = np.asarray(Image.fromarray(cutout.image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+        # hard edges: each pixel is covered or not, which is what the queries need to know
         inside = np.asarray(Image.fromarray(solid).resize(size, Image.Resampling.NEAREST))
         if rng.random() < 0.5:
             content, inside = content[:, ::-1], inside[:, ::-1]
@@ -179,15 +184,18 @@ def paste_cutouts(
 
 
 def _change_colours(pixels: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    # always the same eight numbers, as in `draw_geometry`
     bright, contrast, saturation, gamma, grey = rng.random(5)
     gains = 1.0 + augmentation.colour_jitter * (2.0 * rng.random(3) - 1.0)
     gains = gains * (1.0 + augmentation.brightness * (2.0 * bright - 1.0))
     slope = 1.0 + augmentation.contrast * (2.0 * contrast - 1.0)
+    # log-uniform between 1 / (1 + gamma) and 1 + gamma
     exponent = (1.0 + augmentation.gamma) ** (2.0 * gamma - 1.0)
     colour = 1.0 + augmentation.saturation * (2.0 * saturation - 1.0)
     colour = 0.0 if grey < augmentation.grey else colour
     if colour != 1.0:
         image = Image.fromarray(pixels)
+        # beyond 1, the blend goes past the image, away from grey
         image = Image.blend(image.convert("L").convert("RGB"), image, colour)
         pixels = np.asarray(image)
     if exponent == 1.0 and slope == 1.0 and np.all(gains == 1.0):
@@ -196,6 +204,7 @@ def _change_colours(pixels: np.ndarray, augmentation: Augmentation, rng: np.rand
     mean = float(pixels[::8, ::8].mean()) / 255.0
     ramp = (np.arange(256) / 255.0) ** exponent
     ramp = (ramp[None] - mean) * slope + mean
+    # gamma, contrast, gains and rounding in one table of 256 entries for each channel: one pass over the pixels
     table = np.clip(ramp * gains[:, None] * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)
     return np.asarray(Image.fromarray(pixels).point(table.reshape(-1).tolist()))
 
@@ -216,6 +225,7 @@ def bend_tones(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _add_noise(pixels: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
     noise = rng.standard_normal(pixels.shape, dtype=np.float32)
+    # in place: the largest array of the augmentation is made once
     noise *= deviation
     noise += pixels
     noise += 0.5
@@ -240,6 +250,7 @@ def erase_patches(
     covered = np.zeros(pixels.shape[:2], dtype=bool)
     height, width = pixels.shape[:2]
     for _ in range(int(rng.integers(1, max(1, most) + 1))):
+        # sides at most 2.5 to 1
         share, aspect = rng.uniform(*area), math.exp(rng.uniform(-0.9, 0.9))
         h = min(height, max(1, round(math.sqrt(share * height * width * aspect))))
         w = min(width, max(1, round(math.sqrt(share * height * width / aspect))))
@@ -262,7 +273,9 @@ def _patch_content(pixels: np.ndarray, h: int, w: int, rng: np.random.Generator)
     if kind == 0:
         return rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
     if kind == 1:
+        # a read-only array over three numbers; it is only read
         return np.broadcast_to(rng.integers(0, 256, 3, dtype=np.uint8), (h, w, 3))
     top = int(rng.integers(0, pixels.shape[0] - h + 1))
     left = int(rng.integers(0, pixels.shape[1] - w + 1))
+    # a copy: the target may overlap it
     return pixels[top : top + h, left : left + w].copy()

@@ -94,10 +94,12 @@ def check_dataset(root: Path | str, *, decode: bool = True, progress: bool = Fal
     Raises:
         CompNetError: if the folder, its lists or its `symmetry.json` cannot be read at all.
     """
+    # each category's files are gone through here, not by `samples`: that stops at the first list that cannot be read
     dataset = ImageNet3D(root)
     result = CheckResult(dataset.root)
     for category in tracked(dataset.categories, "checking", enabled=progress):
         _check_category(dataset, category, decode, result)
+    # most likely misspelt, and then silently without effect
     for category in sorted(set(dataset.symmetry) - set(dataset.categories)):
         result.add("warning", category, "symmetry.json has a category without lists", dataset.root / "symmetry.json")
     return result
@@ -122,6 +124,7 @@ def _check_category(dataset: ImageNet3D, category: str, decode: bool, result: Ch
         samples = [sample for name in names for sample in _read(dataset, category, name, result)]
         counts.objects[split] = len(samples)
         counts.masks += sum(sample.mask is not None for sample in samples)
+        # names of ImageNet tell no instances; they are left out of the comparison
         instances[split] = {sample.instance for sample in samples if sample.instance is not None}
         if not samples:
             result.add("error", category, "no usable object in a split", f"{category}_imagenet_{split}.txt")
@@ -138,8 +141,11 @@ def _read(dataset: ImageNet3D, category: str, name: str, result: CheckResult) ->
     report = ReadReport()
     samples = read_objects(dataset.root, category, name, report)
     for reason, count in report.skipped.items():
+        # a broken file is the data set's fault; an object that cannot be used is left out by every reader, and training
+        # goes on
         severity: Severity = "error" if reason in broken_file else "warning"
         problem = reason if severity == "error" else f"object skipped: {reason}"
+        # one finding each, so that counts are those of the reader's report
         for _ in range(count):
             result.add(severity, category, problem, report.examples[reason])
     return samples
@@ -167,6 +173,7 @@ def _check_leaks(category: str, what: str, members: dict[str, set[str]], result:
     splits = sorted(members)
     for i, first in enumerate(splits):
         for second in splits[i + 1 :]:
+            # the same image or physical object in train and val makes test metrics look better than they are
             shared = sorted(members[first] & members[second])
             if shared:
                 detail = f"{len(shared)} of them, such as {shared[0]}"
@@ -194,6 +201,7 @@ def _check_sample(sample: Sample, meshes: dict[int, Mesh], decode: bool, result:
     if mesh is None:
         detail = f"cad_index {sample.cad_index}"
         result.add("warning", sample.category, "cad_index without a CAD file", sample.key, detail)
+        # any of the category's models is near enough to tell a wrong pose
         mesh = meshes[min(meshes)]
     overlap = projected_box_iou(sample, mesh)
     if overlap < min_box_iou:
@@ -212,6 +220,7 @@ def _check_pixels(sample: Sample, result: CheckResult) -> None:
     except CompNetError as error:
         result.add("error", sample.category, "image of another size than annotated", sample.image, str(error))
         return
+    # of the same proportions, as checked above: readers scale the annotation
     if image.size != (sample.width, sample.height):
         detail = f"{image.width} x {image.height} for {sample.width} x {sample.height}"
         result.add("note", sample.category, "resized image", sample.image, detail)
@@ -226,11 +235,13 @@ def _check_pixels(sample: Sample, result: CheckResult) -> None:
 
 def implausible(sample: Sample) -> list[tuple[str, str]]:
     """What looks wrong in one annotation: (problem, detail) pairs; empty for a plausible one."""
+    # of ImageNet3D and PASCAL3D+, at a focal length of 1; a wrong unit shows here
     viewports = (2000.0, 3000.0)
     found: list[tuple[str, str]] = []
     if abs(sample.elevation) > math.pi / 2 + 1e-6:
         found.append(("elevation beyond +-90 degrees", f"{math.degrees(sample.elevation):.1f} degrees"))
     u, v = sample.principal_point
+    # objects that are cut by the border may have their origin outside, but not by more than an image
     if not (-sample.width <= u <= 2 * sample.width and -sample.height <= v <= 2 * sample.height):
         found.append(("principal point far outside the image", f"({u:.0f}, {v:.0f})"))
     x1, y1, x2, y2 = sample.bbox
@@ -255,7 +266,9 @@ def projected_box_iou(sample: Sample, mesh: Mesh) -> float:
     boxes follow an object out of the image. 0 if a part of the model is behind the camera.
     """
     cad_points = 2000
+    # a scan may have 100,000 vertices, and each sample projects one; the box hardly depends on every vertex
     step = max(1, len(mesh.vertices) // cad_points)
+    # double precision: the pixels of a far object are small differences of large numbers
     pose = Pose.of(sample.azimuth, sample.elevation, sample.theta, sample.distance, dtype=torch.float64)
     camera = Camera(
         focal=torch.tensor(sample.focal, dtype=torch.float64),
@@ -274,6 +287,7 @@ def projected_box_iou(sample: Sample, mesh: Mesh) -> float:
 
 def _iou(first: np.ndarray, second: np.ndarray) -> float:
     overlap = (np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])).clip(0.0).prod()
+    # boxes cut to the image may be empty; then the union is that of the other, or 0
     union = (first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - overlap
     return float(overlap / union) if union > 0 else 0.0
 
@@ -315,6 +329,7 @@ def _findings_table(result: CheckResult):  # type: ignore[no-untyped-def]  # the
         table.add_column(name, justify="right" if name == "count" else "left", overflow="fold")
     for (severity, problem), members in sorted(groups.items(), key=lambda g: (order.index(g[0][0]), -len(g[1]))):
         first = members[0]
+        # most messages of ours name the file already
         example = first.detail if first.where in first.detail else f"{first.where}  {first.detail}".strip()
         table.add_row(severity, problem, str(len(members)), escape(example))
     return table

@@ -49,6 +49,7 @@ class Cutout:
         shrink = largest_side / max(cutout.size)
         if shrink < 1.0:
             size = (max(1, round(cutout.width * shrink)), max(1, round(cutout.height * shrink)))
+            # Pillow weighs colours by alpha here: what is clear does not darken the edge
             cutout = cutout.resize(size, Image.Resampling.BOX)
         kept = np.asarray(cutout)
         if kept[..., 3].max() < OPAQUE:  # thin lines fade when they shrink
@@ -77,6 +78,7 @@ def cut_object(image: Image.Image, sample: Sample) -> Cutout:
     else:
         left, top, right, bottom = _whole_pixels(sample, image.size)
         width, height = right - left, bottom - top
+        # an ellipse has no corners of background, which a box would paste along
         y, x = np.mgrid[0:height, 0:width] + 0.5
         mask = (x / width - 0.5) ** 2 + (y / height - 0.5) ** 2 <= 0.25
     return Cutout.of_mask(np.asarray(image.crop((left, top, right, bottom))), mask, sample.category)
@@ -98,13 +100,16 @@ def cut_objects(samples: Sequence[Sample], count: int = 64, seed: int = 0) -> li
     for sample in samples:
         if sample.mask is not None:
             by_category.setdefault(sample.category, []).append(sample)
+    # sorted by name: the draw must not depend on which category the list has first
     shuffled = [[members[i] for i in rng.permutation(len(members))] for _, members in sorted(by_category.items())]
+    # one of each category in turn, so that any number of cut-outs is spread over all
     rounds = [members[i] for i in range(max(map(len, shuffled), default=0)) for members in shuffled if i < len(members)]
     found: list[Cutout] = []
     for sample in rounds:
         if len(found) == count:
             break
         cutout = _cut(sample)
+        # an empty mask gives none, and the next sample takes its place
         if cutout is not None:
             found.append(cutout)
     return found
@@ -131,6 +136,7 @@ def load_cutouts(folder: str | Path, count: int = 64, seed: int = 0) -> list[Cut
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".webp") and p.is_file())
     if not paths:
         raise CompNetError(f"{folder} holds no occluder; put cut-outs with transparency (.png, .webp) there")
+    # in the order of the names again: with room for all of them, the seed changes nothing
     chosen = np.sort(np.random.default_rng(seed).permutation(len(paths))[:count])
     return [_load(paths[i], None if paths[i].parent == folder else paths[i].parent.name) for i in chosen]
 
@@ -152,6 +158,7 @@ def _load(path: Path, category: str | None) -> Cutout:
 def _whole_pixels(sample: Sample, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """A sample's box in whole pixels of its image, at least one of each."""
     x1, y1, x2, y2 = sample.bbox
+    # the image may be a resized copy of the annotated one
     across, down = size[0] / sample.width, size[1] / sample.height
     left, top = min(max(0, int(x1 * across)), size[0] - 1), min(max(0, int(y1 * down)), size[1] - 1)
     right, bottom = min(size[0], round(x2 * across)), min(size[1], round(y2 * down))

@@ -31,16 +31,19 @@ def scatter_dead_leaves(
     least_side = 4  # pixels
     # what is typical of a crop, as fractions of its shorter side; its shapes' sides are 0.33 to 3.3 times as long
     sizes = (0.12, 0.4)
+    # leaves take colours from the crop as it was, not from leaves below them
     source, pixels = pixels, pixels.copy()
     height, width = pixels.shape[:2]
     covered = np.zeros((height, width), dtype=bool)
     enough = rng.uniform(*area) * covered.size
+    # one scale for each crop: a few large things on one, many small ones on another
     typical = math.exp(rng.uniform(*np.log(sizes))) * min(height, width)
     for _ in range(30):
         if np.count_nonzero(covered) >= enough:
             break
         centre = rng.uniform(0.0, (height, width))
         size = typical * math.exp(rng.uniform(-0.6, 0.6))
+        # the shapes of one thing lie around one centre, as parts do
         for _ in range(int(rng.integers(1, 6))):
             side = max(least_side, int(size * rng.uniform(0.6, 1.8)))
             corner = (centre + 0.4 * size * rng.standard_normal(2) - side / 2).astype(int)
@@ -65,6 +68,7 @@ def _leaf_shape(side: int, rng: np.random.Generator) -> np.ndarray:
         angle, radius = np.sort(rng.uniform(0.0, 2.0 * math.pi, corners)), rng.uniform(0.45, 1.0, corners)
     else:
         angle, radius = (np.arange(4) + 0.5) * (math.pi / 2), np.ones(4)
+    # bars, such as poles and fences
     flat = 0.12 if kind >= 0.85 else math.exp(rng.uniform(-1.2, 0.0))
     turn = rng.uniform(0.0, 2.0 * math.pi)
     x, y = radius * np.cos(angle), flat * radius * np.sin(angle)
@@ -81,6 +85,7 @@ def _leaf_colours(side: int, pixels: np.ndarray, rng: np.random.Generator) -> np
     ramp = math.cos(turn) * place[None, :] + math.sin(turn) * place[:, None]
     kind = rng.random()
     grey = rng.random() < 0.3
+    # grey things are common, and differ from the background by brightness alone
     colour = rng.uniform(0.0, 255.0, 1 if grey else 3) * np.ones(3)
     if kind < 0.15:
         height, width = (min(side, extent) for extent in pixels.shape[:2])

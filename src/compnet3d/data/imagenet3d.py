@@ -26,6 +26,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh, load_off
 from compnet3d.utils.files import write_text
 
+# the data set's own spelling first: one look-up finds most files
 IMAGE_SUFFIXES = (".JPEG", ".jpg", ".jpeg", ".png", ".JPG", ".PNG")
 
 
@@ -88,6 +89,7 @@ class ImageNet3D:
                 raise CompNetError(
                     f"{self.root / 'lists'} has no list for {', '.join(unknown)}; it has {_shorten(found)}."
                 )
+            # in the caller's order, which becomes that of the model's indices; a name given twice is one category
             found = list(dict.fromkeys(categories))
         self.categories = found
         self.symmetry: dict[str, Symmetry] = load_symmetry(self.root)
@@ -119,6 +121,7 @@ class ImageNet3D:
                 f"{self.root / 'lists'} has no list for split {split!r} (CATEGORY_imagenet_{split}.txt); "
                 f"it has {_shorten(self.splits)}."
             )
+        # a report of this split alone, so that the error below does not speak of another one that was read before
         report, found = ReadReport(), []
         for category in self.categories:
             for name in self.names(category, split):
@@ -132,6 +135,7 @@ class ImageNet3D:
     def cad_paths(self, category: str) -> list[Path]:
         """The category's CAD files in the order of their index (01.off is cad_index 1); maybe empty."""
         folder = self.root / "CAD" / category
+        # names have leading zeros, so that their order is that of the numbers
         return sorted(folder.glob("*.off")) if folder.is_dir() else []
 
     def meshes(self, category: str) -> list[Mesh]:
@@ -162,6 +166,7 @@ def load_cad(path: Path) -> Mesh:
         CompNetError: naming the file, if it is broken or has no extent.
     """
     mesh = load_off(path)
+    # its box would have no size, and the cuboid's vertices no place
     if not bool((mesh.vertices != mesh.vertices[0]).any()):
         raise CompNetError(f"{path}: all vertices are one point; export the model again")
     return mesh
@@ -193,6 +198,7 @@ def _find_lists(root: Path) -> dict[str, dict[str, Path]]:
         raise CompNetError(f"{root} has no lists/ folder; it needs lists/CATEGORY_imagenet_train.txt and _val.txt.")
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
+        # "_imagenet_" comes from PASCAL3D+, which has lists of other sources beside it
         match = re.fullmatch(r"(?P<category>.+)_imagenet_(?P<split>[A-Za-z0-9-]+)\.txt", path.name)
         if match and path.is_file():
             found.setdefault(match["category"], {})[match["split"]] = path
@@ -213,6 +219,7 @@ def read_list(path: Path) -> list[str]:
         CompNetError: if the file cannot be read as text.
     """
     try:
+        # some editors begin a file with a byte order mark, which would become part of the first name
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CompNetError(f"{path} cannot be read as a list of image names ({error}).") from error
@@ -232,6 +239,7 @@ def find_image(root: Path, category: str, name: str) -> Path | None:
 def read_objects(root: Path, category: str, name: str, report: ReadReport) -> list[Sample]:
     """The usable objects of one image; what is left out is counted in `report`."""
     annotation = root / "annotations" / category / f"{name}.npz"
+    # before any file is opened: a list must not lead out of the data set's folders
     if os.sep in name or "/" in name or name.startswith("."):
         report.skip("list entry is not an image name", f"{category}: {name}")
         return []
@@ -247,6 +255,7 @@ def read_objects(root: Path, category: str, name: str, report: ReadReport) -> li
     except CompNetError:
         report.skip("unreadable annotation", annotation)
         return []
+    # one mask for each image; objects that share an image share it
     mask = root / "masks" / category / f"{name}.png"
     found_mask = mask if mask.is_file() else None
     samples = []
@@ -291,6 +300,8 @@ def write_object(
     try:
         for part in ("images", "annotations", *(() if mask is None else ("masks",))):
             (root / part / category).mkdir(parents=True, exist_ok=True)
+        # The annotation comes last: an image without one is skipped and counted by the reader, the other way round the
+        # annotation would name a missing image.
         Image.fromarray(image).save(root / "images" / category / f"{name}.JPEG", quality=quality)
         if mask is not None:
             layer = Image.fromarray((mask != 0).astype(np.uint8) * 255)

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from compnet3d.errors import CompNetError
 
+# images may be read by several threads, and the limit that is lifted below is the whole process's
 _open_lock = threading.Lock()
 
 
@@ -41,6 +42,7 @@ def load_rgba(path: Path | str) -> np.ndarray:
         CompNetError: as `load_image`, or if the image has no transparency.
     """
     with _decoded(Path(path)) as image:
+        # "a" is premultiplied alpha; palette images and some RGB ones keep theirs in `info`
         if "A" not in image.mode and "a" not in image.mode and "transparency" not in image.info:
             raise CompNetError(f"{path} has no transparency; cut the object out and save it as PNG or WebP with alpha.")
         return np.asarray(_upright(image.convert("RGBA"), _orientation(image), None))
@@ -52,6 +54,7 @@ def _decoded(path: Path) -> Iterator[Image.Image]:
     max_pixels = 500_000_000
     try:
         with _open_unchecked(path) as image:
+            # the header alone has been read by now: the pixels of a decompression bomb are never made
             if image.width * image.height > max_pixels:
                 raise CompNetError(
                     f"{path} has {image.width} x {image.height} pixels, more than the limit of "
@@ -85,6 +88,7 @@ def _open_unchecked(path: Path) -> Image.Image:
 
 def _orientation(image: Image.Image) -> object:
     """How the camera was held: the EXIF tag, 1 where there is none."""
+    # 0x0112 is EXIF's Orientation
     return image.getexif().get(0x0112, 1)
 
 
@@ -98,6 +102,7 @@ def _upright(image: Image.Image, orientation: object, size: tuple[int, int] | No
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_90,
     }
+    # damaged files have anything there
     operation = operations.get(orientation) if isinstance(orientation, int) else None
     if operation is None:
         return image
@@ -122,6 +127,7 @@ def as_rgb(image: Image.Image | np.ndarray | Any) -> Image.Image:
         raise CompNetError(f"An image must be a file name, a PIL image or a numpy array, not {type(image).__name__}.")
     if image.mode == "RGB":
         return image
+    # Pillow would clip these to 255 instead of scaling them
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_deep_to_uint8(np.asarray(image))).convert("RGB")
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
@@ -140,6 +146,8 @@ def _deep_to_uint8(pixels: np.ndarray) -> np.ndarray:
     elif np.issubdtype(pixels.dtype, np.floating) and highest <= 1.0:
         full = 1.0
     else:
+        # as 32-bit integers, which some 16-bit files are opened as, the type does not tell the range; the values have
+        # to
         full = next((limit for limit in (255.0, 65535.0) if highest <= limit), highest)
     return np.clip(np.rint(values * (255.0 / full)), 0, 255).astype(np.uint8)
 
@@ -156,6 +164,7 @@ def _array_to_pil(array: np.ndarray) -> Image.Image:
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16:
+        # 257 = 65535 / 255; 32 bits, or the sum would overflow
         array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif np.issubdtype(array.dtype, np.floating):
         if not np.isfinite(array).all() or array.min() < 0.0 or array.max() > 1.0:
@@ -176,8 +185,10 @@ def load_mask(path: Path | str, *, size: tuple[int, int] | None = None) -> np.nd
     Raises:
         CompNetError: as `load_image`.
     """
+    # masks may be palette images or in colour
     image = ImageOps.grayscale(load_image(path))
     if size is not None and image.size != size:
+        # nearest: mixed values would count as object, and the mask would grow
         image = image.resize(size, Image.Resampling.NEAREST)
     return np.asarray(image) > 0
 

@@ -18,6 +18,7 @@ from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import Crop, InputConfig, make_crop
 from compnet3d.errors import CompNetError
 
+# decoded images of the small data sets fit; of ImageNet3D a part does, and the rest is read each time
 CACHE_BYTES = 2 * 2**30
 
 
@@ -96,8 +97,12 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         sample = self.samples[index]
         augmentation, rng = self.augmentation, None
         if augmentation is not None:
+            # by index, not by a state that goes on: workers take items in any order, and a resumed run starts in the
+            # middle
             rng = np.random.default_rng((self.seed, epoch, index))
             if sample.category not in self.mirror_categories:
+                # a mirrored camera or desk would be an object that does not exist; the random number is drawn all the
+                # same
                 augmentation = replace(augmentation, mirror=0.0)
         return make_crop(
             self._image_of(sample),
@@ -111,6 +116,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
 
     def _cut_out(self, rng: np.random.Generator) -> Cutout:
         """Any sample's object."""
+        # the sample's own object may come up; among thousands it hardly matters
         sample = self.samples[int(rng.integers(len(self.samples)))]
         return cut_object(self._image_of(sample), sample)
 
@@ -121,6 +127,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         crop = self.crop_at(index, epoch)
         numbers = {name: getattr(crop, name) for name in ("azimuth", "elevation", "theta", "distance", "focal")}
         item = {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}
+        # bytes: workers send a quarter of what floats would take, and the model normalises on its own device
         item["image"] = torch.from_numpy(np.ascontiguousarray(crop.image.transpose(2, 0, 1)))
         item["category"] = torch.tensor(self._index[self.samples[index].category])
         item["principal_point"] = torch.tensor(crop.principal_point, dtype=torch.float32)
@@ -136,6 +143,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             return Image.fromarray(self._cache[key])
         image = load_image(sample.image, size=(sample.width, sample.height))
         needed = image.width * image.height * 3
+        # those that come first stay: with every image used once an epoch, replacing any would only lose it before its
+        # next turn
         if needed <= self._cache_left:
             self._cache[key] = np.asarray(image)
             self._cache_left -= needed

@@ -94,6 +94,7 @@ def import_pascal3d(
             raise CompNetError(f"{root} has no usable object: {report}.")
         for (category, split), members in names.items():
             write_list(folder, category, split, members)
+        # only of categories that have an image: the others would have meshes and no list
         for category in sorted({category for category, _ in names}):
             _copy_models(root, folder, category)
 
@@ -127,11 +128,14 @@ def _find_occluded(root: Path, occluded: Path, level: Level) -> list[_Image]:
     number, found = level[1:], []
     for path in _listing(occluded, "lists"):
         match = re.fullmatch(r"(?P<category>.+)FGL(?P<front>\d)_BGL(?P<back>\d)(\.txt)?", path.name)
+        # the data set pairs equal levels of object (FGL) and background (BGL) only; the name has both
         if match is None or match["front"] != number or match["back"] != number:
             continue
         category, folder = match["category"], f"{match['category']}FGL{number}_BGL{number}"
         for name in _names(path):
             image = _image_file(occluded / "images" / folder, name)
+            # Poses come from the original data set: the occluded one's own files hold masks, and no viewpoint that is
+            # used here.
             record = root / "Annotations" / f"{category}_imagenet" / f"{name}.mat"
             masks = occluded / "annotations" / folder / f"{name}.npz"
             found.append(_Image(category, name, "val", image, record, masks))
@@ -157,6 +161,7 @@ def _names(path: Path) -> list[str]:
 
 def _image_file(folder: Path, name: str) -> Path:
     paths = (folder / (name + suffix) for suffix in IMAGE_SUFFIXES)
+    # a path even where there is no file, so that the report can name what is missing
     return next((path for path in paths if path.is_file()), folder / f"{name}.JPEG")
 
 
@@ -202,12 +207,14 @@ def _convert(image: _Image, out: Path, level: Level | None, all_objects: bool, r
 
 
 def _entries(record: Annotation, image: _Image, all_objects: bool, report: ReadReport) -> list[Annotation]:
+    # a record may hold objects of other categories, too
     own = [entry for entry in record["objects"] if str(entry.get("class")) == image.category]
     if not own:
         report.skip("no object of the category", image.record)
     if not all_objects:
         for _ in own[1:]:
             report.skip("not the image's first object", image.record)
+        # neural-mesh papers train and test on each image's first object
         own = own[:1]
     entries = []
     for entry in own:
@@ -227,10 +234,12 @@ def read_record(path: Path | str) -> Annotation:
     Raises:
         CompNetError: naming the file, if it is missing, broken, or holds no such record.
     """
+    # here, since only this importer reads MATLAB's files, and scipy.io takes time to load
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
     try:
+        # structs as dicts; hence a record of one object comes without a list around it, see below
         record = loadmat(str(path), simplify_cells=True, variable_names=["record"])["record"]
         objects = record["objects"]
     except (*MALFORMED, OSError, zlib.error, MatReadError) as error:
@@ -244,6 +253,7 @@ def read_record(path: Path | str) -> Annotation:
 
 def _image_size(record: Annotation, image: Path) -> tuple[int, int]:
     """(width, height) as annotated (`imgsize` also has the number of channels), else that of the image."""
+    # ravel: MATLAB knows no scalars and no vectors, and what comes back may have any number of dimensions
     size = np.ravel(record.get("imgsize", ()))
     if len(size) >= 2 and min(size[:2]) >= 1:
         return int(size[0]), int(size[1])
@@ -267,6 +277,7 @@ def pascal3d_annotation(entry: Annotation, category: str, size: tuple[int, int])
     viewpoint = entry.get("viewpoint")
     if not isinstance(viewpoint, dict):
         raise SkipObject("no viewpoint")
+    # before the numbers are checked: of an object with a coarse label alone they mean nothing
     if "distance" in viewpoint and np.size(viewpoint["distance"]) and not np.any(viewpoint["distance"]):
         raise SkipObject(COARSE_ONLY)
     keys = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py")
@@ -278,6 +289,7 @@ def pascal3d_annotation(entry: Annotation, category: str, size: tuple[int, int])
         raise SkipObject("missing key bbox")
     names = ("occluded", "truncated", "difficult")
     flags = {name: int(_number(entry, name)) if np.size(entry.get(name, ())) else 0 for name in names}
+    # ImageNet3D's word for both; reports tell them apart by the flags, which are kept
     partial = flags["occluded"] or flags["truncated"]
     made = annotation_dict(
         category=category,
@@ -321,6 +333,7 @@ def _write_masks(image: _Image, out: Path) -> dict[str, float]:
         own = _mask(load_npz_objects(image.masks, "mask"))
     except CompNetError:  # some releases hold None there
         own = None
+    # without the object's mask nobody knows the shares, and the reader leaves `hidden` open
     if own is None or own.shape != occluders.shape:
         return {}
     _save_mask(own, out / "masks" / image.category / f"{image.name}.png")
@@ -332,6 +345,7 @@ def _mask(value: Any) -> np.ndarray | None:
     """A mask of any kind (bool, 0 and 1, 0 to 255 with soft edges) as bool [H, W]; None if it is none."""
     if not isinstance(value, np.ndarray) or value.ndim != 2 or not value.size or value.dtype.kind not in "buif":
         return None
+    # 0 and 1, or grey levels: half of the range either way
     return np.asarray(value > (127 if value.max() > 1 else 0))
 
 

@@ -21,6 +21,7 @@ class Placement:
         """By the cut-out's first row and column, its (height, width) and those of the image."""
         source, target = [], []
         for first, extent, limit in zip(start, size, limits, strict=True):
+            # bounded at both ends: a cut-out that lies wholly outside gets two empty slices, on whichever side it is
             low = min(max(0, first), limit)
             high = max(low, min(limit, first + extent))
             target.append(slice(low, high))

@@ -94,10 +94,15 @@ def split_calibration(samples: Sequence[Sample], fraction: float, seed: int) -> 
         by_category.setdefault(sample.category, []).append(sample)
     held_out: set[tuple[str, str]] = set()
     for category, members in by_category.items():
+        # of several objects in one image, all go to the same side: they are told by the image's name
         groups = {s.instance or s.name for s in members}
         by_image = len(groups) == 1
+        # sorted: sets have no order, and the draw must not depend on that of the list
         names = sorted({s.name for s in members} if by_image else groups)
+        # 0 of a single image: training needs it more
         count = min(max(1, round(fraction * len(names))), len(names) - 1)
+        # crc32, as Python's own hash of a text differs from process to process; a category's split stays the same when
+        # others are left out
         rng = np.random.default_rng([seed, zlib.crc32(category.encode())])
         chosen = [names[i] for i in rng.permutation(len(names))[:count]]
         if by_image:

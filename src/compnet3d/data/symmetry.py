@@ -88,6 +88,7 @@ def save_symmetry(root: Path | str, table: Mapping[str, Symmetry]) -> None:
     entries: dict[str, Json] = {}
     for category in sorted(table):
         symmetry, entry = table[category], {}
+        # "continuous" in the file, 0 in code: 0-fold would mislead whoever edits the file
         if symmetry.order != 1:
             entry["z"] = "continuous" if symmetry.order == 0 else symmetry.order
         if symmetry.mirror is not None:
@@ -102,6 +103,7 @@ def mirror_distance(mesh: Mesh, samples: int = 1500) -> float:
 
     0 for a mirror-symmetric shape (up to about 0.004 of sampling noise); inf for a mesh without area.
     """
+    # here, as only measuring needs it: `import compnet3d` loads no scipy
     from scipy.spatial import cKDTree
 
     vertices = mesh.vertices.double().numpy()
@@ -120,6 +122,7 @@ def measure_mirror(meshes: Sequence[Mesh], tolerance: float = MIRROR_TOLERANCE) 
 
     For categories whose `symmetry.json` entry says nothing. False for an empty list.
     """
+    # every one: a single lopsided model means that mirrored training images would show objects that do not exist
     return bool(meshes) and all(mirror_distance(mesh) < tolerance for mesh in meshes)
 
 
@@ -134,8 +137,10 @@ def sample_surface(mesh: Mesh, count: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     # Stratified draws along the cumulative area are more even than independent ones.
     position = (np.arange(count) + rng.random(count)) / count * total
+    # rounding may leave the last position beyond the sum of all areas
     chosen = corners[np.minimum(np.searchsorted(np.cumsum(area), position), len(faces) - 1)]
     u, v = rng.random((2, count))
+    # points of a parallelogram; those beyond the diagonal are folded back into the triangle, which keeps them uniform
     flip = u + v > 1.0
     u, v = np.where(flip, 1.0 - u, u), np.where(flip, 1.0 - v, v)
     edge_u, edge_v = chosen[:, 1] - chosen[:, 0], chosen[:, 2] - chosen[:, 0]

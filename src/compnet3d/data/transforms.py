@@ -62,6 +62,7 @@ class InputConfig:
             raise ValueError(f"InputConfig.fill must be three numbers in 0..255, not {self.fill}")
         if self.border not in ("constant", "reflect"):
             raise ValueError(f"InputConfig.border must be 'constant' or 'reflect', not {self.border!r}")
+        # JSON gives a list, which could not be compared with a tuple
         object.__setattr__(self, "fill", tuple(int(c) for c in self.fill))
 
     def camera(self, principal_point: Tensor) -> Camera:
@@ -81,9 +82,11 @@ class InputConfig:
         """
         if not samples:
             raise CompNetError("The input size cannot be fitted without training samples; check the lists.")
+        # the median, as single annotations may have absurd distances
         distance = float(np.median([s.distance for s in samples]))
         # Longest side of each box for a camera of focal length 1 at distance 1.
         extent = float(np.mean([longest_side(s.bbox) * s.distance / s.focal for s in samples]))
+        # an oracle crop at `distance` then shows a box of mean size `fill`
         focal = fill * min(height, width) * distance / extent
         return cls(height=height, width=width, focal=focal, distance=distance, box_fill=fill)
 
@@ -128,6 +131,7 @@ class Crop:
     def valid(self) -> np.ndarray:
         """Which pixels of the crop show the image rather than the fill, bool [H, W]."""
         height, width = self.image.shape[:2]
+        # pixel centres are at +0.5, here as everywhere
         v, u = np.mgrid[0:height, 0:width] + 0.5
         x, y = transform_points(self.matrix, np.stack([u, v], axis=-1)).transpose(2, 0, 1)
         return (x >= 0) & (x < self.source_size[0]) & (y >= 0) & (y < self.source_size[1])
@@ -164,11 +168,13 @@ def make_crop(
         CompNetError: if the image's proportions are not the annotated ones.
     """
     sample = match_image_size(sample, image.size)
+    # the identity, where nothing is drawn
     draw, border = GeometricDraw(), input_config.border
     if augmentation is not None:
         if rng is None:
             raise ValueError("an augmentation needs a random generator")
         draw = augmentation.draw_geometry(rng)
+        # drawn even where `reflect` is 0, so that switching it on changes no other draw
         border = "reflect" if rng.random() < augmentation.reflect else border
     forward, scale = crop_matrix(sample, input_config, crop, draw, rotation)
     matrix = invert_affine(forward)
@@ -179,6 +185,7 @@ def make_crop(
     if augmentation is not None and rng is not None:
         pixels, covered = augment_pixels(pixels, augmentation, rng, cut_out)
     turn = draw.rotation + rotation
+    # mirrored first, then turned, in the order of the matrix: A to 2 pi - A, T to - T + turn
     azimuth, theta = (-sample.azimuth, -sample.theta) if draw.mirror else (sample.azimuth, sample.theta)
     u, v = transform_points(forward, np.array(sample.principal_point))
     return Crop(
@@ -186,6 +193,7 @@ def make_crop(
         azimuth=azimuth % TWO_PI,
         elevation=sample.elevation,
         theta=(theta + turn) % TWO_PI,
+        # d' = F d / (s f), see above
         distance=input_config.focal * sample.distance / (sample.focal * scale),
         principal_point=(float(u), float(v)),
         focal=input_config.focal,
@@ -204,6 +212,7 @@ def crop_matrix(
     """The similarity from source pixels to crop pixels, float64 [2, 3], and its scale."""
     if crop == "oracle":
         anchor = np.array(sample.principal_point)
+        # makes the scaled distance, F d / (s f), that of the canonical camera
         scale = (input_config.focal / input_config.distance) / (sample.focal / sample.distance)
     elif crop == "box":
         anchor, scale = _box_anchor(sample.bbox, input_config)
@@ -212,9 +221,11 @@ def crop_matrix(
     scale *= draw.scale
     linear = scale * rotation_matrix(draw.rotation + rotation)
     if draw.mirror:
+        # from the right: the mirror acts on the source, before the turn
         linear = linear @ np.diag([-1.0, 1.0])
     size = min(input_config.height, input_config.width)
     target = np.array(input_config.centre) + size * np.array(draw.shift)
+    # the anchor lands on the target whatever the linear part does
     return np.concatenate([linear, (target - linear @ anchor)[:, None]], axis=1), scale
 
 
@@ -274,6 +285,8 @@ def match_image_size(sample: Sample, size: tuple[int, int]) -> Sample:
     if size == (sample.width, sample.height):
         return sample
     x, y = size[0] / sample.width, size[1] / sample.height
+    # a resized copy has whole pixels, so that the two factors differ a little; one focal length can follow their mean
+    # only
     scale = math.sqrt(x * y)
     tolerance = max(2.0, 0.01 * max(size))
     if abs(x / scale - 1.0) * size[0] > tolerance or abs(y / scale - 1.0) * size[1] > tolerance:
@@ -327,6 +340,7 @@ def crop_to_source_pose(
     """
     if principal_point is None:
         principal_point = (crop.image.shape[1] / 2, crop.image.shape[0] / 2)
+    # undone in the opposite order: the turn, then the mirror
     theta -= crop.rotation
     if crop.mirrored:
         azimuth, theta = -azimuth, -theta
@@ -357,6 +371,7 @@ def rotate_sample_image(
     sample = match_image_size(sample, image.size)
     turn = rotation_matrix(math.radians(angle))
     extent = np.abs(turn) @ np.array(image.size, dtype=float)
+    # turns by 90 degrees leave rounding errors, which must not add a row or column
     width, height = (max(1, math.ceil(x - 1e-9)) for x in extent)
     offset = np.array([width / 2, height / 2]) - turn @ np.array([image.width / 2, image.height / 2])
     forward = np.concatenate([turn, offset[:, None]], axis=1)
@@ -380,10 +395,13 @@ def _turned_bbox(
     if sample.mask is not None:
         layer = Image.fromarray(load_mask(sample.mask, size=source_size).astype(np.uint8) * 255)
         mask = warp_image(layer, invert_affine(forward), size, 1.0, resample=Image.Resampling.NEAREST)
+        # a mask may be empty; then the box serves as if there were none
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if len(rows):
             return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
     x1, y1, x2, y2 = sample.bbox
     u, v = transform_points(forward, np.array([(x1 + x2) / 2, (y1 + y2) / 2]))
+    # half the extents of the image of an ellipse with half axes a and b under M: along each axis i, the length of the
+    # row (M_i1 a, M_i2 b)
     half = np.hypot(*(forward[:, :2] * np.array([(x2 - x1) / 2, (y2 - y1) / 2])).T)
     return float(u - half[0]), float(v - half[1]), float(u + half[0]), float(v + half[1])

@@ -68,6 +68,7 @@ def _read_entry(path: Path, entry: str) -> bytes:
         if entry not in archive.namelist():
             raise ValueError(f"it has no key {entry.removesuffix('.npy')!r}")
         with archive.open(entry) as stream:
+            # one byte more than allowed tells that there is more; the size that the archive states may be a lie
             payload = stream.read(max_entry_bytes + 1)
     if len(payload) > max_entry_bytes:
         raise ValueError(f"its {entry} unpacks to more than {max_entry_bytes >> 20} MiB")
@@ -77,6 +78,7 @@ def _read_entry(path: Path, entry: str) -> bytes:
 def _parse_npy(payload: bytes) -> Any:
     max_depth = 32
     stream = io.BytesIO(payload)
+    # numpy parses the header as a literal; only what follows it, the pickle, could run anything
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
@@ -85,9 +87,13 @@ def _parse_npy(payload: bytes) -> Any:
     else:
         raise ValueError(f"unknown .npy version {version}")
     if not dtype.hasobject:
+        # plain numbers need no pickle, and numpy reads them without one; such are the masks of Occluded-PASCAL3D+
         return np.lib.format.read_array(io.BytesIO(payload), allow_pickle=False)
+    # a structured type with objects in it
     if dtype != np.dtype(object):
         raise ValueError(f"dtype {dtype}")
+    # a list of one number, so that all levels of the recursion draw on one budget; annotations need a few hundred of
+    # the million nodes
     tree = _finish(SafeUnpickler(stream).load(), max_depth, [1_000_000])
     if not isinstance(tree, list):
         raise ValueError("its pickle holds no array")
@@ -100,18 +106,23 @@ class _Dtype:
     __slots__ = ("code",)
 
     def __init__(self, code: object, align: object = False, copy: object = True) -> None:
+        # as Python 2 writes it
         if isinstance(code, bytes):
             code = code.decode("ascii")
+        # plain numbers, truth values, texts and objects; no times, no records, and nothing that numpy would have to
+        # look up
         if not isinstance(code, str) or not re.fullmatch(r"[<>|=]?([biufc](1|2|4|8|16)|\?|[SU]\d{1,6}|O8?)", code):
             raise pickle.UnpicklingError(f"dtype {code!r} is not admitted")
         self.code = code
 
     def set_state(self, state: object) -> None:
+        # (version, byte order, sub-array, names, fields, ...): the last three must be empty
         if not isinstance(state, tuple) or len(state) < 2 or any(state[2:5]):
             raise pickle.UnpicklingError("a structured dtype is not admitted")
         order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "|", "="):
             raise pickle.UnpicklingError(f"byte order {order!r}")
+        # the name has no byte order in pickles, it comes with the state
         if self.code[0] not in "<>|=":
             self.code = order + self.code
 
@@ -132,6 +143,7 @@ class _Array:
         self.value: Any = None
 
     def set_state(self, state: object) -> None:
+        # (version, shape, dtype, whether in Fortran's order, data); old pickles have no version
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise pickle.UnpicklingError("a malformed array state")
         shape, dtype, fortran, raw = state[-4:]
@@ -142,7 +154,9 @@ class _Array:
                 raise pickle.UnpicklingError("an object array whose size and shape differ")
             self.value = _ObjectCells(shape, raw, bool(fortran))
             return
+        # frombuffer refuses data that do not fill whole elements, reshape a number of them that does not fit the shape
         flat = np.frombuffer(_to_bytes(raw), dtype=dtype.to_numpy())
+        # a copy, as the buffer's memory is read-only
         self.value = flat.reshape(shape, order="F" if fortran else "C").copy()
 
 
@@ -160,6 +174,7 @@ class _NdarrayType:
 
 
 def _reconstruct(kind: object, shape: object, code: object) -> _Array:
+    # shape and type given here are those of an empty array; the state that follows has the real ones
     if kind is not _NdarrayType:
         raise pickle.UnpicklingError("an array of an unexpected type")
     return _Array()
@@ -171,6 +186,7 @@ def _scalar(dtype: object, raw: object = b"") -> Any:
     return np.frombuffer(_to_bytes(raw), dtype=dtype.to_numpy(), count=1)[0]
 
 
+# how Python 3 writes bytes in the old protocols: as a text and a call that turns it back
 def _encode(text: object, encoding: object = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError("an encoding other than latin1")
@@ -192,6 +208,7 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     ("_codecs", "encode"): _encode,
     **{
         (f"numpy.{core}.multiarray", name): stand_in
+        # numpy 2 has renamed the module
         for core in ("core", "_core")
         for name, stand_in in (("_reconstruct", _reconstruct), ("scalar", _scalar))
     },
@@ -207,9 +224,11 @@ class SafeUnpickler(_PurePython):
     The pure Python one: its memo is a dictionary, where the compiled one allocates whatever slot a file names.
     """
 
+    # a copy: changing the inherited table would change Python's own unpickler for the whole process
     dispatch: dict[int, Any] = dict(_PurePython.dispatch)
 
     def __init__(self, stream: io.BytesIO) -> None:
+        # latin1 maps each byte to one character and back, so that arrays which Python 2 wrote as text survive
         super().__init__(stream, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
@@ -221,11 +240,13 @@ class SafeUnpickler(_PurePython):
     def _load_reduce(self) -> None:
         callables = (_Dtype, _reconstruct, _scalar, _encode)
         arguments, function = self.stack.pop(), self.stack.pop()
+        # compared by identity: what lies on the stack may be anything, and == could call a method of it
         if not any(function is admitted for admitted in callables) or not isinstance(arguments, tuple):
             raise pickle.UnpicklingError("it calls something that is not admitted")
         self.append(function(*arguments))
 
     def _load_build(self) -> None:
+        # BUILD leaves its target on the stack
         state, target = self.stack.pop(), self.stack[-1]
         if not isinstance(target, _Dtype | _Array):
             raise pickle.UnpicklingError("it sets the state of something that is not an array")
@@ -237,6 +258,8 @@ class SafeUnpickler(_PurePython):
     dispatch[pickle.REDUCE[0]] = _load_reduce
     dispatch[pickle.BUILD[0]] = _load_build
     for _opcode in (
+        # instructions that call a class, an extension or the reader's own functions, or hand over buffers; the
+        # remaining ones only make and move plain values, or look up a name, which `find_class` decides on
         *(pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4),
         *(pickle.PERSID, pickle.BINPERSID, pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
     ):
@@ -245,6 +268,7 @@ class SafeUnpickler(_PurePython):
 
 def _finish(value: Any, depth: int, budget: list[int]) -> Any:
     """Replace the stand-ins in the tree; the budget stops pickles that share one list a billion times."""
+    # counted each time a node is reached, not once for each: a few lists that hold each other twice unfold to 2^n
     budget[0] -= 1
     if depth < 0 or budget[0] < 0:
         raise ValueError("it is nested too deeply or too large")
@@ -261,4 +285,5 @@ def _finish(value: Any, depth: int, budget: list[int]) -> Any:
         return type(value)(_finish(v, depth - 1, budget) for v in value)
     if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.ndarray | np.generic):
         return value
+    # such as a stand-in that was named but never called
     raise ValueError(f"it holds a {type(value).__name__.strip('_')}")

@@ -56,11 +56,14 @@ def warp_image(
     Returns:
         uint8 [height, width, 3], or [height, width] for an image in L.
     """
+    # before the border is added: a large source is made small first, and the frame then costs little. Masks are not
+    # averaged.
     if resample != Image.Resampling.NEAREST:
         image, matrix = _shrink_source(image, matrix, size, scale)
     if border == "reflect":
         image, matrix = _reflect_source(image, matrix, size)
     colour = fill if image.mode == "RGB" else fill[0]
+    # Pillow, too, evaluates the map at pixel centres, output to source
     data = tuple(matrix.reshape(-1).tolist())
     warped = image.transform(size, Image.Transform.AFFINE, data, resample, fillcolor=colour)
     return np.asarray(warped)
@@ -70,12 +73,18 @@ def _shrink_source(
     image: Image.Image, matrix: np.ndarray, size: tuple[int, int], scale: float
 ) -> tuple[Image.Image, np.ndarray]:
     """Box-filter the used part of the source by a whole factor, and adapt the matrix to the smaller source."""
+    # Pillow's bilinear transform reads four source pixels whatever the scale, which aliases where an image shrinks.
+    # From 1.7 source pixels for each output pixel on it is made smaller first.
     factor = int(1.0 / scale + 0.3)
     if factor < 2:
         return image, matrix
+    # only what the crop shows, and two cells around it for the interpolation: large images take no longer than small
+    # ones
     low, high = _source_window(matrix, size, margin=2 * factor)
+    # on the grid of the whole image's cells: the same object has the same pixels in any window
     left, top = (int(x) // factor * factor for x in np.maximum(low, 0))
     right, bottom = (int(min(x, limit)) for x, limit in zip(high, image.size, strict=True))
+    # the crop lies outside the image and will show the border alone
     if right <= left or bottom <= top:
         return image, matrix
     small = image.reduce(factor, box=(left, top, right, bottom))
@@ -86,6 +95,7 @@ def _shrink_source(
 def _source_window(matrix: np.ndarray, size: tuple[int, int], margin: int) -> tuple[np.ndarray, np.ndarray]:
     """The box of source pixels that an output of this size shows: (left, top) and (right, bottom), int64 [2] each."""
     corners = transform_points(matrix, np.array([(x, y) for x in (0, size[0]) for y in (0, size[1])], dtype=float))
+    # absurd annotations give corners that no integer holds
     corners = np.clip(corners, -1e9, 1e9)
     return np.floor(corners.min(0)).astype(int) - margin, np.ceil(corners.max(0)).astype(int) + margin
 
@@ -93,6 +103,7 @@ def _source_window(matrix: np.ndarray, size: tuple[int, int], margin: int) -> tu
 def _reflect_source(image: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
     """Continue the source mirrored at its edges, as far as the output shows it (and at most two of its sizes)."""
     low, high = _source_window(matrix, size, margin=2)
+    # an object far outside its image would otherwise ask for gigabytes of mirror images
     most = 2 * np.array(image.size)
     before = np.clip(-low, 0, most)
     after = np.clip(high - np.array(image.size), 0, most)

@@ -18,6 +18,7 @@ def check_shape(name: str, tensor: Tensor, pattern: Pattern) -> None:
     """Raise unless a shape is like (..., "V", 3): numbers are fixed, letters are free, ... is any batch."""
     if __debug__:
         shape = tensor.shape
+        # only at the front: an ellipsis elsewhere would leave open which size is which
         batched = pattern[:1] == (...,)
         tail = pattern[1:] if batched else pattern
         long_enough = len(shape) >= len(tail) if batched else len(shape) == len(tail)
@@ -83,7 +84,9 @@ def check_rotation(name: str, rotmat: Tensor) -> None:
     if __debug__:
         check_shape(name, rotmat, (..., 3, 3))
         check_finite(**{name: rotmat})
+        # single and double precision, or half precision and bfloat16, which have 2 to 3 digits
         tolerance = 1e-4 if torch.finfo(rotmat.dtype).eps < 1e-6 else 0.05
+        # the product in double precision: the check must not add an error of its own
         exact = rotmat.double()
         gap = (exact @ exact.transpose(-1, -2) - torch.eye(3, dtype=torch.float64, device=rotmat.device)).abs()
         if not bool((gap <= tolerance).all()):

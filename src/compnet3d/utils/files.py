@@ -60,20 +60,26 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:
         CompNetError: if the disk is full or the place cannot be written; an earlier folder is still there.
     """
     folder = Path(folder)
+    # a sibling, since a rename is atomic within one file system only; with the process's number, so that two writers do
+    # not fill one folder
     temporary = folder.with_name(f".{folder.name}.new-{os.getpid()}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         fill(temporary)
+        # on the disk before any name changes: after a power failure a name might otherwise stand for empty files
         for path in temporary.rglob("*"):
             if path.is_file():
                 _flush(path)
         old = _old_name(folder)
+        # A folder cannot be renamed onto a full one. So the old one steps aside first; a crash between the two renames
+        # leaves only the old copy, which `recover_folder` puts back.
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         temporary.rename(folder)
+        # last: if it fails, an old copy is left over, which the next call removes
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise CompNetError(_explain(error, folder)) from None
@@ -155,10 +161,12 @@ def claim_folder(path: Path, settings: Any, what: str) -> None:
     Raises:
         CompNetError: if the folder holds one with other settings, or something else.
     """
+    # as they would be read back: tuples as lists, keys as text
     out, plain = path.parent, json.loads(json.dumps(settings))
     if path.exists():
         earlier = read_json(path)
         if earlier != plain:
+            # only keys of the settings: those that an older version noted beside them have no name here
             different = [key for key in plain if earlier.get(key) != plain[key]] if isinstance(earlier, dict) else []
             raise CompNetError(
                 f"{out}: holds {what} with other settings ({', '.join(different) or 'not its own'}); give --out "

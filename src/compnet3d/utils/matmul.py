@@ -15,8 +15,10 @@ BLOCK = 2**18  # similarities computed at a time: 1 MB in float32, which stays i
 
 def bf16_is_fast() -> bool:
     """Whether this machine multiplies bfloat16 matrices in hardware (AMX, AVX-512 BF16 or a GPU that can)."""
+    # a machine with a GPU is asked about that: it is where the model will run
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
+    # private names of PyTorch, hence looked up: a version without them counts as slow
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(probe()) if probe is not None else False
 
@@ -70,6 +72,8 @@ def _is_worthwhile() -> bool:
         return False
     if not avx512() or amx() or not torch.backends.mkldnn.is_available():
         return False
+    # Tried, not assumed: another version of oneDNN may round after all. A generator of its own leaves the user's random
+    # numbers alone.
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(64, 128, generator=generator) for _ in range(2))
     with _allow_bfloat16():

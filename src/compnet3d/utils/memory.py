@@ -16,8 +16,10 @@ def restart_peak() -> None:
     import torch
 
     with suppress(OSError, AttributeError):
+        # glibc keeps freed memory; it would count as held, and a peak below it would not show
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
+        # 5 sets VmHWM, the largest resident size so far, back to the present one
         Path("/proc/self/clear_refs").write_text("5")
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -37,6 +39,7 @@ def peak_memory_mb() -> float | None:
     except ImportError:
         return None
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, others kibibytes
     return largest / 1e6 if sys.platform == "darwin" else largest * 1024 / 1e6
 
 

@@ -14,6 +14,8 @@ from compnet3d.errors import CompNetError
 
 T = TypeVar("T")
 R = TypeVar("R")
+# a global of each worker, set once: sent along with every item, a data set's occluders would be pickled thousands of
+# times
 _work: Callable[[Any], Any]  # in a worker: what it does
 
 
@@ -41,9 +43,11 @@ def spread_out(
         return
     import multiprocessing
 
+    # a forked process would inherit the locks of PyTorch's threads, and may wait for them for ever
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(work,)) as pool:
         try:
+            # in the items' order; small chunks, so that one slow item does not leave the other workers idle at the end
             yield from pool.map(_call, items, chunksize=max(1, min(16, len(items) // (4 * count))))
         except BrokenProcessPool:
             raise CompNetError(
@@ -59,6 +63,8 @@ def available_cores() -> int:
 
 
 def _here(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    # as in the workers: sums over several threads may differ in the last bit, and results must not depend on the number
+    # of workers
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
