@@ -67,11 +67,14 @@ class LossProblem:
             unit(images, visible).to(device),
             torch.randperm(categories, generator=generator)[torch.arange(images) % categories].to(device),
             draw.topk(visible, dim=1).indices.to(device),
+            # in a cube of unit diagonal: `near` is a fraction of the box's diagonal
             torch.rand(images, vertex_count, 3, generator=generator).to(device) / 3**0.5,
         )
 
     def with_weights(self, omega: Tensor) -> LossProblem:
         """The same problem with other grouping weights, [Y, Y]."""
+        # without its constructor: all tensors but omega are shared, as a copy of a large bank would change the memory
+        # that is measured
         bank = VertexFeatureBank.__new__(VertexFeatureBank)
         torch.nn.Module.__init__(bank)
         for name, tensor in self.bank.named_buffers():
@@ -93,6 +96,7 @@ def grouped_step(problem: LossProblem) -> Tensor:
         kappa=problem.kappa,
         excluded=near_vertices(problem.vertices, vertex, problem.near),
     )
+    # the gradient ends at the features: the extractor is timed in bench/step.py
     loss.total.backward()
     flat = bank.offsets[category][:, None] + vertex
     bank.update_vertices(flat.flatten(), observed.detach().flatten(0, 1), problem.momentum)
@@ -139,6 +143,7 @@ def novum_step(problem: LossProblem) -> Tensor:
     mask = torch.zeros_like(similarity)
     everything = torch.arange(count, device=category.device)
     near = near_vertices(problem.vertices, everything.expand(images, -1), problem.near)
+    # near vertices are left out as negatives, but not the positive itself
     near &= ~torch.eye(count, dtype=torch.bool, device=category.device)
     for image, start in enumerate(bank.offsets[category].tolist()):
         mask[image, :, start : start + count] = near[image] * -1e5
@@ -162,6 +167,7 @@ def count_operations(task: Callable[[], object]) -> int:
     total = 0
     for event in seen.key_averages(group_by_input_shape=True):
         shapes = [shape for shape in event.input_shapes if shape]
+        # shapes [.., m, k] and [.., k, n]: 2 m k n operations for each of the batch
         if event.key in ("aten::mm", "aten::bmm"):
             left, right = shapes[:2]
         elif event.key in ("aten::addmm", "aten::addmm_"):
@@ -181,6 +187,7 @@ def sparse_weights(categories: int, pairs: float, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.rand(categories, categories, generator=generator) < pairs / max(1, categories - 1)
     weights = 0.05 + 0.25 * torch.rand(categories, categories, generator=generator)
+    # the diagonal of a confusion matrix is large; the loss does not read it
     return (chosen * weights).fill_diagonal_(0.9)
 
 

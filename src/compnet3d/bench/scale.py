@@ -97,6 +97,7 @@ def bench_scale(
         dense_mb=[memory[f"dense {count}"] for count in categories],
         sparse_s=[seconds[f"sparse {count}"] for count in categories],
         sparse_mb=[memory[f"sparse {count}"] for count in categories],
+        # c of the weights above 0 are on the diagonal, which is no pair
         sparsity=[1 - float((weights[c] > 0).sum() - c) / (c * (c - 1)) for c in categories],
     )
 

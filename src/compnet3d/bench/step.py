@@ -177,6 +177,7 @@ def training_step(recipe: Recipe, data: str | Path, *, device: str = "cpu") -> T
 
 def _step_of(run: Run, objective: Objective, batch: dict[str, Tensor]) -> TrainingStep:
     """A step of a run on a batch, over and over the same."""
+    # any gradient costs the same; it stands for that of the losses
     outer = torch.randn_like(run.model(batch["image"]))
 
     def whole() -> None:

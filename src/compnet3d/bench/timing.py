@@ -24,6 +24,7 @@ def time_in_turn(tasks: Mapping[str, Task], *, rounds: int = 7, warm_up: int = 1
     for number in range(warm_up + rounds):
         for name, task in tasks.items():
             _wait_for_device()
+            # work that an earlier task left on the device has ended, and below this one's has
             started = time.perf_counter()
             task()
             _wait_for_device()

@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     show_what_can_be_shown()
+    # by hand: all that tyro parses are commands, and this is none
     if arguments == ["--version"]:
         print(f"compnet3d {__version__}")
         return
@@ -58,6 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         command.run()
     except KeyboardInterrupt as stop:
+        # 128 + 2, as shells count a program that SIGINT ended
         fail(str(stop) or "interrupted", status=130)
     except BrokenPipeError:
         # The reader of our output has gone; python would complain once more when it flushes.
@@ -86,6 +88,7 @@ def keep_out_noise() -> None:
     """Keep the libraries' notes to developers off the terminal; what a user can act on, we say ourselves."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     for library in ("torch", "transformers", "huggingface_hub"):
+        # by library, so that warnings of our own and of the user's code still show
         warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
 
 

@@ -79,6 +79,7 @@ def model_folder(path: Path) -> Path:
 
 def run_log(path: Path) -> Path | None:
     """The log of the training run that a model folder belongs to, if it is there."""
+    # the run's folder was given, or the model in it
     candidates = (path / "log.jsonl", path.parent / "log.jsonl")
     return next((file for file in candidates if file.is_file()), None)
 

@@ -75,6 +75,7 @@ def run_quickstart(options: Quickstart, device: str, command: str) -> Json:
     from compnet3d.robustness.shift import Shift
 
     out = options.out
+    # what the folder is of; device and workers may change from call to call
     settings = {key: getattr(options, key) for key in ("seed", "categories", "train", "val", "size", "epochs")}
     start = time.perf_counter()
     claim_folder(out / "quickstart.json", settings, "a quickstart")
@@ -113,6 +114,7 @@ def run_quickstart(options: Quickstart, device: str, command: str) -> Json:
 def _make_data(folder: Path, options: Quickstart) -> None:
     from compnet3d.procedural.writer import make_dataset
 
+    # a data set appears as a whole, so its lists stand for all of it
     if (folder / "lists").is_dir():
         print(f"already there: {folder}")
         return

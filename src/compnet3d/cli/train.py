@@ -86,6 +86,7 @@ class Train:
                 workers=self.workers,
             )
         except KeyboardInterrupt:
+            # still an interruption, for the exit status; `main` prints its text
             raise KeyboardInterrupt(self._advice()) from None
         print(f"the model is in {self.out / 'model'}")
 

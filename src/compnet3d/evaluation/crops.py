@@ -92,6 +92,7 @@ class EvaluationCrops(CropDataset):
     def crop_at(self, index: int, epoch: int = 0) -> Crop:
         """The crop of one sample; `epoch` changes nothing."""
         sample = self.samples[index]
+        # drawn even without a rotation, from a generator that nothing else uses
         rng = sample_generator(sample, self.seed, _ROTATION)
         rotation = math.radians(self.shift.rotation) * rng.uniform(-1, 1)
         image = self._image_of(sample)
@@ -99,6 +100,7 @@ class EvaluationCrops(CropDataset):
         if self.occlusion is not None:
             occluded = self.occlusion.apply(image, sample)
             image, self._hidden = occluded.image, (occluded.hidden_object, occluded.hidden_background)
+        # corrupted after the occluders are there: snow falls on them too
         return make_crop(self._corrupted(image, sample), sample, self.input_config, crop=self.crop, rotation=rotation)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:

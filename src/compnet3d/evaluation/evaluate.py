@@ -73,6 +73,7 @@ def evaluate(
         occluder_samples=occluder_samples,
     )
     orders = symmetry_orders(predictor.categories, symmetry)
+    # after the model and the samples are loaded, before the first crop is cut
     restart_peak()
     start = time.perf_counter()
     outcome, rate = measure(predictor, crop_loader(crops, loading), orders, unknown=unknown, crop=crop)
@@ -112,6 +113,7 @@ def measure(
     for batch in batches:
         start = time.perf_counter()
         prediction = predictor.predict_crops(batch["image"], crop=crop)
+        # waits for an accelerator to finish, so that the rate is of work that is done
         index = prediction.category_index.cpu()
         rates.append(len(index) / max(1e-9, time.perf_counter() - start))
         lowest = predictor.predict_crops(batch["image"], unknown=True, crop=crop) if unknown else None
@@ -119,6 +121,7 @@ def measure(
         wrong = index != parts[-1].true
         images = torch.cat([images, batch["image"][wrong]]) if len(images) else batch["image"][wrong]
         categories = torch.cat([categories, parts[-1].true[wrong]])
+        # a batch of them and no more, so that the second look takes no more memory than the first
         if len(images) >= len(index):
             rotations.append(look_again(images[: len(index)], categories[: len(index)]))
             images, categories = images[len(index) :], categories[len(index) :]
@@ -127,9 +130,12 @@ def measure(
     outcome = _concatenate(parts)
     if rotations:
         wrong = outcome.predicted != outcome.true
+        # rows in their order, which is the order in which the images have waited
         target = angles_to_rotmat(*outcome.true_pose[wrong, :3].unbind(-1))
         plain, symmetric = rotation_errors(torch.cat(rotations), target, orders[outcome.true[wrong]])
+        # until here this was the error for the predicted category; joining the batches has made two tensors of the one
         outcome.plain.true_category[wrong], outcome.symmetric.true_category[wrong] = plain, symmetric
+    # the median: the first batch loads kernels and makes the pose hypotheses
     return outcome, median(rates)
 
 
@@ -139,6 +145,7 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
     rotmat = pose_rotmat(prediction.pose)
     true_pose = torch.stack([batch[name].cpu().double() for name in ANGLES], dim=-1)
     target = angles_to_rotmat(*true_pose[:, :3].unbind(-1))
+    # the symmetry is the true object's, whatever it was taken for
     plain, symmetric = rotation_errors(rotmat, target, orders[true])
     unknown = (None, None) if lowest is None else rotation_errors(pose_rotmat(lowest.pose), target, orders[true])
     return Outcome(

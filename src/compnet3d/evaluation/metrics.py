@@ -41,12 +41,14 @@ def confusion_matrix(predicted: Tensor, true: Tensor, count: int) -> Tensor:
     for name, index in (("predicted", predicted), ("true", true)):
         if index.numel() and not (0 <= int(index.min()) and int(index.max()) < count):
             raise ValueError(f"{name} holds an index outside 0 ... {count - 1}")
+    # each pair of categories is one number, so that one count over N images gives the whole matrix
     return torch.bincount(true.long() * count + predicted.long(), minlength=count * count).reshape(count, count)
 
 
 def row_shares(confusion: Tensor | Sequence[Sequence[int]]) -> Tensor:
     """The shares of each row of a confusion matrix, float64 [Y, Y]; zeros where a category has no image."""
     counts = torch.as_tensor(confusion, dtype=torch.float64)
+    # a row of zeros stays zeros
     return counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
 
 
@@ -73,6 +75,7 @@ def summarise_joint(error: Tensor, correct: Tensor) -> PoseMetrics:
 
 def median_degrees(error: Tensor) -> float | None:
     """Median of angles [N] in radians, as degrees (mean of the middle two for even N); None for N = 0."""
+    # not torch.median, which takes the lower of the middle two
     return math.degrees(float(error.double().quantile(0.5))) if error.numel() else None
 
 

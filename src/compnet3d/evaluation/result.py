@@ -216,6 +216,7 @@ class Settings:
     def from_dict(cls, values: Json) -> Settings:
         """From `to_dict`."""
         known = {"crop", "batch_size", *Shift().to_dict()}
+        # the command, the date and so on lie beside the settings in JSON
         origin = {key: value for key, value in values.items() if key not in known}
         return cls(values["crop"], values["batch_size"], Shift.from_dict(values), origin)
 
@@ -308,6 +309,7 @@ def reading_json(source: str) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
+        # a KeyError's text is the quoted key
         raise CompNetError(f"{source}: has no {error}; it is no evaluation, or of another version") from None
     except (AttributeError, TypeError, ValueError) as error:
         raise CompNetError(f"{source}: is no evaluation ({error})") from None

@@ -69,6 +69,7 @@ def summarise(
     settings: Settings,
 ) -> EvaluationResult:
     """All metrics that follow from the rows, of which there must be at least one, and a record of each row."""
+    # categories without an image have no metrics; a 0 would look like a failure
     present = outcome.true.unique().tolist()
     per_category = {}
     for y in present:
@@ -95,6 +96,7 @@ def summarise(
 
 def _pose_summary(outcome: Outcome, rows: Tensor, orders: Tensor) -> PoseSummary:
     """The three forms of the pose metrics over some of the rows, bool [N]."""
+    # an object that turns about its axis without changing has an arbitrary azimuth, and the plain error says nothing
     defined = rows & (orders[outcome.true] != CONTINUOUS)
     correct = outcome.predicted == outcome.true
     unknown = outcome.unknown_category

@@ -57,6 +57,7 @@ def evaluate_unseen(
     known = sorted(set(unseen) & set(predictor.categories))
     if known:
         raise CompNetError(f"the model was trained on {known[0]}: leave it out, or train with --without {known[0]}")
+    # the model's first, so that its indices stay what they are; it never answers with one of the rest
     categories = [*predictor.categories, *unseen]
     crops = EvaluationCrops(samples, categories, predictor.input_config, crop=crop)
     orders = symmetry_orders(categories, symmetry)
@@ -120,7 +121,9 @@ def _summary(rows: _Rows, categories: Sequence[str], orders: Tensor, used: Resou
     per_category: dict[str, UnseenCategory] = {}
     for number in rows.true.unique().tolist():
         chosen = rows.true == number
+        # [Y]: how often each seen category gave the features
         share = torch.bincount(rows.source[chosen], minlength=len(categories)).double() / chosen.sum()
+        # stable: of equal shares the first category comes first, in every run
         order = share.argsort(descending=True, stable=True).tolist()
         per_category[categories[number]] = UnseenCategory(
             images=int(chosen.sum()),
@@ -128,6 +131,7 @@ def _summary(rows: _Rows, categories: Sequence[str], orders: Tensor, used: Resou
             source_categories={categories[i]: float(share[i]) for i in order if share[i] > 0},
         )
     plain = [metrics.pose.plain.acc_pi6 for metrics in per_category.values()]
+    # means over categories and not over images, as table 3 has them
     defined = [accuracy for accuracy in plain if accuracy is not None]
     aware = [metrics.pose.symmetry_aware.acc_pi6 or 0.0 for metrics in per_category.values()]
     return UnseenResult(

@@ -107,15 +107,19 @@ class Ground:
     @classmethod
     def sample(cls, rng: Generator, view: View, floor: float) -> Ground | None:
         """A floor at height `floor`, or None: by chance, or because the camera does not look down on it."""
+        # all is drawn before the decision, so that what follows has the same random numbers with a floor and without
         wanted = rng.random() < 0.75
         reach = rng.uniform(1.2, 6.0)
         material = random_material(
             rng, random_colour(rng, (0.25, 0.95), grey=0.5), patterned=0.25, scale=rng.uniform(2, 6)
         )
+        # seen edge-on, a floor is a line with a pattern too fine to show
         if not wanted or view.elevation < math.radians(3):
             return None
         eye, rays = pixel_rays(view)
         rays = rays.reshape(-1, 3)
+        # rays at or above the horizon never meet the floor; they only must not divide by zero here, and are left out
+        # below
         drop = np.minimum(rays[:, 2], -1e-6)
         along = (floor - eye[2]) / drop
         points = eye + along[:, None] * rays
@@ -144,9 +148,11 @@ def pixel_rays(view: View) -> tuple[Floats, Floats]:
     axis = np.arange(view.size) + 0.5
     x, y = (axis - view.principal_point[0]) / view.focal, (view.principal_point[1] - axis) / view.focal
     in_camera = np.stack(np.broadcast_arrays(x[None, :], y[:, None], -1.0), axis=-1)
+    # multiplied from the left, the transpose: from camera to object axes
     return centre.astype(np.float32), (in_camera @ rotation).astype(np.float32)
 
 
+# a seed of its own: the solids are the same in all data sets, only their choice and place are drawn
 @lru_cache(maxsize=1)
 def _clutter_pool() -> tuple[Part, ...]:
     """Simple solids and a few compounds, each in a unit box standing on z = 0."""
@@ -174,6 +180,7 @@ def clutter_layer(rng: Generator, canvas: Floats, view: View, floor: float, ligh
     if count == 0:
         return canvas
     parts, colours = [], []
+    # in the object frame, as seen from the camera
     right = np.array([math.cos(view.azimuth), math.sin(view.azimuth)])
     behind = np.array([-math.sin(view.azimuth), math.cos(view.azimuth)])
     pool = _clutter_pool()
@@ -199,8 +206,10 @@ def clutter_layer(rng: Generator, canvas: Floats, view: View, floor: float, ligh
         principal_point=camera.principal_point,
         height=view.size,
         width=view.size,
+        # solids between camera and object would fill the image
         near=0.5,
     )
     face = raster.face_index[0].numpy()
     layer = np.where((face >= 0)[..., None], shaded[face.clip(0)], canvas).astype(np.float32)
+    # radii are in pixels of a 128-pixel image, here and above
     return _blurred(layer, rng.uniform(0.0, 2.0) * view.size / 128)

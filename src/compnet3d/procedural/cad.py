@@ -30,6 +30,7 @@ def load_cad_part(path: str | Path) -> Part:
     if not diagonal > 0 or not (area > 1e-12 * diagonal**2).any():
         raise CompNetError(f"{path}: the model has no surface (all faces are degenerate); export the model again.")
     faces = faces[area > 1e-12 * diagonal**2]
+    # vertices of no face would count in the box, and move and shrink the model
     kept, inverse = np.unique(faces, return_inverse=True)
     vertices, faces = vertices[kept], inverse.reshape(-1, 3).astype(np.int64)
     part = Part(vertices, faces, np.zeros(len(faces), dtype=np.int64)).normalised()
@@ -53,16 +54,19 @@ def piece_roles(
     _, welded = np.unique(np.round(vertices, 5), axis=0, return_inverse=True)
     corners = welded.reshape(-1)[faces]
     count = int(corners.max()) + 1
+    # two edges connect all three corners
     edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]]])
     graph = coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(count, count))
     _, label = connected_components(graph, directed=False)
     piece = label[corners[:, 0]]
     share = np.bincount(piece, face_areas(vertices, faces))
+    # one piece, perhaps with a few screws: by pieces the object would have one colour
     if share.max() > 0.97 * share.sum():
         return _banded_roles(vertices, faces)
     order = np.argsort(-share, kind="stable")
     rest = np.array([Role.SECOND, Role.ACCENT, Role.DARK, Role.LIGHT, Role.GLASS])
     roles = np.empty(len(share), dtype=np.int64)
+    # the salt, of the file's name, lets models of one category differ in which piece has which colour
     roles[order] = np.concatenate([[Role.MAIN], rest[(np.arange(len(order) - 1) + salt) % len(rest)]])
     # pieces alike in area, such as four wheels, look alike
     alike = np.round(np.log(np.maximum(share, 1e-12)) / 0.02).astype(np.int64)

@@ -51,6 +51,7 @@ def _extents(part: Part) -> Array:
 def _typical_extents(category: Category) -> Array:
     """Geometric mean of the extents of a few instances."""
     typical_of = 12
+    # seeds of their own: the typical proportions are the same in every data set
     parts = [category.build(np.random.default_rng(number)).normalised() for number in range(typical_of)]
     return np.exp(np.mean([np.log(_extents(part)) for part in parts], axis=0))
 

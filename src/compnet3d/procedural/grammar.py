@@ -82,6 +82,7 @@ def genome(index: int, seed: int = 0) -> Genome:
     sides = ("none", "wings", "wheels", "arms", "pods", "rails")
     bottoms = ("none", "legs", "pedestal", "skids", "tripod")
     oddities = ("crane", "barrel", "flag")
+    # any constant: keeps these draws apart from others that are seeded by (seed, index)
     genome_stream = 0x5A4E
     rng = np.random.default_rng([seed, genome_stream, index])
 
@@ -92,6 +93,7 @@ def genome(index: int, seed: int = 0) -> Genome:
     size = (0.6 * float(wide), 0.7 * float(long), 0.6 * float(tall))
     front, back = pick(fronts), pick(backs)
     top, side = pick(tops), pick(sides)
+    # with neither, invented categories would look too much alike
     if top == "none" and side == "none":
         top = pick(tops[1:])
     oddity = pick(oddities) if rng.random() < 0.3 else None

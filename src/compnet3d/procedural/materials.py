@@ -47,6 +47,7 @@ class Material:
         return mixed
 
     def _pattern(self, points: Floats) -> Floats:
+        # [N, 3]: the phase of three plane waves at each point
         angle = points @ self.waves.T + self.phase
         if self.kind == "stripes":
             return _hard(np.sin(angle[:, 0]))
@@ -86,6 +87,7 @@ def random_material(rng: Generator, colour: Floats, *, patterned: float = 0.4, s
         other = np.clip(colour * rng.uniform(0.5, 0.85) if rng.random() < 0.6 else colour * 1.35 + 0.05, 0, 1)
     else:
         other = random_colour(rng)
+    # three directions across each other, of any turn or along the axes, as stripes on made things mostly run
     directions = np.linalg.qr(rng.normal(size=(3, 3)))[0] if rng.random() < 0.5 else np.eye(3)[rng.permutation(3)]
     low, high = (8.0, 22.0) if kind == "noise" else (22.0, 60.0)
     waves = directions * rng.uniform(low, high) / scale
@@ -107,6 +109,7 @@ def typical_colours(name: str) -> dict[Role, tuple[float, float, float]]:
 
     Real categories have them too (tyres are dark, screens bluish, washing machines white); which ones is made up here.
     """
+    # not the data set's seed: a category has its colours in every data set, in training and in test images
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     hue, step = rng.random(), rng.choice([-1, 1]) * rng.uniform(0.25, 0.4)
     return {
@@ -141,5 +144,6 @@ def random_palette(rng: Generator, name: str, typical: float = 0.75) -> dict[Rol
         patterned = {Role.MAIN: 0.2, Role.SECOND: 0.2, Role.ACCENT: 0.1}.get(role, 0.05)
         palette[role] = random_material(rng, colour, patterned=patterned)
     glass = palette[Role.GLASS]
+    # windows and screens shine and have no pattern
     palette[Role.GLASS] = Material("plain", glass.colours, glass.waves, glass.phase, 0.9, 60.0)
     return palette

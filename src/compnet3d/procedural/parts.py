@@ -56,6 +56,7 @@ class Part:
 
     def scaled(self, x: float = 1.0, y: float = 1.0, z: float = 1.0) -> Part:
         """Stretch along the axes; a mirroring keeps the faces outward."""
+        # copied, as torch takes no arrays of negative strides
         faces = self.faces if x * y * z > 0 else self.faces[:, ::-1].copy()
         return Part(self.vertices * np.array([x, y, z]), faces, self.roles)
 
@@ -118,8 +119,10 @@ def closed(vertices: Array, faces: npt.NDArray[np.int64], role: Role) -> Part:
     """A part from a closed mesh of consistent winding: degenerate faces dropped, turned outward if inward."""
     vertices = np.asarray(vertices, dtype=np.float64)
     a, b, c = (vertices[faces[:, i]] for i in range(3))
+    # relative to the largest face, since parts come in any unit
     area = np.linalg.norm(cross(b - a, c - a), axis=1)
     faces = faces[area > 1e-12 * max(1e-12, float(area.max()))]
+    # about the mean, as far from the origin the sum would lose its digits
     if signed_volume(vertices - vertices.mean(axis=0), faces) < 0:
         faces = faces[:, ::-1].copy()
     return Part(vertices, faces, np.full(len(faces), int(role), dtype=np.int64))
@@ -136,6 +139,7 @@ def loft(sections: Array, role: Role = Role.MAIN, *, ring: bool = False) -> Part
     sections = np.asarray(sections, dtype=np.float64)
     count, points = sections.shape[:2]
     index = np.arange(count * points).reshape(count, points)
+    # each quadrilateral between two outlines becomes two triangles, [S, N, 3] before the reshape
     lower = index if ring else index[:-1]
     upper = np.roll(index, -1, axis=0) if ring else index[1:]
     after_lower, after_upper = np.roll(lower, -1, axis=1), np.roll(upper, -1, axis=1)
@@ -144,6 +148,7 @@ def loft(sections: Array, role: Role = Role.MAIN, *, ring: bool = False) -> Part
         np.stack([lower, after_upper, upper], axis=-1).reshape(-1, 3),
     ]
     if not ring:
+        # seen from outside, the first end turns the other way; `closed` turns the whole if the outline ran clockwise
         faces.append(_cap(sections[0])[:, ::-1] + index[0, 0])
         faces.append(_cap(sections[-1]) + index[-1, 0])
     return closed(sections.reshape(-1, 3), np.concatenate(faces).astype(np.int64), role)
@@ -173,6 +178,7 @@ def inset(outline: Array, amount: float) -> Array:
     edge = np.roll(outline, -1, axis=0) - outline
     normal = np.column_stack([-edge[:, 1], edge[:, 0]])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    # the sign tells which way the outline runs, and with it which side is inside
     area = np.sum(outline[:, 0] * np.roll(outline[:, 1], -1) - outline[:, 1] * np.roll(outline[:, 0], -1))
     bisector = normal + np.roll(normal, 1, axis=0)
     bisector /= np.maximum(np.linalg.norm(bisector, axis=1, keepdims=True), 1e-12)
@@ -200,6 +206,7 @@ def box(
         lean: shift of the top face along x and y.
     """
     x, y, z = (float(s) for s in size)
+    # more would turn the box inside out
     bevel = min(bevel, 0.45 * min(x, y, z))
     heights = [0.0, z] if bevel <= 0 else [0.0, bevel, z - bevel, z]
     sections = []
@@ -281,6 +288,7 @@ def ellipsoid(
     """An ellipsoid centred at `at`."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, rings + 1)
     profile = np.column_stack([np.cos(angle), np.sin(angle)])
+    # exactly on the axis, where the cosine leaves 6e-17
     profile[[0, -1], 0] = 0.0
     return lathe(profile.tolist(), role, segments=segments).scaled(*radii).moved(*at)
 
@@ -300,10 +308,12 @@ def tube(path: Sequence[Vector], radius: float | Sequence[float], role: Role = R
     step /= np.linalg.norm(step, axis=1, keepdims=True)
     tangent = np.concatenate([step[:1], step[:-1] + step[1:], step[-1:]])
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
+    # the coordinate axis that is most across the path
     side = cross(tangent[0], np.eye(3)[np.argmin(np.abs(tangent[0]))])
     angle = np.arange(segments) * (2 * np.pi / segments)
     sections = []
     for point, direction, r in zip(points, tangent, radii, strict=True):
+        # carried along and made perpendicular again: the tube does not twist, as it would with a fixed up-vector
         side = side - direction * (side @ direction)
         side /= np.linalg.norm(side)
         other = cross(direction, side)
@@ -331,6 +341,8 @@ def _cap(outline: Array) -> npt.NDArray[np.int64]:
     """Triangles over a flat outline [N, 3] in its own direction of turning: a fan if convex, else by cutting ears."""
     count = len(outline)
     following = np.concatenate([outline[1:], outline[:1]])
+    # twice the area as a vector (Newell): right for concave outlines as well, where one corner's normal may point the
+    # other way
     normal = np.sum(cross(outline, following), axis=0)
     length = np.linalg.norm(normal)
     if length < 1e-12:
@@ -361,6 +373,8 @@ def _cut_ears(points: Array) -> npt.NDArray[np.int64]:
                 break
         else:
             position = int(
+                # no proper ear, by rounding or because the outline cuts itself: the sharpest corner is taken, so that
+                # the loop ends
                 np.argmax([_turn(points, left[i - 1], left[i], left[(i + 1) % len(left)]) for i in range(len(left))])
             )
         triangles.append([left[position - 1], left[position], left[(position + 1) % len(left)]])

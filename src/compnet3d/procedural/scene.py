@@ -17,6 +17,7 @@ from compnet3d.procedural.parts import Part, Role, cross
 from compnet3d.procedural.view import Light, View
 from compnet3d.rendering.raster import Raster, rasterize
 
+# thirty times an object's diagonal: rays to it are nearly parallel, so that one perspective rasteriser serves all
 _LIGHT_DISTANCE = 30.0
 
 
@@ -70,12 +71,18 @@ def corner_normals(vertices: Floats, faces: npt.NDArray[np.int64]) -> Floats:
     Corners are matched by position; faces that turn the other way round are flipped first, so that the winding of the
     mesh does not matter.
     """
+    # sharper edges stay edges; the sides of a 16-sided cylinder, 22.5 degrees apart, become round
     crease = math.cos(math.radians(42))
     a, b, c = (vertices[faces[:, i]] for i in range(3))
+    # unnormalised: large faces count for more in the mean
     area = cross(b - a, c - a)
     unit = area / np.maximum(np.linalg.norm(area, axis=1, keepdims=True), 1e-20)
+    # primitives and CAD files repeat vertices at seams, which would otherwise be seen as creases
     _, welded = np.unique(np.round(vertices, 6), axis=0, return_inverse=True)
     corner_vertex = welded.reshape(-1)[faces].reshape(-1)
+    # Corners [3 F] sorted by place; those of place p are order[start[p] : start[p] + count[p]]. Below, each corner is
+    # paired with all corners at its place, itself included: `corner` and `other` run over these pairs, `other` as
+    # faces.
     order = np.argsort(corner_vertex, kind="stable")
     count = np.bincount(corner_vertex)
     start = np.cumsum(count) - count
@@ -84,9 +91,11 @@ def corner_normals(vertices: Floats, faces: npt.NDArray[np.int64]) -> Floats:
     within = np.arange(len(corner)) - np.repeat(np.cumsum(share) - share, share)
     other = order[start[corner_vertex][corner] + within] // 3
     alike = np.einsum("ij,ij->i", unit[corner // 3], unit[other])
+    # a face wound the other way counts with its normal turned round
     weight = np.where(np.abs(alike) > crease, np.sign(alike), 0.0)
     total = np.stack([np.bincount(corner, weight * area[other, k], len(corner_vertex)) for k in range(3)], axis=1)
     length = np.linalg.norm(total, axis=1, keepdims=True)
+    # degenerate faces and normals that cancel out fall back on the face's own
     total = np.where(length > 1e-20, total / np.maximum(length, 1e-20), np.repeat(unit, 3, axis=0))
     return total.reshape(-1, 3, 3).astype(np.float32)
 
@@ -97,6 +106,7 @@ def _orthographic(
     """The mesh as seen from far away in a direction, over [-half, half]^2, and the axes [3, 3] (right, up, towards)."""
     towards = np.asarray(direction, dtype=np.float64)
     towards = towards / np.linalg.norm(towards)
+    # any axis across the direction will do, but it must not be near it
     right = cross(np.array([0.0, 1.0, 0.0] if abs(towards[2]) > 0.9 else [0.0, 0.0, 1.0]), towards)
     right /= np.linalg.norm(right)
     axes = np.stack([right, cross(towards, right), towards])
@@ -112,6 +122,7 @@ def _orthographic(
 
 def _footprint(mesh: Mesh) -> Floats:
     raster, _ = _orthographic(mesh, (0.0, 0.0, -1.0), 36, 0.75)
+    # seen from below, depth grows with height: what is left is the height over the lowest point
     height = (_LIGHT_DISTANCE - raster.depth[0].numpy()) * -1 - float(mesh.vertices[:, 2].min())
     near = np.where(np.isfinite(height), np.exp(-np.maximum(height, 0) / 0.06), 0.0)
     # seen from below, columns run along -x and rows along -y
@@ -124,6 +135,7 @@ def box_blur(image: Floats, radius: int) -> Floats:
         return image
     for _ in range(2):
         for axis in (0, 1):
+            # a running sum: the cost does not depend on the radius
             padding = [(radius + 1, radius) if k == axis else (0, 0) for k in (0, 1)]
             total = np.cumsum(np.pad(image, padding), axis=axis, dtype=np.float32)
             width = 2 * radius + 1
@@ -141,11 +153,13 @@ def sample_view(rng: Generator, mesh: Mesh, size: int) -> View:
     azimuth = rng.uniform(0, 2 * math.pi)
     elevation = math.radians(rng.uniform(0, 40) if rng.random() < 0.75 else rng.uniform(-10, 60))
     theta = math.radians(float(np.clip(rng.normal(0, 10), -25, 25)))
+    # a narrow field of view, about 14 degrees, as in images of single objects
     focal = 4.0 * size
     fill = rng.uniform(0.72, 1.08)
     truncated = rng.random() < 0.08
     distance = focal / (size * fill)
     view = View(azimuth, elevation, theta, distance, focal, (size / 2, size / 2), size)
+    # once, with the origin in the middle; size and place in the image follow from this box without projecting again
     uv, _ = view.camera().project(mesh.vertices.double(), view.pose())
     low, high = uv[0].amin(dim=0).numpy(), uv[0].amax(dim=0).numpy()
     # fit into the image with a margin, and bring objects seen end-on nearer
@@ -153,6 +167,7 @@ def sample_view(rng: Generator, mesh: Mesh, size: int) -> View:
     excess = max(1.0, longest / 0.94) if longest > 0.55 else (longest / 0.55) ** 0.7
     if excess != 1:
         distance *= excess
+        # up to perspective, which changes little at this focal length; the mask, not this, gives the annotated box
         low, high = size / 2 + (low - size / 2) / excess, size / 2 + (high - size / 2) / excess
     margin = 0.03 * size
     shift = []
@@ -172,6 +187,7 @@ def sample_view(rng: Generator, mesh: Mesh, size: int) -> View:
 
 def sample_light(rng: Generator, azimuth: float) -> Light:
     """A light from above, more often from the camera's side than from behind the object."""
+    # about the camera's own azimuth, up to 109 degrees to either side
     turn = azimuth + rng.uniform(-1.9, 1.9)
     height = math.radians(rng.uniform(25, 75))
     direction = [math.cos(height) * math.sin(turn), -math.cos(height) * math.cos(turn), math.sin(height)]
@@ -195,6 +211,8 @@ def draw(model: Model, palette: dict[Role, Material], view: View, rng: Generator
         view: camera and image size.
         rng: decides light, background, clutter and the sensor's faults.
     """
+    # the order of the draws below is part of what a seed stands for: exchanging two steps changes every data set's
+    # bytes
     light = sample_light(rng, view.azimuth)
     shadow = _ShadowMap(model.mesh, light)
     colour, alpha = _object_layer(model, palette, view, light, shadow)
@@ -215,6 +233,7 @@ class _ShadowMap:
         self.size = 80  # cells on a side
         raster, self.axes = _orthographic(mesh, light.direction, self.size, 0.62)
         self.height = (_LIGHT_DISTANCE - raster.depth[0].numpy()).astype(np.float32)
+        # for the ground, whose shadow has soft borders; `height` is infinite where nothing is hit
         self.cover = box_blur(np.isfinite(self.height).astype(np.float32), 1)
 
     def cells(
@@ -222,6 +241,7 @@ class _ShadowMap:
     ) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Height towards the light [N], row, column, and whether the point lies inside the map."""
         local = points @ self.axes.T.astype(np.float32)
+        # the projection of `_orthographic`, 1.24 = 2 * 0.62 being the width that the map covers
         scale = _LIGHT_DISTANCE / (_LIGHT_DISTANCE - local[:, 2]) * (self.size / 1.24)
         column = np.floor(self.size / 2 + local[:, 0] * scale).astype(np.int64)
         row = np.floor(self.size / 2 - local[:, 1] * scale).astype(np.int64)
@@ -232,6 +252,8 @@ class _ShadowMap:
         """1 in the light, 0 in the shadow, soft at borders [N]."""
         height, row, column, _ = self.cells(points)
         result = np.zeros(len(points), dtype=np.float32)
+        # five neighbouring cells give soft borders; 0.035 is more than the width of two cells, without which surfaces
+        # would shade themselves
         for dr, dc in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)):
             seen = self.height[(row + dr).clip(0, self.size - 1), (column + dc).clip(0, self.size - 1)]
             result += seen < height + 0.035
@@ -276,12 +298,14 @@ def _object_layer(
     face = face_map.reshape(-1)[hit]
     weight = raster.barycentric[0].numpy().reshape(-1, 3)[hit].astype(np.float32)
     corners = model.mesh.vertices.numpy()[model.mesh.faces.numpy()]
+    # per hit cell, [N, 3]: where the ray meets the surface, and the interpolated normal
     points = np.einsum("nk,nkd->nd", weight, corners[face])
     normals = np.einsum("nk,nkd->nd", weight, model.normals[face])
     eye = pose.camera_centre()[0].numpy().astype(np.float32)
     colour = _shade(points, normals, model.roles[face], palette, light, shadow, eye)
     layer = np.zeros((cells * cells, 4), dtype=np.float32)
     layer[hit, :3], layer[hit, 3] = colour, 1.0
+    # [S, 2, S, 2, 4]: the four cells of a pixel on axes 1 and 3
     fine = layer.reshape(view.size, supersampling, view.size, supersampling, 4)
     corners_of_pixel = [fine[:, i, :, j] for i in range(supersampling) for j in range(supersampling)]
     layer = sum(corners_of_pixel[1:], corners_of_pixel[0]) * np.float32(1 / supersampling**2)
@@ -301,6 +325,7 @@ def _shade(
     towards = eye - points
     towards /= np.linalg.norm(towards, axis=1, keepdims=True)
     normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
+    # turned towards the camera: thin parts are seen from inside, and CAD models are wound either way
     normals = normals * np.where(np.einsum("nd,nd->n", normals, towards) < 0, -1, 1)[:, None].astype(np.float32)
     facing = np.maximum(normals @ light.direction, 0) * shadow.lit(points)
     up = (0.5 + 0.5 * normals[:, 2])[:, None]
@@ -313,6 +338,7 @@ def _shade(
         chosen = np.flatnonzero(roles == role)
         if len(chosen) == 0:
             continue
+        # no highlight where the light does not reach
         glint = material.gloss * highlight[chosen] ** material.shininess * (facing[chosen] > 0.05)
         result[chosen] = material.albedo(points[chosen]) * radiance[chosen] + glint[:, None] * light.colour
     return result.clip(0, 1.3)
@@ -335,5 +361,6 @@ def _sensor(rng: Generator, rendered: Floats) -> npt.NDArray[np.uint8]:
 def _mask_box(mask: npt.NDArray[np.bool_]) -> tuple[float, float, float, float]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
+        # readers skip an object with an empty box; this one is seen nowhere, which is rare
         return 0.0, 0.0, 1.0, 1.0
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

@@ -91,11 +91,13 @@ def make_dataset(
         tasks, table = [], {}
         for index, name in enumerate(names):
             plan = _plan(train, val, views)
+            # the CAD models are the first training instances; without training images, of the test ones
             shown = tuple(range(min(cad_per_category, max(1, len(plan["train"]) or len(plan["val"])))))
             _save_cad(root, name, [_instance(index, i, seed) for i in shown])
             table[name] = category(index).symmetry
             chosen = [_Task(root, name, index, i, v, size, seed, cad_instances=shown) for s in plan for i, v in plan[s]]
             tasks += chosen
+            # before the images: the folder gets its name only when all is there
             _write_lists(root, name, chosen, len(plan["train"]))
         save_symmetry(root, table)
         _run(tasks, workers, f"drawing {categories} categories, {categories * (train + val)} images")
@@ -200,6 +202,7 @@ def _plan(train: int, val: int, views: int) -> dict[str, list[tuple[int, tuple[i
     """Instance numbers and their views for each split; val goes on counting after train."""
     plan, first = {}, 0
     for split, images in zip(("train", "val"), (train, val), strict=True):
+        # the last instance may have fewer views
         counts = [min(views, images - start) for start in range(0, images, views)]
         plan[split] = [(first + i, tuple(range(n))) for i, n in enumerate(counts)]
         first += len(counts)
@@ -219,9 +222,12 @@ def _save_cad(root: Path, name: str, parts: Sequence[Part]) -> None:
 
 
 def _generator(seed: int, name: str, *rest: int) -> np.random.Generator:
+    # the rest is (instance, purpose[, view]): 0 shape, 1 materials, 2 the view; adding views or instances changes no
+    # other
     return np.random.default_rng([seed, zlib.crc32(name.encode()), *rest])
 
 
+# in each worker: every task compares its instance with the category's CAD models
 @lru_cache(maxsize=64)
 def _instance(index: int, instance: int, seed: int) -> Part:
     made = category(index)
@@ -268,6 +274,7 @@ def _draw_task(task: _Task) -> int:
             width=task.size,
             height=task.size,
             cad_index=cad_index,
+            # so that `focal` in the file is 1, as in most files of ImageNet3D
             viewport=round(view.focal),
         )
         write_object(task.root, task.name, name, image.image, [entry], image.mask)
@@ -288,11 +295,13 @@ def _run(tasks: Sequence[_Task], workers: int | None, description: str) -> None:
 def _building(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out`, renamed to it at the end and removed on failure."""
     require_empty(out)
+    # a crash leaves this hidden folder, and nothing that looks like a data set
     temporary = out.with_name(f".{out.name}.part-{os.getpid()}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
+        # empty, as was checked; not all systems rename onto an empty folder
         if out.exists():
             out.rmdir()
         temporary.rename(out)

@@ -79,6 +79,7 @@ def _model_layer(mesh: Mesh, pose: Pose, camera: Camera) -> np.ndarray:
     if not bool(hit.any()):
         return np.zeros((camera.height, camera.width, 4), dtype=np.uint8)
     normal = _facing_normals(vertices[0], faces)[face.clamp_min(0)]
+    # from the upper left, in camera axes: the same for every pose
     light = torch.nn.functional.normalize(normal.new_tensor([-0.4, 0.8, 0.6]), dim=0)
     shade = 0.45 + 0.4 * (normal @ light).clamp_min(0) + 0.25 * normal[..., 2].clamp_min(0)
     colour = (shade[..., None] * normal.new_tensor(model_colour)).clamp(0, 255)
@@ -99,6 +100,7 @@ def _facing_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """Unit face normals [F, 3] in camera axes, turned towards the viewer where a face is wound the other way."""
     a, b, c = vertices[faces].unbind(dim=1)
     normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=-1)
+    # the camera is the origin, so the face's centre is also the direction in which it is seen
     away = (normal * (a + b + c)).sum(dim=-1, keepdim=True) > 0
     return torch.where(away, -normal, normal)
 
@@ -144,6 +146,7 @@ def _draw_axes(draw: ImageDraw.ImageDraw, mesh: Mesh, pose: Pose, camera: Camera
         return
     width = max(2, round(min(camera.height, camera.width) / 90))
     start = (float(pixels[0, 0]), float(pixels[0, 1]))
+    # the farthest first, so that nearer arrows cover it
     for i in sorted((1, 2, 3), key=lambda i: -float(depth[i])):
         if float(depth[i]) > 0:
             name = "xyz"[i - 1]

@@ -60,6 +60,7 @@ def render_plot(plot: Plot, theme: Theme) -> bytes:
         "legend.fontsize": 8,
         "font.family": "sans-serif",
     }
+    # for this plot alone: the settings are the whole process's, and the user may plot too
     with matplotlib.rc_context(style):
         figure = plot(theme)
         buffer = io.BytesIO()
@@ -83,6 +84,7 @@ def require_matplotlib() -> Any:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
+    # not through pyplot, which keeps figures alive and asks for a display
     figure = Figure(figsize=(width, height))
     return figure, figure.add_subplot()
 

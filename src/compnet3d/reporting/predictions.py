@@ -51,12 +51,14 @@ def predict_files(
     batch = 16
     for start in range(0, len(paths), batch):
         images: dict[Path, Image.Image] = {}
+        # a path that is named twice is predicted once
         for path in dict.fromkeys(paths[start : start + batch]):
             try:
                 image = load_image(path)
                 _check_box(path, image, box)
                 images[path] = image
             except CompNetError as error:
+                # nothing else to go on with: the error itself is the answer
                 if len(paths) == 1:
                     raise
                 failures.append(str(error))
@@ -137,6 +139,7 @@ def _save_overlay(path: Path, model: TrainedModel, image: Image.Image, predictio
     largest_overlay = 1600
     from compnet3d.reporting import overlays
 
+    # an image of 50 megapixels would take long to draw and to look at
     shrink = min(1.0, largest_overlay / max(image.size))
     size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
     camera = Camera(

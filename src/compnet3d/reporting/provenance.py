@@ -19,6 +19,7 @@ def provenance(command: str) -> dict[str, str]:
 
 def machine_class() -> str:
     """What kind of machine this is, without its name: cores, processor, memory, GPU, software."""
+    # no host or user name: these files are published
     parts = [f"{os.cpu_count()} cores", platform.machine() or "unknown processor"]
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         gigabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9

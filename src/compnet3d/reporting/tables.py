@@ -32,6 +32,7 @@ class Spread:
     """
 
     values: tuple[float, ...]
+    # the same numbers are the same, wherever they were measured
     origins: frozenset[Origin] = field(default=frozenset(), compare=False)
 
     @property

@@ -74,6 +74,7 @@ def terminal() -> Console:
     from rich.console import Console
 
     console = Console()
+    # rich takes 80 columns for a file, in which tables fold
     return console if console.is_terminal else Console(width=file_width)
 
 

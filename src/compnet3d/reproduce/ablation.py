@@ -150,6 +150,7 @@ def table6_variants(experiments: Experiments) -> list[Table]:
     rows = []
     for variant in VARIANTS:
         method = variant_method(experiments, variant)
+        # rows that an earlier call has paid for are shown with those that are asked for now
         if variant.name in wanted or all(experiments.study.is_evaluated(method, s) for s in experiments.study.seeds):
             rows.append(Row(variant.label, _variant_cells(experiments, method)))
     names = ("classification", "pose pi/6", "pose pi/18", "pi/6, symmetry-aware", "pi/18, symmetry-aware",

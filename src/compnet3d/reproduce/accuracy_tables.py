@@ -138,6 +138,7 @@ def table5(experiments: Experiments) -> list[Table]:
     names = experiments.study.dataset().categories
     mean = shares.mean(dim=0)
     pairs = [(float(mean[i, j]), i, j) for i in range(len(names)) for j in range(len(names)) if i != j]
+    # ties by the categories' order, so that the table is the same in every run
     pairs = [pair for pair in sorted(pairs, key=lambda p: (-p[0], p[1], p[2])) if pair[0] > 0][:10]
     rows = tuple(Row(names[i], (names[j], Spread(tuple(shares[:, i, j].tolist())))) for _, i, j in pairs)
     title = f"most confused categories of the calibration split (plain and augmented crops) after epoch {epoch}"
@@ -201,6 +202,7 @@ def elongated(experiments: Experiments, ratio: float = 3.0) -> list[str]:
     found = []
     for name in dataset.categories:
         low, high = cuboid_bounds(dataset.meshes(name))
+        # longest over middle side: a flat thing is not elongated
         sides = sorted((high - low).tolist())
         if name in papers or sides[2] >= ratio * sides[1]:
             found.append(name)

@@ -43,10 +43,12 @@ def _loss_table(experiments: Experiments, sizes: LossSizes, vertices: int) -> Ta
         sizes.categories, vertex_count=vertices, images=sizes.images, visible=vertices // 2, device=device
     )
     problems = {samples: replace(problem, samples_per_category=samples) for samples in sizes.samples}
+    # p=p: without it every task would time the last problem
     tasks = {_label(n): (lambda p=p: grouped_step(p)) for n, p in problems.items()}
     if vertices == sizes.vertices[0]:
         tasks["NOVUM as it is usually written"] = lambda p=problem: novum_step(p)
     seconds = time_in_turn(tasks, rounds=5)
+    # counted and weighed apart from the timing, which the profiler would slow down
     most = count_operations(tasks[_label(None)])
     rows = []
     for label, task in tasks.items():

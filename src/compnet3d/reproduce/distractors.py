@@ -31,11 +31,13 @@ def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64, *, see
     Raises:
         CompNetError: if there is no other category to draw.
     """
+    # `write_folder` makes it whole or not at all, so what is there is complete
     if folder.is_dir():
         return folder
     print(f"drawing occluders: {folder}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) / "data"
+        # far more categories than built-in ones: whatever the data set has, invented shapes are left
         make_dataset(root, categories=100, train=2, val=0, size=192, seed=seed)
         samples = [
             s for s in ImageNet3D(root).samples("train") if not any(same_category(s.category, name) for name in exclude)

@@ -71,6 +71,7 @@ class Experiments:
     @property
     def families(self) -> tuple[tuple[Method, ...], ...]:
         """Of each backbone the baselines, then the method."""
+        # the method last: tables end with it, and `_ahead` takes it from there
         suffixes = [*(name for name in BASELINES if name in self.baselines), ""]
         if self.resnet is None:
             return (tuple(self.method(s) for s in suffixes),)

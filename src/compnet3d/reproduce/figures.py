@@ -40,11 +40,13 @@ def plot_radar(axes_names: Sequence[str], series: Mapping[str, Sequence[float]])
         figure = Figure(figsize=(6.4, 5.2), layout="constrained")
         axes: Any = figure.add_subplot(projection="polar")
         angles = [2 * math.pi * i / len(axes_names) for i in range(len(axes_names))]
+        # by method and not by turn: a method keeps its colour when another is left out
         colours = dict(zip(LABELS.values(), (theme.accent, theme.second, theme.text, theme.muted), strict=True))
         backbones = list(dict.fromkeys(label.partition(", ")[2] for label in series))
         for label, values in series.items():
             method, _, backbone = label.partition(", ")
             colour, style = colours[method], ("-", "--")[backbones.index(backbone)]
+            # back to the first axis, or the polygon stays open
             closed = [100 * v for v in [*values, values[0]]]
             axes.plot([*angles, angles[0]], closed, color=colour, linestyle=style, label=label, linewidth=1.8)
             axes.fill([*angles, angles[0]], closed, color=colour, alpha=0.08)
@@ -77,6 +79,8 @@ def plot_weights(
         for row, (label, other) in enumerate((("confused [share]", "predicted"), ("omega", "contrasted with"))):
             shown = [matrices[row] * (1 - np.eye(len(names))) for _, *matrices in history]
             for axes, matrix, (epoch, *_) in zip(grid[row], shown, history, strict=True):
+                # one range for all epochs of a row, so that colours compare; at least 0.2, or noise would look like
+                # confusion
                 image = axes.imshow(matrix, cmap=ramp, vmin=0, vmax=max(0.2, max(float(m.max()) for m in shown)))
                 if row == 0:
                     axes.set_title(f"epoch {epoch}: {100 * matrix.sum() / len(names):.0f} % confused")
@@ -122,6 +126,7 @@ def figure4(experiments: Experiments) -> bytes:
     if not experiments.recipe.grouping.dynamic:
         raise CompNetError(f"recipe {ours.recipe.name} keeps all categories contrasted; figure 4 has nothing to show")
     names = study.dataset().categories
+    # as training begins: all categories are contrasted. What follows replays its refreshes from the log.
     omega = 1 - torch.eye(len(names))
     history = []
     for entry in study.log(ours, study.seeds[0]):
@@ -130,6 +135,7 @@ def figure4(experiments: Experiments) -> bytes:
             new = experiments.recipe.grouping.refreshed(confusion, accuracy)
             omega = omega if new is None else new
             history.append((int(entry["epoch"]), row_shares(confusion).numpy(), omega.numpy()))
+    # first, middle and last; a set, as a short training has fewer than three
     history = [history[i] for i in sorted({0, len(history) // 2, len(history) - 1})]
     return plots.render_plot(plot_weights(history, names, experiments.recipe.grouping.floor), plots.LIGHT)
 
@@ -158,6 +164,7 @@ def figure8(experiments: Experiments) -> bytes:
     study, ours = experiments.study, experiments.method()
     confusion = study.metrics(ours, study.seeds[0]).result.confusion
     names, share = confusion.categories, row_shares(confusion.matrix)
+    # what is classified correctly is no confusion
     share.fill_diagonal_(0)
     model = study.model(ours, study.seeds[0])
     samples = study.dataset().samples("val")
@@ -167,6 +174,7 @@ def figure8(experiments: Experiments) -> bytes:
         if share[true, predicted] == 0:
             continue
         of_true = [s for s in samples if s.category == names[true]]
+        # predicted again: a study's evaluations keep no records of single images
         wrong = [x for x in _predicted(study, model, of_true, CLEAN) if x[2][0].category == names[predicted]]
         other = _first_of_each([s for s in samples if s.category == names[predicted]], [names[predicted]])
         tiles = [_captioned(overlays.enlarge(image, min_side=SIDE), names[true]) for _, image, _ in wrong[:3]]
@@ -213,6 +221,7 @@ def _predicted(
     study: Study, model: Any, samples: Sequence[Sample], condition: Condition, *, unknown: bool = False
 ) -> list[tuple[Sample, np.ndarray, Prediction]]:
     """Each sample with its crop and what the model says of it."""
+    # unseen categories too, after the model's own: crops need an index for every sample
     categories = list(dict.fromkeys([*model.categories, *(s.category for s in samples)]))
     crops = EvaluationCrops(
         samples,

@@ -31,6 +31,7 @@ class Evaluated(Generic[Result]):
 def median_cost(results: Iterable[EvaluationResult | UnseenResult]) -> tuple[Cell, Cell]:
     """Images per second of the model and peak memory in MB, medians over the seeds, as text."""
     used = [result.resources for result in results]
+    # on a GPU its own memory is what is scarce
     memory = [r.peak_gpu_memory_mb or r.peak_memory_mb or 0.0 for r in used]
     return f"{median(r.model_images_per_second for r in used):.1f}", f"{median(memory):.0f}"
 
@@ -63,6 +64,7 @@ def spread_of(evaluations: Sequence[Evaluated[Result]], measure: Callable[[Resul
 
 def mean_of(spreads: Sequence[Spread]) -> Spread:
     """The mean over conditions, seed by seed."""
+    # seed by seed, so that the deviation is that of trainings and not of conditions
     values = tuple(sum(values) / len(values) for values in zip(*(s.values for s in spreads), strict=True))
     return Spread(values, frozenset().union(*(s.origins for s in spreads)))
 
@@ -88,6 +90,8 @@ def over_categories(names: Iterable[str], metric: str) -> Measure:
                 continue
             value = entry.accuracy if metric == "classification" else getattr(entry.pose.plain, metric).acc_pi6
             if value is not None:
+                # weighted by images: the same as a metric over these images, since shares of a category are means over
+                # its images
                 hits += value * entry.images
                 images += entry.images
         return hits / max(1, images)

@@ -90,6 +90,7 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
             write_bytes(study.out / f"{name}.png", _on_white(FIGURES[name](experiments)))
             print(f"wrote {study.out / name}.png", flush=True)
         print(f"[{number}/{len(wanted)}] took {time.perf_counter() - start:.0f} s", flush=True)
+        # after each experiment, so that a study that is stopped has it too
         write_tables(study.out, "times", times(experiments), study.command)
 
 
@@ -127,6 +128,7 @@ def check(experiments: Experiments, names: Sequence[str]) -> tuple[str, ...]:
     wanted = list(dict.fromkeys(one for name in names for one in (NAMES if name == "all" else (name,))))
     if set(wanted) - {"figure2"}:  # which trains nothing
         check_weights(experiments)
+    # now, not when the figure is drawn: that is after the trainings
     if {"figure1", "figure2", "figure4"} & set(wanted):
         require_matplotlib()
     if experiments.recipe.schedule.calibration_fraction == 0 and {"table5", "figure4"} & set(wanted):
@@ -161,6 +163,7 @@ def check_weights(experiments: Experiments) -> None:
         for method in experiments.methods
         if method.recipe.backbone.pretrained and not all((study.run(method, s) / "model").is_dir() for s in study.seeds)
     ):
+        # loaded, not only looked for: a broken file counts as missing; the projection's size does not matter
         load_extractor(find_weights(names, study.data), dimension=1)
 
 
@@ -192,6 +195,7 @@ def _evaluated(origins: Collection[Origin], now: Origin) -> str:
 
     def other(values: Iterable[str], own: str) -> list[str]:
         known = sorted({value for value in values if value})
+        # nothing to say where all is as now
         return known if known != [own] else []
 
     days = other((origin.date for origin in origins), now.date)

@@ -73,7 +73,9 @@ class KeptModel:
 
     def get(self, key: object, make: Callable[[], TrainedModel]) -> TrainedModel:
         """The model that `key` stands for: the kept one, or one that is made now, after the kept one has gone."""
+        # compared and not hashed: recipes hold dictionaries
         if self._model is None or self._key != key:
+            # freed first: two models of the paper's size need not fit
             self._model = None
             self._key, self._model = key, make()
         return self._model
@@ -116,6 +118,7 @@ class Study:
     def occlusions(self) -> tuple[Condition, ...]:
         """L1 to L3; those of the paper's text have other names, so that one study may hold both."""
         occluders = str(self.distractors) if self.occluders == "distractors" else self.occluders
+        # in the file's name, since an evaluation under another protocol is another one and not an outdated one
         suffix = "" if self.occlusion_protocol == "generator" else f" ({self.occlusion_protocol})"
         levels: tuple[Level, ...] = ("L1", "L2", "L3")
         return tuple(
@@ -188,6 +191,7 @@ class Study:
             dataset = ImageNet3D(condition.data or self.data)
             samples = dataset.samples("val")
             if condition.data is not None:
+                # a second data set may have other categories; the model's own data set must not
                 samples = common_samples(samples, model.categories)
             result = evaluate(
                 model,
@@ -203,6 +207,7 @@ class Study:
             "shift": condition.shift.to_dict(),
             "data": None if condition.data is None else str(condition.data.resolve()),
         }
+        # through JSON even when measured just now: tables of a first run and of a second one are then the same
         values = self._once(method, seed, (), condition.name, of, measure)
         return Evaluated(EvaluationResult.from_dict(values, condition.name), _origin(values))
 
@@ -253,8 +258,10 @@ class Study:
         made_with = json.loads(json.dumps(noted))
         earlier: Json = read_json(path) if path.is_file() else {}
         if not _is_of(earlier.get("made_with"), made_with, weights):
+            # before the digest below: this may train the model, and write the file that is digested
             model = self.model(method, seed, without)
             print(f"evaluating {_name(method, without)}, seed {seed}: {condition}", flush=True)
+            # default=str: settings may hold paths
             metrics = json.loads(json.dumps(measure(model), default=str))
             earlier = metrics | {"made_with": made_with | {"model": _digest(weights)}, **provenance(self.command)}
             write_json(path, earlier)
@@ -270,6 +277,8 @@ def _is_of(earlier: Any, made_with: Json, weights: Path) -> bool:
     if not isinstance(earlier, dict) or recipe_differences(earlier, Recipe.from_dict(made_with["recipe"])):
         return False
     digest = earlier.get("model")
+    # the recipe has been compared setting by setting, which allows for settings that came later; here it is taken as
+    # equal
     same = {key: value for key, value in earlier.items() if key != "model"} | {"recipe": made_with["recipe"]}
     same = {"version": made_with["version"]} | same
     return same == made_with and (digest is None or not weights.is_file() or digest == _digest(weights))
@@ -281,6 +290,8 @@ def _origin(values: Json) -> Origin:
 
 def _digest(path: Path) -> str:
     status = path.stat()
+    # a large model takes seconds to digest, and dozens of cells of a table ask for it; time and size tell whether the
+    # file has changed since
     return _digest_of(path, status.st_mtime_ns, status.st_size)
 
 
@@ -304,5 +315,6 @@ def claim_study(path: Path, recipe: Recipe, settings: dict[str, str], what: str)
     noted = recipe.to_dict()
     if isinstance(earlier, dict) and "recipe" in earlier:
         check_recipe(path, earlier, recipe)
+        # as the file has it, so that `claim_folder`, which compares every value, finds it unchanged
         noted = earlier["recipe"]
     claim_folder(path, {"recipe": noted, **settings}, what)

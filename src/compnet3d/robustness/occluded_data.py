@@ -54,10 +54,12 @@ def occlude_dataset(
         raise CompNetError(f"a data set can be occluded at one level, not be {shift.label}")
     require_empty(Path(out))
     dataset = ImageNet3D(source)
+    # the noted shares would then be those of the second occluders alone
     if any(sample.hidden is not None for sample in dataset.samples(split)):
         raise CompNetError(f"{dataset.root} is occluded already; occlude the data set that it was made from")
     occlusion = shift.load_occlusion(occluder_samples(dataset, split) if shift.occluders == "objects" else [])
     assert occlusion is not None
+    # filled while the folder is written, so that occlusion.json is part of it
     summary: Json = {}
 
     def finish(root: Path, keys: list[Json]) -> None:

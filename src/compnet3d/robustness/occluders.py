@@ -39,6 +39,8 @@ def same_category(one: str | None, other: str | None) -> bool:
 
 def _usual_name(category: str) -> str:
     name = plain_name(category)
+    # the paper covers objects with things that the model does not know; a mug over a cup would be a second object of
+    # its category
     return next((usual for usual, others in ALSO_CALLED.items() if name in others), name)
 
 
@@ -82,6 +84,7 @@ def occluder_samples(dataset: ImageNet3D, split: str) -> list[Sample]:
 def make_blob(rng: np.random.Generator, size: int = 96) -> Cutout:
     """A blob with a wavy, slightly soft outline and a two-coloured pattern, for data sets without masks."""
     x, y, angle, radius = _blob_grid(size)
+    # a radius over the angle: whole waves meet where the circle closes
     outline = np.full_like(angle, 0.75)
     for wave in (2, 3, 5):
         outline += rng.uniform(0.0, 0.25) / wave * np.cos(wave * angle + np.float32(rng.uniform(0.0, 2.0 * math.pi)))
@@ -91,6 +94,7 @@ def make_blob(rng: np.random.Generator, size: int = 96) -> Cutout:
     pattern = 0.5 + 0.5 * np.sin(pitch * along + wiggle)
     first, second = rng.integers(0, 256, (2, 3)).astype(np.float32)
     shade = 1.0 - 0.3 * radius.clip(0.0, 1.0)
+    # a perfectly smooth surface would be told from a real image by that alone
     noise = 6.0 * rng.standard_normal((size, size), dtype=np.float32)
     pixels = (pattern * shade)[..., None] * (first - second) + shade[..., None] * second + noise[..., None]
     inside = (outline - radius) * size / 2  # distance from the outline in pixels, roughly
@@ -98,6 +102,7 @@ def make_blob(rng: np.random.Generator, size: int = 96) -> Cutout:
     return Cutout(pixels.clip(0.0, 255.0).astype(np.uint8), alpha.astype(np.uint8))
 
 
+# an image takes several blobs, all made at one size
 @lru_cache(maxsize=4)
 def _blob_grid(size: int) -> tuple[np.ndarray, ...]:
     """x, y, angle and radius of the pixels of a square from -1 to 1, float32 [size, size] each; not to be changed."""

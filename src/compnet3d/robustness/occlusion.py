@@ -96,6 +96,7 @@ class Occlusion:
             CompNetError: if the mask cannot be read, or every occluder is of the sample's own category.
         """
         purpose = 1  # keeps these random numbers apart from those of other changes to the same image (see seeds.py)
+        # by the key's bytes and not by the place in the list: a subset of the images shows the same occluders
         rng = np.random.default_rng([self.seed, purpose, *sample.key.encode()])
         region = object_region(sample, image.size)
         return occlude(image, region, rng, self.level, self.occluders, category=sample.category, protocol=self.protocol)
@@ -137,6 +138,7 @@ def object_region(sample: Sample, size: tuple[int, int]) -> np.ndarray:
     width, height = size
     x1, y1, x2, y2 = sample.bbox
     u, v = np.arange(width) + 0.5, np.arange(height) + 0.5
+    # pixel centres of the image, in pixels of the annotation: the box need not be rounded
     columns, rows = u * sample.width / width, v * sample.height / height
     return ((y1 <= rows) & (rows <= y2))[:, None] & ((x1 <= columns) & (columns <= x2))[None, :]
 
@@ -202,11 +204,13 @@ class _Scene:
     def of(cls, image: Image.Image, on_object: np.ndarray) -> _Scene:
         count = int(np.count_nonzero(on_object))
         return cls(
+            # pasted on in place, so this copy is the one that is changed
             image=image.copy(),
             on_object=on_object,
             hidden=np.zeros(on_object.shape, dtype=bool),
             totals=(on_object.size - count, count),
             hidden_counts=(0, 0),
+            # where to look for a free pixel of the object; all of the image where there is none
             window=mask_bounds(on_object) or (0, 0, *on_object.shape),
         )
 
@@ -217,6 +221,7 @@ class _Scene:
         """A random pixel (row, column) of the region that nothing hides yet; there must be one."""
         candidates = 64
         top, left, bottom, right = self.window if region == _OBJECT else (0, 0, *self.hidden.shape)
+        # a few tries at random find one as long as a fair part is free, whatever the image's size
         rows, columns = rng.integers(top, bottom, candidates), rng.integers(left, right, candidates)
         free = (self.on_object[rows, columns] == bool(region)) & ~self.hidden[rows, columns]
         if free.any():
@@ -248,14 +253,19 @@ def _cover(
     tries_per_occluder = 4
     attempts = 150
     total, low = scene.totals[region], limits[region][0]
+    # in pixels, as `hidden_counts` is
     most = tuple(limit[1] * count for limit, count in zip(limits, scene.totals, strict=True))
     occluder, mirror, refused, shrink = None, False, 0, 1.0
     for _ in range(attempts if total else 0):
         share = scene.share(region)
+        # near enough to the target, as a last sliver would be an occluder of a few pixels; or not one more pixel fits
         if share >= max(low, target - 0.02) or scene.hidden_counts[region] + 1 > most[region]:
             return
+        # a long or large cut-out may not fit anywhere, so another one is tried after some refusals
         if occluder is None or refused % tries_per_occluder == 0:
             occluder, mirror = _pick(occluders, rng), rng.random() < 0.5
+        # part of what is missing, so that several occluders share it; or a little more, since a part of them falls
+        # outside
         area = max(1.0, (target - share) * total * rng.uniform(0.4, 1.3) * shrink)
         layer = _Layer.scaled(occluder, area, mirror, 2 * max(scene.hidden.shape))
         place = Placement.centred(layer.alpha.shape, scene.free_pixel(region, rng), scene.hidden.shape)
@@ -263,6 +273,7 @@ def _cover(
         if refused >= patience[region]:
             # No room without touching the other.
             alpha = alpha * (scene.on_object[place.target] == bool(region))
+        # pixels under an earlier occluder are counted already
         fresh = (alpha >= OPAQUE) & ~scene.hidden[place.target]
         counts = scene.counts_with(fresh, place)
         # A cut-out that hides too much, of the one or of the other, is tried again smaller and elsewhere.
@@ -271,7 +282,9 @@ def _cover(
             continue
         scene.hidden[place.target] |= fresh
         scene.hidden_counts = counts
+        # colours are scaled only here: most attempts are refused by their alpha alone
         layer.paste(scene.image, place, alpha)
+        # not back to the start: where it was narrow before, it still is
         occluder, refused, shrink = None, refused // 2, min(1.0, 2.0 * shrink)
 
 

@@ -78,8 +78,10 @@ def rewrite_dataset(
     require_empty(out)
     dataset = source if isinstance(source, ImageNet3D) else ImageNet3D(source)
     samples = dataset.samples(split)
+    # before anything is written: a clash of names is found at once
     names = _new_names(samples)
 
+    # into a temporary folder: no order of these steps matters, as a crash leaves nothing at `out`
     def fill(root: Path) -> None:
         for category in dataset.categories:
             for path in dataset.cad_paths(category):
@@ -91,6 +93,8 @@ def rewrite_dataset(
             lists.setdefault(sample.category, []).append(names[sample.key])
         for category, members in lists.items():
             write_list(root, category, split, members)
+        # one task for each object, in the order of the list; `keys` come in that order too, however many processes
+        # there are
         tasks = [(sample, names[sample.key]) for sample in samples]
         keys = spread_out(_Rewriter(dataset.root, root, change), tasks, workers, worthwhile=32)
         added = list(tracked(keys, "writing", total=len(tasks), enabled=progress))
@@ -122,6 +126,7 @@ class _Rewriter:
             layer.save(_place(self.root, folder, sample.category, f"{name}.png"))
         if sample.mask is not None:
             _copy(sample.mask, _place(self.root, "masks", sample.category, f"{name}.png"))
+        # read again instead of made from the sample: keys that the reader does not know are carried over
         own = read_annotation(self.source / "annotations" / sample.category / f"{sample.name}.npz")
         target = _place(self.root, "annotations", sample.category, f"{name}.npz")
         write_annotation(target, [own[sample.object_index] | new.keys])

@@ -13,6 +13,7 @@ _ROTATION, _CORRUPTION = 0, 2
 
 def sample_generator(sample: Sample, seed: int, purpose: int) -> np.random.Generator:
     """Random numbers that depend on the seed, the purpose and the sample's key alone."""
+    # numpy mixes all numbers of the list: neighbouring seeds and names give unrelated draws
     return np.random.default_rng([seed, purpose, *sample.key.encode()])
 
 

@@ -47,6 +47,7 @@ class Shift:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # also without occlusion: a wrong protocol is a mistake whether it is used or not
         level_ranges(self.occlusion or "L1", self.protocol)
         if self.corruption is not None:
             check_corruption(self.corruption, self.severity)
@@ -54,6 +55,7 @@ class Shift:
             raise CompNetError(f"the largest rotation must lie between 0 and 180 degrees, not {self.rotation:g}")
         if self.seed < 0:
             raise CompNetError(f"the seed must be at least 0, not {self.seed}")
+        # equal shifts have equal dictionaries, by which a study finds an evaluation that it has already
         unused: dict[str, object] = {} if self.occlusion else {"protocol": "generator", "occluders": "blobs"}
         unused |= {} if self.corruption else {"severity": 4}
         unused |= {} if self.corruption == "frost" else {"frost": None}
@@ -116,4 +118,5 @@ class Shift:
         """
         names = {"occlusion_protocol": "protocol", "rotate_deg": "rotation"}
         found = {names.get(key, key): values[key] for key in cls().to_dict()}
+        # None stands for what was not asked for; the constructor has the default of each
         return cls(**{name: value for name, value in found.items() if value is not None})  # type: ignore[arg-type]

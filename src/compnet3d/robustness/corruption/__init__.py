@@ -87,6 +87,7 @@ def corrupt(
         ValueError: if the image or a texture has another shape or type.
     """
     check_corruption(name, severity)
+    # 4.0, as JSON may have it, is one of the choices but no index
     severity = int(severity)
     for pixels in (image, *textures):
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
@@ -97,6 +98,7 @@ def corrupt(
         found = RANDOM[name](image, severity, rng)
     else:
         found = weather.frost(image, severity, rng, textures)
+    # Pillow's arrays are read-only, and callers may change what they get
     return found.copy() if found.dtype == np.uint8 else np.clip(found, 0.0, 255.0).astype(np.uint8)
 
 

@@ -33,6 +33,7 @@ def disk(radius: int, softness: float) -> np.ndarray:
     weights: np.ndarray = np.exp(-0.5 * (np.arange(-taps, taps + 1) / softness) ** 2)
     kernel: np.ndarray = inside / inside.sum()
     for axis in (0, 1):
+        # OpenCV's usual border, the outermost pixel not repeated; numpy calls the same "reflect" below
         kernel = correlate1d(kernel, weights / weights.sum(), axis, mode="mirror")
     return kernel.astype(np.float64)
 
@@ -53,6 +54,7 @@ def _convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def glass_blur(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Look through frosted glass: blur, let pixels wander, blur again; float in grey levels."""
     sigma, reach, rounds = Strengths.GLASS_BLUR[severity - 1]
+    # cut off to 8 bits between the blurs, as the published code does
     soft = (255.0 * smooth(image / 255.0, sigma)).astype(np.uint8)
     for _ in range(rounds):
         soft = wander(soft, reach, rng)

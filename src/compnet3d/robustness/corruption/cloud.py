@@ -25,6 +25,7 @@ def make_cloud(size: int, decay: float, rng: np.random.Generator) -> np.ndarray:
         decay: above 1; the larger, the smoother the cloud.
         rng: the source of all randomness.
     """
+    # all sums below wrap around: on a torus every point has four neighbours, and no border needs a case of its own
     heights = np.zeros((1, 1))
     amplitude = 100.0
     while len(heights) < size:

@@ -14,6 +14,7 @@ def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur of standard deviation `sigma` pixels, cut off at 4 sigma, the border continued by its pixels."""
     from scipy.ndimage import gaussian_filter
 
+    # channels are not mixed
     sigmas = (sigma, sigma, *(0.0 for _ in image.shape[2:]))
     return gaussian_filter(image, sigmas, mode="nearest", truncate=4.0)
 
@@ -40,6 +41,7 @@ def _stretch(image: np.ndarray, factor: float, axis: int) -> np.ndarray:
     if count == extent:
         return image
     place = np.arange(count) * ((extent - 1) / max(count - 1, 1))
+    # the last place lies on the last pixel and is reached from the one before it; a single pixel is its own neighbour
     lower = np.minimum(place.astype(np.int64), max(extent - 2, 0))
     share = (place - lower).astype(image.dtype)
     share = share.reshape([-1 if a == axis else 1 for a in range(image.ndim)])
@@ -63,12 +65,14 @@ def motion_blur(image: np.ndarray, radius: int, sigma: float, angle: float) -> n
     weights = np.exp(-(steps**2) / (2.0 * sigma**2)) / (math.sqrt(2.0 * math.pi) * sigma)
     weights = weights / weights.sum()
     turn = math.radians(angle)
+    # rounded, halves down, as in the reference package
     down = np.ceil(steps * math.sin(turn) - 0.5).astype(int)
     right = np.ceil(steps * math.cos(turn) - 0.5).astype(int)
     (top, bottom), (before, behind) = _reach(down), _reach(right)
     padding = [(top, bottom), (before, behind), *((0, 0) for _ in image.shape[2:])]
     padded = np.pad(image, padding, mode="edge")
     height, width = image.shape[:2]
+    # a sum of shifted windows: as few operations as weights, whatever the direction
     blurred = np.zeros(image.shape)
     for weight, dy, dx in zip(weights, down + top, right + before, strict=True):
         blurred += weight * padded[dy : dy + height, dx : dx + width]

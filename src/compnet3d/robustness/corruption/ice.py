@@ -49,11 +49,13 @@ def _feathers(height: int, width: int, spacing: float, bend: np.ndarray, rng: np
               for axis in (grid[0][:, None], grid[1][None, :])]  # fmt: skip
     rows, columns = (np.clip(p, 0, n - 1).astype(int) for p, n in zip(shaken, (height, width), strict=True))
     empty[rows, columns] = False
+    # for every pixel the row and column of its crystal's centre, [2, H, W]: a Voronoi diagram
     nearest = distance_transform_edt(empty, return_distances=False, return_indices=True)
     turns = rng.uniform(0.0, 2.0 * math.pi, empty.shape)[nearest[0], nearest[1]]
     shine = rng.uniform(0.6, 1.2, empty.shape)[nearest[0], nearest[1]]
     down = np.arange(height)[:, None] - nearest[0] + bend
     right = np.arange(width)[None, :] - nearest[1] - bend
+    # in each crystal's own axes: along its stem, and away from it to either side
     along = right * np.cos(turns) + down * np.sin(turns)
     aside = np.abs(down * np.cos(turns) - right * np.sin(turns))
     pitch = max(2.5, 0.09 * spacing)

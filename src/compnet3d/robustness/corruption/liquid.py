@@ -63,6 +63,7 @@ def canny_edges(image: np.ndarray, weak: float = 50, strong: float = 150) -> np.
     size = np.abs(dx) + np.abs(dy)
     candidates = (size > weak) & _is_maximum(dx, dy, size)
     labels, count = label(candidates, structure=np.ones((3, 3)))
+    # label 0 is what is no candidate; it stays False
     kept = np.zeros(count + 1, dtype=bool)
     kept[labels[candidates & (size > strong)]] = True
     return kept[labels]
@@ -100,6 +101,7 @@ def chamfer_distance(edges: np.ndarray) -> np.ndarray:
 def _sweep_down(distance: np.ndarray) -> np.ndarray:
     """Shortest paths that come from above or from the left."""
     height, width = distance.shape
+    # a frame of infinity as wide as a knight's move, so that no step needs to ask for the border
     found = np.full((height + 2, width + 4), np.inf)
     found[2:, 2:-2] = distance
     column = np.arange(width)
@@ -108,6 +110,7 @@ def _sweep_down(distance: np.ndarray) -> np.ndarray:
         best = found[row, 2:-2]
         for up, right, length in steps:
             np.minimum(best, found[row - up, 2 + right : 2 + right + width] + length, out=best)
+        # steps to the right within the row, all at once: the least of distance + columns passed is a running minimum
         best[:] = np.minimum.accumulate(best - column) + column
     return found[2:, 2:-2]
 

@@ -56,6 +56,8 @@ def snow(image: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarr
     flakes = enlarge_middle(rng.normal(mean, deviation, size=image.shape[:2]), size)
     flakes = np.clip(np.where(flakes < least, 0.0, flakes), 0.0, 1.0)
     flakes = np.rint(255.0 * motion_blur(flakes, radius, sigma, rng.uniform(-135.0, -45.0)))
+    # enlarging gives a few pixels too many
     flakes = flakes[: image.shape[0], : image.shape[1], None]
     pale = np.maximum(image, 1.5 * (image @ luma)[..., None] + 127.5)
+    # the same flakes turned by 180 degrees are the second layer, as in the published code
     return kept * image + (1.0 - kept) * pale + flakes + flakes[::-1, ::-1]
