@@ -8,6 +8,7 @@ import pickle
 import re
 import shutil
 import subprocess
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,12 +23,15 @@ from safetensors.torch import load_file, save_file
 
 from compnet3d.cli import main as cli
 from compnet3d.data.annotations import read_annotation, write_annotation
+from compnet3d.data.images import load_image
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
+from compnet3d.inference import prediction
 from compnet3d.inference.pose_search import PoseGrid, PoseSettings
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
+from compnet3d.reporting import predictions
 from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.recipe_parts import (
     CompNetSearchSettings,
@@ -218,6 +222,40 @@ def test_arrays_of_wrong_shape_or_range_are_one_sentence(model_folder: Path) -> 
             model.predict(opened(), boxes=[box])
     with pytest.raises(CompNetError, match="2 boxes were given for 1 images"):
         model.predict(opened(), boxes=[[0, 0, 5, 5]] * 2)
+
+
+@pytest.mark.parametrize(
+    "box", ["0 0 1e308 1e308", "-1e308 -1e308 1e308 1e308", "-1e18 0 1 1", "90 0 95 9", "-9 -9 0 5", "1 1 1.001 1.001"]
+)
+def test_a_box_of_absurd_numbers_or_beside_the_image_is_one_sentence(
+    run: Any, model_folder: Path, tmp_path: Path, box: str
+) -> None:
+    path = tmp_path / "a.png"
+    opened().save(path)
+    sentence(run("predict", model_folder, path, "--device", "cpu", "--box", *box.split()), path, "80 x 60 pixels")
+    with pytest.raises(CompNetError, match="80 x 60 pixels"):
+        CompNet.from_pretrained(model_folder).predict(path, boxes=[[float(x) for x in box.split()]])
+
+
+def test_one_image_of_a_batch_is_held_at_a_time(
+    run: Any, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(4)]
+    for path in paths:
+        opened().save(path)
+    alive: list[weakref.ref[Image.Image]] = []
+
+    def load(path: Path) -> Image.Image:
+        assert all(image() is None for image in alive)
+        image = load_image(path)
+        alive.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(predictions, "load_image", load)
+    monkeypatch.setattr(prediction, "load_image", load)
+    status, out, _ = run("predict", model_folder, *paths, "--json", "-", "--device", "cpu")
+    assert status == 0 and len(json.loads(out)) == len(alive) == 4
+    assert len(CompNet.from_pretrained(model_folder).predict(paths)) == 4 and len(alive) == 8
 
 
 @pytest.mark.parametrize("workers", [0, 1])

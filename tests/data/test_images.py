@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
+import sys
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import EpsImagePlugin, Image, ImageFile
 
-from compnet3d.data.images import as_rgb, load_image, load_mask
+from compnet3d.data.images import as_rgb, load_image, load_mask, load_rgba
 from compnet3d.errors import CompNetError
+from compnet3d.utils.memory import peak_memory_mb, resident_mb, restart_peak
 
 RAMP = np.linspace(0, 255, 12).round().astype(np.uint8).reshape(3, 4)
 
@@ -92,7 +100,7 @@ def test_wide_images_load_and_absurd_ones_are_refused(tmp_path: Path) -> None:
     Image.new("1", (30_000, 20_000)).save(header, "PNG")
     (tmp_path / "absurd.png").write_bytes(header.getvalue())
     before = Image.MAX_IMAGE_PIXELS
-    with pytest.raises(CompNetError, match="absurd.png.*500 megapixels"):
+    with pytest.raises(CompNetError, match="absurd.png.*200 megapixels"):
         load_image(tmp_path / "absurd.png")
     assert before == Image.MAX_IMAGE_PIXELS
 
@@ -127,6 +135,113 @@ def test_missing_files_folders_and_other_files_are_named(tmp_path: Path) -> None
     ):
         with pytest.raises(CompNetError, match=text):
             load_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "ICO", "TGA", "PCX", "DDS", "SGI", "JPEG2000", "ICNS"])
+def test_only_the_formats_of_photographs_are_opened_whatever_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def started(*_: object) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", started)
+    Image.new("RGB", (16, 16), (200, 30, 30)).save(tmp_path / "a.jpg", kind)
+    for load in (load_image, load_rgba, load_mask):
+        with pytest.raises(CompNetError, match="a.jpg is not an image"):
+            load(tmp_path / "a.jpg")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("fifo.png", "zero.png"):
+        with pytest.raises(CompNetError, match=f"{name}: is not a regular file"):
+            load_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Image.DecompressionBombError, RuntimeError, NotImplementedError, struct.error, zlib.error, AttributeError],
+)
+def test_whatever_a_decoder_raises_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def broken(*_: object) -> None:
+        raise error("of the decoder")
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", broken)
+    with pytest.raises(CompNetError, match="a.png is damaged .of the decoder."):
+        load_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp", "bmp"])
+def test_changed_bytes_give_an_image_or_one_sentence(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)).save(path, exif=exif)
+    whole = path.read_bytes()
+
+    @settings(max_examples=60)
+    @given(st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), min_size=1, max_size=4))
+    def change(places: list[tuple[int, int]]) -> None:
+        data = bytearray(whole)
+        for place, value in places:
+            data[place] = value
+        path.write_bytes(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                assert load_image(path).mode == "RGB"
+            except CompNetError as error:
+                assert f"a.{suffix}" in str(error)
+
+    change()
+
+
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (64, 64)).save(stream, "JPEG", progressive=True)
+    whole = stream.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    (tmp_path / "many.jpg").write_bytes(whole[:last] + whole[last:-2] * 300 + whole[-2:])
+    with pytest.raises(CompNetError, match="many.jpg has 30. scans"):
+        load_image(tmp_path / "many.jpg")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "I;16", "I", "F"])
+def test_images_are_the_same_converted_in_strips_and_at_once(mode: str) -> None:
+    width, height = 640, 1000  # three strips
+    rng = np.random.default_rng(0)
+    if mode in ("I;16", "I", "F"):
+        highest, kind = {"I;16": (65536, np.uint16), "I": (90000, np.int32), "F": (500, np.float32)}[mode]
+        values = (rng.random((height, width)) * highest).astype(kind)
+        full = 65535.0 if mode == "I;16" else 65535.0 if mode == "F" else float(values.max())
+        expected = np.rint(values.astype(float) * (255.0 / full)).clip(0, 255).astype(np.uint8)
+        np.testing.assert_array_equal(pixels(as_rgb(Image.fromarray(values)))[..., 1], expected)
+        return
+    image = Image.fromarray(rng.integers(0, 256, (height, width, 4), dtype=np.uint8))
+    image = image if mode == "RGBA" else image.convert("LA").convert(mode)
+    backdrop = Image.new("RGBA", image.size, (128, 128, 128, 255))
+    expected = np.asarray(Image.alpha_composite(backdrop, image.convert("RGBA")).convert("RGB"))
+    np.testing.assert_array_equal(pixels(as_rgb(image)), expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory can be restarted on Linux alone")
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "LA", "I;16", "CMYK"])
+def test_few_bytes_are_held_per_pixel(tmp_path: Path, mode: str) -> None:
+    side = 4000
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.new(mode, (side, side)).save(path, compression="tiff_deflate", compress_level=1)
+    load_image(path)
+    restart_peak()
+    before = resident_mb()
+    image = load_image(path)
+    peak = peak_memory_mb()
+    assert image.size == (side, side) and before is not None and peak is not None
+    assert (peak - before) * 1e6 < 9 * side * side + 20e6
 
 
 def test_arrays_of_every_admitted_kind() -> None:

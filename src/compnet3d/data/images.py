@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from compnet3d.errors import CompNetError
+from compnet3d.utils.files import open_regular
 
 # images may be read by several threads, and the limit that is lifted below is the whole process's
 _open_lock = threading.Lock()
+T = TypeVar("T")
 
 
 def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Image.Image:
     """Read an image file as an upright RGB image of 8 bits per channel.
 
-    The EXIF orientation is applied; grey, CMYK, palette, 16-bit and float images are converted (16 bits are scaled, not
-    clipped); transparent pixels show neutral grey.
+    JPEG, PNG, WebP, TIFF, BMP and GIF (its first frame) are read. The EXIF orientation is applied; grey, CMYK, palette,
+    16-bit and float images are converted (16 bits are scaled, not clipped); transparent pixels show neutral grey.
+    At most 8 bytes of memory are held per pixel (12 while an image that is not RGB is turned), besides the decoder's.
 
     Args:
         path: the file.
@@ -29,10 +32,11 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
             upright image has not, the annotation was made on the raster, which is then returned without turning it.
 
     Raises:
-        CompNetError: naming the file, if it is missing, no image, cut short, or larger than 500 megapixels.
+        CompNetError: naming the file, if it is missing, no image, cut short, or larger than 200 megapixels.
     """
-    with _decoded(Path(path)) as image:
-        return _upright(as_rgb(image), _orientation(image), size)
+    with _explained(path):
+        image, orientation = _decode(path, as_rgb)
+        return _upright(image, orientation, size)
 
 
 def load_rgba(path: Path | str) -> np.ndarray:
@@ -41,27 +45,24 @@ def load_rgba(path: Path | str) -> np.ndarray:
     Raises:
         CompNetError: as `load_image`, or if the image has no transparency.
     """
-    with _decoded(Path(path)) as image:
-        # "a" is premultiplied alpha; palette images and some RGB ones keep theirs in `info`
-        if "A" not in image.mode and "a" not in image.mode and "transparency" not in image.info:
+    with _explained(path):
+        image, orientation = _decode(path, lambda decoded: decoded.convert("RGBA") if _is_clear(decoded) else None)
+        if image is None:
             raise CompNetError(f"{path} has no transparency; cut the object out and save it as PNG or WebP with alpha.")
-        return np.asarray(_upright(image.convert("RGBA"), _orientation(image), None))
+        image = _upright(image, orientation, None)
+        pixels = np.empty((image.height, image.width, 4), dtype=np.uint8)
+        for top, strip in _strips(image):
+            pixels[top : top + strip.height] = np.asarray(strip)
+        return pixels
 
 
 @contextmanager
-def _decoded(path: Path) -> Iterator[Image.Image]:
-    """The decoded image; whatever Pillow raises in here becomes a sentence that names the file."""
-    max_pixels = 500_000_000
+def _explained(path: Path | str) -> Iterator[None]:
+    """Whatever Pillow raises in here becomes a sentence that names the file."""
     try:
-        with _open_unchecked(path) as image:
-            # the header alone has been read by now: the pixels of a decompression bomb are never made
-            if image.width * image.height > max_pixels:
-                raise CompNetError(
-                    f"{path} has {image.width} x {image.height} pixels, more than the limit of "
-                    f"{max_pixels // 10**6} megapixels; shrink it first."
-                )
-            image.load()
-            yield image
+        yield
+    except CompNetError:
+        raise
     except FileNotFoundError as error:
         raise CompNetError(f"{path} does not exist; check the path or remove it from its list.") from error
     except IsADirectoryError as error:
@@ -70,26 +71,67 @@ def _decoded(path: Path) -> Iterator[Image.Image]:
         raise CompNetError(
             f"{path} is not an image that can be read; replace it or remove it from its list."
         ) from error
-    except (OSError, ValueError, SyntaxError, IndexError, TypeError, KeyError, EOFError, MemoryError) as error:
-        # Pillow's decoders raise all of these on damaged files.
+    except Exception as error:
+        # Pillow's decoders raise anything on damaged files, errors of their own programming among them.
         reason = str(error) or type(error).__name__
         raise CompNetError(f"{path} is damaged ({reason}); replace it or remove it from its list.") from error
 
 
-def _open_unchecked(path: Path) -> Image.Image:
+def _decode(path: Path | str, convert: Callable[[Image.Image], T]) -> tuple[T, object]:
+    """What `convert` makes of the decoded image, which is dropped, and how the camera was held (1 if nothing says)."""
+    max_bytes, max_pixels = 2 * 2**30, 200_000_000  # of files and images: the largest cameras have 150 megapixels
+    with open_regular(path, max_bytes) as file, _open_unchecked(file) as image:
+        # the header alone has been read by now: the pixels of a decompression bomb are never made
+        if image.width * image.height > max_pixels:
+            raise CompNetError(
+                f"{path} has {image.width} x {image.height} pixels, more than the limit of "
+                f"{max_pixels // 10**6} megapixels; shrink it first."
+            )
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(path, file)
+        image.load()
+        return convert(image), image.getexif().get(0x0112, 1)  # EXIF's Orientation
+
+
+def _open_unchecked(file: BinaryIO) -> Image.Image:
+    # What images of the real world are stored as. Pillow opens more, PostScript by starting another program. (MPO, of
+    # cameras with two lenses, is a JPEG to it.)
+    formats = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
     # Pillow refuses more than 179 megapixels through a global; ours is the limit that counts.
     with _open_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            return Image.open(file, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _orientation(image: Image.Image) -> object:
-    """How the camera was held: the EXIF tag, 1 where there is none."""
-    # 0x0112 is EXIF's Orientation
-    return image.getexif().get(0x0112, 1)
+def _check_scans(path: Path | str, file: BinaryIO) -> None:
+    """Refuse a JPEG that would be decoded for hours: every scan goes over the whole image, and a few bytes are one."""
+    max_scans = 200  # progressive images have about 10
+    position, scans, last = file.tell(), 0, b""
+    file.seek(0)
+    while block := file.read(2**20):
+        scans += (last + block).count(b"\xff\xda")
+        last = block[-1:]
+    file.seek(position)
+    if scans > max_scans:
+        raise CompNetError(f"{path} has {scans} scans, more than the limit of {max_scans}; save it anew.")
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The image in pieces, each with its first row, so that what is made on the way takes little memory."""
+    rows = max(1, 2**18 // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _strip_by_strip(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The image in RGB, as `convert` makes it of each strip."""
+    converted = Image.new("RGB", image.size)
+    for top, strip in _strips(image):
+        converted.paste(convert(strip), (0, top))
+    return converted
 
 
 def _upright(image: Image.Image, orientation: object, size: tuple[int, int] | None) -> Image.Image:
@@ -120,7 +162,6 @@ def as_rgb(image: Image.Image | np.ndarray | Any) -> Image.Image:
     Raises:
         CompNetError: if the shape, the type or the range is none of these.
     """
-    neutral = (128, 128, 128)  # what shows through transparent pixels
     if isinstance(image, np.ndarray):
         return as_rgb(_array_to_pil(image))
     if not isinstance(image, Image.Image):
@@ -129,27 +170,45 @@ def as_rgb(image: Image.Image | np.ndarray | Any) -> Image.Image:
         return image
     # Pillow would clip these to 255 instead of scaling them
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_deep_to_uint8(np.asarray(image))).convert("RGB")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        backdrop = Image.new("RGBA", layer.size, (*neutral, 255))
-        return Image.alpha_composite(backdrop, layer).convert("RGB")
+        return _deep_to_rgb(image)
+    if _is_clear(image):
+        return _strip_by_strip(image, _over_neutral)
     return image.convert("RGB")
 
 
-def _deep_to_uint8(pixels: np.ndarray) -> np.ndarray:
+def _is_clear(image: Image.Image) -> bool:
+    """Whether some of its pixels may be transparent."""
+    # "a" is premultiplied alpha; palette images and some RGB ones keep theirs in `info`
+    return "A" in image.mode or "a" in image.mode or "transparency" in image.info
+
+
+def _over_neutral(image: Image.Image) -> Image.Image:
+    """An image with transparency in RGB: grey shows through it."""
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, (128, 128, 128, 255)), layer).convert("RGB")
+
+
+def _deep_to_rgb(image: Image.Image) -> Image.Image:
     """One channel of more than 8 bits: 16-bit integers over their full range, others over the range they use."""
-    values = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    highest = float(values.max(initial=0.0))
-    if pixels.dtype == np.uint16:
+    kind = np.asarray(image.crop((0, 0, 1, 1))).dtype
+    if kind == np.uint16:
         full = 65535.0
-    elif np.issubdtype(pixels.dtype, np.floating) and highest <= 1.0:
-        full = 1.0
     else:
-        # as 32-bit integers, which some 16-bit files are opened as, the type does not tell the range; the values have
-        # to
-        full = next((limit for limit in (255.0, 65535.0) if highest <= limit), highest)
-    return np.clip(np.rint(values * (255.0 / full)), 0, 255).astype(np.uint8)
+        highest = max(float(_finite(strip).max(initial=0.0)) for _, strip in _strips(image))
+        ranges = (1.0, 255.0, 65535.0) if np.issubdtype(kind, np.floating) else (255.0, 65535.0)
+        # 32-bit integers, which some 16-bit files are opened as, do not tell their range; the values have to
+        full = next((limit for limit in ranges if highest <= limit), highest)
+
+    def to_rgb(strip: Image.Image) -> Image.Image:
+        levels = np.clip(np.rint(_finite(strip) * (255.0 / full)), 0, 255).astype(np.uint8)
+        return Image.fromarray(levels).convert("RGB")
+
+    return _strip_by_strip(image, to_rgb)
+
+
+def _finite(image: Image.Image) -> np.ndarray:
+    """The numbers of an image of one channel, float64 [H, W]; what is not finite is 0."""
+    return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _array_to_pil(array: np.ndarray) -> Image.Image:

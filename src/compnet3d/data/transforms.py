@@ -261,19 +261,30 @@ def crop_box(image: Image.Image, box: Sequence[float] | None, input_config: Inpu
         input_config: the network's input.
 
     Raises:
-        CompNetError: if the box is empty or not four finite numbers.
+        CompNetError: if the box is not four finite numbers, is empty, or lies outside the image.
     """
     if box is None:
         anchor = np.array([image.width / 2, image.height / 2])
         scale = min(input_config.width / image.width, input_config.height / image.height)
     else:
-        if len(box) != 4 or not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
-            raise CompNetError(f"the box {tuple(box)} is empty; give x1 y1 x2 y2 in pixels with x1 < x2 and y1 < y2")
+        _check_box(box, image.size)
         anchor, scale = _box_anchor((float(box[0]), float(box[1]), float(box[2]), float(box[3])), input_config)
     offset = anchor - np.array(input_config.centre) / scale
     matrix = np.array([[1 / scale, 0.0, offset[0]], [0.0, 1 / scale, offset[1]]])
     size = (input_config.width, input_config.height)
     return BoxCrop(warp_image(image, matrix, size, scale, input_config.fill, border=input_config.border), scale, matrix)
+
+
+def _check_box(box: Sequence[float], size: tuple[int, int]) -> None:
+    """Refuse a box that shows nothing of an image of this (width, height), or next to nothing of it."""
+    shortest, furthest = 0.01, 1e6  # pixels: of the longer side, and of its corners
+    if len(box) != 4 or not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
+        raise CompNetError(f"the box {tuple(box)} is empty; give x1 y1 x2 y2 in pixels with x1 < x2 and y1 < y2")
+    shown, limits = " ".join(f"{x:g}" for x in box), f"the image of {size[0]} x {size[1]} pixels"
+    if box[2] <= 0 or box[3] <= 0 or box[0] >= size[0] or box[1] >= size[1]:
+        raise CompNetError(f"the box {shown} lies outside {limits}; give x1 y1 x2 y2 in pixels of it")
+    if max(map(abs, box)) > furthest or max(box[2] - box[0], box[3] - box[1]) < shortest:
+        raise CompNetError(f"the box {shown} does not fit {limits}; give x1 y1 x2 y2 in pixels of it")
 
 
 def match_image_size(sample: Sample, size: tuple[int, int]) -> Sample:

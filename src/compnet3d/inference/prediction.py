@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from compnet3d.data.images import as_rgb, load_image
-from compnet3d.data.transforms import CropMode, InputConfig, crop_box
+from compnet3d.data.transforms import BoxCrop, CropMode, InputConfig, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import wrap_signed
@@ -212,12 +212,22 @@ def predict_images(
     """
     if isinstance(images, str | Path) or not isinstance(images, Sequence):
         images = [images]
-    loaded = [load_image(x) if isinstance(x, str | Path) else as_rgb(x) for x in images]
-    if boxes is not None and len(boxes) != len(loaded):
+    if boxes is not None and len(boxes) != len(images):
         raise CompNetError(f"{len(boxes)} boxes were given for {len(images)} images; give one box for each image")
-    if not loaded:
+    if not images:
         raise CompNetError("there is no image to predict; give at least one")
-    crops = [crop_box(p, None if boxes is None else boxes[i], predictor.input_config) for i, p in enumerate(loaded)]
+    # one after the other: of a large image only its crop is kept
+    crops = [
+        crop_box(load_image(image) if isinstance(image, str | Path) else as_rgb(image), box, predictor.input_config)
+        for image, box in zip(images, [None] * len(images) if boxes is None else boxes, strict=True)
+    ]
+    return predict_boxes(predictor, crops, batch_size=batch_size, unknown=unknown)
+
+
+def predict_boxes(
+    predictor: Predictor, crops: Sequence[BoxCrop], *, batch_size: int = 32, unknown: bool = False
+) -> Prediction:
+    """Answer for crops that `crop_box` cut, at least one, in pixels of their images; see `predict_images`."""
     batch = torch.stack([torch.from_numpy(crop.image.copy()).permute(2, 0, 1) for crop in crops])
     whole = Prediction.cat(
         [predictor.predict_crops(part, unknown=unknown, crop="box") for part in batch.split(batch_size)]

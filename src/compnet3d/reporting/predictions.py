@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ import torch
 from PIL import Image
 
 from compnet3d.data.images import load_image
+from compnet3d.data.transforms import BoxCrop, InputConfig, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera
-from compnet3d.inference.prediction import Prediction
+from compnet3d.inference.prediction import SinglePrediction, predict_boxes
 from compnet3d.reporting.terminal import new_table, percent, terminal
 from compnet3d.utils.files import Json, write_bytes, write_json
 
@@ -50,39 +52,59 @@ def predict_files(
     names = _overlay_names(paths)
     batch = 16
     for start in range(0, len(paths), batch):
-        images: dict[Path, Image.Image] = {}
+        cut: dict[Path, _Cut] = {}
         # a path that is named twice is predicted once
         for path in dict.fromkeys(paths[start : start + batch]):
             try:
-                image = load_image(path)
-                _check_box(path, image, box)
-                images[path] = image
+                cut[path] = _Cut.of(path, box, model.input_config, keep=overlay is not None)
             except CompNetError as error:
                 # nothing else to go on with: the error itself is the answer
                 if len(paths) == 1:
                     raise
                 failures.append(str(error))
                 print(f"skipped: {error}", file=sys.stderr)
-        if not images:
+        if not cut:
             continue
-        boxes = None if box is None else [list(box)] * len(images)
-        prediction = model.predict(list(images.values()), boxes=boxes)
-        rows = zip(images.items(), prediction.to_dicts(), strict=True)
-        for i, ((path, image), answer) in enumerate(rows):
+        prediction = predict_boxes(model, [one.crop for one in cut.values()])
+        rows = zip(cut.items(), prediction, prediction.to_dicts(), strict=True)
+        for (path, one), single, answer in rows:
             answers.append({"image": str(path)} | answer)
             if overlay is not None:
-                _save_overlay(overlay / names[path], model, image, prediction, i)
+                _save_overlay(overlay / names[path], model, one, single)
     _report(answers, json_file, overlay)
     if failures:
         raise CompNetError(f"{len(failures)} of {len(paths)} images could not be predicted: {failures[0]}")
 
 
-def _check_box(path: Path, image: Image.Image, box: Sequence[float] | None) -> None:
-    if box is not None and (box[2] <= 0 or box[3] <= 0 or box[0] >= image.width or box[1] >= image.height):
-        raise CompNetError(
-            f"{path}: the box {' '.join(f'{x:g}' for x in box)} lies outside the image of "
-            f"{image.width} x {image.height} pixels"
-        )
+@dataclass(frozen=True)
+class _Cut:
+    """What is kept of an image: its crop, its (width, height) and, for the overlay, a copy of at most 1600 pixels."""
+
+    crop: BoxCrop
+    size: tuple[int, int]
+    small: Image.Image | None
+
+    @classmethod
+    def of(cls, path: Path, box: Sequence[float] | None, config: InputConfig, keep: bool) -> _Cut:
+        """Read an image and cut the box out; with `keep` the small copy is made.
+
+        Raises:
+            CompNetError: naming the file, if it cannot be read or has nothing in the box.
+        """
+        image = load_image(path)
+        try:
+            crop = crop_box(image, box, config)
+        except CompNetError as error:
+            raise CompNetError(f"{path}: {error}") from None
+        return cls(crop, image.size, _shrunk(image) if keep else None)
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    largest_overlay = 1600
+    # an image of 50 megapixels would take long to draw and to look at
+    shrink = min(1.0, largest_overlay / max(image.size))
+    size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
+    return image if shrink == 1.0 else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def _report(answers: Sequence[Json], json_file: Path | None, overlay: Path | None) -> None:
@@ -135,20 +157,16 @@ def _overlay_names(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def _save_overlay(path: Path, model: TrainedModel, image: Image.Image, prediction: Prediction, i: int) -> None:
-    largest_overlay = 1600
+def _save_overlay(path: Path, model: TrainedModel, cut: _Cut, answer: SinglePrediction) -> None:
     from compnet3d.reporting import overlays
 
-    # an image of 50 megapixels would take long to draw and to look at
-    shrink = min(1.0, largest_overlay / max(image.size))
-    size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
+    assert cut.small is not None
+    (width, height), size = cut.size, cut.small.size
     camera = Camera(
-        focal=prediction.focal[i].cpu() * shrink,
-        principal_point=prediction.principal_point[i].cpu()
-        * torch.tensor([size[0] / image.width, size[1] / image.height]),
+        focal=torch.tensor(answer.focal) * (max(size) / max(cut.size)),
+        principal_point=answer.principal_point.cpu() * torch.tensor([size[0] / width, size[1] / height]),
         height=size[1],
         width=size[0],
     )
-    small = image if shrink == 1.0 else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-    drawn = overlays.draw_overlay(small, model.mesh(prediction[i].category), prediction.pose[i].to("cpu"), camera)
+    drawn = overlays.draw_overlay(cut.small, model.mesh(answer.category), answer.pose.to("cpu"), camera)
     write_bytes(path, overlays.encode_png(drawn))

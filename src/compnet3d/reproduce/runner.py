@@ -210,7 +210,7 @@ def _evaluated(origins: Collection[Origin], now: Origin) -> str:
 
 def _on_white(png: bytes) -> bytes:
     """An image without transparency, so that it can be read on dark pages as well."""
-    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    image = Image.open(io.BytesIO(png), formats=["PNG"]).convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     buffer = io.BytesIO()
     Image.alpha_composite(white, image).convert("RGB").save(buffer, format="PNG", optimize=True)

@@ -65,7 +65,7 @@ def jpeg_compression(image: np.ndarray, severity: int) -> np.ndarray:
     """Write as a JPEG of low quality (colours at half the resolution) and read it again; uint8."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=Strengths.JPEG_COMPRESSION[severity - 1])
-    with Image.open(file) as decoded:
+    with Image.open(file, formats=["JPEG"]) as decoded:
         return np.asarray(decoded.convert("RGB"))
 
 
