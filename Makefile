@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+MINUTES ?= 120
 # modules are compiled when they are first imported: only a small part of what is installed ever is
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 # where this is set, each of the processes that tests start would compile PyTorch anew, for seconds
@@ -11,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all mutations lint docs clean
+.PHONY: help quickstart test test-all mutations fuzz lint docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,11 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "== installing compnet3d with its test and lint tools into $(VENV) (a few minutes the first time)"
 	@$(PIP) --editable '.[viz,dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-fuzz: pyproject.toml | $(VENV)/.installed-dev
+	@echo "== installing atheris into $(VENV)"
+	@$(PIP) --editable '.[fuzz]'
+	@touch $@
 
 $(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
 	@echo "== installing what builds the pages into $(VENV)"
@@ -50,6 +56,10 @@ test-all: $(VENV)/.installed-dev  ## run every test, the slow ones too
 mutations: $(VENV)/.installed-dev  ## change the training on purpose, and name the faults that no test notices
 	@echo "== one fault at a time, in copies, and the tests that should notice it"
 	@$(BIN)/python tools/mutations.py
+
+fuzz: $(VENV)/.installed-fuzz  ## give every reader 100,000 broken files in MINUTES (120) at most
+	@echo "== fuzzing the readers for $(MINUTES) minutes at most"
+	@$(BIN)/python -m tools.fuzz --minutes $(MINUTES) --jobs $(WORKERS)
 
 lint: $(VENV)/.installed-dev  ## check style (ruff) and types (mypy)
 	@echo "== ruff: style"

@@ -132,6 +132,16 @@ def test_a_module_that_gives_no_map_is_refused() -> None:
         wrap_module(Patches(), 50, 48)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_the_trial_leaves_each_part_of_a_module_in_its_mode(training: bool) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 8, stride=8), nn.BatchNorm2d(4), nn.BatchNorm2d(4)).train(training)
+    module[1].eval()  # frozen
+    module[2].train()
+    wrap_module(module, 32, 48)
+    assert [part.training for part in module.modules()] == [training, training, False, True]
+    assert torch.equal(module[2].running_mean, torch.zeros(4))
+
+
 def test_a_model_with_a_network_of_this_package_takes_no_other(trained: Path) -> None:
     with pytest.raises(CompNetError, match="load the model without one of your own"):
         CompNet.from_pretrained(trained, feature_extractor=Patches())

@@ -106,7 +106,7 @@ class EvaluationCrops(CropDataset):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
         item = super().__getitem__(key)
         if self._has_hidden:
-            # `crop` has just measured or read them for this item
+            # `crop_at` has just measured or read them for this item
             item["hidden_object"], item["hidden_background"] = torch.tensor(self._hidden, dtype=torch.float32)
         return item
 

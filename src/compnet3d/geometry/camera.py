@@ -240,7 +240,7 @@ class Camera:
 
     Attributes:
         focal: focal length in pixels (viewport * focal of the annotations), [...].
-        principal_point: principal_point point (px, py) in pixels, [..., 2].
+        principal_point: principal point (px, py) in pixels, [..., 2].
         height, width: image size in pixels.
 
     Raises:
@@ -262,7 +262,7 @@ class Camera:
 
     @classmethod
     def centred(cls, focal: float, height: int, width: int, dtype: torch.dtype = torch.float32) -> Camera:
-        """A camera with its principal_point point at the image's centre."""
+        """A camera with its principal point at the image's centre."""
         return cls(
             focal=torch.tensor(focal, dtype=dtype),
             principal_point=torch.tensor([width / 2, height / 2], dtype=dtype),
@@ -314,7 +314,7 @@ class Camera:
             pixel: (u, v), [..., 2].
 
         Returns:
-            The camera, of the same focal length and with its principal_point point at that pixel, and the homography
+            The camera, of the same focal length and with its principal point at that pixel, and the homography
             [..., 3, 3] from this camera's pixels to the turned one's. The pixel itself stays in place.
         """
         (pixel,) = conversions.as_floats(pixel)

@@ -36,7 +36,7 @@ def find_pose(
         feature_map: unit vectors [B, D, H, W].
         vertex_features: C, unit vectors [K, D]; background_features: [N_b, D], N_b may be 0.
         shape: one surface of K vertices (see `compnet3d.rendering`).
-        initial: where to start; its input has `height // H` pixels per cell.
+        initial: where to start; its input has `height / H` pixels per cell.
         settings: how to search.
 
     Returns:

@@ -41,7 +41,7 @@ class SinglePrediction:
         scores: by category, see `Prediction.scores`.
         pose: of the camera whose focal length and principal point follow, shape [].
         focal: in pixels.
-        principal: where the object's origin is seen, pixels (u, v), [2].
+        principal_point: where the object's origin is seen, pixels (u, v), [2].
         reconstruction_score, foreground: see `Prediction`; foreground is bool [H, W].
     """
 
@@ -92,8 +92,8 @@ class Prediction:
         confidence: calibrated probability that the best-scoring category is right, [B].
         pose: of the camera whose focal length and principal point follow, [B].
         focal: focal length in pixels, [B].
-        principal: where the object's origin is seen, pixels (u, v), [B, 2]. `predict_crops` answers in pixels of the
-            crop, `CompNet.predict` in pixels of the image that it was given.
+        principal_point: where the object's origin is seen, pixels (u, v), [B, 2]. `predict_crops` answers in pixels of
+            the crop, `CompNet.predict` in pixels of the image that it was given.
         reconstruction_score: - L(alpha) of Eq. 8 as an average over cells, [B]; higher is better. None for a predictor
             that reconstructs nothing.
         foreground: cells that the object explains better than the background, bool [B, H, W]; None like the former.

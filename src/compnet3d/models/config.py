@@ -18,7 +18,7 @@ class CompNetConfig:
         categories: names, Y of them.
         bounds: the box of each category, Y times 2 times 3 numbers in CAD units.
         backbone: how the feature extractor is built.
-        spec: the network's input and its canonical camera.
+        input_config: the network's input and its canonical camera.
         vertex_count: K aimed at for each category.
         background_size: N_b.
         kappa: concentration of the von Mises-Fisher distribution.

@@ -42,7 +42,7 @@ class DualHeadConfig:
         bounds: the box of each category, Y times 2 times 3 numbers in CAD units. For the distance after a box
             crop, and for drawing.
         backbone: how the backbone is built.
-        spec: the network's input and its canonical camera.
+        input_config: the network's input and its canonical camera.
         pose_head: "bins" or "regression".
         bins: of each angle, over the full circle.
         mirrored_scores: the scores are the mean over a crop and its mirror image.

@@ -48,12 +48,14 @@ def wrap_module(module: nn.Module, height: int, width: int) -> FeatureExtractor:
         return module
     name = type(module).__name__
     parameter = next(module.parameters(), torch.zeros(()))
-    training = module.training
+    # of each part: some may be frozen in a module that is training
+    training = {part: part.training for part in module.modules()}
     with torch.no_grad():
         # in eval mode, or the trial with zeros would enter batch-norm statistics and one image could be too few for
         # them
         maps = module.eval()(torch.zeros(1, 3, height, width, device=parameter.device))
-    module.train(training)
+    for part, mode in training.items():
+        part.training = mode
     if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != 1:
         got = list(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise CompNetError(f"{name}: must give maps [B, D, height / stride, width / stride], not {got}")

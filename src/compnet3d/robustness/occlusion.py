@@ -42,12 +42,6 @@ RANGES: dict[Protocol, dict[Level, tuple[Range, Range]]] = {
         "L3": ((0.45, 0.55), (0.65, 0.75)),
     },
 }
-_PURPOSE = 1  # keeps these random numbers apart from those of other changes to the same image (see seeds.py)
-_ATTEMPTS = 150
-_TRIES_PER_OCCLUDER = 4
-# refusals after which cut-outs go around the object (as if behind it), or stay within it (which looks less natural)
-_PATIENCE = (4, 24)
-_CANDIDATES = 64
 _BACKGROUND, _OBJECT = 0, 1
 
 

@@ -143,7 +143,7 @@ class ProcessGroup:
 
 
 class FlatGradients:
-    """The gradients of all parameters as crops of one vector, so that a sum over processes is one message.
+    """The gradients of all parameters as views of one vector, so that a sum over processes is one message.
 
     Attributes:
         vector: all gradients, [number of parameters].

@@ -10,8 +10,6 @@ from torch.utils.data import Sampler
 
 from compnet3d.training.process_group import ProcessGroup
 
-# -- the loop ------------------------------------------------------------------------------------------------------
-
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) keys; the order depends on (seed, epoch) alone.

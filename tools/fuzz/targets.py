@@ -1,0 +1,387 @@
+"""The readers, each with whole files to break and the call that reads them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tools.fuzz.judge import Limits
+from tools.fuzz.mutate import Form, Seed
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        name: of the target.
+        prepare: writes what it needs into a folder and gives the whole files to break.
+        read: reads what stands in the folder.
+        engine: who makes inputs; atheris sees Python code alone, so for the rest it would be blind.
+        limits: of one input.
+        weight: its part of all inputs.
+    """
+
+    name: str
+    prepare: Callable[[Path], Sequence[Seed]]
+    read: Callable[[Path], object]
+    engine: Literal["atheris", "hypothesis"] = "hypothesis"
+    limits: Limits = Limits()
+    weight: float = 1.0
+
+
+# -- annotations ----------------------------------------------------------------------------------------------------
+
+
+def _whole_annotation() -> dict[str, Any]:
+    from compnet3d.data.annotations import annotation_dict
+
+    return annotation_dict(
+        category="car", azimuth=1.0, elevation=0.2, theta=0.1, distance=5.0, focal=3000.0,
+        principal_point=(40.0, 30.0), bbox=(10.0, 5.0, 70.0, 55.0), width=80, height=60,
+    )  # fmt: skip
+
+
+def annotation_seeds(folder: Path) -> list[Seed]:
+    """As our writer and as numpy write it, in several protocols of pickle."""
+    import pickle
+
+    import numpy as np
+
+    from compnet3d.data.annotations import write_annotation
+
+    write_annotation(folder / "a.npz", [_whole_annotation()] * 2)
+    made = [Seed("a.npz", (folder / "a.npz").read_bytes(), "npz")]
+    for protocol in (2, 3, 4):
+        stream, entry = io.BytesIO(), io.BytesIO()
+        cells = np.empty(1, dtype=object)
+        cells[0] = _whole_annotation()
+        np.lib.format.write_array_header_1_0(entry, np.lib.format.header_data_from_array_1_0(cells))
+        pickle.dump(cells, entry, protocol=protocol)
+        import zipfile
+
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("annotations.npy", entry.getvalue())
+        made.append(Seed("a.npz", stream.getvalue(), "npz"))
+    return made
+
+
+def read_annotations(folder: Path) -> None:
+    """Every object of the file as a sample."""
+    from compnet3d.data.annotations import SkipObject, parse_object, read_annotation
+
+    for entry in read_annotation(folder / "a.npz"):
+        try:
+            parse_object(entry, image=folder / "a.jpg", category="car", name="a")
+        except SkipObject:
+            continue
+
+
+def mat_seeds(folder: Path) -> list[Seed]:
+    """Two records as PASCAL3D+ has them, packed and not."""
+    import numpy as np
+    from scipy.io import savemat
+
+    view = {"azimuth": 30.0, "elevation": 10.0, "theta": 2.0, "distance": 7.0, "focal": 1.0, "viewport": 3000.0,
+            "px": 40.0, "py": 30.0}  # fmt: skip
+    entry = {"class": "car", "bbox": np.array([10.0, 5.0, 70.0, 55.0]), "viewpoint": view, "cad_index": 1,
+             "occluded": 0, "truncated": 0, "difficult": 0}  # fmt: skip
+    made = []
+    for packed, objects in ((True, entry), (False, [entry, entry])):
+        stream = io.BytesIO()
+        record = {"objects": objects, "imgsize": np.array([80, 60, 3]), "filename": "a.jpg"}
+        savemat(stream, {"record": record}, do_compression=packed)
+        made.append(Seed("a.mat", stream.getvalue()))
+    return made
+
+
+def read_mat(folder: Path) -> None:
+    """Every object of the record as our annotation."""
+    from compnet3d.data.annotations import SkipObject
+    from compnet3d.data.pascal3d import pascal3d_annotation, read_record
+
+    for entry in read_record(folder / "a.mat")["objects"]:
+        try:
+            pascal3d_annotation(entry, "car", (80, 60))
+        except SkipObject:
+            continue
+
+
+# -- other files of a data set --------------------------------------------------------------------------------------
+
+
+def off_seeds(folder: Path) -> list[Seed]:
+    """A box, and one as careless exporters write it."""
+    import torch
+
+    from compnet3d.geometry.cuboid import cuboid_mesh
+    from compnet3d.geometry.mesh import save_off
+
+    save_off(folder / "a.off", cuboid_mesh(torch.tensor([[-0.4, -0.2, -0.1], [0.4, 0.2, 0.1]]), 40).mesh)
+    loose = b"OFF8 1 0\n# note\n\n0 0 0\n1 0 0 255 0 0\n1 1 0\n0 1 0\n0 0 1\n1 0 1\n1 1 1\n0 1 1\n4 0 1 2 3 9 9 9\n"
+    return [Seed("a.off", (folder / "a.off").read_bytes(), "text"), Seed("a.off", loose, "text")]
+
+
+def read_off(folder: Path) -> None:
+    """The mesh and the box that it fills."""
+    from compnet3d.geometry.mesh import cuboid_bounds, load_off
+
+    cuboid_bounds([load_off(folder / "a.off")])
+
+
+def data_seeds(folder: Path) -> list[Seed]:
+    """A small data set: its lists and its table of symmetries."""
+    _make_data(folder)
+    (folder / "symmetry.json").write_text('{"aeroplane": {"mirror": true}, "car": {"z": 2, "mirror": false}}')
+    lists = sorted((folder / "lists").iterdir())
+    seeds = [Seed(str(path.relative_to(folder)), path.read_bytes(), "text") for path in lists]
+    return [*seeds, Seed("symmetry.json", (folder / "symmetry.json").read_bytes(), "json")]
+
+
+def read_data(folder: Path) -> None:
+    """All samples, and what their symmetries mean."""
+    from compnet3d.data.imagenet3d import ImageNet3D
+
+    dataset = ImageNet3D(folder)
+    for split in ("train", "val"):
+        dataset.samples(split)
+    _ = dataset.symmetry
+
+
+def check_seeds(folder: Path) -> list[Seed]:
+    """One file of each kind in a data set."""
+    _make_data(folder)
+    kinds = {"annotations": "npz", "images": "bytes", "masks": "bytes", "CAD": "text", "lists": "text"}
+    seeds = []
+    for kind, form in kinds.items():
+        path = sorted(path for path in (folder / kind).rglob("*") if path.is_file())[0]
+        seeds.append(Seed(str(path.relative_to(folder)), path.read_bytes(), form))  # type: ignore[arg-type]
+    return seeds
+
+
+def check_data(folder: Path) -> None:
+    """`data check`, which goes on after every broken file."""
+    from compnet3d.data.check import check_dataset
+
+    check_dataset(folder)
+
+
+def image_seeds(folder: Path) -> list[Seed]:
+    """A small image in each format and mode that is read."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 4), dtype=np.uint8)
+    colour, clear = Image.fromarray(pixels[..., :3]), Image.fromarray(pixels)
+    deep = Image.fromarray(pixels[..., :2].copy().view(np.uint16)[..., 0])
+    kinds: list[tuple[str, Image.Image, dict[str, Any]]] = [
+        ("JPEG", colour, {}), ("JPEG", colour, {"progressive": True}), ("JPEG", colour.convert("CMYK"), {}),
+        ("PNG", colour, {}), ("PNG", clear, {}), ("PNG", deep, {}), ("PNG", colour.convert("P"), {}),
+        ("PNG", colour.convert("1"), {}), ("WEBP", clear, {}), ("WEBP", colour, {"lossless": True}),
+        ("TIFF", colour, {}), ("TIFF", colour, {"compression": "tiff_lzw"}), ("TIFF", deep, {}),
+        ("TIFF", colour, {"compression": "jpeg"}), ("TIFF", colour.convert("F"), {}),
+        ("BMP", colour, {}), ("BMP", colour.convert("P"), {}), ("GIF", colour.convert("P"), {}),
+        ("MPO", colour, {"save_all": True, "append_images": [colour]}),
+    ]  # fmt: skip
+    made = []
+    for kind, image, options in kinds:
+        stream = io.BytesIO()
+        image.save(stream, kind, **options)
+        made.append(Seed("a.img", stream.getvalue()))
+    return made
+
+
+def read_image(folder: Path) -> None:
+    """As an image and as a mask."""
+    from compnet3d.data.images import load_image, load_mask
+
+    load_image(folder / "a.img", size=(30, 40))
+    load_mask(folder / "a.img", size=(40, 30))
+
+
+def cutout_seeds(folder: Path) -> list[Seed]:
+    """A folder of occluders."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.full((20, 24, 4), 200, dtype=np.uint8)
+    made = []
+    for name, kind in (("thing/a.png", "PNG"), ("b.webp", "WEBP")):
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, kind)
+        made.append(Seed(name, stream.getvalue()))
+    return made
+
+
+def read_cutouts(folder: Path) -> None:
+    """All of them."""
+    from compnet3d.data.cutouts import load_cutouts
+
+    load_cutouts(folder)
+
+
+# -- models, checkpoints, studies -----------------------------------------------------------------------------------
+
+
+def model_seeds(folder: Path) -> list[Seed]:
+    """The folder that a training wrote."""
+    from compnet3d.geometry.mesh import save_off
+
+    model = _trained(folder.parent / "made")
+    model.cad_meshes = {name: model.mesh(name) for name in model.categories}
+    model.save_pretrained(folder)
+    for name in model.categories:
+        save_off(folder / "meshes" / f"{name}.off", model.mesh(name))
+    mesh = sorted((folder / "meshes").iterdir())[0]
+    return _seeds(folder, {"config.json": "json", "model.safetensors": "bytes", f"meshes/{mesh.name}": "text"}, again=3)
+
+
+def read_model(folder: Path) -> None:
+    """Ready for inference."""
+    from compnet3d import load_predictor
+
+    load_predictor(folder)
+
+
+def backbone_seeds(folder: Path) -> list[Seed]:
+    """A folder in the layout of transformers."""
+    from transformers import ResNetConfig, ResNetModel
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}')
+    names: dict[str, Form] = {
+        "config.json": "json", "model.safetensors": "bytes", "preprocessor_config.json": "json"
+    }  # fmt: skip
+    return _seeds(folder, names)
+
+
+def read_backbone(folder: Path) -> None:
+    """As a feature extractor."""
+    from compnet3d.models.pretrained import load_extractor
+
+    load_extractor(folder, dimension=16)
+
+
+def checkpoint_seeds(folder: Path) -> list[Seed]:
+    """A run that stopped after its first epoch."""
+    _trained(folder)
+    names: dict[str, Form] = {
+        "config.json": "json", "log.jsonl": "text", "checkpoint/progress.json": "json",
+        "checkpoint/model.json": "json", "checkpoint/model.safetensors": "bytes",
+        "checkpoint/optimizer.safetensors": "bytes",
+    }  # fmt: skip
+    return _seeds(folder / "run", names, under="run")
+
+
+def resume(folder: Path) -> None:
+    """Up to where the run would go on."""
+    from compnet3d.training.train import train
+
+    train(_recipe(), folder / "data", folder / "run", resume=True, stop_after=1, workers=0, progress=False)
+
+
+def recipe_seeds(folder: Path) -> list[Seed]:
+    """A recipe of every method, as YAML and as JSON."""
+    from compnet3d.training.builtin_recipes import RECIPES
+
+    names = ("quickstart", "quickstart-novum", "quickstart-heads")
+    made = [Seed("a.yaml", RECIPES[name].to_yaml().encode(), "text") for name in names]
+    return [*made, *(Seed("a.json", json.dumps(RECIPES[name].to_dict()).encode(), "json") for name in names)]
+
+
+def read_recipe(folder: Path) -> None:
+    """Both files."""
+    from compnet3d.training.builtin_recipes import get_recipe
+
+    for name in ("a.yaml", "a.json"):
+        get_recipe(str(folder / name))
+
+
+def study_seeds(folder: Path) -> list[Seed]:
+    """An evaluation, a table and the log of a study."""
+    from compnet3d.data.imagenet3d import ImageNet3D
+    from compnet3d.evaluation.evaluate import evaluate
+    from compnet3d.reporting.tables import Row, Spread, Table
+    from compnet3d.training.builtin_recipes import get_recipe
+    from compnet3d.utils.files import write_json
+
+    made = folder.parent / "made"
+    model = _trained(made)
+    result = evaluate(model, ImageNet3D(made / "data").samples("val"))
+    write_json(folder / "clean.json", result.to_dict())
+    row = Row("ours", (Spread((0.5, 0.7)), "text"))
+    table = Table("table2", "title", ("method", "a", "b"), (row,), ("a note",), "main")
+    write_json(folder / "table2.json", {"tables": [table.to_dict()], "settings": {"version": "1", "evaluated": "now"}})
+    write_json(folder / "study.json", {"recipe": get_recipe("quickstart").to_dict(), "data": "data", "seeds": "0"})
+    (folder / "log.jsonl").write_bytes((made / "run" / "log.jsonl").read_bytes())
+    names: dict[str, Form] = {"clean.json": "json", "table2.json": "json", "study.json": "json", "log.jsonl": "text"}
+    return _seeds(folder, names)
+
+
+def read_study(folder: Path) -> None:
+    """Each file by its reader."""
+    from compnet3d.evaluation.result import EvaluationResult
+    from compnet3d.reproduce.report import write_page
+    from compnet3d.reproduce.study import claim_study
+    from compnet3d.training.builtin_recipes import get_recipe
+    from compnet3d.training.run_folder import read_log
+    from compnet3d.utils.files import read_json
+
+    EvaluationResult.from_dict(read_json(folder / "clean.json"), str(folder / "clean.json"))
+    read_log(folder / "log.jsonl")
+    claim_study(folder / "study.json", get_recipe("quickstart"), {"data": "data", "seeds": "0"}, "a study")
+    write_page(folder, folder / "report.html")
+
+
+# -- shared ---------------------------------------------------------------------------------------------------------
+
+
+def _make_data(folder: Path) -> None:
+    from compnet3d.procedural.writer import make_dataset
+
+    make_dataset(folder, categories=2, train=4, val=2, size=48, workers=1)
+
+
+def _recipe() -> Any:
+    from compnet3d.training.builtin_recipes import get_recipe
+
+    network = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+    changes = {"input.height": 48, "input.width": 48, "model.vertex_count": 40, "bank.background_size": 32}
+    changes |= {"backbone.dimension": 16, "schedule.epochs": 2, "schedule.batch_size": 4, "schedule.processes": 1}
+    return get_recipe("quickstart").with_settings({**changes, "backbone.architecture": network})
+
+
+def _trained(folder: Path) -> Any:
+    """A model after one of two epochs, with its data and its run in the folder."""
+    from compnet3d.training.train import train
+
+    if not (folder / "data").exists():
+        _make_data(folder / "data")
+    return train(_recipe(), folder / "data", folder / "run", stop_after=1, workers=0, progress=False)
+
+
+def _seeds(folder: Path, names: dict[str, Form], *, under: str = "", again: int = 1) -> list[Seed]:
+    """The files of a folder; the first, which says most, `again` times as often."""
+    made = [Seed(str(Path(under) / name), (folder / name).read_bytes(), form) for name, form in names.items()]
+    return made[:1] * (again - 1) + made
+
+
+TARGETS = (
+    Target("annotations", annotation_seeds, read_annotations, "atheris", weight=6),
+    Target("mat", mat_seeds, read_mat, limits=Limits(seconds=2.0), weight=2),
+    Target("off", off_seeds, read_off, "atheris", weight=4),
+    Target("lists", data_seeds, read_data, "atheris", weight=1),
+    Target("images", image_seeds, read_image, weight=5),
+    Target("data check", check_seeds, check_data, weight=1),
+    Target("occluders", cutout_seeds, read_cutouts, weight=1),
+    Target("models", model_seeds, read_model, weight=2),
+    Target("backbones", backbone_seeds, read_backbone, weight=1),
+    Target("checkpoints", checkpoint_seeds, resume, weight=1),
+    Target("recipes", recipe_seeds, read_recipe, "atheris", weight=1),
+    Target("studies", study_seeds, read_study, "atheris", weight=2),
+)
