@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -18,10 +19,11 @@ from PIL import Image
 from compnet3d import __version__
 from compnet3d.cli import data, evaluate, options, predict, quickstart, recipes, reproduce, train
 from compnet3d.cli import main as cli
+from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.inference.prediction import Prediction
+from compnet3d.inference.prediction import Prediction, predict_boxes
 from compnet3d.reporting.predictions import predict_files
 from compnet3d.training import step as training_step
 from compnet3d.training.recipe_parts import ScheduleSettings
@@ -235,9 +237,12 @@ def test_a_run_folder_stands_for_its_model(tmp_path):
 
 
 class FakeModel:
-    """Names every image a cube, seen in its middle."""
+    """Takes every crop for a cube, seen in its middle."""
 
-    def predict(self, images, *, boxes=None):
+    categories = ("cube",)
+    input_config = InputConfig(height=32, width=32, focal=40.0, distance=4.0, box_fill=0.7)
+
+    def predict_crops(self, images, *, unknown=False, crop="oracle"):
         count = len(images)
         return Prediction(
             categories=("cube",),
@@ -246,7 +251,7 @@ class FakeModel:
             confidence=torch.full((count,), 0.8),
             pose=Pose.of(torch.full((count,), 0.5), 0.25, 6.2, 4.0),
             focal=torch.full((count,), 40.0),
-            principal_point=torch.tensor([[p.width / 2, p.height / 2] for p in images]),
+            principal_point=torch.full((count, 2), 16.0),
             reconstruction_score=torch.zeros(count),
             foreground=torch.zeros(count, 2, 2, dtype=torch.bool),
         )
@@ -289,6 +294,37 @@ def test_a_broken_image_does_not_stop_the_others(images, tmp_path, capsys):
         predict_files(FakeModel(), [images[0], broken, images[1]], json_file=tmp_path / "p.json")
     assert len(json.loads((tmp_path / "p.json").read_text())) == 2
     assert "skipped: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), ZeroDivisionError()])
+def test_what_has_been_predicted_is_not_lost(stop, images, tmp_path, capsys, monkeypatch):
+    paths = [tmp_path / f"{number}.png" for number in range(20)]
+    for path in paths:
+        path.write_bytes(images[0].read_bytes())
+    calls = []
+
+    def predict(model, crops):
+        calls.append(len(crops))
+        if len(calls) == 2:
+            raise stop
+        return predict_boxes(model, crops)
+
+    monkeypatch.setattr("compnet3d.reporting.predictions.predict_boxes", predict)
+    with pytest.raises(type(stop)):
+        predict_files(FakeModel(), paths, json_file=tmp_path / "p.json")
+    assert [answer["image"] for answer in json.loads((tmp_path / "p.json").read_text())] == [str(p) for p in paths[:16]]
+    assert calls == [16, 4] and "0.png" in capsys.readouterr().out
+
+
+def test_a_name_that_the_terminal_cannot_show_loses_nothing(images, tmp_path, monkeypatch):
+    odd = tmp_path / os.fsdecode(b"bad_\xff.png")
+    odd.write_bytes(images[0].read_bytes())
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", stream)
+    predict_files(FakeModel(), [images[0], odd], json_file=tmp_path / "p.json")
+    assert json.loads((tmp_path / "p.json").read_text())[1]["image"] == str(odd)
+    stream.flush()
+    assert b"udcff" in b"".join(stream.buffer.getvalue().split())
 
 
 def test_a_box_outside_the_image_is_named(images):

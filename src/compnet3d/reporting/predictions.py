@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +49,23 @@ def predict_files(
     """
     answers: list[Json] = []
     failures: list[str] = []
+    try:
+        for found in _predicted(model, paths, box, overlay, failures):
+            answers += found
+    except BaseException:
+        # whatever stops it, Ctrl-C or a fault of ours: what has been predicted is not lost
+        if answers:
+            _report(answers, json_file, overlay)
+        raise
+    _report(answers, json_file, overlay)
+    if failures:
+        raise CompNetError(f"{len(failures)} of {len(paths)} images could not be predicted: {failures[0]}")
+
+
+def _predicted(
+    model: TrainedModel, paths: Sequence[Path], box: Sequence[float] | None, overlay: Path | None, failures: list[str]
+) -> Iterator[list[Json]]:
+    """The answers batch by batch; what cannot be read is reported and joins the `failures`."""
     names = _overlay_names(paths)
     batch = 16
     for start in range(0, len(paths), batch):
@@ -67,13 +84,12 @@ def predict_files(
             continue
         prediction = predict_boxes(model, [one.crop for one in cut.values()])
         rows = zip(cut.items(), prediction, prediction.to_dicts(), strict=True)
+        answers = []
         for (path, one), single, answer in rows:
-            answers.append({"image": str(path)} | answer)
             if overlay is not None:
                 _save_overlay(overlay / names[path], model, one, single)
-    _report(answers, json_file, overlay)
-    if failures:
-        raise CompNetError(f"{len(failures)} of {len(paths)} images could not be predicted: {failures[0]}")
+            answers.append({"image": str(path)} | answer)
+        yield answers
 
 
 @dataclass(frozen=True)
@@ -111,9 +127,11 @@ def _report(answers: Sequence[Json], json_file: Path | None, overlay: Path | Non
     if json_file == Path("-"):
         print(json.dumps(list(answers), indent=2))
         return
+    if json_file is not None:
+        # before the table, which a broken pipe or an odd terminal may stop
+        write_json(json_file, list(answers))
     print_predictions(answers)
     if json_file is not None:
-        write_json(json_file, list(answers))
         print(f"wrote {json_file}")
     if overlay is not None and answers:
         print(f"wrote {len(answers)} images to {overlay}")
