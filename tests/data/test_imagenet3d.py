@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compnet3d.data.annotations import annotation_dict, read_annotation, write_annotation
-from compnet3d.data.imagenet3d import ImageNet3D, write_list, write_object
+from compnet3d.data.imagenet3d import ImageNet3D, ReadReport, read_list, read_objects, write_list, write_object
 from compnet3d.data.sample import parse_instance, split_calibration
 from compnet3d.errors import CompNetError
 
@@ -283,6 +283,33 @@ def test_missing_and_broken_files_are_skipped_and_counted(tmp_path: Path) -> Non
         "list entry is not an image name": 1,
     }
     assert dataset.report.examples["missing annotation"].endswith("b.npz")
+
+
+ENTRIES = ("x" * 300, "a\0b", "a\tb", "a\x1b[31m", "..", "/etc/passwd", "a/b", "..\\b", ".hidden", "é" * 120)
+
+
+@pytest.mark.parametrize("name", ENTRIES, ids=ascii)
+def test_entries_that_no_image_can_be_called_are_counted(tmp_path: Path, name: str) -> None:
+    dataset = make_dataset(tmp_path, {"a": [make_object()]})
+    (tmp_path / "lists" / "mug_imagenet_train.txt").write_bytes(f"{name}\na\n".encode())
+    assert [sample.name for sample in dataset.samples("train")] == ["a"]
+    assert dataset.report.skipped == {"list entry is not an image name": 1}
+    assert all(line.isprintable() for line in str(dataset.report).split("\n"))
+    report = ReadReport()
+    assert read_objects(tmp_path, "mug", "a\udcff", report) == [] and report.total_skipped == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, {name: [make_object()] for name in "abc"})
+    for path in (tmp_path / "images/mug/b.JPEG", tmp_path / "annotations/mug/c.npz"):
+        path.unlink()
+        os.mkfifo(path)
+    assert [sample.name for sample in dataset.samples("train")] == ["a"]
+    assert dataset.report.skipped == {"missing image": 1, "missing annotation": 1}
+    os.mkfifo(tmp_path / "list.txt")
+    with pytest.raises(CompNetError, match="list.txt: is not a regular file"):
+        read_list(tmp_path / "list.txt")
 
 
 def test_clear_errors_for_unusable_data_sets(tmp_path: Path) -> None:

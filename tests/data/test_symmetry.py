@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +70,24 @@ def test_the_documented_file(tmp_path: Path) -> None:
         '{"mug": {"z": null}}',
         '{"mug": {"mirror": "yes"}}',
         '{"mug": {"axis": 2}}',
+        '{"mug": {"z": 361}}',
+        '{"mug": {"z": 1%s}}' % ("0" * 30),
+        '{"mug": {"z": 1%s}}' % ("0" * 5000),
+        '{"mug": {"z": 1e999}}',
+        '{"mug": {"z": [[[[[[[[1]]]]]]]]}}',
         "[" * 5000,
     ],
 )
 def test_malformed_tables_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "symmetry.json").write_text(text)
     with pytest.raises(CompNetError, match="symmetry.json"):
+        load_symmetry(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_a_table_that_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "symmetry.json")
+    with pytest.raises(CompNetError, match="symmetry.json: is not a regular file"):
         load_symmetry(tmp_path)
 
 

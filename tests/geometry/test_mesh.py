@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from compnet3d.errors import CompNetError
@@ -20,6 +21,7 @@ TETRAHEDRON = Mesh(
 def test_off_round_trip_is_exact(tmp_path_factory: pytest.TempPathFactory, points: list[tuple[float, ...]]) -> None:
     path = tmp_path_factory.mktemp("off") / "mesh.off"
     mesh = Mesh(torch.tensor(points, dtype=torch.float32), torch.tensor([[0, 1, 2]]))
+    assume(float((mesh.vertices.amax(0) - mesh.vertices.amin(0)).max()) > 1e-5)
     save_off(path, mesh)
     back = load_off(path)
     assert torch.equal(back.vertices, mesh.vertices) and torch.equal(back.faces, mesh.faces)
@@ -53,6 +55,16 @@ def test_comments_blank_lines_quads_and_colours(tmp_path: Path, text: str) -> No
         ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 3\n", "face 0"),
         ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\nx 0 1 2\n", "face 0"),
         ("OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "no vertices or no faces"),
+        ("OFF\n1000000000000 1000000000000 0\n0 0 0\n", "cut short"),
+        ("OFF\n" + "9" * 5000 + " 1 0\n0 0 0\n", "numbers of vertices"),
+        ("OFF\n3 1 0\n0 0 0\n1e39 0 0\n0 1 0\n3 0 1 2\n", "vertex 1 lies beyond 1e[+]09"),
+        ("OFF\n3 1 0\n0 0 0\n1e999 0 0\n0 1 0\n3 0 1 2\n", "vertex 1 is not finite"),
+        ("OFF\n3 1 0\n1 1 1\n1 1 1\n1 1 1\n3 0 1 2\n", "all vertices are one point"),
+        ("OFF\n3 1 0\n0 0 0\n1e-38 0 0\n0 1e-38 0\n3 0 1 2\n", "longest side is 1e-38"),
+        ("OFF\n3 1 0\n0 0 0\n5\n0 1 0\n3 0 1 2\n", "vertex 1 is not three numbers"),
+        ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n1000000000000 0 1 2\n", "face 0"),
+        ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n-5 0 1 2\n", "face 0"),
+        ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 -1\n", "face 0"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, text: str, words: str) -> None:
@@ -61,6 +73,31 @@ def test_broken_files_are_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(CompNetError, match=words) as error:
         load_off(path)
     assert "broken.off" in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.off")
+    (tmp_path / "zero.off").symlink_to("/dev/zero")
+    for name in ("fifo.off", "zero.off"):
+        with pytest.raises(CompNetError, match=f"{name}: is not a regular file"):
+            load_off(tmp_path / name)
+
+
+@given(st.lists(st.tuples(st.integers(0, 79), st.integers(0, 255)), max_size=4))
+def test_changed_bytes_give_a_model_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, places: list[tuple[int, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("off") / "mesh.off"
+    save_off(path, TETRAHEDRON)
+    data = bytearray(path.read_bytes())
+    for place, value in places:
+        data[place % len(data)] = value
+    path.write_bytes(data)
+    try:
+        assert bool(load_off(path).vertices.isfinite().all())
+    except CompNetError as error:
+        assert "mesh.off" in str(error)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from compnet3d.data.imagenet3d import ImageNet3D, ReadReport, load_cad, read_objects
+from compnet3d.data.imagenet3d import ImageNet3D, ReadReport, read_objects
 from compnet3d.data.images import load_image, load_mask
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import match_image_size
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
-from compnet3d.geometry.mesh import Mesh
+from compnet3d.geometry.mesh import Mesh, load_off
+from compnet3d.utils.files import is_file
 from compnet3d.utils.progress import tracked
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _check_cad(dataset: ImageNet3D, category: str, result: CheckResult) -> dict[
     meshes: dict[int, Mesh] = {}
     for path in dataset.cad_paths(category):
         try:
-            mesh = load_cad(path)
+            mesh = load_off(path)
         except CompNetError as error:
             result.add("error", category, "broken CAD model", path, str(error))
             continue
@@ -183,7 +184,7 @@ def _check_leaks(category: str, what: str, members: dict[str, set[str]], result:
 def _check_unlisted(dataset: ImageNet3D, category: str, listed: set[str], result: CheckResult) -> None:
     folder = dataset.root / "images" / category
     if folder.is_dir():
-        unlisted = sorted(path.name for path in folder.iterdir() if path.is_file() and path.stem not in listed)
+        unlisted = sorted(path.name for path in folder.iterdir() if is_file(path) and path.stem not in listed)
         if unlisted:
             detail = f"{len(unlisted)} of them, such as {unlisted[0]}"
             result.add("note", category, "images that are in no list", folder, detail)

@@ -12,6 +12,7 @@ from PIL import Image
 from compnet3d.data.images import load_image, load_mask, load_rgba
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
+from compnet3d.utils.files import is_file
 
 OPAQUE = 128  # a pixel counts as hidden where at least half of what is seen is the cut-out
 
@@ -133,7 +134,7 @@ def load_cutouts(folder: str | Path, count: int = 64, seed: int = 0) -> list[Cut
     folder = Path(folder)
     if not folder.is_dir():
         raise CompNetError(f"{folder} is not a folder; give one of RGBA cut-outs (.png, .webp), or blobs or objects")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".webp") and p.is_file())
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".webp") and is_file(p))
     if not paths:
         raise CompNetError(f"{folder} holds no occluder; put cut-outs with transparency (.png, .webp) there")
     # in the order of the names again: with room for all of them, the seed changes nothing

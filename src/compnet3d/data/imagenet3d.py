@@ -10,12 +10,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import Symmetry, load_symmetry
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh, load_off
-from compnet3d.utils.files import write_text
+from compnet3d.utils.files import is_file, read_bytes, write_text
 
 # the data set's own spelling first: one look-up finds most files
 IMAGE_SUFFIXES = (".JPEG", ".jpg", ".jpeg", ".png", ".JPG", ".PNG")
@@ -150,26 +150,13 @@ class ImageNet3D:
                 f"{self.root / 'CAD' / category} has no CAD model; put at least one there as 01.off "
                 "(x right, y backward, z up)."
             )
-        return [load_cad(path) for path in paths]
+        return [load_off(path) for path in paths]
 
     def _add(self, report: ReadReport) -> None:
         self.report.kept += report.kept
         for reason, count in report.skipped.items():
             self.report.skipped[reason] = self.report.skipped.get(reason, 0) + count
             self.report.examples.setdefault(reason, report.examples[reason])
-
-
-def load_cad(path: Path) -> Mesh:
-    """One CAD model.
-
-    Raises:
-        CompNetError: naming the file, if it is broken or has no extent.
-    """
-    mesh = load_off(path)
-    # its box would have no size, and the cuboid's vertices no place
-    if not bool((mesh.vertices != mesh.vertices[0]).any()):
-        raise CompNetError(f"{path}: all vertices are one point; export the model again")
-    return mesh
 
 
 def check_trainable(dataset: ImageNet3D, samples: Sequence[Sample]) -> None:
@@ -200,7 +187,7 @@ def _find_lists(root: Path) -> dict[str, dict[str, Path]]:
     for path in sorted(folder.iterdir()):
         # "_imagenet_" comes from PASCAL3D+, which has lists of other sources beside it
         match = re.fullmatch(r"(?P<category>.+)_imagenet_(?P<split>[A-Za-z0-9-]+)\.txt", path.name)
-        if match and path.is_file():
+        if match and is_file(path):
             found.setdefault(match["category"], {})[match["split"]] = path
     if not found:
         raise CompNetError(f"{folder} holds no list; it needs files named CATEGORY_imagenet_train.txt and _val.txt.")
@@ -218,12 +205,27 @@ def read_list(path: Path) -> list[str]:
     Raises:
         CompNetError: if the file cannot be read as text.
     """
+    largest = 16 * 2**20  # bytes: a million names
     try:
         # some editors begin a file with a byte order mark, which would become part of the first name
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_bytes(path, largest).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CompNetError(f"{path} cannot be read as a list of image names ({error}).") from error
     return list(dict.fromkeys(name for name in (line.strip() for line in lines) if name))
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a list's entry can be an image's name: one part of a path, not hidden, that every file system takes."""
+    # bytes, with the longest ending and what new files are called before they are complete
+    longest = 200
+    return (
+        PurePath(name).name == name
+        and "\\" not in name
+        and not name.startswith(".")
+        # control characters, and bytes of other encodings
+        and not any(unicodedata.category(character) in ("Cc", "Cs") for character in name)
+        and len(name.encode()) <= longest
+    )
 
 
 def find_image(root: Path, category: str, name: str) -> Path | None:
@@ -231,7 +233,7 @@ def find_image(root: Path, category: str, name: str) -> Path | None:
     folder = root / "images" / category
     for suffix in IMAGE_SUFFIXES:
         path = folder / (name + suffix)
-        if path.is_file():
+        if is_file(path):
             return path
     return None
 
@@ -240,14 +242,14 @@ def read_objects(root: Path, category: str, name: str, report: ReadReport) -> li
     """The usable objects of one image; what is left out is counted in `report`."""
     annotation = root / "annotations" / category / f"{name}.npz"
     # before any file is opened: a list must not lead out of the data set's folders
-    if os.sep in name or "/" in name or name.startswith("."):
-        report.skip("list entry is not an image name", f"{category}: {name}")
+    if not is_image_name(name):
+        report.skip("list entry is not an image name", f"{category}: {ascii(name[:60])}")
         return []
     image = find_image(root, category, name)
     if image is None:
         report.skip("missing image", root / "images" / category / f"{name}.JPEG")
         return []
-    if not annotation.is_file():
+    if not is_file(annotation):
         report.skip("missing annotation", annotation)
         return []
     try:
@@ -257,7 +259,7 @@ def read_objects(root: Path, category: str, name: str, report: ReadReport) -> li
         return []
     # one mask for each image; objects that share an image share it
     mask = root / "masks" / category / f"{name}.png"
-    found_mask = mask if mask.is_file() else None
+    found_mask = mask if is_file(mask) else None
     samples = []
     for index, entry in enumerate(objects):
         try:

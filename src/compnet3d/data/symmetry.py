@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.utils.files import Json, write_json
+from compnet3d.utils.files import Json, read_json, write_json
 
 
 def symmetry_orders(categories: Sequence[str], symmetry: Mapping[str, Symmetry] | None) -> Tensor:
@@ -54,32 +55,28 @@ def load_symmetry(root: Path | str) -> dict[str, Symmetry]:
         CompNetError: naming the file and the category, if the file is malformed.
     """
     path = Path(root) / FILE_NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    # not whether it is a file: what is something else shall be named
+    if not os.path.exists(path):
         return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise CompNetError(f"{path} cannot be read ({error}).") from error
-    try:
-        table = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CompNetError(f"{path} is not valid JSON ({error}).") from error
+    table = read_json(path)
     if not isinstance(table, dict):
         raise CompNetError(f'{path} must be an object such as {{"mug": {{"mirror": true}}}}.')
     return {category: _parse_entry(path, category, entry) for category, entry in table.items()}
 
 
 def _parse_entry(path: Path, category: str, entry: Any) -> Symmetry:
-    expected = '"z": "continuous" or a whole number >= 1, and "mirror": true or false'
+    # more cannot be told from "continuous", and each turn is a pose to compare with
+    highest_order = 360
+    expected = f'"z": "continuous" or a whole number from 1 to {highest_order}, and "mirror": true or false'
     if not isinstance(entry, dict) or not set(entry) <= {"z", "mirror"}:
         raise CompNetError(f"{path}: the entry of {category!r} may hold only {expected}.")
     z, mirror = entry.get("z", 1), entry.get("mirror")
     if z == "continuous":
         z = 0
-    elif not isinstance(z, int) or isinstance(z, bool) or z < 1:
-        raise CompNetError(f"{path}: {category!r} has z = {entry['z']!r}; it must be {expected}.")
+    elif not isinstance(z, int) or isinstance(z, bool) or not 1 <= z <= highest_order:
+        raise CompNetError(f"{path}: {category!r} has z = {reprlib.repr(entry['z'])}; it must be {expected}.")
     if mirror is not None and not isinstance(mirror, bool):
-        raise CompNetError(f"{path}: {category!r} has mirror = {mirror!r}; it must be {expected}.")
+        raise CompNetError(f"{path}: {category!r} has mirror = {reprlib.repr(mirror)}; it must be {expected}.")
     return Symmetry(order=z, mirror=mirror)
 
 

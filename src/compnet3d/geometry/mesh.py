@@ -12,6 +12,7 @@ from torch import Tensor
 
 from compnet3d.errors import CompNetError
 from compnet3d.utils.checks import check_floating, check_index, check_shape
+from compnet3d.utils.files import read_bytes
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,16 @@ class Mesh:
 def load_off(path: str | Path) -> Mesh:
     """Read an OFF file; polygons are split into triangle fans, comments and blank lines are skipped.
 
+    Coordinates are at most 10^9 and the model's longest side at least 10^-6, or single precision could not hold areas.
+
     Raises:
-        CompNetError: if the file is missing, empty or broken; the message names the file and the place.
+        CompNetError: if the file is missing, empty or broken, or the model is beyond those numbers; the message names
+            the file and the place.
     """
-    path = Path(path)
+    path, largest = Path(path), 128 * 2**20  # bytes: a million vertices
     try:
         # a comment in another encoding does no harm; a broken number is found below, with its place
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_bytes(path, largest).decode("utf-8", errors="replace")
     except OSError as error:
         raise CompNetError(f"{path}: cannot read this CAD model ({error.strerror}); put an OFF file there") from None
     lines = list(_content_lines(text))
@@ -124,17 +128,27 @@ def _content_lines(text: str) -> Iterator[str]:
 
 
 def _parse_vertices(path: Path, rows: list[str]) -> np.ndarray:
-    vertices = np.empty((len(rows), 3), dtype=np.float32)
+    largest, shortest_side = 1e9, 1e-6
+    vertices = np.empty((len(rows), 3))
     for number, row in enumerate(rows):
         try:
             # normals or colours may follow the position
-            vertices[number] = [float(x) for x in row.split()[:3]]
+            x, y, z = (float(coordinate) for coordinate in row.split()[:3])
         except ValueError:
             raise CompNetError(f"{path}: vertex {number} is not three numbers: {row[:40]!r}") from None
+        vertices[number] = x, y, z
     if not np.isfinite(vertices).all():
         bad = int(np.flatnonzero(~np.isfinite(vertices).all(axis=1))[0])
         raise CompNetError(f"{path}: vertex {bad} is not finite; export the model again")
-    return vertices
+    if len(vertices) and np.abs(vertices).max() > largest:
+        bad = int(np.abs(vertices).max(axis=1).argmax())
+        raise CompNetError(f"{path}: vertex {bad} lies beyond {largest:g}; scale the model down")
+    side = float(np.ptp(vertices, axis=0).max()) if len(vertices) else 1.0
+    if side == 0.0:
+        raise CompNetError(f"{path}: all vertices are one point; export the model again")
+    if side < shortest_side:
+        raise CompNetError(f"{path}: the model's longest side is {side:g}, less than {shortest_side:g}; scale it up")
+    return vertices.astype(np.float32)
 
 
 def _parse_faces(path: Path, rows: list[str], vertex_count: int) -> list[list[int]]:
@@ -145,7 +159,7 @@ def _parse_faces(path: Path, rows: list[str], vertex_count: int) -> list[list[in
             count, *rest = (int(x) for x in row.split()[: 1 + int(row.split()[0])])
         except (ValueError, IndexError):
             raise CompNetError(f"{path}: face {number} is not a list of vertex numbers: {row[:40]!r}") from None
-        if len(rest) < count or any(not 0 <= i < vertex_count for i in rest):
+        if not 0 < count <= len(rest) or any(not 0 <= i < vertex_count for i in rest):
             raise CompNetError(f"{path}: face {number} names vertices that the file does not have: {row[:40]!r}")
         faces += [[rest[0], rest[i], rest[i + 1]] for i in range(1, count - 1)]
     return faces

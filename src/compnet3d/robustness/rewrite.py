@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import FILE_NAME
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import require_empty, write_folder
+from compnet3d.utils.files import copy_file, require_empty, write_folder
 from compnet3d.utils.progress import tracked
 from compnet3d.utils.workers import spread_out
 
@@ -85,9 +84,9 @@ def rewrite_dataset(
     def fill(root: Path) -> None:
         for category in dataset.categories:
             for path in dataset.cad_paths(category):
-                _copy(path, root / "CAD" / category / path.name)
+                copy_file(path, root / "CAD" / category / path.name)
         if (dataset.root / FILE_NAME).is_file():
-            _copy(dataset.root / FILE_NAME, root / FILE_NAME)
+            copy_file(dataset.root / FILE_NAME, root / FILE_NAME)
         lists: dict[str, list[str]] = {}
         for sample in samples:
             lists.setdefault(sample.category, []).append(names[sample.key])
@@ -125,7 +124,7 @@ class _Rewriter:
             layer = Image.fromarray(mask.astype(np.uint8) * 255)
             layer.save(_place(self.root, folder, sample.category, f"{name}.png"))
         if sample.mask is not None:
-            _copy(sample.mask, _place(self.root, "masks", sample.category, f"{name}.png"))
+            copy_file(sample.mask, _place(self.root, "masks", sample.category, f"{name}.png"))
         # read again instead of made from the sample: keys that the reader does not know are carried over
         own = read_annotation(self.source / "annotations" / sample.category / f"{sample.name}.npz")
         target = _place(self.root, "annotations", sample.category, f"{name}.npz")
@@ -156,9 +155,3 @@ def _place(root: Path, *parts: str) -> Path:
     path = root.joinpath(*parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _copy(source: Path, target: Path) -> None:
-    # contents alone: a read-only source shall not make a read-only copy
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)

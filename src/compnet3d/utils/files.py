@@ -51,6 +51,19 @@ def read_bytes(path: str | Path, limit: int = 64 * 2**20) -> bytes:
     return data
 
 
+def copy_file(source: Path, target: Path, limit: int = 2 * 2**30) -> None:
+    """Copy the contents of a regular file of at most `limit` bytes; the folder is made. See `open_regular`."""
+    # contents alone: a read-only source shall not make a read-only copy
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open_regular(source, limit) as file, target.open("wb") as copy:
+        shutil.copyfileobj(file, copy)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; False, too, for names that no file can have and where nobody may look."""
+    return os.path.isfile(path)
+
+
 def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:
     """Write a folder as a whole: `fill` writes into a temporary sibling, which then takes the folder's place.
 
