@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -71,7 +72,7 @@ def write_record(path: Path, *objects: dict[str, Any], size: tuple[int, ...] = (
             array[name][0, i] = value
     path.parent.mkdir(parents=True, exist_ok=True)
     record = struct(
-        filename=f"{path.stem}.JPEG", folder="x", imgsize=np.array([size], dtype=np.uint16), objects=array, imgname="x"
+        filename=f"{path.stem}.JPEG", folder="x", imgsize=np.array([size], dtype=np.int32), objects=array, imgname="x"
     )
     savemat(path, {"record": record})
 
@@ -199,6 +200,42 @@ def test_missing_and_broken_files_are_counted(tmp_path: Path) -> None:
     report = import_pascal3d(root, tmp_path / "out")
     assert report.kept == 1 and report.skipped == {"missing image": 1, "unreadable annotation": 2}
     assert ImageNet3D(tmp_path / "out").splits == ["train"], "an empty list is not written"
+
+
+def test_numbers_that_no_camera_has_are_a_reason_to_skip(tmp_path: Path) -> None:
+    absurd = {
+        "azimuth": 1e300, "elevation": -1e6, "distance": 1e30, "focal": 1e300, "viewport": 1e300, "px": -1e18,
+        "bbox": np.array([[0.0, 0.0, 1e308, 1e308]]), "cad_index": 1e300, "truncated": 1e300,
+    }  # fmt: skip
+    root = write_set(tmp_path / "p3d", {key: (mat_object(**{key: value}),) for key, value in absurd.items()})
+    for size in ((10**9, 4), (0, 0), (-5, 3)):
+        name = f"size{size[0]}"
+        write_record(root / "Annotations" / "car_imagenet" / f"{name}.mat", mat_object(), size=size)
+        Image.new("RGB", (WIDTH, HEIGHT)).save(root / "Images" / "car_imagenet" / f"{name}.JPEG")
+        with (root / "Image_sets" / "car_imagenet_train.txt").open("a") as file:
+            file.write(f"{name}\n")
+    report = import_pascal3d(root, tmp_path / "out")
+    assert report.skipped == {f"{key} is out of range": 1 for key in absurd}
+    samples = ImageNet3D(tmp_path / "out").samples("train")
+    assert {(sample.width, sample.height) for sample in samples} == {(WIDTH, HEIGHT)} and len(samples) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
+    root = write_set(tmp_path / "p3d", {name: (mat_object(),) for name in "abc"})
+    for path in (root / "Images/car_imagenet/b.JPEG", root / "Annotations/car_imagenet/c.mat"):
+        path.unlink()
+        os.mkfifo(path)
+    report = import_pascal3d(root, tmp_path / "out")
+    assert report.kept == 1 and report.skipped == {"missing image": 1, "unreadable annotation": 1}
+    (root / "CAD" / "car" / "02.off").unlink()
+    os.mkfifo(root / "CAD" / "car" / "02.off")
+    with pytest.raises(CompNetError, match="02.off: is not a regular file"):
+        import_pascal3d(root, tmp_path / "other")
+    with (root / "Image_sets" / "car_imagenet_train.txt").open("a") as file:
+        file.write("x" * 300 + "\n")
+    with pytest.raises(CompNetError, match="is not an image name"):
+        import_pascal3d(root, tmp_path / "other")
 
 
 def test_folders_that_are_something_else_are_named(tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +22,12 @@ import numpy as np
 from PIL import Image
 
 from compnet3d.data.annotations import Annotation, SkipObject, annotation_dict, parse_object, write_annotation
-from compnet3d.data.imagenet3d import IMAGE_SUFFIXES, ReadReport, read_list, write_list
+from compnet3d.data.imagenet3d import IMAGE_SUFFIXES, ReadReport, is_image_name, read_list, write_list
 from compnet3d.data.images import hidden_shares, load_image
-from compnet3d.data.unpickle import MALFORMED, load_npz_objects
+from compnet3d.data.mat_reader import MatReader
+from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import require_empty, write_folder
+from compnet3d.utils.files import copy_file, is_file, require_empty, write_folder
 from compnet3d.utils.progress import tracked
 
 Level = Literal["L1", "L2", "L3"]
@@ -87,9 +86,10 @@ def import_pascal3d(
 
     def fill(folder: Path) -> None:
         names: dict[tuple[str, str], list[str]] = {}
-        for image in tracked(images, "converting", enabled=progress):
-            if _convert(image, folder, level, all_objects, report):
-                names.setdefault((image.category, image.split), []).append(image.name)
+        with MatReader() as reader:
+            for image in tracked(images, "converting", enabled=progress):
+                if _convert(image, reader, folder, level, all_objects, report):
+                    names.setdefault((image.category, image.split), []).append(image.name)
         if not names:
             raise CompNetError(f"{root} has no usable object: {report}.")
         for (category, split), members in names.items():
@@ -147,22 +147,22 @@ def _find_occluded(root: Path, occluded: Path, level: Level) -> list[_Image]:
 def _listing(root: Path, name: str) -> list[Path]:
     if not (root / name).is_dir():
         raise CompNetError(f"{root} has no folder {name}; give the root of the unpacked data set")
-    return sorted(path for path in (root / name).iterdir() if path.is_file())
+    return sorted(path for path in (root / name).iterdir() if is_file(path))
 
 
 def _names(path: Path) -> list[str]:
     """Names of a list, without the extension that the occluded set's have; paths are no names."""
     names = [next((n.removesuffix(s) for s in IMAGE_SUFFIXES if n.endswith(s)), n) for n in read_list(path)]
-    odd = next((name for name in names if "/" in name or "\\" in name or name.startswith(".")), None)
+    odd = next((name for name in names if not is_image_name(name)), None)
     if odd is not None:
-        raise CompNetError(f"{path}: {odd!r} is not an image name; restore the list")
+        raise CompNetError(f"{path}: {odd[:40]!r} is not an image name; restore the list")
     return list(dict.fromkeys(names))
 
 
 def _image_file(folder: Path, name: str) -> Path:
     paths = (folder / (name + suffix) for suffix in IMAGE_SUFFIXES)
     # a path even where there is no file, so that the report can name what is missing
-    return next((path for path in paths if path.is_file()), folder / f"{name}.JPEG")
+    return next((path for path in paths if is_file(path)), folder / f"{name}.JPEG")
 
 
 def _copy_models(root: Path, out: Path, category: str) -> None:
@@ -170,21 +170,18 @@ def _copy_models(root: Path, out: Path, category: str) -> None:
     if not paths:
         raise CompNetError(f"{root / 'CAD' / category} has no CAD model; unpack the whole release")
     for path in paths:
-        _copy(path, out / "CAD" / category / path.name)
+        copy_file(path, out / "CAD" / category / path.name)
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-
-
-def _convert(image: _Image, out: Path, level: Level | None, all_objects: bool, report: ReadReport) -> bool:
+def _convert(
+    image: _Image, reader: MatReader, out: Path, level: Level | None, all_objects: bool, report: ReadReport
+) -> bool:
     """Write one image with the objects that can be used; whether there is one."""
-    if not image.image.is_file():
+    if not is_file(image.image):
         report.skip("missing image", image.image)
         return False
     try:
-        record = read_record(image.record)
+        record = read_record(image.record, reader)
     except CompNetError:
         report.skip("unreadable annotation", image.record)
         return False
@@ -198,7 +195,7 @@ def _convert(image: _Image, out: Path, level: Level | None, all_objects: bool, r
         entries = [entry | {"occlusion_level": level, "occlusion_protocol": "generator"} | keys for entry in entries]
     if not entries:
         return False
-    _copy(image.image, out / "images" / image.category / (image.name + image.image.suffix))
+    copy_file(image.image, out / "images" / image.category / (image.name + image.image.suffix))
     annotation = out / "annotations" / image.category / f"{image.name}.npz"
     annotation.parent.mkdir(parents=True, exist_ok=True)
     write_annotation(annotation, entries)
@@ -228,39 +225,36 @@ def _entries(record: Annotation, image: _Image, all_objects: bool, report: ReadR
     return entries
 
 
-def read_record(path: Path | str) -> Annotation:
-    """The `record` of a PASCAL3D+ annotation as plain dicts and arrays; `objects` is always a list of dicts.
+def read_record(path: Path | str, reader: MatReader | None = None) -> Annotation:
+    """What is used of a PASCAL3D+ annotation, as plain dicts and numbers; `objects` is always a list of dicts.
+
+    Args:
+        path: the `.mat` file.
+        reader: to read many files with; without it a process is started for this one.
 
     Raises:
         CompNetError: naming the file, if it is missing, broken, or holds no such record.
     """
-    # here, since only this importer reads MATLAB's files, and scipy.io takes time to load
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        # structs as dicts; hence a record of one object comes without a list around it, see below
-        record = loadmat(str(path), simplify_cells=True, variable_names=["record"])["record"]
-        objects = record["objects"]
-    except (*MALFORMED, OSError, zlib.error, MatReadError) as error:
-        reason = str(error).strip() or type(error).__name__
-        raise CompNetError(f"{path} is not a readable PASCAL3D+ annotation ({reason}); restore it") from error
-    objects = [objects] if isinstance(objects, dict) else list(objects)
-    if not all(isinstance(entry, dict) for entry in objects):
-        raise CompNetError(f"{path}: record.objects is not a struct; restore the file")
-    return {**record, "objects": objects}
+    if reader is not None:
+        return reader.read(path)
+    with MatReader() as own:
+        return own.read(path)
 
 
 def _image_size(record: Annotation, image: Path) -> tuple[int, int]:
     """(width, height) as annotated (`imgsize` also has the number of channels), else that of the image."""
     # ravel: MATLAB knows no scalars and no vectors, and what comes back may have any number of dimensions
+    largest = 65535  # what annotations can state
     size = np.ravel(record.get("imgsize", ()))
-    if len(size) >= 2 and min(size[:2]) >= 1:
+    if len(size) >= 2 and all(1 <= side <= largest for side in size[:2]):
         return int(size[0]), int(size[1])
     try:
-        return load_image(image).size
+        width, height = load_image(image).size
     except CompNetError:
         raise SkipObject("unknown image size") from None
+    if max(width, height) > largest:
+        raise SkipObject("image size is out of range")
+    return width, height
 
 
 def pascal3d_annotation(entry: Annotation, category: str, size: tuple[int, int]) -> Annotation:
@@ -272,7 +266,8 @@ def pascal3d_annotation(entry: Annotation, category: str, size: tuple[int, int])
         size: (width, height) of the image.
 
     Raises:
-        SkipObject: if the object has no viewpoint or a coarse one only, or a number is missing or not finite.
+        SkipObject: if the object has no viewpoint or a coarse one only, or a number is missing, not finite, or one that
+            no camera and no image have.
     """
     viewpoint = entry.get("viewpoint")
     if not isinstance(viewpoint, dict):
@@ -281,7 +276,8 @@ def pascal3d_annotation(entry: Annotation, category: str, size: tuple[int, int])
     if "distance" in viewpoint and np.size(viewpoint["distance"]) and not np.any(viewpoint["distance"]):
         raise SkipObject(COARSE_ONLY)
     keys = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py")
-    view = {key: _number(viewpoint, key) for key in keys}
+    largest = dict.fromkeys(("azimuth", "elevation", "theta"), math.degrees(1000.0))
+    view = {key: _number(viewpoint, key, largest.get(key, 1e6)) for key in keys}
     if view["viewport"] < 1:
         raise SkipObject("viewport < 1")
     box = np.ravel(entry.get("bbox", ()))
@@ -309,12 +305,14 @@ def pascal3d_annotation(entry: Annotation, category: str, size: tuple[int, int])
     return made | flags
 
 
-def _number(values: Annotation, key: str) -> float:
+def _number(values: Annotation, key: str, largest: float = 1e6) -> float:
     value = np.ravel(values.get(key, ()))
     if len(value) != 1 or value.dtype.kind not in "buif":
         raise SkipObject(f"missing key {key}")
     if not math.isfinite(value[0]):
         raise SkipObject(f"{key} is not finite")
+    if abs(value[0]) > largest:
+        raise SkipObject(f"{key} is out of range")
     return float(value[0])
 
 
