@@ -55,27 +55,36 @@ def parse_object(
 ) -> Sample:
     """One annotation dict as a `Sample`.
 
+    Numbers that no camera and no image have are refused, since geometry in single precision does not hold there:
+    angles beyond 1000 rad, other numbers beyond 10^6, distances and focal lengths next to zero.
+
     Raises:
         SkipObject: if the object cannot be used; the message is the reason to count.
     """
     numbers = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py", "height", "width")
+    largest = dict.fromkeys(("azimuth", "elevation", "theta"), 1000.0)
     required = (*numbers, "bbox", "cad_index", "object_status")
     for key in required:
         if key not in entry:
             raise SkipObject(f"missing key {key}")
     label = entry.get("class", category)
-    if not isinstance(label, str) or plain_name(label) != plain_name(category):
+    # the length first: names of files are short, and this text may have millions of characters
+    if not isinstance(label, str) or len(label) > 255 or plain_name(label) != plain_name(category):
         raise SkipObject("object of another class")
     # the data set's own tools leave these out, and objects of no distance
     if _number(entry.get("ignore", 0), "ignore") > 0:
         raise SkipObject("marked ignore")
-    values = {key: _number(entry[key], key) for key in numbers}
+    values = {key: _number(entry[key], key, largest.get(key, 1e6)) for key in numbers}
     if values["distance"] <= 0:
         raise SkipObject("distance <= 0")
+    if values["distance"] < 1e-6:
+        raise SkipObject("distance is out of range")
     # viewport is pixels per unit of the sensor, 3000 or 2000; from here on the focal length is in pixels
     focal = values["viewport"] * values["focal"]
     if focal <= 0:
         raise SkipObject("viewport * focal <= 0")
+    if not 1e-3 <= focal <= 1e9:
+        raise SkipObject("viewport * focal is out of range")
     if values["width"] < 1 or values["height"] < 1:
         raise SkipObject("image size < 1")
     return Sample(
@@ -104,7 +113,7 @@ def parse_object(
 def _parse_hidden(entry: Annotation) -> tuple[float, float] | None:
     if not all(key in entry for key in HIDDEN_KEYS):
         return None
-    on_object, on_background = (_number(entry[key], key) for key in HIDDEN_KEYS)
+    on_object, on_background = (_number(entry[key], key, 1.0) for key in HIDDEN_KEYS)
     return on_object, on_background
 
 
@@ -113,7 +122,7 @@ def plain_name(label: str) -> str:
     return re.sub(r"[\s_-]", "", label).lower()
 
 
-def _number(value: Any, key: str) -> float:
+def _number(value: Any, key: str, largest: float = 1e6) -> float:
     if isinstance(value, np.ndarray) and value.size == 1:
         # numbers may come as arrays of one element, as converters from MATLAB leave them
         value = value.reshape(-1)[0]
@@ -126,18 +135,19 @@ def _number(value: Any, key: str) -> float:
         raise SkipObject(f"wrong type of {key}") from None
     if not math.isfinite(number):
         raise SkipObject(f"{key} is not finite")
+    if abs(number) > largest:
+        raise SkipObject(f"{key} is out of range")
     return number
 
 
 def _parse_bbox(value: Any) -> tuple[float, float, float, float]:
-    try:
-        corners = [_number(x, "bbox") for x in value]
-    except TypeError:
-        raise SkipObject("wrong type of bbox") from None
-    if len(corners) != 4:
+    smallest_side = 0.01  # pixels, of the longer one
+    # the length before the numbers: a few kilobytes can unpack to millions of them
+    counted = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    if not counted or len(value) != 4:
         raise SkipObject("wrong type of bbox")
-    x1, y1, x2, y2 = corners
-    if x2 <= x1 or y2 <= y1:
+    x1, y1, x2, y2 = (_number(x, "bbox") for x in value)
+    if x2 <= x1 or y2 <= y1 or max(x2 - x1, y2 - y1) < smallest_side:
         raise SkipObject("empty bbox")
     return x1, y1, x2, y2
 

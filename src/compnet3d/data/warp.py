@@ -75,7 +75,8 @@ def _shrink_source(
     """Box-filter the used part of the source by a whole factor, and adapt the matrix to the smaller source."""
     # Pillow's bilinear transform reads four source pixels whatever the scale, which aliases where an image shrinks.
     # From 1.7 source pixels for each output pixel on it is made smaller first.
-    factor = int(1.0 / scale + 0.3)
+    # at most so that one cell is left: Pillow cannot hold larger numbers
+    factor = min(int(1.0 / scale + 0.3), max(image.size))
     if factor < 2:
         return image, matrix
     # only what the crop shows, and two cells around it for the interpolation: large images take no longer than small
