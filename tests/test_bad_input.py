@@ -27,7 +27,8 @@ from compnet3d.data.images import load_image
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.inference import prediction
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings
+from compnet3d.inference.pose_hypotheses import PoseGrid
+from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig

@@ -21,7 +21,8 @@ from compnet3d.evaluation.crops import Loading
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.matching import category_scores
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings
+from compnet3d.inference.pose_hypotheses import PoseGrid
+from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.inference.pruned_matching import Pruning
 from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss
 from compnet3d.losses.inputs import LossWeights, Queries

@@ -13,7 +13,8 @@ from torch.nn.functional import normalize
 
 from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.camera import Pose
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings, search_hypotheses
+from compnet3d.inference.pose_hypotheses import PoseGrid, search_hypotheses
+from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig

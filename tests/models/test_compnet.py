@@ -18,7 +18,8 @@ from compnet3d.geometry.camera import Camera, Pose, feature_grid
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.category_search import CategorySearch
 from compnet3d.inference.matching import background_similarity, category_scores
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings
+from compnet3d.inference.pose_hypotheses import PoseGrid
+from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.inference.prediction import Prediction
 from compnet3d.inference.pruned_matching import Centroids, Pruning, category_centroids, pruned_scores
 from compnet3d.inference.reconstruction import reconstruction_loss

@@ -14,7 +14,8 @@ from torch.nn.functional import normalize
 from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.rotations import angles_to_rotmat, rotmat_geodesic_distance
 from compnet3d.inference.matching import background_similarity, cells_of, vertex_similarities
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings
+from compnet3d.inference.pose_hypotheses import PoseGrid
+from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.inference.reconstruction import reconstruction_loss
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet

@@ -27,7 +27,7 @@ from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import cuboid_bounds
-from compnet3d.inference.pose_search import PoseGrid
+from compnet3d.inference.pose_hypotheses import PoseGrid
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
 from compnet3d.models.dual_head import DualHead
 from compnet3d.training import build, loop

@@ -7,11 +7,16 @@ from pathlib import Path
 import torch
 
 from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.transforms import InputConfig
 from compnet3d.evaluation.evaluate import evaluate
+from compnet3d.geometry.cuboid import cuboid_mesh
+from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig
 from compnet3d.models.registry import load_predictor
-from compnet3d.rendering.surface import representative, spread_vertices
+from compnet3d.rendering.surface import Surfaces, representative, spread_vertices
 from compnet3d.training.train import train
+from tests.networks import TINY_RESNET
 from tests.training.test_train import TINY
 
 
@@ -34,6 +39,24 @@ def test_a_mesh_trains_and_is_saved_with_the_model(tiny_data: Path, tmp_path: Pa
     assert not torch.equal(model.bank.vertex_features, fresh["bank.vertex_features"])
     result = evaluate(model, dataset.samples("val"))
     assert result.images == len(dataset.samples("val"))
+
+
+def test_initial_poses_follow_the_surface_that_is_loaded() -> None:
+    boxes = [cuboid_mesh(torch.tensor([[-x, -y, -0.2], [x, y, 0.2]]), 40).mesh for x, y in ((0.4, 0.1), (0.1, 0.4))]
+    wide, long = ([spread_vertices(box, 40)] for box in boxes)
+    config = CompNetConfig(
+        categories=("box",),
+        bounds=(((-0.4, -0.4, -0.2), (0.4, 0.4, 0.2)),),
+        backbone=BackboneConfig("resnet", TINY_RESNET, dimension=16),
+        input_config=InputConfig(height=48, width=48, focal=120.0, distance=3.0, box_fill=0.7),
+        shape="mesh",
+        surface_sizes=Surfaces.sizes(wide),
+    )
+    model, other = CompNet(config, surfaces=wide), CompNet(config, surfaces=long)
+    before, expected = model.pose_hypotheses(0), other.pose_hypotheses(0)
+    assert not torch.equal(before.nearest_vertex, expected.nearest_vertex)
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(model.pose_hypotheses(0).nearest_vertex, expected.nearest_vertex)
 
 
 def test_a_cuboid_keeps_no_surface(tiny_data: Path, tmp_path: Path) -> None:

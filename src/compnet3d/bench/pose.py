@@ -14,7 +14,7 @@ from compnet3d.bench.timing import peak_mb, time_in_turn
 from compnet3d.data.transforms import InputConfig
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.matching import CropFeatures, background_similarity, cells_of, vertex_similarities
-from compnet3d.inference.pose_search import search_hypotheses
+from compnet3d.inference.pose_hypotheses import search_hypotheses
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig

@@ -9,19 +9,15 @@ from compnet3d.inference.matching import (
     category_scores,
     vertex_similarities,
 )
-from compnet3d.inference.pose_search import (
+from compnet3d.inference.pose_hypotheses import (
     InitialPoses,
-    Matches,
-    PoseEstimate,
     PoseGrid,
     PoseHypotheses,
     PoseSearch,
-    PoseSettings,
     build_pose_hypotheses,
-    estimate_pose,
-    refine,
     search_hypotheses,
 )
+from compnet3d.inference.pose_search import Matches, PoseEstimate, PoseSettings, estimate_pose, refine
 from compnet3d.inference.prediction import Prediction, Predictor, SinglePrediction, predict_images
 from compnet3d.inference.pruned_matching import Pruning, category_centroids, pruned_scores
 from compnet3d.inference.reconstruction import pose_scores, reconstruction_loss

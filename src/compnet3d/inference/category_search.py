@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compnet3d.inference.matching import CropFeatures, check_feature_map, spaced_cells
-from compnet3d.inference.pose_search import PoseHypotheses, search_hypotheses
+from compnet3d.inference.pose_hypotheses import PoseHypotheses, search_hypotheses
 from compnet3d.losses.inputs import FeatureBank
 from compnet3d.utils.checks import check_shape
 from compnet3d.utils.matmul import fast_matmul

@@ -9,14 +9,8 @@ from torch import Tensor
 
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.matching import background_similarity, cells_of
-from compnet3d.inference.pose_search import (
-    InitialPoses,
-    Matches,
-    PoseEstimate,
-    PoseSettings,
-    build_pose_hypotheses,
-    estimate_pose,
-)
+from compnet3d.inference.pose_hypotheses import InitialPoses, build_pose_hypotheses
+from compnet3d.inference.pose_search import Matches, PoseEstimate, PoseSettings, estimate_pose
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.rendering.shape import Shape, render
 from compnet3d.utils.checks import check_shape

@@ -11,16 +11,8 @@ from torch import Tensor
 from compnet3d.data.transforms import CropMode
 from compnet3d.inference.category_search import CategorySearch, reconstructing_category, search_categories
 from compnet3d.inference.matching import CropFeatures, vertex_similarities
-from compnet3d.inference.pose_search import (
-    Bonus,
-    Matches,
-    PoseEstimate,
-    PoseHypotheses,
-    PoseSettings,
-    Renderer,
-    estimate_pose,
-    image_chunks,
-)
+from compnet3d.inference.pose_hypotheses import PoseHypotheses, Renderer
+from compnet3d.inference.pose_search import Bonus, Matches, PoseEstimate, PoseSettings, estimate_pose, image_chunks
 from compnet3d.losses.inputs import FeatureBank
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +14,8 @@ from compnet3d.geometry.cuboid import Cuboids, cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.category_search import CategorySearch
 from compnet3d.inference.matching import CropFeatures, category_scores, vertex_similarities
-from compnet3d.inference.pose_search import Bonus, InitialPoses, PoseHypotheses, PoseSearch
+from compnet3d.inference.pose_hypotheses import InitialPoses, PoseHypotheses, PoseSearch
+from compnet3d.inference.pose_search import Bonus
 from compnet3d.inference.prediction import Prediction
 from compnet3d.inference.pruned_matching import Centroids, Pruning, pruned_scores
 from compnet3d.inference.render_and_compare import RenderAndCompare
@@ -120,6 +121,11 @@ class CompNet(Model):
         count = len(self.bank.category_features(category))
         mesh = self.mesh(self.categories[category])
         return self._pose_search.hypotheses(category, count, initial, mesh, self.render)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """See `torch.nn.Module`; rendered initial poses of other surfaces are forgotten."""
+        self._pose_search = PoseSearch()
+        return super().load_state_dict(state_dict, strict, assign)
 
     # -- learning ------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from compnet3d.data.transforms import InputConfig
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings
+from compnet3d.inference.pose_hypotheses import PoseGrid
+from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.models.backbones import BackboneConfig
 
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from compnet3d.inference.pose_search import PoseGrid, PoseSettings
+from compnet3d.inference.pose_hypotheses import PoseGrid
+from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.losses.grouping import refreshed_weights
 from compnet3d.training.settings import setting
 
