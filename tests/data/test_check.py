@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import math
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,19 @@ def test_everything_that_can_be_wrong_is_found_at_once(tmp_path: Path) -> None:
     assert result.exit_code == 1
     text = printed(result)
     assert "missing image" in text and "gone.JPEG" in text and "IoU" in text
+
+
+def test_names_that_are_no_text_or_no_number_are_reported(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path, {"a": [make_object()]})
+    save_off(root / "CAD/mug/\u00b2.off", CUBE)  # a digit to Python, but no number
+    names = ["\u00b2"]
+    with suppress(OSError):  # not every file system takes such bytes
+        (root / "images/mug" / os.fsdecode(b"\xff\xfe.JPEG")).touch()
+        names.append(os.fsdecode(b"\xff\xfe"))
+    result = check_dataset(root)
+    assert problems(result, "error") == {}
+    text = printed(result)
+    assert all(name in text for name in names)
 
 
 def test_instances_on_both_sides_are_reported(tmp_path: Path) -> None:

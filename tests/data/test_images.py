@@ -209,6 +209,10 @@ def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
     (tmp_path / "many.jpg").write_bytes(whole[:last] + whole[last:-2] * 300 + whole[-2:])
     with pytest.raises(CompNetError, match="many.jpg has 30. scans"):
         load_image(tmp_path / "many.jpg")
+    # what a phone appends is no part of the image, and what a comment holds is none
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + 600) + b"\xff\xda" * 300
+    (tmp_path / "few.jpg").write_bytes(whole[:2] + comment + whole[2:] + whole[last:-2] * 300)
+    assert load_image(tmp_path / "few.jpg").size == (64, 64)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "I;16", "I", "F"])

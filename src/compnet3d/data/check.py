@@ -161,7 +161,7 @@ def _check_cad(dataset: ImageNet3D, category: str, result: CheckResult) -> dict[
         except CompNetError as error:
             result.add("error", category, "broken CAD model", path, str(error))
             continue
-        if path.stem.isdigit():
+        if path.stem.isdecimal():
             meshes[int(path.stem)] = mesh
         else:
             result.add("warning", category, "CAD model whose name is not a number", path)

@@ -106,7 +106,7 @@ def main() -> None:
             answer = plain_record(data)
         except Exception as error:
             # SciPy raises anything on damaged files
-            answer = {"error": str(error).strip() or type(error).__name__}
+            answer = {"error": " ".join(str(error).split())[:200] or type(error).__name__}
         getattr(signal, "alarm", int)(0)
         send(answers, json.dumps(answer).encode())
 

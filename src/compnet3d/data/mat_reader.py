@@ -30,7 +30,11 @@ class MatReader:
 
     def __enter__(self) -> MatReader:
         # now, so that a SciPy that cannot be loaded is not taken for a damaged file
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
