@@ -632,10 +632,70 @@ def test_resuming_with_other_settings_is_one_sentence(run: Any, data: Path, stop
 
 def test_a_run_stopped_before_its_first_checkpoint_can_be_started_again(run: Any, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    out.mkdir()
-    (out / "config.json").write_text("{}")
+    train(TINY, data, out, workers=0, progress=False)
+    for name in ("checkpoint", "model"):
+        shutil.rmtree(out / name)
+    for name in ("log.csv", "log.jsonl"):
+        (out / name).unlink()
+    (out / f".checkpoint.new-{os.getpid()}").mkdir()
     status, _, err = run(*train_line(data, out))
     assert status == 0, err
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint", "config.json", "log.csv", "log.jsonl", "model"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "log.csv", "log.jsonl", "notes.txt", ".hidden", "checkpoint.json"])
+def test_a_folder_with_anybodys_file_is_left_alone(run: Any, data: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    for text in ("mine", '{"recipe": "mine"}', "[]"):
+        (out / name).write_text(text)
+        sentence(run(*train_line(data, out)), out, "holds something else")
+        sentence(run(*train_line(data, out, "--resume")), out, "no checkpoint")
+        assert [path.name for path in out.iterdir()] == [name] and (out / name).read_text() == text
+
+
+def test_a_run_that_has_not_begun_is_only_begun_again_with_its_settings(run: Any, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(TINY, data, out, workers=0, progress=False)
+    for name in ("checkpoint", "model"):
+        shutil.rmtree(out / name)
+    sentence(run(*train_line(data, out)), out, "holds something else")  # its logs
+    for name in ("log.csv", "log.jsonl"):
+        (out / name).unlink()
+    sentence(run(*train_line(data, out, "--set", "loss.kappa=7")), out / "config.json", "loss.kappa")
+    sentence(run(*train_line(data, out, "--seed", "7")), out / "config.json", "seed")
+    (out / "notes.txt").touch()
+    sentence(run(*train_line(data, out)), out, "holds something else")
+
+
+def test_a_models_folder_is_no_runs(run: Any, data: Path, model_copy: Path) -> None:
+    before = {path: path.read_bytes() for path in model_copy.rglob("*") if path.is_file()}
+    sentence(run(*train_line(data, model_copy)), model_copy, "holds something else")
+    assert {path: path.read_bytes() for path in model_copy.rglob("*") if path.is_file()} == before
+
+
+def test_what_cannot_be_a_runs_folder_is_one_sentence(run: Any, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link", "file/run"):
+        sentence(run(*train_line(data, tmp_path / name)), tmp_path / name)
+        line = ("data", "make", tmp_path / name, "--categories", 1, "--train", 1, "--val", 0, "--size", 32)
+        sentence(run(*line, "--workers", 1), tmp_path / name)
+    assert (tmp_path / "file").read_text() == "mine" and (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file", "link"]
+
+
+def test_an_overlay_replaces_overlays_alone(run: Any, model_folder: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    opened().save(photos / "car.png")
+    before = (photos / "car.png").read_bytes()
+    line = ("predict", model_folder, photos / "car.png", "--device", "cpu", "--overlay")
+    sentence(run(*line, photos), photos / "car.png", "is no overlay")
+    assert (photos / "car.png").read_bytes() == before
+    for _ in range(2):
+        assert run(*line, tmp_path / "drawn")[0] == 0
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["car.png"]
 
 
 # -- a full disk -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import Run
 from compnet3d.training.step import Objective, objective_of, train_step
 from compnet3d.training.train import train
+from compnet3d.utils.exclusive import scratch_folder
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,10 @@ def _input_wait(workers: int, device: str) -> float:
     recipe = get_recipe("quickstart").with_settings(
         {"schedule.processes": 1, "schedule.epochs": 2, "schedule.held_out_epochs": 2}
     )
-    with tempfile.TemporaryDirectory() as folder:
-        make_dataset(Path(folder) / "data", categories=24, train=40, val=1, size=128, seed=0)
-        run = Path(folder) / "run"
-        train(recipe, Path(folder) / "data", run, workers=workers, progress=False, device=device)
+    with scratch_folder() as folder:
+        make_dataset(folder / "data", categories=24, train=40, val=1, size=128, seed=0)
+        run = folder / "run"
+        train(recipe, folder / "data", run, workers=workers, progress=False, device=device)
         last = (run / "log.csv").read_text().splitlines()
     entry = dict(zip(last[0].split(","), last[-1].split(","), strict=True))
     return float(entry["input_wait_seconds"]) / float(entry["seconds"])

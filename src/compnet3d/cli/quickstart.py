@@ -64,8 +64,17 @@ def run_quickstart(options: Quickstart, device: str, command: str) -> Json:
     done again.
 
     Raises:
-        CompNetError: if the folder holds a quickstart with other settings, or something cannot be written.
+        CompNetError: if the folder holds a quickstart with other settings, another process writes it, or something
+            cannot be written.
     """
+    from compnet3d.utils.exclusive import exclusive
+
+    with exclusive(options.out):
+        return _run_steps(options, device, command)
+
+
+def _run_steps(options: Quickstart, device: str, command: str) -> Json:
+    """`run_quickstart` in a folder that is ours."""
     from compnet3d.data.imagenet3d import ImageNet3D
     from compnet3d.evaluation.crops import Loading
     from compnet3d.evaluation.evaluate import evaluate

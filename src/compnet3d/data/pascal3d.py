@@ -27,7 +27,8 @@ from compnet3d.data.images import hidden_shares, load_image
 from compnet3d.data.mat_reader import MatReader
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import copy_file, is_file, require_empty, write_folder
+from compnet3d.utils.exclusive import building, require_empty
+from compnet3d.utils.files import copy_file, is_file
 from compnet3d.utils.progress import tracked
 
 Level = Literal["L1", "L2", "L3"]
@@ -83,8 +84,7 @@ def import_pascal3d(
     else:
         images = _find_occluded(root, Path(occluded), level)
     report = ReadReport()
-
-    def fill(folder: Path) -> None:
+    with building(out) as folder:
         names: dict[tuple[str, str], list[str]] = {}
         with MatReader() as reader:
             for image in tracked(images, "converting", enabled=progress):
@@ -97,8 +97,6 @@ def import_pascal3d(
         # only of categories that have an image: the others would have meshes and no list
         for category in sorted({category for category, _ in names}):
             _copy_models(root, folder, category)
-
-    write_folder(out, fill)
     return report
 
 

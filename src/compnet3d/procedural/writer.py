@@ -6,11 +6,9 @@ number of workers or on the order of their work.
 
 from __future__ import annotations
 
-import os
-import shutil
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +25,7 @@ from compnet3d.procedural.categories import category, category_names
 from compnet3d.procedural.materials import random_palette
 from compnet3d.procedural.parts import Part
 from compnet3d.procedural.scene import Model, draw, prepare, sample_view
-from compnet3d.utils.files import require_empty
+from compnet3d.utils.exclusive import building
 from compnet3d.utils.workers import spread_out
 
 
@@ -87,7 +85,7 @@ def make_dataset(
     )
     _check_images(train, val)
     names = category_names(categories)
-    with _building(Path(out)) as root:
+    with building(out) as root:
         tasks, table = [], {}
         for index, name in enumerate(names):
             plan = _plan(train, val, views)
@@ -138,7 +136,7 @@ def render_dataset(
     _check_numbers(train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1))
     _check_images(train, val)
     models = find_models(cad_dir)
-    with _building(Path(out)) as root:
+    with building(out) as root:
         tasks, table = [], {}
         for name, paths in models.items():
             parts = [load_cad_part(path) for path in paths]
@@ -287,27 +285,7 @@ def _run(tasks: Sequence[_Task], workers: int | None, description: str) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=False) as progress:
         bar = progress.add_task(description, total=sum(len(task.views) for task in tasks))
-        for done in spread_out(_draw_task, tasks, workers):
-            progress.advance(bar, done)
-
-
-@contextmanager
-def _building(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out`, renamed to it at the end and removed on failure."""
-    require_empty(out)
-    # a crash leaves this hidden folder, and nothing that looks like a data set
-    temporary = out.with_name(f".{out.name}.part-{os.getpid()}")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
-        # empty, as was checked; not all systems rename onto an empty folder
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    except OSError as error:
-        raise CompNetError(
-            f"{out} cannot be written ({error.strerror or error}); free some space or choose another folder."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        # closed before the folder goes that the processes write into
+        with closing(spread_out(_draw_task, tasks, workers)) as results:
+            for done in results:
+                progress.advance(bar, done)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
@@ -223,7 +224,8 @@ def side_by_side(images: Sequence[np.ndarray], *, gap: int = 4) -> np.ndarray:
 
 
 def encode_png(source: np.ndarray) -> bytes:
-    """An image as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(source).save(buffer, format="PNG", optimize=True)
+    """An image as a PNG file, which says that we have drawn it."""
+    buffer, note = io.BytesIO(), PngInfo()
+    note.add_text("Software", "compnet3d")
+    Image.fromarray(source).save(buffer, format="PNG", optimize=True, pnginfo=note)
     return buffer.getvalue()

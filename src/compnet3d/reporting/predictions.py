@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +22,8 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera
 from compnet3d.inference.prediction import SinglePrediction, predict_boxes
 from compnet3d.reporting.terminal import new_table, percent, terminal
-from compnet3d.utils.files import Json, write_bytes, write_json
+from compnet3d.utils.exclusive import exclusive
+from compnet3d.utils.files import Json, read_bytes, write_bytes, write_json
 
 if TYPE_CHECKING:
     from compnet3d.models.registry import TrainedModel
@@ -42,13 +46,28 @@ def predict_files(
         paths: image files.
         box: (x1, y1, x2, y2) in pixels, used for every image; None takes whole images.
         json_file: where to write the predictions; "-" for the standard output, which then replaces the table.
-        overlay: folder for the images, made if need be.
+        overlay: folder for the images, made if need be. Of what it holds, only earlier overlays are replaced.
 
     Raises:
-        CompNetError: after everything else is done, if a file could not be read or predicted.
+        CompNetError: if an overlay would replace something else, or another process writes into that folder; after
+            everything else is done, if a file could not be read or predicted.
     """
+    with nullcontext() if overlay is None else exclusive(overlay):
+        _predict_files(model, paths, box, json_file, overlay)
+
+
+def _predict_files(
+    model: TrainedModel,
+    paths: Sequence[Path],
+    box: Sequence[float] | None,
+    json_file: Path | None,
+    overlay: Path | None,
+) -> None:
+    """`predict_files` in a folder of overlays that is ours."""
     answers: list[Json] = []
     failures: list[str] = []
+    if overlay is not None:
+        _check_overlays([overlay / name for name in _overlay_names(paths).values()])
     try:
         for found in _predicted(model, paths, box, overlay, failures):
             answers += found
@@ -173,6 +192,21 @@ def _overlay_names(paths: Sequence[Path]) -> dict[Path, str]:
         taken.add(name)
         names[path] = f"{name}.png"
     return names
+
+
+def _check_overlays(paths: Sequence[Path]) -> None:
+    """Check that none of them stands where something else than an overlay is, such as the image itself."""
+    for path in paths:
+        if os.path.lexists(path) and not _is_overlay(path):
+            raise CompNetError(f"{path}: is there already and is no overlay; give --overlay another folder")
+
+
+def _is_overlay(path: Path) -> bool:
+    try:
+        with Image.open(io.BytesIO(read_bytes(path)), formats=("PNG",)) as image:
+            return image.info.get("Software") == "compnet3d"
+    except (CompNetError, OSError, ValueError, SyntaxError):
+        return False
 
 
 def _save_overlay(path: Path, model: TrainedModel, cut: _Cut, answer: SinglePrediction) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.errors import CompNetError
 from compnet3d.procedural.writer import make_dataset
 from compnet3d.robustness.occluders import same_category
+from compnet3d.utils.exclusive import scratch_folder
 from compnet3d.utils.files import write_folder
 
 
@@ -35,8 +35,8 @@ def make_occluders(folder: Path, exclude: Sequence[str], count: int = 64, *, see
     if folder.is_dir():
         return folder
     print(f"drawing occluders: {folder}", flush=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary) / "data"
+    with scratch_folder() as temporary:
+        root = temporary / "data"
         # far more categories than built-in ones: whatever the data set has, invented shapes are left
         make_dataset(root, categories=100, train=2, val=0, size=192, seed=seed)
         samples = [

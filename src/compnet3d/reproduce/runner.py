@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -27,7 +26,8 @@ from compnet3d.reproduce.study import claim_study
 from compnet3d.reproduce.unseen_table import table3
 from compnet3d.robustness.corruption import load_textures
 from compnet3d.robustness.occluders import gather_occluders, occluder_samples
-from compnet3d.utils.files import write_bytes, write_json, write_text
+from compnet3d.utils.exclusive import exclusive, scratch_folder
+from compnet3d.utils.files import remove_leftovers, write_bytes, write_json, write_text
 
 TABLES: dict[str, Callable[[Experiments], list[Table]]] = {
     "table1": table1,
@@ -43,8 +43,8 @@ TABLES: dict[str, Callable[[Experiments], list[Table]]] = {
 
 def _figure2(experiments: Experiments) -> bytes:
     """Figure 2: the loss step over the number of categories (`compnet3d bench scale`)."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scale.png"
+    with scratch_folder() as folder:
+        path = folder / "scale.png"
         draw_scale(bench_scale(rounds=5, device=experiments.study.device), path)
         return path.read_bytes()
 
@@ -71,8 +71,17 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
         names: which of `TABLES` and `FIGURES`; "all" for those of `NAMES`.
 
     Raises:
-        CompNetError: if a name is unknown, or what training, evaluation and the data say.
+        CompNetError: if a name is unknown, another process writes the study's folder, or what training, evaluation and
+            the data say.
     """
+    with exclusive(experiments.study.out):
+        for folder in experiments.study.out.glob("metrics/*/*"):
+            remove_leftovers(folder)
+        _reproduce(experiments, names)
+
+
+def _reproduce(experiments: Experiments, names: Sequence[str]) -> None:
+    """`reproduce` in a folder that is ours."""
     # those that time the loss alone come last: they leave memory behind that an evaluation would count as its own
     wanted = sorted(check(experiments, names), key=lambda name: name in ("table1", "figure2"))
     study = experiments.study

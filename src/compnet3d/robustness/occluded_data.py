@@ -15,7 +15,8 @@ from compnet3d.robustness.occluders import occluder_samples
 from compnet3d.robustness.occlusion import Level, Occlusion, Protocol, level_ranges, within_ranges
 from compnet3d.robustness.rewrite import Rewritten, rewrite_dataset
 from compnet3d.robustness.shift import Shift
-from compnet3d.utils.files import Json, require_empty, write_json
+from compnet3d.utils.exclusive import require_empty
+from compnet3d.utils.files import Json, write_json
 
 SUMMARY = "occlusion.json"
 
@@ -52,7 +53,7 @@ def occlude_dataset(
     """
     if shift.occlusion is None or shift.corruption is not None or shift.rotation:
         raise CompNetError(f"a data set can be occluded at one level, not be {shift.label}")
-    require_empty(Path(out))
+    require_empty(out)
     dataset = ImageNet3D(source)
     # the noted shares would then be those of the second occluders alone
     if any(sample.hidden is not None for sample in dataset.samples(split)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import FILE_NAME
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import copy_file, require_empty, write_folder
+from compnet3d.utils.exclusive import building, require_empty
+from compnet3d.utils.files import copy_file
 from compnet3d.utils.progress import tracked
 from compnet3d.utils.workers import spread_out
 
@@ -79,9 +81,8 @@ def rewrite_dataset(
     samples = dataset.samples(split)
     # before anything is written: a clash of names is found at once
     names = _new_names(samples)
-
     # into a temporary folder: no order of these steps matters, as a crash leaves nothing at `out`
-    def fill(root: Path) -> None:
+    with building(out) as root:
         for category in dataset.categories:
             for path in dataset.cad_paths(category):
                 copy_file(path, root / "CAD" / category / path.name)
@@ -95,12 +96,11 @@ def rewrite_dataset(
         # one task for each object, in the order of the list; `keys` come in that order too, however many processes
         # there are
         tasks = [(sample, names[sample.key]) for sample in samples]
-        keys = spread_out(_Rewriter(dataset.root, root, change), tasks, workers, worthwhile=32)
-        added = list(tracked(keys, "writing", total=len(tasks), enabled=progress))
+        # closed before the folder goes that the processes write into
+        with closing(spread_out(_Rewriter(dataset.root, root, change), tasks, workers, worthwhile=32)) as keys:
+            added = list(tracked(keys, "writing", total=len(tasks), enabled=progress))
         if finish is not None:
             finish(root, added)
-
-    write_folder(out, fill)
     return len(samples)
 
 

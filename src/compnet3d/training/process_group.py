@@ -15,7 +15,6 @@ import os
 import pickle
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor
 
 from compnet3d.errors import CompNetError
+from compnet3d.utils.exclusive import scratch_folder
 
 Item = TypeVar("Item")
 ARGUMENTS = "arguments.pickle"
@@ -176,9 +176,11 @@ class FlatGradients:
         group.average([self._message])
         self.vector /= self._message[-1].clamp_min(1.0 / group.size)
 
-    def clip(self, norm: float) -> None:
-        """Scale the gradients so that their joint norm is at most `norm`."""
-        self.vector *= (norm / (torch.linalg.vector_norm(self.vector) + 1e-6)).clamp(max=1.0)
+    def clip(self, norm: float) -> Tensor:
+        """Scale the gradients so that their joint norm is at most `norm`; what it was, a scalar."""
+        length = torch.linalg.vector_norm(self.vector)
+        self.vector *= (norm / (length + 1e-6)).clamp(max=1.0)
+        return length
 
 
 @contextmanager
@@ -200,8 +202,7 @@ def start_process_group(size: int, worker: str, arguments: dict[str, Any]) -> It
         return
     threads = torch.get_num_threads()
     own_threads = max(1, threads // size)
-    with tempfile.TemporaryDirectory(prefix="compnet3d-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         # one file that all workers read, instead of sending samples and meshes through each pipe
         (folder / ARGUMENTS).write_bytes(pickle.dumps(arguments))
         task = {"size": size, "threads": own_threads, "worker": worker}

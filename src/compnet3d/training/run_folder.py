@@ -18,11 +18,20 @@ from compnet3d.training.job import TrainingJob
 from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.settings import leaves
-from compnet3d.utils.files import Json, read_json, recover_folder, write_folder, write_json, write_text
+from compnet3d.utils.files import (
+    Json,
+    is_taken,
+    lock_in,
+    read_json,
+    remove_old,
+    write_folder,
+    write_json,
+    write_text,
+)
 
 
 def read_log(path: str | Path, *, whole: bool = True) -> list[Json]:
-    """A run's log.jsonl, one entry per epoch.
+    """The epochs in a run's log.jsonl, one entry each; lines on single steps are left out.
 
     Args:
         path: the file.
@@ -34,11 +43,12 @@ def read_log(path: str | Path, *, whole: bool = True) -> list[Json]:
     entries: list[Json] = []
     try:
         # entries up to a broken line stay in `entries`, which is what `whole=False` gives
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
+        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
             entry = json.loads(line)
             if not isinstance(entry, dict) or "epoch" not in entry:
-                raise ValueError(f"line {len(entries) + 1} is no epoch")
-            entries.append(entry)
+                raise ValueError(f"line {number} is no epoch")
+            if "step" not in entry:
+                entries.append(entry)
     except (OSError, ValueError) as error:
         if whole:
             raise CompNetError(f"{path}: cannot be read ({error}); delete the run's folder and train again") from None
@@ -56,7 +66,7 @@ class Run:
         gradients: of the model's parameters.
         group: the processes that train it.
         epoch: epochs done.
-        history: one entry per epoch, as in log.jsonl.
+        history: one entry per epoch, as in log.jsonl; "outliers" are its batches whose loss was far out of line.
     """
 
     recipe: Recipe
@@ -71,21 +81,37 @@ class Run:
 
 
 def check_folder(out: Path, recipe: Recipe, *, resume: bool, seed: int, without: Sequence[str] = ()) -> None:
-    """Check that a run may begin, or go on, in this folder.
+    """Check that a run may begin, or go on, in this folder, and remove what a killed one left half-written.
+
+    One that stopped before its first checkpoint has nothing to lose: it may begin again with the same settings.
 
     Raises:
-        CompNetError: if it holds another run, or none to resume, or one with other settings.
+        CompNetError: if it holds another run, or none to resume, one with other settings, or something else.
     """
-    # first of all: a crash may have left only the old copy, and the checks below would find the folder empty
-    recover_folder(out / "checkpoint")
-    recover_folder(out / "model")
-    # a run that stopped before its first checkpoint has nothing to lose
+    config = out / "config.json"
+    is_run = _is_of_run(config)
+    # first of all: a crash may have left only the old copy, and the checks below would find the folder empty; but what
+    # is not of a run is left as it is
+    if is_run:
+        remove_old(out / "checkpoint")
+        remove_old(out / "model")
     if ((out / "checkpoint").exists() or (out / "model").exists()) and not resume:
         raise CompNetError(f"{out}: holds a run already; add --resume to go on with it, or choose another folder")
     if resume and not (out / "checkpoint").exists():
         raise CompNetError(f"{out}: has no checkpoint to resume from; train without --resume")
-    if resume:
-        check_config(out / "config.json", recipe, seed=seed, without=without)
+    if not resume and is_taken(out) and not (is_run and set(out.iterdir()) <= {config, lock_in(out)}):
+        raise CompNetError(f"{out}: holds something else; give --out a new folder")
+    if resume or is_run:
+        check_config(config, recipe, seed=seed, without=without)
+
+
+def _is_of_run(path: Path) -> bool:
+    """Whether a config.json is one that `write_config` wrote."""
+    try:
+        config = read_json(path)
+    except CompNetError:
+        return False
+    return isinstance(config, dict) and {"recipe", "data", "seed"} <= config.keys()
 
 
 def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str] = ()) -> None:
@@ -228,12 +254,18 @@ def load_checkpoint(run: Run) -> None:
 
 
 def write_log(run: Run) -> None:
-    """Write OUT/log.jsonl and OUT/log.csv, one line per epoch."""
+    """Write OUT/log.jsonl and OUT/log.csv, one line per epoch; in log.jsonl those of its outliers come before it."""
+    lines: list[Json] = []
+    rows: list[Json] = []
+    for entry in run.history:
+        epoch = {key: value for key, value in entry.items() if key != "outliers"}
+        lines += [*entry.get("outliers", ()), epoch]
+        # a matrix has no place in a column
+        rows.append({key: value for key, value in epoch.items() if key != "confusion"})
     # the whole log each time, from the history in the checkpoint: epochs after the one that a run was resumed from go
-    write_text(run.out / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in run.history))
-    # the first epoch's entries give the order; what only some epochs have, such as the calibration, follows by name. A
-    # matrix has no place in a column.
-    columns = [k for k in run.history[0] if k != "confusion"]
-    columns += sorted({k for e in run.history for k in e} - set(columns) - {"confusion"})
-    rows = [",".join(columns)] + [",".join(str(e.get(c, "")) for c in columns) for e in run.history]
-    write_text(run.out / "log.csv", "\n".join(rows) + "\n")
+    write_text(run.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    # the first epoch's entries give the order; what only some epochs have, such as the calibration, follows by name
+    columns = list(rows[0]) if rows else []
+    columns += sorted({key for row in rows for key in row} - set(columns))
+    cells = [",".join(columns)] + [",".join(str(row.get(c, "")) for c in columns) for row in rows]
+    write_text(run.out / "log.csv", "\n".join(cells) + "\n")

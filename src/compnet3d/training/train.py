@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -17,6 +16,7 @@ from compnet3d.training.loop import train_in_group
 from compnet3d.training.process_group import start_process_group
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import check_config, check_data, check_folder
+from compnet3d.utils.exclusive import exclusive
 from compnet3d.utils.files import recover_folder
 
 
@@ -38,7 +38,8 @@ def train(
         recipe: the settings.
         data: the folder of a data set in the ImageNet3D raw layout, whose train list is taken; or samples with the
             meshes of their categories (`TrainingData`).
-        out: the run's folder; must not hold another run unless `resume` is set.
+        out: the run's folder; must not hold another run unless `resume` is set, nor anything else. It is kept for this
+            process meanwhile (see `exclusive`).
         feature_extractor: a module of yours in place of the recipe's backbone (see `wrap_module`). The model that is
             saved holds its tensors but not its code: load it with `feature_extractor=` again. It trains in one process.
         init_from: a model, or its folder, to start from. One of the same categories gives everything that fits, one of
@@ -59,9 +60,16 @@ def train(
         The trained model, in inference mode.
 
     Raises:
-        CompNetError: if the data, the folder, the checkpoint or the module does not allow it.
+        CompNetError: if the data, the folder, the checkpoint or the module does not allow it; if another process writes
+            the folder; if a loss, a gradient or a feature is not finite, which leaves the last checkpoint as it was.
     """
-    job = resolve_job(recipe, data, out, feature_extractor=feature_extractor, init_from=init_from, **options)
+    with exclusive(out):
+        return _train(recipe, data, Path(out), feature_extractor=feature_extractor, init_from=init_from, **options)
+
+
+def _train(recipe: Recipe, data: str | Path | TrainingData, out: Path, **options: Any) -> TrainedModel:
+    """`train` in a folder that is ours."""
+    job = resolve_job(recipe, data, out, **options)
     # before any process starts and any file is written, so that a refusal leaves the folder as it was
     check_folder(job.out, recipe, resume=job.resume, seed=job.seed, without=job.without)
     if job.resume:
@@ -99,17 +107,21 @@ def train_or_load(recipe: Recipe, data: str | Path, run: Path, **options: Unpack
         CompNetError: if the folder holds a run with other settings or categories; or see `train`.
     """
     # the model is written last, so where it is the run is finished, whatever else the folder holds
-    if recover_folder(run / "model").is_dir():
-        check_config(run / "config.json", recipe, seed=options.get("seed", 0), without=options.get("without", ()))
-        # of a finished run the number of images is not compared: nothing is drawn by number any more
-        check_data(run, run / "model" / "config.json", open_dataset(data, options.get("without", ())).categories)
-        print(f"already trained: {run / 'model'}", flush=True)
-        return load_predictor(run / "model").to(options.get("device", "cpu"))
-    resume = recover_folder(run / "checkpoint").is_dir()
-    if resume:
+    if not recover_folder(run / "model").is_dir():
+        with exclusive(run):
+            return _begin_or_go_on(recipe, data, run, **options)
+    check_config(run / "config.json", recipe, seed=options.get("seed", 0), without=options.get("without", ()))
+    # of a finished run the number of images is not compared: nothing is drawn by number any more
+    check_data(run, run / "model" / "config.json", open_dataset(data, options.get("without", ())).categories)
+    print(f"already trained: {run / 'model'}", flush=True)
+    return load_predictor(run / "model").to(options.get("device", "cpu"))
+
+
+def _begin_or_go_on(recipe: Recipe, data: str | Path, run: Path, **options: Unpack[TrainOptions]) -> TrainedModel:
+    """The second half of `train_or_load`, in a folder that is ours."""
+    options["resume"] = recover_folder(run / "checkpoint").is_dir()
+    if options["resume"]:
         print(f"going on where the training in {run} stopped", flush=True)
     else:
-        shutil.rmtree(run, ignore_errors=True)  # stopped before its first epoch was done
         print(f"training in {run} for {recipe.schedule.epochs} epochs", flush=True)
-    options["resume"] = resume
-    return train(recipe, data, run, **options)
+    return _train(recipe, data, run, **options)

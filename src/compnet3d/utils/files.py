@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
+import re
 import shutil
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,6 +75,13 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:
     Raises:
         CompNetError: if the disk is full or the place cannot be written; an earlier folder is still there.
     """
+    with replaced(folder) as temporary:
+        fill(temporary)
+
+
+@contextmanager
+def replaced(folder: str | Path) -> Iterator[Path]:
+    """The temporary sibling of `write_folder`, to be filled in the context; see there."""
     folder = Path(folder)
     # a sibling, since a rename is atomic within one file system only; with the process's number, so that two writers do
     # not fill one folder
@@ -80,12 +90,17 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        fill(temporary)
+        try:
+            yield temporary
+        except OSError as error:
+            raise CompNetError(_explain_filling(error, folder, temporary)) from None
         # on the disk before any name changes: after a power failure a name might otherwise stand for empty files
         for path in temporary.rglob("*"):
             if path.is_file():
                 _flush(path)
         old = _old_name(folder)
+        with suppress(OSError):  # it holds something, or is not there; an empty one is worth no copy
+            folder.rmdir()
         # A folder cannot be renamed onto a full one. So the old one steps aside first; a crash between the two renames
         # leaves only the old copy, which `recover_folder` puts back.
         if folder.exists():
@@ -95,7 +110,7 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:
         # last: if it fails, an old copy is left over, which the next call removes
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise CompNetError(_explain(error, folder)) from None
+        raise CompNetError(explain(error, folder)) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -107,6 +122,27 @@ def recover_folder(folder: str | Path) -> Path:
     if not folder.exists() and old.exists():
         old.rename(folder)
     return folder
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove what writers of files and folders here left when they were killed, and nothing else.
+
+    That is `.NAME.new-PID` of a process that is gone. Nobody else may be writing here, see `exclusive`.
+
+    Args:
+        folder: where; name: only those of this name, all by default.
+    """
+    for path in folder.glob(f".{glob.escape(name) or '*'}.new-*"):
+        owner = path.name.rpartition("-")[2]
+        if re.fullmatch(r"[0-9]{1,9}", owner) and not _is_of_another(int(owner)):
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def remove_old(folder: Path) -> None:
+    """`recover_folder`, and its old copy removed if a crash came after both renames. Nobody may be writing it."""
+    recover_folder(folder)
+    shutil.rmtree(_old_name(folder), ignore_errors=True)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -123,9 +159,10 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         _flush(temporary)
         temporary.replace(path)
     except OSError as error:
+        raise CompNetError(explain(error, path)) from None
+    finally:
         with suppress(OSError):  # its folder may not even exist
             temporary.unlink(missing_ok=True)
-        raise CompNetError(_explain(error, path)) from None
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -153,16 +190,6 @@ def read_json(path: str | Path, limit: int = 64 * 2**20) -> Any:
         raise CompNetError(f"{path}: is not valid JSON ({error}); restore it or make it again") from None
 
 
-def require_empty(out: Path) -> None:
-    """Check that a folder can be made here.
-
-    Raises:
-        CompNetError: if it holds something, or is no folder.
-    """
-    if _is_taken(out):
-        raise CompNetError(f"{out} exists and is not an empty folder; choose another output folder or remove it first.")
-
-
 def claim_folder(path: Path, settings: Any, what: str) -> None:
     """Note in a folder what it is for, or check that what it holds is for the same.
 
@@ -185,15 +212,20 @@ def claim_folder(path: Path, settings: Any, what: str) -> None:
                 f"{out}: holds {what} with other settings ({', '.join(different) or 'not its own'}); give --out "
                 "another folder or delete it"
             )
-    elif _is_taken(out):
+    elif is_taken(out):
         raise CompNetError(f"{out}: holds something else; give --out a new folder")
     else:
         write_json(path, plain)
 
 
-def _is_taken(out: Path) -> bool:
-    """Whether there is something that a new folder would have to replace."""
-    return out.exists() and (not out.is_dir() or any(out.iterdir()))
+def is_taken(out: Path) -> bool:
+    """Whether there is something that a new folder would have to replace; the lock of whoever asks is nothing."""
+    return out.exists() and (not out.is_dir() or any(path != lock_in(out) for path in out.iterdir()))
+
+
+def lock_in(folder: Path) -> Path:
+    """The file in a folder that `exclusive` locks."""
+    return folder / ".compnet3d-lock"
 
 
 def _old_name(folder: Path) -> Path:
@@ -209,7 +241,32 @@ def _flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _explain(error: OSError, path: Path) -> str:
+def explain(error: OSError, path: Path) -> str:
+    """One sentence on why something cannot be written."""
     if error.errno == errno.ENOSPC:
         return f"{path}: no space left on the disk; free some and run again (what was there before is kept)"
     return f"{path}: cannot be written ({error.strerror or error}); choose another place or fix its permissions"
+
+
+def _explain_filling(error: OSError, folder: Path, temporary: Path) -> str:
+    """`explain`, unless it is another file that could not be read while the folder was filled."""
+    source = error.filename
+    within = source is None or Path(os.fsdecode(source)).is_relative_to(temporary)
+    if error.errno == errno.ENOSPC or within:
+        return explain(error, folder)
+    return f"{source}: cannot be read ({error.strerror}); put it back or fix its permissions and run again"
+
+
+def _is_of_another(process: int) -> bool:
+    """Whether a process other than this one is running; Windows does not tell without ending it."""
+    if process == os.getpid() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    with suppress(OSError):  # a killed one that nobody has waited for is still listed
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return True
