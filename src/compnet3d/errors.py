@@ -1,4 +1,4 @@
-"""The one exception that users see."""
+"""The one exception that users see, and the one of a command that is to end."""
 
 from __future__ import annotations
 
@@ -8,3 +8,7 @@ class CompNetError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come: a command ends as after Ctrl-C, with the status of that signal."""

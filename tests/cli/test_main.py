@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -20,7 +21,7 @@ from compnet3d import __version__
 from compnet3d.cli import data, evaluate, options, predict, quickstart, recipes, reproduce, train
 from compnet3d.cli import main as cli
 from compnet3d.data.transforms import InputConfig
-from compnet3d.errors import CompNetError
+from compnet3d.errors import CompNetError, Terminated
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.prediction import Prediction, predict_boxes
@@ -152,6 +153,7 @@ def test_usage_errors_have_status_2(line, capsys):
         (MemoryError(), 2, "error: not enough memory"),
         (torch.OutOfMemoryError("CUDA out of memory"), 2, "error: not enough memory"),
         (KeyboardInterrupt(), 130, "error: interrupted"),
+        (Terminated(), 143, "error: terminated"),
     ],
 )
 def test_failures_of_a_command(error, status, message, capsys, monkeypatch):
@@ -166,9 +168,13 @@ def test_failures_of_a_command(error, status, message, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("epochs_done", "advice"), [(0, "run the same command again"), (1, "the same command with --resume goes on")]
 )
-def test_an_interrupted_training_says_how_it_goes_on(epochs_done, advice, tiny_data, tmp_path, capsys, monkeypatch):
-    """Ctrl-C in the middle of an epoch; then the command that it advises runs to the end."""
-    step = training_step.train_step
+@pytest.mark.parametrize(("sent", "ended_with"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_says_how_it_goes_on(
+    sent, ended_with, epochs_done, advice, tiny_data, tmp_path, capsys, monkeypatch
+):
+    """Ctrl-C or SIGTERM in the middle of an epoch; then the command that it advises runs to the end."""
+    step, before = training_step.train_step, signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # make starts its children without
     steps = 0
 
     def interrupted(run, *arguments, **options):
@@ -176,7 +182,7 @@ def test_an_interrupted_training_says_how_it_goes_on(epochs_done, advice, tiny_d
         if run.epoch == epochs_done:
             steps += 1
             if steps == 2:
-                raise KeyboardInterrupt
+                signal.raise_signal(sent)
         return step(run, *arguments, **options)
 
     monkeypatch.setattr("compnet3d.training.loop.train_step", interrupted)
@@ -185,8 +191,10 @@ def test_an_interrupted_training_says_how_it_goes_on(epochs_done, advice, tiny_d
     line = ["train", "--recipe", str(recipe), "--data", str(tiny_data), "--out", str(out), "--workers", "0"]
     line += ["--device", "cpu"]
     status, _, errors = run_main(line, capsys)
-    assert status == 130 and errors.rstrip().splitlines()[-1].startswith("error: interrupted")
-    assert advice in " ".join(errors.split()) and not (out / "model").exists()
+    assert status == ended_with and errors.rstrip().splitlines()[-1].startswith("error: interrupted")
+    assert advice in " ".join(errors.split())
+    assert {path.name for path in out.iterdir()} <= {"config.json", "checkpoint", "log.csv", "log.jsonl"}
+    assert signal.getsignal(signal.SIGTERM) == before
     monkeypatch.setattr("compnet3d.training.loop.train_step", step)
     status, printed, _ = run_main([*line, "--resume"] if epochs_done else line, capsys)
     assert status == 0 and str(out / "model") in "".join(printed.split()) and (out / "model").is_dir()

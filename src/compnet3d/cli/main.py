@@ -9,11 +9,15 @@ import errno
 import io
 import os
 import platform
+import signal
 import sys
+import threading
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import subcommand
@@ -27,7 +31,7 @@ from compnet3d.cli.quickstart import Quickstart
 from compnet3d.cli.recipes import Recipes
 from compnet3d.cli.reproduce import Report, Reproduce
 from compnet3d.cli.train import Train
-from compnet3d.errors import CompNetError
+from compnet3d.errors import CompNetError, Terminated
 
 Command = (
     Annotated[Quickstart, subcommand("quickstart")]
@@ -46,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line.
 
     Exits with 0, 1 where a check found something, 2 for an error that the user can fix, 70 for a fault of ours, 130
-    after Ctrl-C.
+    after Ctrl-C, 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     show_what_can_be_shown()
@@ -54,13 +58,15 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments == ["--version"]:
         print(f"compnet3d {__version__}")
         return
-    command = parse(arguments or ["--help"])
-    keep_out_noise()
     try:
-        command.run()
+        with heeding_sigterm():
+            command = parse(arguments or ["--help"])
+            keep_out_noise()
+            command.run()
     except KeyboardInterrupt as stop:
-        # 128 + 2, as shells count a program that SIGINT ended
-        fail(str(stop) or "interrupted", status=130)
+        # 128 and the signal's number, as shells count a program that a signal ended
+        what, status = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
+        fail(str(stop) or what, status)
     except BrokenPipeError:
         # The reader of our output has gone; python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -70,6 +76,23 @@ def main(arguments: list[str] | None = None) -> None:
         if not _is_users(error):
             report_fault(error)
         fail(sentence(error))
+
+
+@contextmanager
+def heeding_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: without what is half-written and the processes that it started."""
+
+    def end(*_: Any) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the business of that one
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def parse(

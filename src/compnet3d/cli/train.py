@@ -85,9 +85,9 @@ class Train:
                 device=choose_device(self.device),
                 workers=self.workers,
             )
-        except KeyboardInterrupt:
-            # still an interruption, for the exit status; `main` prints its text
-            raise KeyboardInterrupt(self._advice()) from None
+        except KeyboardInterrupt as stop:
+            # still an interruption, or SIGTERM, for the exit status; `main` prints its text
+            raise type(stop)(self._advice()) from None
         print(f"the model is in {self.out / 'model'}")
 
     def _advice(self) -> str:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 import torch
@@ -21,8 +27,8 @@ _work: Callable[[Any], Any]  # in a worker: what it does
 
 def spread_out(
     work: Callable[[T], R], items: Sequence[T], workers: int | None = None, *, worthwhile: int = 1
-) -> Iterator[R]:
-    """The results of the work on each item, in the items' order.
+) -> Generator[R, None, None]:
+    """The results of the work on each item, in the items' order; closing it ends the processes.
 
     Args:
         work: is sent to each process once, so it must be a function of a module or an object that can be pickled,
@@ -45,15 +51,43 @@ def spread_out(
 
     # a forked process would inherit the locks of PyTorch's threads, and may wait for them for ever
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(work,)) as pool:
+    # closed when this process ends, however it does
+    theirs, ours = context.Pipe(duplex=False)
+    # small chunks, so that one slow item does not leave the other workers idle at the end
+    size = max(1, min(16, len(items) // (4 * count)))
+    with theirs, ours, ProcessPoolExecutor(count, context, _begin, (work, theirs)) as pool:
         try:
-            # in the items' order; small chunks, so that one slow item does not leave the other workers idle at the end
-            yield from pool.map(_call, items, chunksize=max(1, min(16, len(items) // (4 * count))))
+            with _deaf_to_interrupts():
+                chunks = deque(pool.submit(_call, items[start : start + size]) for start in range(0, len(items), size))
+            # not pool.map: it cancels what is not done yet, and Python then complains of processes that have ended
+            while chunks:
+                yield from chunks.popleft().result()
         except BrokenProcessPool:
             raise CompNetError(
                 f"one of {count} processes ended too early: for want of memory, or because they cannot import what "
                 "they are to do (a script needs `if __name__ == '__main__':`); ask for one worker"
             ) from None
+        except BaseException:
+            ours.close()  # ends them now, not when they are done with what they have
+            raise
+
+
+@contextmanager
+def explaining_lost_loaders() -> Iterator[None]:
+    """Say in one sentence that a process which prepares images, one of a `DataLoader`, has ended.
+
+    PyTorch raises its RuntimeError wherever the program happens to be then.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "DataLoader worker (pid" not in text and "shared memory" not in text:
+            raise
+        raise CompNetError(
+            "a process that prepares images has ended, for want of memory or of shared memory (/dev/shm); give more, "
+            "such as with docker run --shm-size=2g, or take --workers 0 (a training goes on with --resume)"
+        ) from None
 
 
 def available_cores() -> int:
@@ -73,11 +107,31 @@ def _here(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         torch.set_num_threads(threads)
 
 
-def _begin(work: Callable[[Any], Any]) -> None:
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: it reaches this one, which ends them."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(work: Callable[[Any], Any], parent: Connection) -> None:
     global _work
     _work = work
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _call(item: Any) -> Any:
-    return _work(item)
+def _end_with(parent: Connection) -> None:
+    with suppress(EOFError, OSError):
+        parent.recv_bytes()  # nothing ever comes
+    os._exit(1)
+
+
+def _call(items: Sequence[Any]) -> list[Any]:
+    return [_work(item) for item in items]
