@@ -150,9 +150,9 @@ MUTATIONS = (
     Mutation(
         "the bank learns from the queries alone",
         "training/step.py",
-        "Losses(by_name, queries.valid.sum(), _update_of_bank(model, batch, seen, self.bank, generator))",
-        "Losses(by_name, queries.valid.sum(), _update_of_bank(model, batch, _Seen(seen.feature_map, Observation("
-        "queries.features, queries.vertex, queries.valid)), self.bank, generator))",
+        "_update_of_bank(model, batch, seen, self.bank, generator)\n        return Losses(by_name",
+        "_update_of_bank(model, batch, _Seen(seen.feature_map, Observation("
+        "queries.features, queries.vertex, queries.valid)), self.bank, generator)\n        return Losses(by_name",
     ),
     Mutation("the bank learns sums, not means", "models/bank.py", " / seen[:, None]", ""),
     Mutation(

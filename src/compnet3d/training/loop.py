@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from compnet3d.data.loader import CACHE_BYTES, CropDataset
+from compnet3d.errors import CompNetError
 from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.own_module import wrap_module
 from compnet3d.models.registry import TrainedModel, untrained_model
@@ -25,7 +28,9 @@ from compnet3d.training.recipe_parts import ScheduleSettings
 from compnet3d.training.run_folder import Run, load_checkpoint, save_checkpoint, write_config, write_log
 from compnet3d.training.sampler import EpochSampler, mix_seed
 from compnet3d.training.step import Objective, objective_of, train_step
+from compnet3d.training.watch import LossWatch, NotFiniteError, check_model
 from compnet3d.utils.files import Json
+from compnet3d.utils.workers import explaining_lost_loaders
 
 
 def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
@@ -47,7 +52,7 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
     # learning rates as one that was not
     last = schedule.epochs if job.stop_after is None else min(job.stop_after, schedule.epochs)
     objective = objective_of(job.recipe, job.data.symmetry_orders.to(job.device))
-    with make_output(job, run) as output:
+    with explaining_lost_loaders(), make_output(job, run) as output:
         loop = _Loop(run, objective, output, job.workers)
         # two passes over one schedule: with the calibration split held out, then with it among the training images.
         # Either does nothing where its epochs are done already, which is how a resumed run finds its place.
@@ -80,6 +85,8 @@ def _begin(group: ProcessGroup, job: TrainingJob) -> Run:
     run = Run(recipe, job.seed, job.out, model, make_optimizer(model, recipe), FlatGradients(model.parameters()), group)
     if job.resume:
         load_checkpoint(run)
+    if group.is_rank_zero and job.resume:
+        write_log(run)  # it may have been killed between its checkpoint and that
     elif group.is_rank_zero:
         write_config(run, job)
     return run
@@ -96,12 +103,13 @@ def _extractor(job: TrainingJob) -> FeatureExtractor:
 
 @dataclass(frozen=True)
 class _Loop:
-    """A run, what it is trained for, where that is shown, and how many processes prepare its images."""
+    """A run, what it is trained for, where that is shown, how many processes prepare its images, who watches it."""
 
     run: Run
     objective: Objective
     output: Output
     workers: int
+    watch: LossWatch = field(default_factory=LossWatch)
 
     def fit(self, crops: CropDataset, held_out: CropDataset, last: int) -> None:
         """Train up to the epoch `last`, looking at the held-out crops now and then."""
@@ -149,6 +157,7 @@ class _Loop:
         run.model.train()
         steps = len(loader)
         totals: dict[str, Tensor] = {}
+        outliers: list[Json] = []
         waited, before = 0.0, time.perf_counter()
         for number, batch in enumerate(loader):
             waited += time.perf_counter() - before
@@ -158,7 +167,13 @@ class _Loop:
             # each process draws its own vertices and cells; the last number keeps these draws apart from the order of
             # the images, which has 1 (see `EpochSampler`)
             seed = mix_seed(run.seed, run.epoch, number, run.group.rank, 2)
-            losses = train_step(run, self.objective, batch, seed=seed)
+            with self._stopping(loader, number):
+                losses = train_step(run, self.objective, batch, seed=seed)
+                loss = self._loss_of_all(losses["loss"])
+            if self.watch.is_out_of_line(loss):
+                outliers.append({"epoch": run.epoch + 1, "step": number + 1, "loss": loss})
+                outliers[-1]["images"] = _images(loader, number)
+                self.output.say(_about(outliers[-1]))
             totals = {name: totals.get(name, torch.zeros(())) + loss for name, loss in losses.items()}
             self.output.advance(run.epoch, number + 1, steps, float(totals["loss"]) / (number + 1))
             before = time.perf_counter()
@@ -168,6 +183,8 @@ class _Loop:
                 # otherwise the processes would evaluate the calibration split with different networks, and rank 0 would
                 # save its own
                 run.group.average([layer.running_mean, layer.running_var])  # type: ignore[list-item]
+        with self._stopping(loader, steps - 1):
+            check_model(run.model)
         # one message for all losses; the shares differ by at most one image, so the mean of the means will do
         sums = torch.stack(list(totals.values()))
         run.group.average([sums])
@@ -175,7 +192,45 @@ class _Loop:
             **dict(zip(totals, (sums / steps).tolist(), strict=True)),
             "learning_rate": run.optimizer.param_groups[0]["lr"],
             "input_wait_seconds": waited,
+            **({"outliers": outliers} if outliers else {}),
         }
+
+    def _loss_of_all(self, loss: Tensor) -> float:
+        """The mean of the shares' losses, of which all members get to know when one is not finite."""
+        mean = loss.clone()
+        self.run.group.average([mean])
+        if not mean.isfinite():
+            raise NotFiniteError("loss")
+        return float(mean)
+
+    @contextmanager
+    def _stopping(self, loader: DataLoader[Any], number: int) -> Iterator[None]:
+        """End the training in one sentence if something turns out not to be finite in that step of the epoch."""
+        run = self.run
+        try:
+            yield
+        except NotFiniteError as error:
+            kept = f"the checkpoint of epoch {run.epoch} is kept" if run.epoch else "there is no checkpoint yet"
+            raise CompNetError(
+                f"{run.out}: training stops in epoch {run.epoch + 1}, step {number + 1}, where {error} is not finite "
+                f"({kept}); lower schedule.learning_rate, or look over (data check) the images of that batch and their "
+                f"CAD models: {', '.join(_images(loader, number))}"
+            ) from None
+
+
+def _images(loader: DataLoader[Any], number: int) -> list[str]:
+    """What the images of a batch are called, those of all processes."""
+    samples = loader.dataset.samples  # type: ignore[attr-defined]
+    batch = loader.batch_sampler.batches()[number]  # type: ignore[union-attr]
+    return [f"{samples[index].category}/{samples[index].name}" for index in batch]
+
+
+def _about(outlier: Json) -> str:
+    """A line on a batch whose loss is out of line."""
+    return (
+        f"epoch {outlier['epoch']}, step {outlier['step']}: loss {outlier['loss']:.3f}, far above those of the last "
+        f"steps, on {', '.join(outlier['images'])}"
+    )
 
 
 def waiting_advice(entry: Json, workers: int, tolerance: float = 0.05) -> str | None:

@@ -24,6 +24,10 @@ class Output(Protocol):
         """An epoch is done; `entry` is that of the log."""
         ...
 
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        ...
+
 
 def make_output(job: TrainingJob, run: Run) -> AbstractContextManager[Output]:
     """Silence without progress and in all processes but one; else a first line, then bars in a terminal or lines."""
@@ -63,6 +67,9 @@ class Silence(AbstractContextManager["Silence"]):
     def end_epoch(self, entry: Json) -> None:
         """See `Output`."""
 
+    def say(self, text: str) -> None:
+        """See `Output`."""
+
     def __exit__(self, *exception: Any) -> None:
         """Nothing is open."""
 
@@ -87,6 +94,10 @@ class Lines(AbstractContextManager["Lines"]):
             parts.append(f"{left} left")
         width = len(str(self.epochs))
         print(f"epoch {entry['epoch']:{width}}/{self.epochs}: {', '.join(parts)}", flush=True)
+
+    def say(self, text: str) -> None:
+        """See `Output`."""
+        print(text, flush=True)
 
     def time_left(self, epoch: int) -> str:
         """For the epochs after this one, from what those of this call took; empty after the last."""
@@ -142,6 +153,10 @@ class Bars(AbstractContextManager["Bars"]):
         # tasks count epochs from 0, entries of the log from 1
         if entry["epoch"] - 1 in self.tasks:
             self.bars.update(self.tasks[entry["epoch"] - 1], left="")
+
+    def say(self, text: str) -> None:
+        """See `Output`."""
+        self.bars.console.print(text, markup=False, highlight=False)
 
     def __exit__(self, *exception: Any) -> None:
         """Leave the terminal to others."""

@@ -28,16 +28,20 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.group = group or ProcessGroup()
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in self.batches():
+            # empty only with fewer samples than members, as a small calibration split may have
+            if share := self.group.shard(batch):
+                yield [(self.epoch, index) for index in share]
+
+    def batches(self) -> list[list[int]]:
+        """The indices of each batch of the epoch, those of all members."""
         # a generator of its own, from numbers that all members know: they shuffle alike without talking, and so does a
         # resumed run; 1 keeps the order apart from the draws of the steps, which have 2
         generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch, 1))
         order = torch.randperm(self.size, generator=generator).tolist()
         # batches of nearly one size instead of full ones and a small rest, whose few images would make a noisy step
         ends = [self.size * number // len(self) for number in range(len(self) + 1)]
-        for start, end in pairwise(ends):
-            # empty only with fewer samples than members, as a small calibration split may have
-            if share := self.group.shard(order[start:end]):
-                yield [(self.epoch, index) for index in share]
+        return [order[start:end] for start, end in pairwise(ends)]
 
     def __len__(self) -> int:
         # no more batches than leave every member an image in each: all members must take part in the same number of

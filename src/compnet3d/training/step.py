@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +22,7 @@ from compnet3d.models.observation import Observation, observe, sample_background
 from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe
 from compnet3d.training.recipe_parts import BankSettings, CompNetLossSettings, LossSettings
 from compnet3d.training.run_folder import Run
+from compnet3d.training.watch import NotFiniteError
 
 # the rows of all members of the process group, as `ProcessGroup.gather` gives them
 Gather = Callable[..., list[Tensor]]
@@ -59,11 +60,13 @@ class Losses:
         by_name: scalars, as the log has them; the gradient step goes down "loss".
         terms: of how many terms "loss" is the mean here, a scalar: shards have more or fewer of them.
         learn: what follows the gradient step; it is handed `ProcessGroup.gather`.
+        watched: by name, the features that must be finite when that is done.
     """
 
     by_name: dict[str, Tensor]
     terms: Tensor
     learn: Callable[[Gather], None] = lambda gather: None
+    watched: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(Protocol):
@@ -107,7 +110,8 @@ class NovumObjective:
         )
         # The draws of the update come after those of the loss, from one generator: the order of calls is part of what a
         # seed stands for.
-        return Losses({"loss": loss}, queries.valid.sum(), _update_of_bank(model, batch, seen, self.bank, generator))
+        learn = _update_of_bank(model, batch, seen, self.bank, generator)
+        return Losses({"loss": loss}, queries.valid.sum(), learn, _watched(model, seen))
 
     def regroup(self, model: CompNet, confusion: Tensor, accuracy: float) -> dict[str, float]:
         """Nothing: all categories stay contrasted."""
@@ -154,7 +158,8 @@ class CompNetObjective:
             "classification_loss": classification,
             "pose_contrastive_loss": pose_contrastive,
         }
-        return Losses(by_name, queries.valid.sum(), _update_of_bank(model, batch, seen, self.bank, generator))
+        learn = _update_of_bank(model, batch, seen, self.bank, generator)
+        return Losses(by_name, queries.valid.sum(), learn, _watched(model, seen))
 
     def _pose_contrastive(
         self, model: CompNet, feature_map: Tensor, batch: Batch, generator: torch.Generator
@@ -214,28 +219,42 @@ def train_step(run: Run, objective: Objective, batch: dict[str, Tensor], *, seed
 
     Returns:
         The losses of this share by name, scalars on the CPU.
+
+    Raises:
+        NotFiniteError: if a loss, the gradient or a feature is not finite; the model is of no use then.
     """
     device = run.model.device
     # on the device, so that no draw waits for a copy; hence a CPU and a GPU draw differently for one seed
     generator = torch.Generator(device).manual_seed(seed)
     losses = objective.loss(run.model, Batch.of(batch, device), generator)
-    _descend(run, losses.by_name["loss"], losses.terms)
+    length = _descend(run, losses.by_name["loss"], losses.terms)
     # after the gradient step, as the paper has it (section 3.3.2), with the features from before it: they are not
     # computed again
     losses.learn(run.group.gather)
-    values = torch.stack(list(losses.by_name.values())).detach().cpu()  # one copy from an accelerator, not several
-    return dict(zip(losses.by_name, values.unbind(), strict=True))
+    # a sum is finite only if all of it is
+    sums = {name: tensor.detach().sum(dtype=torch.float32) for name, tensor in losses.watched.items()}
+    numbers = losses.by_name | {"the gradient": length} | sums
+    values = torch.stack(list(numbers.values())).detach().cpu()  # one copy from an accelerator, not several
+    for name, finite in zip(numbers, values.isfinite().tolist(), strict=True):
+        if not finite:
+            raise NotFiniteError(name)
+    return dict(zip(losses.by_name, values.unbind(), strict=False))
 
 
-def _descend(run: Run, loss: Tensor, count: Tensor) -> None:
-    """One step of the optimizer down the mean loss of all shares: this one's is the mean over `count` terms."""
+def _descend(run: Run, loss: Tensor, count: Tensor) -> Tensor:
+    """One step of the optimizer down the mean loss of all shares: this one's is the mean over `count` terms.
+
+    Returns:
+        The length of the gradient before it was clipped, a scalar.
+    """
     run.gradients.clear()
     # the gradient of the sum over this share's terms; the terms of all shares are counted and divided by in `average`
     (count * loss).backward()
     run.gradients.average(run.group, count)
     # of the mean over all shares: clipped before the average, a share would count less than its terms
-    run.gradients.clip(5.0)
+    length = run.gradients.clip(5.0)
     run.optimizer.step()
+    return length
 
 
 # -- parts of the contrastive objectives ---------------------------------------------------------------------------
@@ -253,6 +272,15 @@ def _observe(model: CompNet, batch: Batch) -> _Seen:
     feature_map = model(batch.images)
     shape, camera = model.shape(batch.category), model.input_config.camera(batch.principal_point)
     return _Seen(feature_map, observe(feature_map, shape, batch.pose, camera, batch.occluded))
+
+
+def _watched(model: CompNet, seen: _Seen) -> dict[str, Tensor]:
+    """What `Losses` has of the network and the bank."""
+    return {
+        "the network's output": seen.feature_map,
+        "a vertex feature": model.bank.vertex_features,
+        "a background feature": model.bank.background_features,
+    }
 
 
 def _draw(seen: _Seen, batch: Batch, settings: LossSettings, generator: torch.Generator) -> Queries:
