@@ -23,8 +23,8 @@ from compnet3d.training.recipe_parts import (
     GroupingSettings,
     ScheduleSettings,
 )
-from compnet3d.training.settings import leaves
 from compnet3d.training.train import train
+from compnet3d.utils.settings import leaves
 from tests.networks import TINY_RECIPE
 
 TINY = replace(

@@ -44,8 +44,8 @@ from compnet3d.training.recipe_parts import (
     ModelSettings,
     ScheduleSettings,
 )
-from compnet3d.training.settings import leaves
 from compnet3d.training.train import train
+from compnet3d.utils.settings import leaves
 from tests.training.reference.equations import Settings
 from tests.training.reference.geometry import Camera, Shape
 from tests.training.reference.learner import Learner

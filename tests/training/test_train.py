@@ -43,10 +43,10 @@ from compnet3d.training.recipe_parts import (
 )
 from compnet3d.training.run_folder import Run, recipe_differences
 from compnet3d.training.sampler import EpochSampler
-from compnet3d.training.settings import leaves
 from compnet3d.training.step import objective_of, train_step
 from compnet3d.training.train import train, train_or_load
 from compnet3d.utils.files import write_json
+from compnet3d.utils.settings import leaves
 from tests.networks import TINY_RECIPE
 
 TINY = replace(

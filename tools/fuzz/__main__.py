@@ -114,7 +114,7 @@ def instrument() -> None:
     import atheris
 
     readers = ("data.unpickle", "data.annotations", "data.imagenet3d", "data.symmetry", "geometry.mesh")
-    others = ("training.settings", "training.recipe", "evaluation.result", "reporting.tables", "reproduce.report")
+    others = ("utils.settings", "training.recipe", "evaluation.result", "reporting.tables", "reproduce.report")
     with atheris.instrument_imports(include=[f"compnet3d.{name}" for name in (*readers, *others)]):
         for name in (*readers, *others):
             importlib.import_module(f"compnet3d.{name}")

@@ -26,6 +26,7 @@ from compnet3d.data.warp import Border, invert_affine, longest_side, rotation_ma
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera
 from compnet3d.geometry.rotations import TWO_PI
+from compnet3d.utils.settings import check_ranges, setting
 
 CropMode = Literal["oracle", "box"]
 
@@ -45,15 +46,16 @@ class InputConfig:
             edges do not show the network how far it was turned.
     """
 
-    height: int
-    width: int
-    focal: float
-    distance: float
-    box_fill: float
-    fill: tuple[int, int, int] = (0, 0, 0)
+    height: int = setting(most=4096)
+    width: int = setting(most=4096)
+    focal: float = setting(most=1e9)
+    distance: float = setting(most=1e9)
+    box_fill: float = setting(most=100)
+    fill: tuple[int, int, int] = setting((0, 0, 0), least=0, most=255)
     border: Border = "constant"
 
     def __post_init__(self) -> None:
+        check_ranges(self, "InputConfig.")
         for name in ("height", "width", "focal", "distance", "box_fill"):
             value = getattr(self, name)
             if not math.isfinite(value) or value <= 0:

@@ -70,6 +70,11 @@ def cuboid_mesh(bounds: Tensor, vertex_count: int) -> CuboidMesh:
     return _build(bounds.float(), segments)
 
 
+def cuboid_vertex_count(bounds: Tensor, vertex_count: int) -> int:
+    """How many vertices `cuboid_mesh` gives a box [2, 3]; see there."""
+    return int(_surface_vertices(np.array(choose_segments(tuple((bounds[1] - bounds[0]).tolist()), vertex_count))))
+
+
 def choose_segments(extents: tuple[float, ...], vertex_count: int) -> tuple[int, int, int]:
     """Cells along each axis whose surface lattice has about `vertex_count` vertices and is most nearly isotropic.
 

@@ -18,6 +18,7 @@ from compnet3d.geometry.camera import Pose, fit_to_box, pose_grid
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.utils.checks import check_shape
+from compnet3d.utils.settings import check_ranges, setting
 
 # category numbers [N], poses [N], principal points [N, 2], softness -> fragments of N renderings
 Renderer = Callable[[Tensor, Pose, Tensor, float], Fragments]
@@ -25,13 +26,22 @@ Renderer = Callable[[Tensor, Pose, Tensor, float], Fragments]
 
 @dataclass(frozen=True)
 class PoseGrid:
-    """The initial poses: see `pose_grid`. Angles in radians."""
+    """The initial poses, 10,000 at most: see `pose_grid`. Angles in radians.
 
-    azimuths: int = 12
-    elevations: int = 4
-    thetas: int = 3
-    elevation_range: tuple[float, float] = (-math.pi / 6, math.pi / 3)
-    theta_range: tuple[float, float] = (-math.pi / 6, math.pi / 6)
+    Raises:
+        ValueError: if they are more, or a number is out of range.
+    """
+
+    azimuths: int = setting(12, least=1, most=360)
+    elevations: int = setting(4, least=1, most=360)
+    thetas: int = setting(3, least=1, most=360)
+    elevation_range: tuple[float, float] = setting((-math.pi / 6, math.pi / 3), least=-7, most=7)
+    theta_range: tuple[float, float] = setting((-math.pi / 6, math.pi / 6), least=-7, most=7)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if (count := self.azimuths * self.elevations * self.thetas) > 10_000:
+            raise ValueError(f"azimuths x elevations x thetas must be at most 10,000, not {count:,}")
 
 
 @dataclass(frozen=True)

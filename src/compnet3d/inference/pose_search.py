@@ -18,6 +18,7 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.inference.pose_hypotheses import PoseHypotheses, Renderer, search_hypotheses
 from compnet3d.inference.reconstruction import reconstruction_loss
 from compnet3d.utils.checks import check_integer, check_shape
+from compnet3d.utils.settings import setting
 
 # category numbers [N], poses [N] -> what Eq. 8 is lowered by because such a rotation is usual, [N]
 Bonus = Callable[[Tensor, Pose], Tensor]
@@ -51,15 +52,15 @@ class PoseSettings:
         ValueError: if `prior_weight` is negative or not finite.
     """
 
-    starts: int = 3
-    steps: int = 30
-    learning_rate: float = 0.05
-    betas: tuple[float, float] = (0.4, 0.6)
-    shift_unit: float = 40.0
-    softness: float = 0.5
-    truncation: float | None = 0.3
-    foreground_bonus: float = 0.3
-    prior_weight: float = 0.0
+    starts: int = setting(3, least=1, most=1000)
+    steps: int = setting(30, least=0, most=10_000)
+    learning_rate: float = setting(0.05, least=0, most=100)
+    betas: tuple[float, float] = setting((0.4, 0.6), least=0, below=1)
+    shift_unit: float = setting(40.0, least=0, most=1e6)
+    softness: float = setting(0.5, least=0, most=1000)
+    truncation: float | None = setting(0.3, least=0, most=1000)
+    foreground_bonus: float = setting(0.3, least=-1000, most=1000)
+    prior_weight: float = setting(0.0, most=1e6)
 
     def __post_init__(self) -> None:
         if not 0 <= self.prior_weight < math.inf:

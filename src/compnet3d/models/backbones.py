@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from compnet3d.errors import CompNetError
+from compnet3d.models.architecture import architecture_of, checked_architecture
 from compnet3d.utils.matmul import bf16_is_fast
+from compnet3d.utils.settings import check_ranges, read, setting
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -23,8 +25,8 @@ class BackboneConfig:
     """Everything needed to build a feature extractor without its weights.
 
     Attributes:
-        family: "resnet", "dinov2" or "vit".
-        architecture: keyword arguments of the family's transformers config class.
+        family: "resnet", "dinov2" or "vit"; "module" for one of the user's.
+        architecture: arguments of the family's transformers config class, see `Architecture`.
         dimension: D, channels of the feature map.
         upsampling: factor by which a transformer's token grid is refined (1 = the patch stride, as in the paper); a
             ResNet has stride 8.
@@ -32,16 +34,24 @@ class BackboneConfig:
             sees less of what is around it, and the coarser stages are left out of the network.
         mean, std: normalisation of RGB values in 0 .. 1.
         freeze_statistics: keep batch-norm statistics as loaded (pretrained ResNets).
+
+    Raises:
+        CompNetError: if the family is unknown.
+        ValueError: naming what is out of range, or unknown in the architecture.
     """
 
     family: str
     architecture: dict[str, Any] = field(default_factory=dict)
-    dimension: int = 128
-    upsampling: int = 1
+    dimension: int = setting(128, least=1, most=16384)
+    upsampling: int = setting(1, least=1, most=256)
     stages: int = 3
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, float, float] = setting(IMAGENET_MEAN, least=-1000, most=1000)
+    std: tuple[float, float, float] = setting(IMAGENET_STD, least=1e-6, most=1000)
     freeze_statistics: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        object.__setattr__(self, "architecture", checked_architecture(self.family, self.architecture))
 
     def to_dict(self) -> dict[str, Any]:
         """For config.json."""
@@ -50,7 +60,7 @@ class BackboneConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BackboneConfig:
         """From config.json."""
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        return read(cls, values, "backbone.")
 
 
 class FeatureExtractor(nn.Module):
@@ -76,6 +86,11 @@ class FeatureExtractor(nn.Module):
         self.backbone: Any = None  # set by the subclass: any transformers model of its family
         self.register_buffer("mean", torch.tensor(config.mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).reshape(1, 3, 1, 1), persistent=False)
+
+    @property
+    def unit(self) -> int:
+        """Pixels of which the input's height and width must be multiples."""
+        return self.stride
 
     def features(self, images: Tensor) -> Tensor:
         """Feature map before centring and normalisation, [B, D, H/stride, W/stride], of normalised images."""
@@ -117,10 +132,16 @@ class ResNetExtractor(FeatureExtractor):
             raise CompNetError(f"a ResNet joins 1 to 3 stages, not {config.stages}; set stages to one of them")
         architecture = ResNetConfig(**config.architecture).to_dict()
         # a ResNet has 4 stages at strides 4, 8, 16 and 32, the first of which is never joined
-        shape = {name: architecture[name][: 1 + config.stages] for name in ("hidden_sizes", "depths")}
+        shape = {name: list(architecture[name][: 1 + config.stages]) for name in ("hidden_sizes", "depths")}
+        if len(shape["depths"]) <= config.stages:
+            there = len(shape["depths"])
+            raise CompNetError(
+                f"a ResNet of {there} stages has fewer than 1 + {config.stages}; set stages to {there - 1}"
+            )
         names = [f"stage{number}" for number in range(2, 2 + config.stages)]
         kept = {**config.architecture, **shape}
-        self.backbone = ResNetBackbone(ResNetConfig(**kept, out_features=names))
+        # no attention, but the name of one would be looked up all the same
+        self.backbone = ResNetBackbone(ResNetConfig(**kept, out_features=names, attn_implementation="eager"))
         fine, *coarser = shape["hidden_sizes"][1:]
         if config.stages == 3:
             self.merge_middle = _merge(coarser[1] + coarser[0], coarser[0])
@@ -170,6 +191,11 @@ class TransformerExtractor(FeatureExtractor):
         self.stride = self.patch // config.upsampling
         self.projection = nn.Linear(architecture.hidden_size, config.dimension * config.upsampling**2)
 
+    @property
+    def unit(self) -> int:
+        """See `FeatureExtractor.unit`."""
+        return self.patch
+
     def features(self, images: Tensor) -> Tensor:
         """See `FeatureExtractor.features`."""
         height, width = images.shape[2] // self.patch, images.shape[3] // self.patch
@@ -212,9 +238,8 @@ def build_extractor(config: BackboneConfig) -> FeatureExtractor:
                 # as the images are laid out, or every convolution would reorder its weights
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return extractor
-    if config.family in ("dinov2", "vit"):
-        return TransformerExtractor(config)
-    raise CompNetError(f"backbone family {config.family!r} is unknown; use one of resnet, dinov2, vit")
+    architecture_of(config.family)  # says which families there are
+    return TransformerExtractor(config)
 
 
 def _attention() -> str:

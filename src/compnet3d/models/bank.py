@@ -101,6 +101,20 @@ class VertexFeatureBank(nn.Module):
         self.register_buffer("background_count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("grouping_weights", 1 - torch.eye(categories))
 
+    def check_loaded(self, counts: Tensor) -> None:
+        """Check that the numbers that others count with are right, for categories with so many vertices, int64 [Y].
+
+        Raises:
+            ValueError: naming the buffer that is not.
+        """
+        if not torch.equal(self.offsets, torch.cat([counts.new_zeros(1), counts.cumsum(0)])):
+            raise ValueError("tensor bank.offsets does not fit the categories' vertices")
+        size = len(self.background_features)
+        if not (0 <= int(self.background_cursor) < max(size, 1) and 0 <= int(self.background_count) <= size):
+            raise ValueError(
+                f"tensors bank.background_cursor and background_count do not fit a ring of {size} features"
+            )
+
     @property
     def categories(self) -> int:
         """Y."""

@@ -14,6 +14,7 @@ from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.prediction import ImageLike, Prediction, predict_images
 from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.checkpoint import load_model, save_model
+from compnet3d.models.tensors import TensorShape
 
 
 class Model(nn.Module):
@@ -33,6 +34,20 @@ class Model(nn.Module):
     def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> Self:
         """With random tensors, from config.json; over that feature extractor, or over a new one."""
         raise TypeError(f"{cls.__name__} does not say how it is built")
+
+    @classmethod
+    def tensor_shapes(
+        cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None
+    ) -> dict[str, TensorShape]:
+        """Of the tensors of the model that `from_config` gives, found without taking memory for it."""
+        raise TypeError(f"{cls.__name__} does not say how large it is")
+
+    def check_loaded(self) -> None:
+        """Check that loaded tensors go together.
+
+        Raises:
+            ValueError: naming what does not.
+        """
 
     def predict_crops(
         self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: CropMode = "oracle"

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from compnet3d.data.transforms import CropMode
+from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
-from compnet3d.geometry.cuboid import Cuboids, cuboid_mesh
+from compnet3d.geometry.cuboid import Cuboids, cuboid_mesh, cuboid_vertex_count
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.category_search import CategorySearch
 from compnet3d.inference.matching import CropFeatures, category_scores, vertex_similarities
@@ -24,6 +25,7 @@ from compnet3d.models.bank import VertexFeatureBank, starting_features
 from compnet3d.models.base import Model
 from compnet3d.models.config import CompNetConfig
 from compnet3d.models.rotation_prior import RotationPrior
+from compnet3d.models.tensors import TensorShape
 from compnet3d.rendering.fragments import Fragments
 from compnet3d.rendering.gaussian import GaussianShape
 from compnet3d.rendering.raycast import CuboidShape
@@ -58,6 +60,12 @@ class CompNet(Model):
         super().__init__()
         self.config = config
         self.feature_extractor = feature_extractor or build_extractor(config.backbone)
+        unit, pixels = self.feature_extractor.unit, config.input_config
+        if pixels.height % unit or pixels.width % unit:
+            raise CompNetError(
+                f"{pixels.height} x {pixels.width} pixels do not fit the backbone; choose an input.height "
+                f"and an input.width that are multiples of {unit}"
+            )
         self.cuboids = Cuboids([cuboid_mesh(torch.tensor(b), config.vertex_count) for b in config.bounds])
         self.surfaces: Surfaces | None = None
         if config.shape == "mesh":
@@ -76,6 +84,34 @@ class CompNet(Model):
     def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> CompNet:
         """With random tensors, from config.json; over that feature extractor, or over a new one."""
         return cls(CompNetConfig.from_dict(values), feature_extractor)
+
+    @classmethod
+    def tensor_shapes(
+        cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None
+    ) -> dict[str, TensorShape]:
+        """Of the tensors of the model that `from_config` gives, found without taking memory for it."""
+        config = CompNetConfig.from_dict(values)
+        counts = [cuboid_vertex_count(torch.tensor(box), config.vertex_count) for box in config.bounds]
+        if config.shape == "mesh":
+            counts = [vertices for vertices, *_ in config.surface_sizes]
+        with torch.device("meta"):
+            start = [torch.empty(count, config.backbone.dimension) for count in counts]
+            parts: dict[str, nn.Module] = {
+                "feature_extractor": feature_extractor or build_extractor(config.backbone),
+                "bank": VertexFeatureBank(start, config.background_size),
+            }
+            if config.pose.prior_weight > 0:
+                parts["prior"] = RotationPrior(len(config.categories))
+        shapes = {name: tuple(tensor.shape) for name, tensor in nn.ModuleDict(parts).state_dict().items()}
+        if config.shape == "mesh":
+            shapes |= {f"surfaces.{name}": shape for name, shape in Surfaces.shapes(config.surface_sizes).items()}
+        return shapes
+
+    def check_loaded(self) -> None:
+        """See `Model.check_loaded`."""
+        if self.surfaces is not None:
+            self.surfaces.check_loaded(self.config.surface_sizes)
+        self.bank.check_loaded((self.surfaces or self.cuboids).real.sum(dim=1))
 
     @property
     def device(self) -> torch.device:

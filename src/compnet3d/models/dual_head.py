@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from compnet3d.geometry.camera import Camera, Pose, fit_to_box
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.prediction import Prediction
+from compnet3d.models.architecture import OWN_MODULE
 from compnet3d.models.backbones import (
     BackboneConfig,
     FeatureExtractor,
@@ -28,9 +29,9 @@ from compnet3d.models.backbones import (
     build_extractor,
 )
 from compnet3d.models.base import Model
-from compnet3d.models.own_module import OWN_MODULE
-
-POSE_HEADS = ("bins", "regression")
+from compnet3d.models.config import check_categories
+from compnet3d.models.tensors import TensorShape
+from compnet3d.utils.settings import check_groups, check_ranges, read, setting
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,26 @@ class DualHeadConfig:
         bins: of each angle, over the full circle.
         mirrored_scores: the scores are the mean over a crop and its mirror image.
         temperature: factor on the scores for the calibrated confidence.
+
+    Raises:
+        CompNetError: naming a category or a box that cannot be.
+        ValueError: naming what is out of range.
     """
 
     categories: tuple[str, ...]
     bounds: tuple[tuple[tuple[float, ...], ...], ...]
     backbone: BackboneConfig
     input_config: InputConfig
-    pose_head: str = "bins"
-    bins: int = 40
+    pose_head: Literal["bins", "regression"] = "bins"
+    bins: int = setting(40, least=1, most=3600)
     mirrored_scores: bool = False
-    temperature: float = 1.0
+    temperature: float = setting(1.0, least=0, most=1e6)
+
+    def __post_init__(self) -> None:
+        if self.pose_head not in (known := ("bins", "regression")):
+            raise ValueError(f"pose_head must be one of {known}, got {self.pose_head!r}")
+        check_categories(self.categories, self.bounds)
+        check_ranges(self)
 
     def to_dict(self) -> dict[str, Any]:
         """For config.json."""
@@ -65,15 +76,9 @@ class DualHeadConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DualHeadConfig:
         """From config.json."""
-        return cls(
-            **{
-                **{name: value for name, value in values.items() if name != "kind"},
-                "categories": tuple(values["categories"]),
-                "bounds": tuple(tuple(tuple(c) for c in b) for b in values["bounds"]),
-                "backbone": BackboneConfig.from_dict(values["backbone"]),
-                "input_config": InputConfig(**values["input_config"]),
-            }
-        )
+        given = {name: value for name, value in values.items() if name != "kind"}
+        check_groups(cls, given)
+        return read(cls, given)
 
 
 class DualHead(Model):
@@ -91,8 +96,6 @@ class DualHead(Model):
 
     def __init__(self, config: DualHeadConfig, extractor: FeatureExtractor | None = None) -> None:
         super().__init__()
-        if config.pose_head not in POSE_HEADS:
-            raise ValueError(f"pose_head must be one of {POSE_HEADS}, got {config.pose_head!r}")
         self.config = config
         self.encoder = ImageEncoder(extractor or build_extractor(config.backbone))
         self.category_head = nn.Linear(self.encoder.size, len(config.categories))
@@ -103,6 +106,15 @@ class DualHead(Model):
     def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> DualHead:
         """With random tensors, from config.json; over that feature extractor, or over a new one."""
         return cls(DualHeadConfig.from_dict(values), feature_extractor)
+
+    @classmethod
+    def tensor_shapes(
+        cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None
+    ) -> dict[str, TensorShape]:
+        """Of the tensors of the model that `from_config` gives, found without taking memory for it."""
+        with torch.device("meta"):
+            model = cls.from_config(values, feature_extractor)
+        return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
     @property
     def device(self) -> torch.device:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from compnet3d.errors import CompNetError
+from compnet3d.models.architecture import OWN_MODULE
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
-
-# what config.json calls a backbone whose architecture is the user's
-OWN_MODULE = "module"
+from compnet3d.utils.settings import shown
 
 
 class ModuleExtractor(FeatureExtractor):
@@ -87,7 +86,8 @@ def module_note(values: Any, module: nn.Module | None) -> str | None:
         return None  # whoever reads the configuration says so
     own = backbone.get("family") == OWN_MODULE
     if own and module is None:
-        kind = (backbone.get("architecture") or {}).get("class", "a module")
+        noted = backbone.get("architecture")
+        kind = shown(noted.get("class", "a module") if isinstance(noted, dict) else "a module").strip("'")
         return (
             f"the feature extractor is a module of your own ({kind}), whose code is not in the folder; load the model "
             "with feature_extractor=YOUR_MODULE"

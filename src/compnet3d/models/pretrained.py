@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from compnet3d.errors import CompNetError
+from compnet3d.models.architecture import Architecture, architecture_of
 from compnet3d.models.backbones import IMAGENET_MEAN, IMAGENET_STD, BackboneConfig, FeatureExtractor, build_extractor
+from compnet3d.models.tensors import check_finite, load_tensors, read_shapes
+from compnet3d.utils.files import Json, read_json
+from compnet3d.utils.settings import known, plain, read, shown
+
+Colour = tuple[float, float, float]
 
 
 def find_weights(names: Sequence[str], data: str | Path) -> str | Path:
@@ -34,26 +40,21 @@ def load_extractor(
     """A feature extractor with a pretrained backbone.
 
     Args:
-        source: a local folder in the transformers layout (config.json and model.safetensors) or a hub name.
+        source: a local folder in the transformers layout (config.json and model.safetensors); a text that names no
+            folder is a hub name, a path never is.
         dimension, upsampling, stages: see `BackboneConfig`.
         layers: keep only the first layers of a transformer; by default all.
 
     Raises:
         CompNetError: if the source cannot be read, is of an unknown family or has fewer layers.
     """
-    from transformers import AutoConfig
-
+    folder = Path(source) if isinstance(source, Path) or Path(source).is_dir() else _fetched(source)
     try:
-        pretrained = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise CompNetError(
-            f"{source}: no backbone there ({str(error).splitlines()[0]}); give a folder with config.json and "
-            "model.safetensors, or a hub name that this machine can reach; training looks in the folder "
-            "$COMPNET3D_WEIGHTS and in ./weights first"
-        ) from None
-    family = str(pretrained.model_type)
-    mean, std = _normalisation(source, family)
-    architecture = _architecture(pretrained.to_dict())
+        values = read_json(folder / "config.json", 2**24)
+    except CompNetError as error:
+        raise _no_backbone(source, error) from None
+    family, architecture = _read_architecture(values, folder / "config.json")
+    mean, std = _normalisation(folder / "preprocessor_config.json", family)
     if layers is not None:
         there = architecture.get("num_hidden_layers", 0)
         if not 1 <= layers <= there:
@@ -62,68 +63,140 @@ def load_extractor(
                 "a smaller number, or to null to keep everything"
             )
         architecture["num_hidden_layers"] = layers
-    config = BackboneConfig(
-        family=family,
-        architecture=architecture,
-        dimension=dimension,
-        upsampling=upsampling,
-        stages=stages,
-        mean=mean,
-        std=std,
-        freeze_statistics=family == "resnet",
-    )
+    try:
+        config = BackboneConfig(
+            family=family,
+            architecture=architecture,
+            dimension=dimension,
+            upsampling=upsampling,
+            stages=stages,
+            mean=mean,
+            std=std,
+            freeze_statistics=family == "resnet",
+        )
+    except ValueError as error:
+        raise CompNetError(f"{folder / 'config.json'}: {error}; give another backbone") from None
+    weights = folder / "model.safetensors"
+    _check_weights(weights, config)
     extractor = build_extractor(config)
-    state = _pretrained_state(source, extractor.backbone)
-    extractor.backbone.load_state_dict({name: state[name] for name in extractor.backbone.state_dict()})
+    extractor.backbone.load_state_dict(_pretrained_state(weights, extractor.backbone))
     return extractor
 
 
-def _pretrained_state(source: str | Path, backbone: Any) -> dict[str, Tensor]:
-    """The pretrained tensors of a backbone, read by its own class."""
-    from safetensors import SafetensorError
+def _fetched(name: str) -> Path:
+    """A copy of a hub's model on this machine: its configuration and its tensors, no code."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    files = ["config.json", "preprocessor_config.json", "model.safetensors"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=files))
+    except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
+        raise _no_backbone(name, error) from None
+
+
+def _no_backbone(source: str | Path, error: Exception) -> CompNetError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return CompNetError(
+        f"{source}: no backbone there ({reason}); give a folder with config.json and model.safetensors, or a hub name "
+        "that this machine can reach; training looks in the folder $COMPNET3D_WEIGHTS and in ./weights first"
+    )
+
+
+def _read_architecture(values: Any, path: Path) -> tuple[str, Json]:
+    """Family and architecture that a transformers config.json says: what shapes the network, no bookkeeping."""
+    if not isinstance(values, dict):
+        raise CompNetError(f"{path}: is no configuration of a model; copy it again")
+    if "model_type" not in values and "pretrained_cfg" in values:
+        raise CompNetError(f"{path}: this is a timm model; give one in the transformers layout")
+    if code := sorted({"auto_map", "custom_pipelines", "trust_remote_code"} & values.keys()):
+        raise CompNetError(f"{path}: asks for code of its own ({code[0]}), which is never run; give another backbone")
+    try:
+        family = shown(values.get("model_type")).strip("'")
+        kind: type[Architecture] = architecture_of(family)
+        given = {name: value for name, value in known(kind, values).items() if value is not None}
+        found = plain(read(kind, given))
+    except (CompNetError, ValueError) as error:
+        raise CompNetError(f"{path}: {error}; give another backbone") from None
+    return family, {name: value for name, value in found.items() if value is not None}
+
+
+def _check_weights(path: Path, config: BackboneConfig) -> None:
+    """Check that a file holds about as many numbers as a backbone needs, before memory is taken for that."""
+    if not path.exists():
+        other = path.with_name("pytorch_model.bin").exists()
+        reason = "pytorch_model.bin is not read; convert it to" if other else "put there a"
+        raise CompNetError(f"{path.parent}: cannot load the backbone's weights: {reason} model.safetensors")
+    numbers = sum(math.prod(shape) for shape in read_shapes(path).values())
+    with torch.device("meta"):
+        backbone = build_extractor(config).backbone
+    wanted = sum(tensor.numel() for tensor in backbone.state_dict().values())
+    if wanted > 2 * numbers + 10_000_000:
+        raise CompNetError(
+            f"{path}: holds {numbers:,} numbers and its config.json asks for {wanted:,}; they do not belong together, "
+            "copy both again"
+        )
+
+
+def _pretrained_state(path: Path, backbone: Any) -> dict[str, Tensor]:
+    """The pretrained tensors of a backbone, which its own class finds among those of a file."""
     from transformers.utils import logging
 
-    options: dict[str, dict[str, Any]] = {
-        "ResNetBackbone": {"out_features": ["stage2", "stage3", "stage4"]},
-        "ViTModel": {"add_pooling_layer": False},
-    }
-
+    tensors = {name: tensor.float() for name, tensor in load_tensors(path).items()}
+    check_finite(path, tensors)
+    options = {"add_pooling_layer": False} if type(backbone).__name__ == "ViTModel" else {}
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # the classifier's tensors are expected to be left over
     logging.disable_progress_bar()
     try:
-        kind = type(backbone)
-        loaded, notes = kind.from_pretrained(
-            source,
+        # given the tensors and no folder, it opens no file and asks no hub
+        loaded, notes = type(backbone).from_pretrained(
+            None,
+            config=backbone.config,
+            state_dict=tensors,
             dtype=torch.float32,
             output_loading_info=True,
-            use_safetensors=True,
-            **options.get(kind.__name__, {}),
+            ignore_mismatched_sizes=True,
+            **options,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CompNetError(f"{source}: cannot load the backbone's weights ({str(error).splitlines()[0]})") from None
+    except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CompNetError(f"{path}: cannot load the backbone's weights ({reason}); copy them again") from None
     finally:
         logging.set_verbosity(verbosity)
     if notes["missing_keys"]:
         names = sorted(notes["missing_keys"])
-        raise CompNetError(f"{source}: the weights lack {len(names)} tensors of the backbone, such as {names[0]}")
-    return loaded.state_dict()
+        raise CompNetError(f"{path.parent}: the weights lack {len(names)} tensors of the backbone, such as {names[0]}")
+    if notes["mismatched_keys"]:
+        name, found, wanted = sorted(notes["mismatched_keys"])[0]
+        raise CompNetError(
+            f"{path}: tensor {name} has shape {list(found)} and config.json asks for {list(wanted)}; they do not "
+            "belong together, copy both again"
+        )
+    state: dict[str, Tensor] = loaded.state_dict()
+    return state
 
 
-def _architecture(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a transformers config that shapes the network: no labels, no bookkeeping."""
-    dropped = {"id2label", "label2id", "architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path"}
-    dropped |= {"model_type", "out_features", "out_indices", "stage_names", "num_labels", "_attn_implementation"}
-    return {key: value for key, value in config.items() if key not in dropped and value is not None}
-
-
-def _normalisation(source: str | Path, family: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def _normalisation(path: Path, family: str) -> tuple[Colour, Colour]:
     """Mean and std from the folder's preprocessor_config.json, else the family's usual ones."""
-    path = Path(source) / "preprocessor_config.json"
-    if path.is_file():
-        values = json.loads(path.read_text())
+    if path.exists():
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise CompNetError(f"{path}: is no configuration of images; copy it again or delete it")
         if "image_mean" in values and "image_std" in values:
-            return tuple(values["image_mean"]), tuple(values["image_std"])
+            return _colour(path, "image_mean", values), _colour(path, "image_std", values)
     if family == "vit":
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     return IMAGENET_MEAN, IMAGENET_STD
+
+
+def _colour(path: Path, name: str, values: Json) -> Colour:
+    """Three numbers, or one for all channels; those of a deviation are above 0."""
+    value = values[name]
+    numbers = value if isinstance(value, list) else [value] * 3
+    least = 1e-6 if name == "image_std" else -1000
+    plain_numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers)
+    if len(numbers) != 3 or not plain_numbers or not all(least <= x <= 1000 for x in numbers):
+        raise CompNetError(f"{path}: {name} must be three numbers, not {shown(value)}; correct it or delete the file")
+    red, green, blue = (float(x) for x in numbers)
+    return red, green, blue

@@ -126,6 +126,45 @@ class Surfaces(nn.Module):
         """Numbers of vertices, corners, faces and lattice points of each, for `empty`."""
         return tuple((len(s.vertices), len(s.mesh.vertices), len(s.mesh.faces), len(s.lookup)) for s in surfaces)
 
+    @staticmethod
+    def shapes(sizes: Sequence[Sequence[int]]) -> dict[str, tuple[int, ...]]:
+        """Of all buffers of a module whose `sizes` are these."""
+        most, count = max(vertices for vertices, *_ in sizes), len(sizes)
+        corners, faces, lookup = (sum(numbers[part] for numbers in sizes) for part in (1, 2, 3))
+        return {
+            **dict.fromkeys(("vertices", "normals"), (count, most, 3)),
+            **{"real": (count, most), "spacing": (count,), "corners": (corners, 3), "faces": (faces, 3)},
+            **dict.fromkeys(("divisions", "lookup_offset"), (faces,)),
+            **{"lookup": (lookup,), "mesh_offsets": (count + 1, 2)},
+        }
+
+    def check_loaded(self, sizes: Sequence[Sequence[int]]) -> None:
+        """Check that the numbers that others count with are right; sizes as `Surfaces.sizes` tells them.
+
+        Raises:
+            ValueError: naming the buffers that are not.
+        """
+        counts = torch.tensor(sizes, device=self.faces.device)
+        places = torch.cat([counts.new_zeros(1, 2), counts[:, 1:3].cumsum(0)])
+        padding = torch.arange(self.real.shape[1], device=self.real.device) < counts[:, :1]
+        if not torch.equal(self.mesh_offsets, places) or not torch.equal(self.real, padding):
+            raise ValueError("tensors surfaces.mesh_offsets and surfaces.real do not fit the surface_sizes")
+        lattice = (self.divisions + 1).square()
+        # no face has more lattice points than there are
+        fits = bool(((self.divisions > 0) & (self.divisions < 1 + len(self.lookup))).all())
+        if not fits or not torch.equal(self.lookup_offset, lattice.cumsum(0) - lattice):
+            raise ValueError("tensors surfaces.divisions and surfaces.lookup_offset do not go together")
+        ends, start = self.mesh_offsets[1:, 1].tolist(), 0
+        for (vertices, corners, _, lookup), end in zip(sizes, ends, strict=True):
+            first = int(self.lookup_offset[start])
+            held, start = self.faces[start:end], end
+            if int(held.min()) < 0 or int(held.max()) >= corners:
+                raise ValueError("tensor surfaces.faces names corners that are not there")
+            points = self.lookup[first : first + lookup]
+            last = first + lookup == (len(self.lookup) if end == len(self.faces) else int(self.lookup_offset[end]))
+            if not last or int(points.min()) < 0 or int(points.max()) >= vertices:
+                raise ValueError("tensor surfaces.lookup names vertices that are not there")
+
     def __len__(self) -> int:
         return len(self.vertices)
 

@@ -23,7 +23,7 @@ from compnet3d.training.recipe_parts import (
     ScheduleSettings,
     SearchSettings,
 )
-from compnet3d.training.settings import changed, check_ranges, plain, read
+from compnet3d.utils.settings import changed, check_ranges, plain, read
 
 R = TypeVar("R", bound="Recipe")
 Part = TypeVar("Part")

@@ -10,7 +10,7 @@ from torch import Tensor
 from compnet3d.inference.pose_hypotheses import PoseGrid
 from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.losses.grouping import refreshed_weights
-from compnet3d.training.settings import setting
+from compnet3d.utils.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)

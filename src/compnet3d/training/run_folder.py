@@ -12,12 +12,11 @@ from typing import Any
 import torch
 
 from compnet3d.errors import CompNetError
-from compnet3d.models.checkpoint import flatten_state, load_optimizer, load_tensors_into, save_tensors
 from compnet3d.models.registry import TrainedModel
+from compnet3d.models.tensors import flatten_state, load_optimizer, load_tensors_into, save_tensors
 from compnet3d.training.job import TrainingJob
 from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe import Recipe
-from compnet3d.training.settings import leaves
 from compnet3d.utils.files import (
     Json,
     is_taken,
@@ -28,6 +27,7 @@ from compnet3d.utils.files import (
     write_json,
     write_text,
 )
+from compnet3d.utils.settings import leaves
 
 
 def read_log(path: str | Path, *, whole: bool = True) -> list[Json]:

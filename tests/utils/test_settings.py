@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -18,30 +18,31 @@ from compnet3d.data.augment import Augmentation
 from compnet3d.errors import CompNetError
 from compnet3d.training.builtin_recipes import RECIPES, get_compnet_recipe, get_recipe
 from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe, recipe_like
-from compnet3d.training.settings import leaves, nearest
-from tests.networks import TINY_RECIPE
+from compnet3d.utils.settings import leaves, nearest
+from tests.networks import TINY_RECIPE, TINY_RESNET
 
 QUICKSTART = RECIPES["quickstart"]
-NUMBERS = st.floats(0.0, 0.99, allow_nan=False) | st.integers(0, 0)
 PAIRS = st.tuples(st.floats(0.01, 0.5), st.floats(0.5, 1.0))
 
 
-def value_of(kind: Any, name: str) -> st.SearchStrategy[Any]:
-    """Some value that a field of this type takes."""
+def value_of(kind: Any, name: str, limits: Mapping[str, Any]) -> st.SearchStrategy[Any]:
+    """Some value that a field of this type and range takes."""
     if name in ("scale", "erasing_area", "dead_leaves_area"):
         return PAIRS
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
     if get_origin(kind) is tuple:
         inner = get_args(kind)
-        return st.lists(st.text(max_size=8)).map(tuple) if inner[-1] is Ellipsis else PAIRS
+        return st.lists(st.text(max_size=8)).map(tuple) if inner[-1] is Ellipsis else PAIRS.filter(lambda p: p[1] < 1)
     if get_origin(kind) is dict:
-        return st.dictionaries(st.text(max_size=5), st.integers() | st.lists(st.integers()) | st.text(max_size=5))
+        return st.sampled_from([{}, {"embedding_size": 8}, TINY_RESNET])
     if type(None) in get_args(kind):
         (other,) = (inner for inner in get_args(kind) if inner is not type(None))
-        return st.none() | value_of(other, name)
+        return st.none() | value_of(other, name, limits)
+    least, most = limits.get("least") or 0, limits.get("most") or 0.99
     scalars: dict[Any, st.SearchStrategy[Any]] = {
-        bool: st.booleans(), int: st.integers(1, 10**6), float: NUMBERS.map(float), str: st.text(max_size=20),
+        bool: st.booleans(), int: st.integers(max(1, int(least)), min(20, int(most)) if most > 1 else 20),
+        float: st.floats(max(0, least), min(0.99, most)), str: st.text(max_size=20),
     }  # fmt: skip
     return scalars[kind]
 
@@ -54,7 +55,9 @@ def recipes_of(draw: Any, kind: type) -> Any:
         inner = hints[entry.name]
         required = entry.default is MISSING and entry.default_factory is MISSING
         if required or draw(st.booleans()):
-            values[entry.name] = draw(recipes_of(inner) if is_dataclass(inner) else value_of(inner, entry.name))
+            values[entry.name] = draw(
+                recipes_of(inner) if is_dataclass(inner) else value_of(inner, entry.name, entry.metadata)
+            )
     return kind(**values)
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass, replace
 from difflib import SequenceMatcher
 from functools import cache
+from reprlib import Repr
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 S = TypeVar("S")
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
 
 
-def setting(default: Any = MISSING, *, least: float | None = None, below: float | None = None) -> Any:
-    """A dataclass field with the range of its values: at least `least` and below `below`."""
-    return field(default=default, metadata={"least": least, "below": below})
+def setting(
+    default: Any = MISSING, *, least: float | None = None, below: float | None = None, most: float | None = None
+) -> Any:
+    """A dataclass field with the range of its number or numbers: at least `least`, below `below`, at most `most`."""
+    return field(default=default, metadata={"least": least, "below": below, "most": most})
 
 
 def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -41,25 +45,22 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
             check_ranges(value, f"{name}.")
             continue
         kind = _hints(owner)[entry.name]
-        least, below = entry.metadata.get("least"), entry.metadata.get("below")
         # the range is that of the number where there is one
-        if value is None and _is_optional(kind):
+        if (value is None and _is_optional(kind)) or _fits(value, entry.metadata):
             continue
-        # written so that a number that is none (nan) is outside
-        fits = value is not None and (least is None or value >= least) and (below is None or value < below)
-        if not fits:
-            raise _refused(name, value, kind, entry)
+        raise _refused(name, value, kind, entry)
 
 
 def read(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
     """Settings from what JSON or YAML gives; those that it does not give have their defaults.
 
     Raises:
-        ValueError: naming the setting that is unknown, of another type or out of range.
+        ValueError: naming the setting that is unknown, of another type or not finite, or out of range.
         TypeError: naming a setting that is missing and has no default.
     """
-    # a copy, which also refuses anything but a mapping before a field is looked at
-    given = {name: value for name, value in values.items()}
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{prefix.rstrip('.') or 'content'} must be a group of settings, not {shown(values)}")
+    given = {str(name): value for name, value in values.items()}
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     for name in given:
         if name not in known:
@@ -69,6 +70,27 @@ def read(kind: type[S], values: Mapping[str, Any], prefix: str = "") -> S:
             # not a ValueError: callers tell a file that is no recipe at all from one with a wrong value
             raise TypeError(f"{prefix}{name} is missing")
     return kind(**{name: _converted(kind, known[name], value, prefix) for name, value in given.items()})
+
+
+def check_groups(kind: type, values: Any) -> None:
+    """Check that every group of settings within what is to be read is given, and whole.
+
+    Raises:
+        ValueError: naming the first that is missing.
+    """
+    for name, inner in _hints(kind).items():
+        if is_dataclass(inner):
+            group = values.get(name) if isinstance(values, Mapping) else None
+            for entry in fields(inner):
+                if not isinstance(group, Mapping) or entry.name not in group:
+                    raise ValueError(f"{name}.{entry.name} is missing")
+
+
+def known(kind: type, values: Any) -> dict[str, Any]:
+    """Those entries of a mapping that are settings of this kind."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{shown(values)} is no group of entries")
+    return {entry.name: values[entry.name] for entry in fields(kind) if entry.name in values}
 
 
 def changed(settings: S, changes: Mapping[str, Any], prefix: str = "", names: list[str] | None = None) -> S:
@@ -120,6 +142,13 @@ def nearest(name: str, names: list[str]) -> str:
     return max(names, key=likeness)
 
 
+def shown(value: Any) -> str:
+    """A value of any depth and length as a message shows it."""
+    short = Repr()
+    short.maxstring = short.maxother = short.maxlong = 60
+    return short.repr(value)
+
+
 # -- types ---------------------------------------------------------------------------------------------------------
 
 
@@ -136,35 +165,34 @@ def _is_optional(kind: Any) -> bool:
 def _converted(owner: type, entry: Field[Any], value: Any, prefix: str) -> Any:
     """A value as its field wants it."""
     kind, name = _hints(owner)[entry.name], prefix + entry.name
-    if is_dataclass(kind):
-        # from Python, a part may come as it is; from a file it is a mapping
-        if isinstance(value, kind):  # type: ignore[arg-type]
-            return value
-        if isinstance(value, Mapping):
-            return read(kind, value, f"{name}.")  # type: ignore[arg-type]
-    elif (found := _as(kind, value)) is not MISSING:
+    if (found := _as(kind, value, name)) is not MISSING:
         return found
     raise _refused(name, value, kind, entry)
 
 
-def _as(kind: Any, value: Any) -> Any:
-    """A value as a type that is no dataclass; MISSING where it cannot be."""
+def _as(kind: Any, value: Any, name: str) -> Any:
+    """A value as a type; MISSING where it cannot be."""
     if _is_optional(kind):
         # "none" comes from the command line, where Python's spelling is as likely as YAML's
         if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
             return None
         (kind,) = (other for other in get_args(kind) if other is not type(None))
+    if is_dataclass(kind):
+        # from Python, a part may come as it is; from a file it is a mapping
+        if isinstance(value, kind):  # type: ignore[arg-type]
+            return value
+        return read(kind, value, f"{name}.") if isinstance(value, Mapping) else MISSING  # type: ignore[arg-type]
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
-        return value if value in inner else MISSING
+        return next((other for other in inner if other == value and type(other) is type(value)), MISSING)
     if origin is tuple:
-        return _as_tuple(inner, value)
-    if origin is dict:
-        return dict(value) if isinstance(value, Mapping) else MISSING
+        return _as_tuple(inner, value, name)
+    if origin in (dict, Mapping):
+        return _as_mapping(inner, value, name)
     return _SCALARS[kind](value)
 
 
-def _as_tuple(inner: tuple[Any, ...], value: Any) -> Any:
+def _as_tuple(inner: tuple[Any, ...], value: Any, name: str) -> Any:
     # text such as 0.8,1.25 is what --set gives where YAML sees no list
     parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
     if not isinstance(parts, list | tuple):
@@ -172,8 +200,17 @@ def _as_tuple(inner: tuple[Any, ...], value: Any) -> Any:
     kinds = [inner[0]] * len(parts) if inner[-1] is Ellipsis else list(inner)
     if len(kinds) != len(parts):
         return MISSING
-    found = tuple(_as(kind, part) for kind, part in zip(kinds, parts, strict=True))
-    return MISSING if MISSING in found else found
+    found = tuple(_as(kind, part, name) for kind, part in zip(kinds, parts, strict=True))
+    return MISSING if any(part is MISSING for part in found) else found
+
+
+def _as_mapping(inner: tuple[Any, ...], value: Any, name: str) -> Any:
+    if not isinstance(value, Mapping):
+        return MISSING
+    if inner[1] is Any:
+        return dict(value)
+    found = {str(key): _as(inner[1], part, f"{name}.{key}") for key, part in value.items()}
+    return MISSING if any(part is MISSING for part in found.values()) else found
 
 
 def _as_number(value: Any) -> Any:
@@ -182,9 +219,22 @@ def _as_number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return MISSING
     try:
-        return float(value)
-    except ValueError:
+        number = float(value)
+    except (ValueError, OverflowError):  # text of something else; a whole number of hundreds of digits
         return MISSING
+    return number if math.isfinite(number) else MISSING
+
+
+def _fits(value: Any, limits: Mapping[str, Any]) -> bool:
+    """Whether a number, or all of a tuple's, are in a range; anything else is where there is no range."""
+    if isinstance(value, tuple):
+        return all(_fits(part, limits) for part in value)
+    least, below, most = (limits.get(name) for name in ("least", "below", "most"))
+    if least is None and below is None and most is None:
+        return value is not None
+    # written so that a number that is none (nan) is outside
+    fits = value is not None and (least is None or value >= least) and (below is None or value < below)
+    return fits and (most is None or value <= most)
 
 
 def _as_text(value: Any) -> Any:
@@ -203,16 +253,17 @@ _SCALARS: dict[type, Callable[[Any], Any]] = {
 
 
 def _unknown(name: str, names: list[str]) -> ValueError:
-    return ValueError(f"{name} is unknown; the nearest setting is {nearest(name, names)}")
+    return ValueError(f"{shown(name)[1:-1]} is unknown; the nearest setting is {nearest(name[:100], names)}")
 
 
 def _refused(name: str, value: Any, kind: Any, entry: Field[Any]) -> ValueError:
     """What a setting must be: "at least 1 (a whole number)"."""
-    least, below = entry.metadata.get("least"), entry.metadata.get("below")
-    limits = [f"{word} {limit:g}" for word, limit in (("at least", least), ("below", below)) if limit is not None]
+    words = (("at least", "least"), ("below", "below"), ("at most", "most"))
+    found = [(word, entry.metadata.get(name)) for word, name in words]
+    limits = [f"{word} {limit:,}" for word, limit in found if limit is not None]
     described = _described(kind)
     allowed = f"{' and '.join(limits)} ({described})" if limits else described
-    return ValueError(f"{name} must be {allowed}, not {value!r}")
+    return ValueError(f"{name} must be {allowed}, not {shown(value)}")
 
 
 def _described(kind: Any) -> str:
@@ -221,9 +272,9 @@ def _described(kind: Any) -> str:
         return f"{_described(other)} or null"
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
-        return f"one of {', '.join(map(str, inner))}"
+        return f"one of {', '.join(map(str, inner))}" if len(inner) > 1 else str(inner[0])
     if origin is tuple:
         return (
             f"a list of {len(inner)} numbers" if inner[-1] is not Ellipsis else f"a list, each {_described(inner[0])}"
         )
-    return "a group of settings" if is_dataclass(kind) else _KINDS[origin or kind]
+    return "a group of settings" if is_dataclass(kind) else _KINDS[dict if origin is Mapping else origin or kind]
