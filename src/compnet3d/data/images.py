@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,7 +17,6 @@ from compnet3d.utils.files import open_regular
 
 # images may be read by several threads, and the limit that is lifted below is the whole process's
 _open_lock = threading.Lock()
-T = TypeVar("T")
 
 
 def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Image.Image:
@@ -36,8 +35,7 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
         CompNetError: naming the file, if it is missing, no image, cut short, or larger than 200 megapixels.
     """
     with _explained(path):
-        image, orientation = _decode(path, as_rgb)
-        return _upright(image, orientation, size)
+        return _upright(*_decode(path, as_rgb), size=size)
 
 
 def load_rgba(path: Path | str) -> np.ndarray:
@@ -46,11 +44,14 @@ def load_rgba(path: Path | str) -> np.ndarray:
     Raises:
         CompNetError: as `load_image`, or if the image has no transparency.
     """
-    with _explained(path):
-        image, orientation = _decode(path, lambda decoded: decoded.convert("RGBA") if _is_clear(decoded) else None)
-        if image is None:
+
+    def as_rgba(image: Image.Image) -> Image.Image:
+        if not _is_clear(image):
             raise CompNetError(f"{path} has no transparency; cut the object out and save it as PNG or WebP with alpha.")
-        image = _upright(image, orientation, None)
+        return image.convert("RGBA")
+
+    with _explained(path):
+        image = _upright(*_decode(path, as_rgba), size=None)
         pixels = np.empty((image.height, image.width, 4), dtype=np.uint8)
         for top, strip in _strips(image):
             pixels[top : top + strip.height] = np.asarray(strip)
@@ -78,7 +79,7 @@ def _explained(path: Path | str) -> Iterator[None]:
         raise CompNetError(f"{path} is damaged ({reason}); replace it or remove it from its list.") from error
 
 
-def _decode(path: Path | str, convert: Callable[[Image.Image], T]) -> tuple[T, object]:
+def _decode(path: Path | str, convert: Callable[[Image.Image], Image.Image]) -> tuple[Image.Image, object]:
     """What `convert` makes of the decoded image, which is dropped, and how the camera was held (1 if nothing says)."""
     max_bytes, max_pixels = 2 * 2**30, 200_000_000  # of files and images: the largest cameras have 150 megapixels
     with open_regular(path, max_bytes) as file, _open_unchecked(file) as image:
