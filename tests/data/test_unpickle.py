@@ -103,11 +103,11 @@ PROGRAMS = {
     "a key without its value": b"}(I0\nu.",
     "elements of something that is no set": b"](I0\n\x90.",
     "one text encoded again and again": b"c_codecs\nencode\nq\x01" + LONG + b"q\x020" + ENCODE * 20_000 + b".",
-    "a million instructions": b"N0" * 600_000 + b"].",
+    "very many instructions": b"N0" * 600_000 + b"].",
     "long names": b"c" + b"a" * 10**6 + b"\nb\n.",
     "a number of many digits": b"I" + b"9" * 10**6 + b"\n.",
     "a list in itself": b"]q\x00h\x00a.",
-    "texts that share a list": b"](" + b"]q\x01" + b"h\x01" * 400_000 + b"e.",
+    "lists that share a list": b"](" + b"]q\x01" + b"h\x01" * 400_000 + b"e.",
 }  # fmt: skip
 
 

@@ -88,8 +88,8 @@ def _parse_npy(payload: bytes) -> Any:
     if dtype != np.dtype(object):
         raise ValueError("its type is a structure")
     # a list of one number, so that all levels of the recursion draw on one budget; annotations need a few hundred of
-    # the million nodes
-    tree = _finish(SafeUnpickler(stream).load(), max_depth, [1_000_000])
+    # these nodes
+    tree = _finish(SafeUnpickler(stream).load(), max_depth, [250_000])
     if not isinstance(tree, list):
         raise ValueError("its pickle holds no array")
     return tree
@@ -258,10 +258,10 @@ class SafeUnpickler(_PurePython):
         # latin1 maps each byte to one character and back, so that arrays which Python 2 wrote as text survive
         super().__init__(stream, encoding="latin1")
         # annotations need a few hundred instructions and bytes; a part of the file may be handed over many times
-        self._instructions_left, self._work_left = 1_000_000, 128 * 2**20
+        self._instructions_left, self._work_left = 250_000, 128 * 2**20
 
     def count_instruction(self) -> None:
-        """Called before each instruction; an error after a million of them."""
+        """Called before each instruction; an error after 250,000 of them."""
         self._instructions_left -= 1
         if self._instructions_left < 0:
             raise pickle.UnpicklingError("it is too large")
