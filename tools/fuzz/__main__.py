@@ -5,7 +5,7 @@
     python -m tools.fuzz --inputs 2000 --seed 7 --jobs 1
 
 An input is a finding if the reader raises anything but the project's own error of one sentence, takes longer than a
-second (two for .mat files) or more than 200 MB, or dies. Findings are kept in --out with what is wrong with them. Exit
+second (two for .mat files, five for a whole data set) or more than 200 MB, or dies. Findings are kept in --out with what is wrong with them. Exit
 status 1 if there is one. Where atheris is not installed, hypothesis makes all inputs.
 """
 
@@ -47,9 +47,10 @@ def main() -> int:
         return 0
     share = sum(target.weight for target in chosen)
 
+    end = time.monotonic() + 60 * options.minutes
+
     def start(target: Target) -> dict[str, object]:
-        part = target.weight / share
-        return run_child(target, round(options.inputs * part), options.minutes * part * options.jobs, options)
+        return run_child(target, round(options.inputs * target.weight / share), end, options)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         records = list(pool.map(start, chosen))
@@ -57,15 +58,15 @@ def main() -> int:
     return int(any(record["findings"] for record in records))
 
 
-def run_child(target: Target, inputs: int, minutes: float, options: argparse.Namespace) -> dict[str, object]:
-    """A target in processes of its own: one that dies is a finding, and the next goes on."""
+def run_child(target: Target, inputs: int, end: float, options: argparse.Namespace) -> dict[str, object]:
+    """A target in processes of its own, until that time: one that dies is a finding, and the next goes on."""
     counts: dict[str, int] = {}
     worst = {"slowest": 0.0, "largest": 0.0}
     begun, number = time.monotonic(), options.seed
-    while (left := inputs - sum(counts.values())) > 0 and (spent := time.monotonic() - begun) < 60 * minutes:
+    while (left := inputs - sum(counts.values())) > 0 and (seconds := end - time.monotonic()) > 0:
         with tempfile.TemporaryDirectory(prefix="compnet3d-fuzz-") as folder:
             command = [sys.executable, "-m", "tools.fuzz", "--child", folder, "--only", target.name]
-            command += ["--inputs", str(left), "--minutes", str(minutes - spent / 60), "--seed", str(number)]
+            command += ["--inputs", str(left), "--minutes", str(seconds / 60), "--seed", str(number)]
             command += ["--out", str(options.out)]
             log = Path(folder, "log")
             with log.open("wb") as said:

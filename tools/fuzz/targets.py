@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,12 +100,20 @@ def mat_seeds(folder: Path) -> list[Seed]:
     return made
 
 
+@cache
+def _mat_reader() -> Any:
+    """One for all inputs, as an import of the data set has; it ends with this process."""
+    from compnet3d.data.mat_reader import MatReader
+
+    return MatReader().__enter__()
+
+
 def read_mat(folder: Path) -> None:
     """Every object of the record as our annotation."""
     from compnet3d.data.annotations import SkipObject
-    from compnet3d.data.pascal3d import pascal3d_annotation, read_record
+    from compnet3d.data.pascal3d import pascal3d_annotation
 
-    for entry in read_record(folder / "a.mat")["objects"]:
+    for entry in _mat_reader().read(folder / "a.mat")["objects"]:
         try:
             pascal3d_annotation(entry, "car", (80, 60))
         except SkipObject:
@@ -377,11 +386,11 @@ TARGETS = (
     Target("off", off_seeds, read_off, "atheris", weight=4),
     Target("lists", data_seeds, read_data, "atheris", weight=1),
     Target("images", image_seeds, read_image, weight=5),
-    Target("data check", check_seeds, check_data, weight=1),
+    Target("data check", check_seeds, check_data, limits=Limits(seconds=5.0), weight=0.4),
     Target("occluders", cutout_seeds, read_cutouts, weight=1),
-    Target("models", model_seeds, read_model, weight=2),
-    Target("backbones", backbone_seeds, read_backbone, weight=1),
-    Target("checkpoints", checkpoint_seeds, resume, weight=1),
+    Target("models", model_seeds, read_model, weight=0.6),
+    Target("backbones", backbone_seeds, read_backbone, weight=0.4),
+    Target("checkpoints", checkpoint_seeds, resume, weight=0.2),
     Target("recipes", recipe_seeds, read_recipe, "atheris", weight=1),
     Target("studies", study_seeds, read_study, "atheris", weight=2),
 )
