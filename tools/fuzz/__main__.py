@@ -5,8 +5,8 @@
     python -m tools.fuzz --inputs 2000 --seed 7 --jobs 1
 
 An input is a finding if the reader raises anything but the project's own error of one sentence, takes longer than a
-second (two for .mat files, five for a whole data set) or more than 200 MB, or dies. Findings are kept in --out with what is wrong with them. Exit
-status 1 if there is one. Where atheris is not installed, hypothesis makes all inputs.
+second (two for .mat files, five for a whole data set) or more than 200 MB, or dies. Findings are kept in --out with
+what is wrong with them. Exit status 1 if there is one. Where atheris is not installed, hypothesis makes all inputs.
 """
 
 from __future__ import annotations
