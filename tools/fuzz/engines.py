@@ -77,6 +77,11 @@ class Bench:
         (self.folder.parent / "input").write_bytes(data)  # what a crash leaves to look at
         self._write(seed, data)
         verdict = judge(lambda: self.target.read(self.folder), self.target.limits)
+        for _ in range(2):
+            # other processes slow one down now and then, but not three times
+            if verdict.seconds > self.target.limits.seconds:
+                again = judge(lambda: self.target.read(self.folder), self.target.limits)
+                verdict = min(verdict, again, key=lambda one: one.seconds)
         self._write(seed, seed.data)
         self.record.add(verdict, seed, data)
 
