@@ -34,6 +34,8 @@ def value_of(kind: Any, name: str, limits: Mapping[str, Any]) -> st.SearchStrate
     if get_origin(kind) is tuple:
         inner = get_args(kind)
         return st.lists(st.text(max_size=8)).map(tuple) if inner[-1] is Ellipsis else PAIRS.filter(lambda p: p[1] < 1)
+    if name == "family":
+        return st.just("resnet")
     if get_origin(kind) is dict:
         return st.sampled_from([{}, {"embedding_size": 8}, TINY_RESNET])
     if type(None) in get_args(kind):
@@ -91,13 +93,13 @@ def test_settings_are_changed_by_name() -> None:
     changes = ["loss.kappa=20", "schedule.epochs=3", "schedule.learning_rate=1e-4", "model.mirrored_scores=false",
                "loss.queries_per_image=7", "schedule.held_out_epochs=null", "search.truncation=none",
                "augmentation.scale=0.5,2", "search.betas=[0.1, 0.2]", "backbone.pretrained=[folder, hub/name]",
-               "backbone.architecture={hidden_size: 12}", "name=mine", "search.grid.azimuths=5"]  # fmt: skip
+               "backbone.architecture={embedding_size: 12}", "name=mine", "search.grid.azimuths=5"]  # fmt: skip
     found = dict(leaves(get_recipe("quickstart", changes)))
     expected = dict(leaves(QUICKSTART)) | {
         "loss.kappa": 20.0, "schedule.epochs": 3, "schedule.learning_rate": 1e-4, "model.mirrored_scores": False,
         "loss.queries_per_image": 7, "schedule.held_out_epochs": None, "search.truncation": None,
         "augmentation.scale": (0.5, 2.0), "search.betas": (0.1, 0.2), "backbone.pretrained": ("folder", "hub/name"),
-        "backbone.architecture": {"hidden_size": 12}, "name": "mine", "search.grid.azimuths": 5,
+        "backbone.architecture": {"embedding_size": 12}, "name": "mine", "search.grid.azimuths": 5,
     }  # fmt: skip
     assert found == expected and isinstance(found["loss.kappa"], float)
     assert get_recipe("quickstart") is QUICKSTART or get_recipe("quickstart") == QUICKSTART

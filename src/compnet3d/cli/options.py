@@ -60,15 +60,11 @@ def choose_device(name: str) -> str:
     """The name of a device that PyTorch has here; "auto" takes the GPU if there is one."""
     import torch
 
+    from compnet3d.utils.devices import require_device
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        raise CompNetError(f"--device {name}: unknown; use auto, cpu or cuda") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise CompNetError("--device cuda: PyTorch finds no GPU here; use --device cpu")
-    return name
+    return require_device(name)
 
 
 def model_folder(path: Path) -> Path:

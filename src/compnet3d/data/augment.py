@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 from compnet3d.data.cutouts import Cutout
 from compnet3d.data.dead_leaves import scatter_dead_leaves
 from compnet3d.data.placement import Placement
+from compnet3d.utils.settings import setting
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ class Augmentation:
     gamma: float = 0.0
     grey: float = 0.0
     blur: float = 0.0
-    blur_radius: float = 1.2
+    blur_radius: float = setting(1.2, least=0.3, most=100)
     noise: float = 0.0
     noise_probability: float = 0.5
     erasing: float = 0.0
-    erasing_count: int = 3
+    erasing_count: int = setting(3, least=1, most=100)
     erasing_area: tuple[float, float] = (0.02, 0.15)
     dead_leaves: float = 0.0
     dead_leaves_area: tuple[float, float] = (0.05, 0.65)

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from compnet3d.data.augment import Augmentation
 from compnet3d.errors import CompNetError
 from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe, recipe_like
@@ -21,7 +19,9 @@ from compnet3d.training.recipe_parts import (
     ModelSettings,
     ScheduleSettings,
 )
-from compnet3d.utils.files import read_json
+from compnet3d.utils.files import read_bytes, read_json
+from compnet3d.utils.settings import shown
+from compnet3d.utils.yaml_text import parse_yaml
 
 # no downloads: trained from scratch in minutes on a CPU
 SMALL_RESNET: dict[str, Any] = {
@@ -267,7 +267,7 @@ def _read_recipe(name: str) -> Recipe:
         raise CompNetError(
             f"recipe {name!r} is unknown; use one of {', '.join(sorted(RECIPES))}, or a JSON or YAML file"
         )
-    values = read_json(name) if kind == ".json" else _read_yaml(name)
+    values = read_json(name, 2**24) if kind == ".json" else _read_yaml(name)
     try:
         # config.json of a run has the recipe as one entry among others
         return Recipe.from_dict(values.get("recipe", values))
@@ -275,15 +275,15 @@ def _read_recipe(name: str) -> Recipe:
         raise CompNetError(f"{name}: the recipe's {error}") from None
     except (AttributeError, KeyError, TypeError) as error:
         raise CompNetError(
-            f"{name}: holds no recipe of this version ({error}); give the config.json of a run, or a file like the "
-            "one that `compnet3d recipes quickstart` prints"
+            f"{name}: holds no recipe of this version ({shown(str(error))[1:-1]}); give the config.json of a run, or a "
+            "file like the one that `compnet3d recipes quickstart` prints"
         ) from None
 
 
 def _read_yaml(name: str) -> Any:
     try:
-        return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        return parse_yaml(read_bytes(name, 2**17).decode("utf-8"))
+    except (OSError, ValueError) as error:
         raise CompNetError(f"{name}: cannot be read ({' '.join(str(error).split())}); give a YAML file") from None
 
 
@@ -294,6 +294,6 @@ def _parse_change(change: str) -> tuple[str, Any]:
         raise ValueError(f"{change} gives no value; write it as loss.kappa=20")
     try:
         # so that true, null, numbers and lists have their types; text that is no YAML, such as a lone colon, is text
-        return name.strip(), yaml.safe_load(text)
-    except yaml.YAMLError:
+        return name.strip(), parse_yaml(text)
+    except ValueError:
         return name.strip(), text

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from compnet3d.errors import CompNetError
 from compnet3d.inference.pose_hypotheses import PoseGrid
 from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.losses.grouping import refreshed_weights
+from compnet3d.models.architecture import checked_architecture
 from compnet3d.utils.settings import setting
 
 
@@ -22,9 +24,9 @@ class InputSettings:
         fill: mean longest side of an object's box over the shorter side of the input.
     """
 
-    height: int = setting(least=1)
-    width: int = setting(least=1)
-    fill: float = setting(0.7)
+    height: int = setting(least=1, most=4096)
+    width: int = setting(least=1, most=4096)
+    fill: float = setting(0.7, least=0.01, most=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +46,15 @@ class BackboneSettings:
     pretrained_layers: int | None = setting(None, least=1)
     family: str = "resnet"
     architecture: dict[str, Any] = field(default_factory=dict)
-    dimension: int = setting(128, least=1)
-    upsampling: int = setting(1, least=1)
-    stages: int = setting(3, least=1)
+    dimension: int = setting(128, least=1, most=16384)
+    upsampling: int = setting(1, least=1, most=256)
+    stages: int = setting(3, least=1, most=3)
+
+    def __post_init__(self) -> None:
+        try:
+            checked_architecture(self.family, self.architecture)
+        except CompNetError as error:  # an unknown family
+            raise ValueError(str(error)) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +68,7 @@ class ModelSettings:
     """
 
     shape: Literal["cuboid", "mesh"] = "cuboid"
-    vertex_count: int = setting(500, least=1)
+    vertex_count: int = setting(500, least=8, most=10_000)
     mirrored_scores: bool = False
 
 
@@ -74,7 +82,7 @@ class HeadSettings:
     """
 
     pose_head: Literal["bins", "regression"] = "bins"
-    pose_bins: int = setting(40, least=1)
+    pose_bins: int = setting(40, least=1, most=3600)
     mirrored_scores: bool = False
 
 
@@ -89,8 +97,8 @@ class BankSettings:
     """
 
     momentum: float = setting(0.9, least=0, below=1)
-    background_size: int = setting(2560, least=1)
-    background_per_image: int = setting(5, least=1)
+    background_size: int = setting(2560, least=1, most=1_000_000)
+    background_per_image: int = setting(5, least=1, most=10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +136,13 @@ class CompNetLossSettings(LossSettings):
         negative_poses: how many.
     """
 
-    samples_per_category: int | None = setting(32, least=1)
+    samples_per_category: int | None = setting(32, least=1, most=10_000)
     in_weight: float = setting(1.0, least=0)
     cross_weight: float = setting(1.0, least=0)
     classification_weight: float = setting(0.0, least=0)
-    classification_cells: int | None = setting(None, least=1)
+    classification_cells: int | None = setting(None, least=1, most=1_000_000)
     pose_contrastive_weight: float = setting(0.0, least=0)
-    negative_poses: int = setting(16, least=1)
+    negative_poses: int = setting(16, least=1, most=10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +158,9 @@ class GroupingSettings:
     """
 
     dynamic: bool = True
-    threshold: float = setting(0.05)
-    least_accuracy: float = setting(0.5)
-    floor: float = setting(0.0, least=0)
+    threshold: float = setting(0.05, least=0, most=1)
+    least_accuracy: float = setting(0.5, least=0, most=2)
+    floor: float = setting(0.0, least=0, most=1)
 
     def refreshed(self, confusion: Tensor, accuracy: float) -> Tensor | None:
         """omega after a look at the calibration split; None where it stays as it is (see `refreshed_weights`)."""
@@ -207,8 +215,8 @@ class ScheduleSettings:
     """
 
     epochs: int = setting(12, least=1)
-    batch_size: int = setting(32, least=1)
-    processes: int = setting(1, least=1)
+    batch_size: int = setting(32, least=1, most=16_384)
+    processes: int = setting(1, least=1, most=1024)
     learning_rate: float = setting(1e-4, least=0)
     head_learning_rate: float = setting(1e-3, least=0)
     weight_decay: float = setting(0.05, least=0)
@@ -216,7 +224,7 @@ class ScheduleSettings:
     # the paper does not say how large its calibration split is
     calibration_fraction: float = setting(0.1, least=0, below=1)
     calibrate_every: int = setting(2, least=1)
-    held_out_epochs: int | None = None
+    held_out_epochs: int | None = setting(None, least=0)
 
     @property
     def last_held_out_epoch(self) -> int:

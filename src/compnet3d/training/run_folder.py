@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,13 +22,14 @@ from compnet3d.utils.files import (
     Json,
     is_taken,
     lock_in,
+    read_bytes,
     read_json,
     remove_old,
     write_folder,
     write_json,
     write_text,
 )
-from compnet3d.utils.settings import leaves
+from compnet3d.utils.settings import check_ranges, known, leaves, read, setting, shown
 
 
 def read_log(path: str | Path, *, whole: bool = True) -> list[Json]:
@@ -43,16 +45,113 @@ def read_log(path: str | Path, *, whole: bool = True) -> list[Json]:
     entries: list[Json] = []
     try:
         # entries up to a broken line stay in `entries`, which is what `whole=False` gives
-        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_bytes(path).decode("utf-8").splitlines(), start=1):
             entry = json.loads(line)
             if not isinstance(entry, dict) or "epoch" not in entry:
                 raise ValueError(f"line {number} is no epoch")
             if "step" not in entry:
-                entries.append(entry)
-    except (OSError, ValueError) as error:
+                entries.append(_checked_entry(entry, ("epoch", "seconds") if whole else ("epoch",)))
+    except (OSError, ValueError, RecursionError, CompNetError) as error:
         if whole:
             raise CompNetError(f"{path}: cannot be read ({error}); delete the run's folder and train again") from None
     return entries
+
+
+def _checked_entry(entry: Json, needed: Sequence[str] = ("epoch", "seconds")) -> Json:
+    """An epoch of a log, once its numbers are known to be some.
+
+    Raises:
+        ValueError: naming what is not.
+    """
+    for name in needed:
+        if name not in entry:
+            raise ValueError(f"an epoch has no {name}")
+    read(Epoch, known(Epoch, entry))
+    for name, value in entry.items():
+        if name != "confusion" and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf
+        ):
+            raise ValueError(f"{name} of an epoch must be a number, not {shown(value)}")
+    return entry
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an entry of a log must be; it has more numbers.
+
+    Attributes:
+        epoch: its number, from 1.
+        confusion: counts of the calibration split where it was looked at: row = true category, column = predicted one.
+    """
+
+    epoch: int = setting(1, least=1)
+    confusion: tuple[tuple[int, ...], ...] = setting((), least=0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if any(len(row) != len(self.confusion) for row in self.confusion):
+            raise ValueError("confusion must have as many columns as rows")
+
+
+@dataclass(frozen=True)
+class RunNotes:
+    """What config.json says of a run besides its recipe; versions that noted less compare less.
+
+    Attributes:
+        seed: of everything random.
+        without: categories that were left out.
+        counts: numbers of images.
+    """
+
+    seed: int | None = None
+    without: tuple[str, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> RunNotes:
+        """From config.json.
+
+        Raises:
+            CompNetError: naming the file and the entry that is of another type.
+        """
+        try:
+            return read(cls, known(cls, read_json(path)))
+        except ValueError as error:
+            raise CompNetError(
+                f"{path}: is no configuration of a run ({error}); restore it, or train in another folder"
+            ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a checkpoint is.
+
+    Attributes:
+        epoch: epochs done; seed: of everything random; history: one entry per epoch.
+    """
+
+    epoch: int = setting(least=1)
+    seed: int
+    history: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Progress:
+        """From progress.json.
+
+        Raises:
+            CompNetError: naming the file and the entry that is missing or of another type.
+        """
+        try:
+            progress = read(cls, known(cls, read_json(path)))
+            check_ranges(progress)
+            epochs = [_checked_entry(entry)["epoch"] for entry in progress.history]
+            if len(epochs) != progress.epoch or epochs != list(range(1, len(epochs) + 1)):
+                raise ValueError("history must be one entry for each epoch")
+        except (TypeError, ValueError) as error:
+            raise CompNetError(
+                f"{path}: has no progress ({error}); copy it again, or train in another folder"
+            ) from None
+        return progress
 
 
 @dataclass
@@ -120,14 +219,14 @@ def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str
     Raises:
         CompNetError: naming what differs.
     """
-    earlier = read_json(path)
-    check_recipe(path, earlier, recipe)
+    check_recipe(path, read_json(path), recipe)
+    earlier = RunNotes.read(path)
     # runs that were started before `without` or the seed were noted have neither
-    if sorted(earlier.get("without", [])) != sorted(without):
-        left_out = ", ".join(earlier.get("without", [])) or "leaving a category out"
+    if sorted(earlier.without) != sorted(without):
+        left_out = ", ".join(earlier.without) or "leaving a category out"
         raise CompNetError(f"{path}: the run was started without {left_out}; resume with the same categories")
-    if earlier.get("seed", seed) != seed:
-        raise CompNetError(f"{path}: was made with seed {earlier['seed']}, not {seed}; resume with that seed")
+    if earlier.seed not in (None, seed):
+        raise CompNetError(f"{path}: was made with seed {earlier.seed}, not {seed}; resume with that seed")
 
 
 def check_data(run: Path, model: Path, categories: Sequence[str], **counts: int) -> None:
@@ -149,14 +248,14 @@ def check_data(run: Path, model: Path, categories: Sequence[str], **counts: int)
         raise CompNetError(f"{model}: has no categories; copy it again, or train in another folder")
     if earlier != list(categories):
         # text, since a broken file may hold anything, which could not be sorted beside names
-        odd = sorted(set(map(str, earlier)) ^ set(categories))
+        odd = sorted({shown(name).strip("'") for name in earlier} ^ set(categories))
         raise CompNetError(
             f"{run}: was trained on other categories than the data set has now "
             f"({', '.join(odd[:4]) or 'in another order'}); put its lists back as they were, or train in another "
             "folder"
         )
     # an older config.json has no counts, or fewer: nothing is compared then
-    noted = read_json(run / "config.json").get("counts", {})
+    noted = RunNotes.read(run / "config.json").counts
     for name, count in counts.items():
         if noted.get(name, count) != count:
             raise CompNetError(
@@ -242,15 +341,13 @@ def load_checkpoint(run: Run) -> None:
         CompNetError: if the checkpoint is broken or was made with another seed.
     """
     folder = run.out / "checkpoint"
-    progress = read_json(folder / "progress.json")
-    if not isinstance(progress, dict) or not {"epoch", "seed", "history"} <= progress.keys():
-        raise CompNetError(f"{folder / 'progress.json'}: has no progress; copy it again, or train in another folder")
-    if progress["seed"] != run.seed:
-        raise CompNetError(f"{folder}: was made with seed {progress['seed']}, not {run.seed}; resume with that seed")
+    progress = Progress.read(folder / "progress.json")
+    if progress.seed != run.seed:
+        raise CompNetError(f"{folder}: was made with seed {progress.seed}, not {run.seed}; resume with that seed")
     # in place: optimizer and flat gradients go on with these very parameters
     load_tensors_into(run.model, folder / "model.safetensors")
     load_optimizer(run.optimizer, folder / "optimizer.safetensors", _parameter_names(run))
-    run.epoch, run.history = progress["epoch"], progress["history"]
+    run.epoch, run.history = progress.epoch, list(progress.history)
 
 
 def write_log(run: Run) -> None:

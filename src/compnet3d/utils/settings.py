@@ -165,9 +165,11 @@ def _is_optional(kind: Any) -> bool:
 def _converted(owner: type, entry: Field[Any], value: Any, prefix: str) -> Any:
     """A value as its field wants it."""
     kind, name = _hints(owner)[entry.name], prefix + entry.name
-    if (found := _as(kind, value, name)) is not MISSING:
+    found = _as(kind, value, name)
+    # here as well as in `check_ranges`, to which settings within others are not known by their whole name
+    if found is None or is_dataclass(found) or (found is not MISSING and _fits(found, entry.metadata)):
         return found
-    raise _refused(name, value, kind, entry)
+    raise _refused(name, value if found is MISSING else found, kind, entry)
 
 
 def _as(kind: Any, value: Any, name: str) -> Any:
