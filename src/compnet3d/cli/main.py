@@ -66,7 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt as stop:
         # 128 and the signal's number, as shells count a program that a signal ended
         what, status = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
-        fail(str(stop) or what, status)
+        with heeding_no_signal():
+            fail(str(stop) or what, status)
     except BrokenPipeError:
         # The reader of our output has gone; python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,6 +94,20 @@ def heeding_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def heeding_no_signal() -> Iterator[None]:
+    """Let an impatient second Ctrl-C not disturb the last words."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def parse(

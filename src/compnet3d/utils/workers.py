@@ -51,6 +51,7 @@ def spread_out(
 
     # a forked process would inherit the locks of PyTorch's threads, and may wait for them for ever
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     # closed when this process ends, however it does
     theirs, ours = context.Pipe(duplex=False)
     # small chunks, so that one slow item does not leave the other workers idle at the end
@@ -68,7 +69,9 @@ def spread_out(
                 "they are to do (a script needs `if __name__ == '__main__':`); ask for one worker"
             ) from None
         except BaseException:
-            ours.close()  # ends them now, not when they are done with what they have
+            # now, not when they are done with what they have; not by the pipe, which they may not know yet
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
             raise
 
 
