@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all mutations fuzz lint docs clean
+.PHONY: help quickstart test test-all mutations faults fuzz lint docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ test-all: $(VENV)/.installed-dev  ## run every test, the slow ones too
 mutations: $(VENV)/.installed-dev  ## change the training on purpose, and name the faults that no test notices
 	@echo "== one fault at a time, in copies, and the tests that should notice it"
 	@$(BIN)/python tools/mutations.py
+
+faults: $(VENV)/.installed-dev  ## kill, interrupt and starve commands, and compare what they make then (10 to 25 minutes)
+	@echo "== one fault at a time, then the same command again"
+	@$(BIN)/python tools/faults.py --jobs $(WORKERS)
 
 fuzz: $(VENV)/.installed-fuzz  ## give every reader 100,000 broken files in MINUTES (120) at most
 	@echo "== fuzzing the readers for $(MINUTES) minutes at most"
