@@ -68,7 +68,7 @@ def _checked_entry(entry: Json, needed: Sequence[str] = ("epoch", "seconds")) ->
             raise ValueError(f"an epoch has no {name}")
     read(Epoch, known(Epoch, entry))
     for name, value in entry.items():
-        if name != "confusion" and (
+        if name not in ("confusion", "outliers") and (
             isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf
         ):
             raise ValueError(f"{name} of an epoch must be a number, not {shown(value)}")
@@ -82,10 +82,12 @@ class Epoch:
     Attributes:
         epoch: its number, from 1.
         confusion: counts of the calibration split where it was looked at: row = true category, column = predicted one.
+        outliers: its batches whose loss was far out of line, which have lines of their own in log.jsonl.
     """
 
     epoch: int = setting(1, least=1)
     confusion: tuple[tuple[int, ...], ...] = setting((), least=0)
+    outliers: tuple[Json, ...] = ()
 
     def __post_init__(self) -> None:
         check_ranges(self)
