@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from compnet3d.utils.files import Json
+from compnet3d.utils.settings import known, read
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class PoseMetrics:
     @classmethod
     def from_dict(cls, values: Json) -> PoseMetrics:
         """From a dictionary that has these entries among others."""
-        return cls(**{f.name: values[f.name] for f in fields(cls)})
+        return read(cls, known(cls, values))
 
 
 def accuracy(predicted: Tensor, true: Tensor) -> float | None:

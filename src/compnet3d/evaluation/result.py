@@ -16,6 +16,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.evaluation.metrics import PoseMetrics
 from compnet3d.robustness.shift import Shift
 from compnet3d.utils.files import Json, read_json
+from compnet3d.utils.settings import known, read
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ class Record:
     @classmethod
     def from_dict(cls, values: Json) -> Record:
         """From the dictionary of `dataclasses.asdict`."""
-        pairs = {name: tuple(values[name]) for name in ("pose", "principal_point", "true_pose")}
-        return cls(**values | pairs)
+        return read(cls, known(cls, values))
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ class PoseForm:
     def from_dict(cls, values: Json) -> PoseForm:
         """From `to_dict`."""
         names = [f.name for f in fields(cls) if f.name in values and f.name != "images"]
-        return cls(values["images"], **{name: PoseMetrics.from_dict(values[name]) for name in names})
+        found = {name: PoseMetrics.from_dict(values[name]) for name in names}
+        return read(cls, {"images": values["images"], **found})
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class PoseSummary:
         """From `to_dict`."""
         forms = {name: PoseForm.from_dict(values[name]) for name in ("symmetry_aware", "all_images")}
         accuracy = values.get("unknown", {}).get("category_accuracy")
-        return cls(PoseForm.from_dict(values), **forms, unknown_accuracy=accuracy)
+        return read(cls, {"plain": PoseForm.from_dict(values), **forms, "unknown_accuracy": accuracy})
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class CategoryMetrics:
     @classmethod
     def from_dict(cls, values: Json) -> CategoryMetrics:
         """From `to_dict`."""
-        return cls(values["images"], values["accuracy"], PoseSummary.from_dict(values["pose"]))
+        return read(cls, {**known(cls, values), "pose": PoseSummary.from_dict(values["pose"])})
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,10 @@ class Confusion:
     @classmethod
     def from_dict(cls, values: Json) -> Confusion:
         """From `to_dict`."""
-        return cls(tuple(values["categories"]), tuple(tuple(row) for row in values["matrix"]))
+        found = read(cls, known(cls, values))
+        if {len(found.matrix), *map(len, found.matrix)} != {len(found.categories)}:
+            raise ValueError("confusion.matrix must have a row and a column for each category")
+        return found
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ class Resources:
     @classmethod
     def from_dict(cls, values: Json) -> Resources:
         """From a dictionary that has these entries among others."""
-        return cls(**{f.name: values[f.name] for f in fields(cls)})
+        return read(cls, known(cls, values))
 
 
 @dataclass(frozen=True)
@@ -218,7 +222,8 @@ class Settings:
         known = {"crop", "batch_size", *Shift().to_dict()}
         # the command, the date and so on lie beside the settings in JSON
         origin = {key: value for key, value in values.items() if key not in known}
-        return cls(values["crop"], values["batch_size"], Shift.from_dict(values), origin)
+        given = {"crop": values["crop"], "batch_size": values["batch_size"], "origin": origin}
+        return read(cls, {**given, "shift": Shift.from_dict(values)})
 
 
 @dataclass(frozen=True)
@@ -276,22 +281,23 @@ class EvaluationResult:
             source: of the values, for error messages.
 
         Raises:
-            CompNetError: if an entry is missing.
+            CompNetError: naming an entry that is missing or of another type.
         """
         with reading_json(source):
             hidden = values["occlusion"]
-            return cls(
-                images=values["images"],
-                accuracy=values["classification"]["accuracy"],
-                pose=PoseSummary.from_dict(values["pose"]),
-                excluded_categories=tuple(values["pose"]["excluded_categories"]),
-                per_category={k: CategoryMetrics.from_dict(v) for k, v in values["per_category"].items()},
-                occlusion=None if hidden is None else HiddenShares(**hidden),
-                confusion=Confusion.from_dict(values["confusion"]),
-                resources=Resources.from_dict(values),
-                settings=Settings.from_dict(values["settings"]),
-                records=tuple(Record.from_dict(record) for record in values.get("records", ())),
-            )
+            found = {
+                "images": values["images"],
+                "accuracy": values["classification"]["accuracy"],
+                "pose": PoseSummary.from_dict(values["pose"]),
+                "excluded_categories": values["pose"]["excluded_categories"],
+                "per_category": {k: CategoryMetrics.from_dict(v) for k, v in values["per_category"].items()},
+                "occlusion": hidden,
+                "confusion": Confusion.from_dict(values["confusion"]),
+                "resources": Resources.from_dict(values),
+                "settings": Settings.from_dict(values["settings"]),
+                "records": [Record.from_dict(record) for record in values.get("records", ())],
+            }
+            return read(cls, found)
 
     @classmethod
     def read(cls, path: str | Path) -> EvaluationResult:
@@ -305,11 +311,11 @@ class EvaluationResult:
 
 @contextmanager
 def reading_json(source: str) -> Iterator[None]:
-    """While an evaluation is made of a JSON object: errors say of which file an entry is missing."""
+    """While an evaluation is made of a JSON object: errors say of which file an entry is missing or odd."""
     try:
         yield
     except KeyError as error:
         # a KeyError's text is the quoted key
         raise CompNetError(f"{source}: has no {error}; it is no evaluation, or of another version") from None
-    except (AttributeError, TypeError, ValueError) as error:
-        raise CompNetError(f"{source}: is no evaluation ({error})") from None
+    except (AttributeError, TypeError, ValueError, LookupError, CompNetError) as error:
+        raise CompNetError(f"{source}: is no evaluation ({' '.join(str(error).split())})") from None

@@ -9,6 +9,7 @@ from typing import Any
 from compnet3d.evaluation.metrics import PoseMetrics
 from compnet3d.evaluation.result import Resources, reading_json
 from compnet3d.utils.files import Json
+from compnet3d.utils.settings import known, read
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class UnseenCategory:
     @classmethod
     def from_dict(cls, values: Json) -> UnseenCategory:
         """From `to_dict`."""
-        return cls(values["images"], UnseenPose.from_dict(values["pose"]), values["source_categories"])
+        return read(cls, {**known(cls, values), "pose": UnseenPose.from_dict(values["pose"])})
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,10 @@ class UnseenResult:
     def from_dict(cls, values: Any, source: str = "the evaluation") -> UnseenResult:
         """From `to_dict`; see `EvaluationResult.from_dict`."""
         with reading_json(source):
-            return cls(
-                images=values["images"],
-                pose=UnseenPose.from_dict(values["pose"]),
-                average=values["average"],
-                average_symmetry_aware=values["average_symmetry_aware"],
-                per_category={k: UnseenCategory.from_dict(v) for k, v in values["per_category"].items()},
-                resources=Resources.from_dict(values),
-            )
+            found = {
+                **known(cls, values),
+                "pose": UnseenPose.from_dict(values["pose"]),
+                "per_category": {k: UnseenCategory.from_dict(v) for k, v in values["per_category"].items()},
+                "resources": Resources.from_dict(values),
+            }
+            return read(cls, found)

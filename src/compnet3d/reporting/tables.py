@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from compnet3d.utils.files import Json
+from compnet3d.errors import CompNetError
+from compnet3d.utils.files import Json, read_json
+from compnet3d.utils.settings import known, read, setting, shown
 
 
 class Origin(NamedTuple):
@@ -134,12 +137,52 @@ class Table:
         }
 
     @classmethod
-    def from_dict(cls, values: Json) -> Table:
-        """From JSON."""
-        rows = tuple(Row(row["label"], tuple(_cell(c) for c in row["cells"].values())) for row in values["rows"])
-        return cls(
-            values["name"], values["title"], tuple(values["columns"]), rows, tuple(values["notes"]), values["key"]
-        )
+    def from_dict(cls, values: Any) -> Table:
+        """From JSON.
+
+        Raises:
+            ValueError: naming an entry that is missing or of another type.
+        """
+        written = read(_Written, known(_Written, values))
+        rows = tuple(Row(row.label, tuple(map(_cell, row.cells.values()))) for row in written.rows)
+        return cls(written.name, written.title, written.columns, rows, written.notes, written.key)
+
+
+@dataclass(frozen=True)
+class _WrittenRow:
+    """A row as JSON has it: cells by their column."""
+
+    label: str
+    cells: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A table as JSON has it; see `Table`."""
+
+    name: str
+    title: str
+    key: str
+    columns: tuple[str, ...]
+    rows: tuple[_WrittenRow, ...]
+    notes: tuple[str, ...]
+
+
+def read_tables(path: Path) -> tuple[list[Table], dict[str, str]]:
+    """The tables in a study's JSON file, and what it says of their origin.
+
+    Raises:
+        CompNetError: naming the file and the entry that is missing or of another type.
+    """
+    values = read_json(path)
+    try:
+        settings = {str(name): str(value)[:1000] for name, value in values["settings"].items()}
+        return [Table.from_dict(table) for table in values["tables"]], settings
+    except KeyError as error:
+        reason = f"has no {error}"
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        reason = f"holds no tables of a study ({error})"
+    raise CompNetError(f"{path}: {reason}; delete it, `compnet3d reproduce` makes it again")
 
 
 def show(cell: Cell) -> str:
@@ -159,4 +202,22 @@ def _plain(cell: Cell) -> Any:
 
 
 def _cell(value: Any) -> Cell:
-    return Spread(tuple(value["values"])) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        spread = read(_Values, known(_Values, value))
+        return Spread(spread.values)
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        raise ValueError(f"a cell must be a number, a text or null, not {shown(value)}")
+    if isinstance(value, int | float) and not abs(value) < 1e300:
+        raise ValueError(f"a cell must be a finite number, not {shown(value)}")
+    return value
+
+
+@dataclass(frozen=True)
+class _Values:
+    """The values of a spread as JSON has them, at least one."""
+
+    values: tuple[float, ...] = setting(least=-1e9, most=1e9)
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("values must not be empty")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from compnet3d.errors import CompNetError
 from compnet3d.reporting.page import page
-from compnet3d.reporting.tables import Table
+from compnet3d.reporting.tables import read_tables
 from compnet3d.reproduce.runner import FIGURES, TABLES
-from compnet3d.utils.files import read_json, write_text
+from compnet3d.utils.files import read_bytes, read_json, write_text
 
 CAPTIONS = {
     "figure1": "Figure 1: accuracy of category and pose (pi/6, predicted category), clean, occluded and corrupted.",
@@ -31,13 +31,13 @@ def write_page(out: Path, path: Path) -> None:
     sections = []
     for name in (*TABLES, *FIGURES, "times"):
         if (out / f"{name}.json").is_file():
-            values = read_json(out / f"{name}.json")
-            body = "".join(Table.from_dict(table).html() for table in values["tables"])
-            made = _unbroken_words("; ".join(_origin_parts(values["settings"])))
+            tables, settings = read_tables(out / f"{name}.json")
+            body = "".join(table.html() for table in tables)
+            made = _unbroken_words("; ".join(_origin_parts(settings)))
             heading = f"Table {name.removeprefix('table').replace('-', ', ')}" if name in TABLES else "Time"
             sections.append(f"<section><h2>{heading}</h2>{body}<p><code>{made}</code></p></section>")
         elif (out / f"{name}.png").is_file():
-            uri = base64.b64encode((out / f"{name}.png").read_bytes()).decode("ascii")
+            uri = base64.b64encode(read_bytes(out / f"{name}.png")).decode("ascii")
             image = f'<img src="data:image/png;base64,{uri}" alt="{html.escape(CAPTIONS[name])}">'
             heading = f"Figure {name.removeprefix('figure')}"
             sections.append(
@@ -61,5 +61,14 @@ def _unbroken_words(text: str) -> str:
 
 
 def _title(out: Path) -> str:
-    settings = read_json(out / "study.json") if (out / "study.json").is_file() else {}
-    return f"{settings['recipe']['name']} on {Path(settings['data']).name}" if settings else out.name
+    path = out / "study.json"
+    if not path.exists():
+        return out.name
+    values = read_json(path)
+    recipe = values.get("recipe") if isinstance(values, dict) else None
+    name, data = (recipe.get("name"), values.get("data")) if isinstance(recipe, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(data, str):
+        raise CompNetError(
+            f"{path}: holds no study (its recipe's name and data); delete it, `compnet3d reproduce` makes it again"
+        )
+    return f"{name} on {Path(data).name}"

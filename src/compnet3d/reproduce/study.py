@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from compnet3d import __version__
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.sample import Sample
+from compnet3d.errors import CompNetError
 from compnet3d.evaluation.crops import Loading
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.evaluation.result import EvaluationResult
@@ -29,6 +31,7 @@ from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import check_recipe, read_log, recipe_differences
 from compnet3d.training.train import train_or_load
 from compnet3d.utils.files import Json, claim_folder, read_json, write_json
+from compnet3d.utils.settings import shown
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,9 @@ class Study:
         }
         # through JSON even when measured just now: tables of a first run and of a second one are then the same
         values = self._once(method, seed, (), condition.name, of, measure)
-        return Evaluated(EvaluationResult.from_dict(values, condition.name), _origin(values))
+        with _made_again():
+            result = EvaluationResult.from_dict(values, str(self._file(method, seed, (), condition.name)))
+        return Evaluated(result, _origin(values))
 
     def is_evaluated(self, method: Method, seed: int, condition: Condition = CLEAN) -> bool:
         """Whether there is an evaluation of a trained model, which `metrics` would read or make again."""
@@ -224,7 +229,12 @@ class Study:
             return evaluate_unseen(model, samples, symmetry=dataset.symmetry, loading=self._loading).to_dict()
 
         values = self._once(method, seed, names, "unseen", {}, measure)
-        return Evaluated(UnseenResult.from_dict(values, "unseen"), _origin(values))
+        path = self._file(method, seed, names, "unseen")
+        with _made_again():
+            result = UnseenResult.from_dict(values, str(path))
+            if missing := sorted(set(names) - set(result.per_category)):
+                raise CompNetError(f"{path}: has no per_category of {missing[0]!r}")
+        return Evaluated(result, _origin(values))
 
     def times(self) -> dict[str, tuple[list[float], list[float | None]]]:
         """Of each method that is there: seconds of each training's epochs; of each evaluation, None if untimed."""
@@ -234,7 +244,7 @@ class Study:
             files = sorted((self.out / "metrics" / folder.name).glob("seed-*/*.json"))
             found[folder.name] = (
                 [sum(float(entry["seconds"]) for entry in read_log(path)) for path in logs],
-                [read_json(path).get("seconds") for path in files],
+                [_seconds(path) for path in files],
             )
         return found
 
@@ -256,7 +266,7 @@ class Study:
         # plain values only, so that what is measured now and what is read later are the same
         noted = of | {"recipe": method.recipe.to_dict(), "without": sorted(without), "version": __version__}
         made_with = json.loads(json.dumps(noted))
-        earlier: Json = read_json(path) if path.is_file() else {}
+        earlier = _read_evaluation(path) if path.exists() else {}
         if not _is_of(earlier.get("made_with"), made_with, weights):
             # before the digest below: this may train the model, and write the file that is digested
             model = self.model(method, seed, without)
@@ -266,6 +276,32 @@ class Study:
             earlier = metrics | {"made_with": made_with | {"model": _digest(weights)}, **provenance(self.command)}
             write_json(path, earlier)
         return earlier
+
+
+@contextmanager
+def _made_again() -> Iterator[None]:
+    """While an evaluation that was kept is read: if it is broken, it need not be repaired."""
+    try:
+        yield
+    except CompNetError as error:
+        raise CompNetError(f"{error}; delete the file, the evaluation is made again") from None
+
+
+def _read_evaluation(path: Path) -> Json:
+    with _made_again():
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise CompNetError(f"{path}: is no evaluation")
+    return values
+
+
+def _seconds(path: Path) -> float | None:
+    """How long a kept evaluation took; None if it was not timed."""
+    seconds = _read_evaluation(path).get("seconds")
+    if seconds is None or (isinstance(seconds, int | float) and 0 <= seconds < 1e12):
+        return seconds
+    with _made_again():
+        raise CompNetError(f"{path}: seconds must be a number, not {shown(seconds)}")
 
 
 def _is_of(earlier: Any, made_with: Json, weights: Path) -> bool:
@@ -285,7 +321,7 @@ def _is_of(earlier: Any, made_with: Json, weights: Path) -> bool:
 
 
 def _origin(values: Json) -> Origin:
-    return Origin(*(str(values.get(key, "")) for key in Origin._fields))
+    return Origin(*(str(values.get(key, ""))[:1000] for key in Origin._fields))
 
 
 def _digest(path: Path) -> str:

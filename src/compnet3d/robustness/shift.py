@@ -13,6 +13,7 @@ from compnet3d.robustness.corruption import check_corruption, load_textures
 from compnet3d.robustness.occluders import gather_occluders
 from compnet3d.robustness.occlusion import Level, Occlusion, Protocol, level_ranges
 from compnet3d.utils.files import Json
+from compnet3d.utils.settings import read
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,9 @@ class Shift:
         Raises:
             CompNetError: as the constructor.
             KeyError: if an entry is missing.
+            ValueError: naming an entry of another type.
         """
         names = {"occlusion_protocol": "protocol", "rotate_deg": "rotation"}
         found = {names.get(key, key): values[key] for key in cls().to_dict()}
         # None stands for what was not asked for; the constructor has the default of each
-        return cls(**{name: value for name, value in found.items() if value is not None})  # type: ignore[arg-type]
+        return read(cls, {name: value for name, value in found.items() if value is not None})

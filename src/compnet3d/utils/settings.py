@@ -239,13 +239,19 @@ def _fits(value: Any, limits: Mapping[str, Any]) -> bool:
     return fits and (most is None or value <= most)
 
 
+def _as_whole_number(value: Any) -> Any:
+    """One that fits a tensor, and that a float can say."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    return value if fits else MISSING
+
+
 def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else MISSING
 
 
 _SCALARS: dict[type, Callable[[Any], Any]] = {
     bool: lambda value: value if isinstance(value, bool) else MISSING,
-    int: lambda value: value if isinstance(value, int) and not isinstance(value, bool) else MISSING,
+    int: _as_whole_number,
     float: _as_number,
     str: _as_text,
 }
