@@ -32,7 +32,8 @@ from compnet3d.models.config import CompNetConfig
 from compnet3d.models.dual_head import DualHead, DualHeadConfig
 from compnet3d.models.pretrained import load_extractor
 from compnet3d.models.registry import TrainedModel
-from compnet3d.rendering.surface import Surfaces, spread_vertices
+from compnet3d.rendering.spread import spread_vertices
+from compnet3d.rendering.surface import Surfaces
 from tests.networks import TINY_RESNET
 
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "patch_size": 16,

@@ -21,7 +21,8 @@ from compnet3d.rendering import (
     render,
     spread_vertices,
 )
-from compnet3d.rendering.surface import Surfaces, representative, simplify
+from compnet3d.rendering.spread import representative, simplify
+from compnet3d.rendering.surface import Surfaces
 
 STRIDE = 8.0
 CAMERA = Camera.centred(170.0, 96, 120, dtype=torch.float64)

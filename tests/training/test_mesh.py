@@ -14,7 +14,8 @@ from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
 from compnet3d.models.registry import load_predictor
-from compnet3d.rendering.surface import Surfaces, representative, spread_vertices
+from compnet3d.rendering.spread import representative, spread_vertices
+from compnet3d.rendering.surface import Surfaces
 from compnet3d.training.train import train
 from tests.networks import TINY_RESNET
 from tests.training.test_train import TINY

@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate, normalize
 
 from compnet3d.errors import CompNetError
 from compnet3d.models.architecture import architecture_of, checked_architecture
+from compnet3d.utils.files import Json
 from compnet3d.utils.matmul import bf16_is_fast
 from compnet3d.utils.settings import check_ranges, read, setting
 
@@ -53,12 +54,12 @@ class BackboneConfig:
         check_ranges(self)
         object.__setattr__(self, "architecture", checked_architecture(self.family, self.architecture))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """For config.json."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> BackboneConfig:
+    def from_dict(cls, values: Json) -> BackboneConfig:
         """From config.json."""
         return read(cls, values, "backbone.")
 

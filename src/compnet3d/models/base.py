@@ -15,6 +15,7 @@ from compnet3d.inference.prediction import ImageLike, Prediction, predict_images
 from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.checkpoint import load_model, save_model
 from compnet3d.models.tensors import TensorShape
+from compnet3d.utils.files import Json
 
 
 class Model(nn.Module):
@@ -31,14 +32,12 @@ class Model(nn.Module):
     cad_meshes: dict[str, Mesh]
 
     @classmethod
-    def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> Self:
+    def from_config(cls, values: Json, feature_extractor: FeatureExtractor | None = None) -> Self:
         """With random tensors, from config.json; over that feature extractor, or over a new one."""
         raise TypeError(f"{cls.__name__} does not say how it is built")
 
     @classmethod
-    def tensor_shapes(
-        cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None
-    ) -> dict[str, TensorShape]:
+    def tensor_shapes(cls, values: Json, feature_extractor: FeatureExtractor | None = None) -> dict[str, TensorShape]:
         """Of the tensors of the model that `from_config` gives, found without taking memory for it."""
         raise TypeError(f"{cls.__name__} does not say how large it is")
 

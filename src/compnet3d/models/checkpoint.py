@@ -14,7 +14,7 @@ from compnet3d.geometry.mesh import load_off, save_off
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
 from compnet3d.models.own_module import module_note, restore_module
 from compnet3d.models.tensors import TensorShape, check_shapes, load_tensors_into, save_tensors
-from compnet3d.utils.files import read_json, recover_folder, write_folder, write_json
+from compnet3d.utils.files import Json, read_json, recover_folder, write_folder, write_json
 from compnet3d.utils.settings import shown
 
 FORMAT = 1
@@ -30,14 +30,12 @@ class SavedModel(Protocol):
     kind: ClassVar[str]
 
     @classmethod
-    def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> Self:
+    def from_config(cls, values: Json, feature_extractor: FeatureExtractor | None = None) -> Self:
         """With random tensors, from config.json; over that feature extractor, or over a new one."""
         ...
 
     @classmethod
-    def tensor_shapes(
-        cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None
-    ) -> dict[str, TensorShape]:
+    def tensor_shapes(cls, values: Json, feature_extractor: FeatureExtractor | None = None) -> dict[str, TensorShape]:
         """Of the tensors of the model that `from_config` gives, found without taking memory for it."""
         ...
 

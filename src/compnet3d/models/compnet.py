@@ -31,6 +31,7 @@ from compnet3d.rendering.gaussian import GaussianShape
 from compnet3d.rendering.raycast import CuboidShape
 from compnet3d.rendering.shape import Shape, render
 from compnet3d.rendering.surface import MeshShape, Surface, Surfaces
+from compnet3d.utils.files import Json
 
 
 class CompNet(Model):
@@ -81,14 +82,12 @@ class CompNet(Model):
         self._pose_search, self._centroids = PoseSearch(), Centroids()
 
     @classmethod
-    def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> CompNet:
+    def from_config(cls, values: Json, feature_extractor: FeatureExtractor | None = None) -> CompNet:
         """With random tensors, from config.json; over that feature extractor, or over a new one."""
         return cls(CompNetConfig.from_dict(values), feature_extractor)
 
     @classmethod
-    def tensor_shapes(
-        cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None
-    ) -> dict[str, TensorShape]:
+    def tensor_shapes(cls, values: Json, feature_extractor: FeatureExtractor | None = None) -> dict[str, TensorShape]:
         """Of the tensors of the model that `from_config` gives, found without taking memory for it."""
         config = CompNetConfig.from_dict(values)
         counts = [cuboid_vertex_count(torch.tensor(box), config.vertex_count) for box in config.bounds]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.inference.pose_hypotheses import PoseGrid
 from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.models.backbones import BackboneConfig
+from compnet3d.utils.files import Json
 from compnet3d.utils.settings import check_groups, check_ranges, read, setting, shown
 
 
@@ -74,12 +75,12 @@ class CompNetConfig:
         if any(len(sizes) != 4 for sizes in self.surface_sizes):
             raise ValueError("surface_sizes must be four numbers for each category")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """For config.json."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> CompNetConfig:
+    def from_dict(cls, values: Json) -> CompNetConfig:
         """From config.json."""
         check_groups(cls, values)
         return read(cls, values)

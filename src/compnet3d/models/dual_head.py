@@ -31,6 +31,7 @@ from compnet3d.models.backbones import (
 from compnet3d.models.base import Model
 from compnet3d.models.config import check_categories
 from compnet3d.models.tensors import TensorShape
+from compnet3d.utils.files import Json
 from compnet3d.utils.settings import check_groups, check_ranges, read, setting
 
 
@@ -69,12 +70,12 @@ class DualHeadConfig:
         check_categories(self.categories, self.bounds)
         check_ranges(self)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """For config.json."""
         return {"kind": DualHead.kind, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DualHeadConfig:
+    def from_dict(cls, values: Json) -> DualHeadConfig:
         """From config.json."""
         given = {name: value for name, value in values.items() if name != "kind"}
         check_groups(cls, given)
@@ -103,14 +104,12 @@ class DualHead(Model):
         self.cad_meshes: dict[str, Mesh] = {}
 
     @classmethod
-    def from_config(cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None) -> DualHead:
+    def from_config(cls, values: Json, feature_extractor: FeatureExtractor | None = None) -> DualHead:
         """With random tensors, from config.json; over that feature extractor, or over a new one."""
         return cls(DualHeadConfig.from_dict(values), feature_extractor)
 
     @classmethod
-    def tensor_shapes(
-        cls, values: dict[str, Any], feature_extractor: FeatureExtractor | None = None
-    ) -> dict[str, TensorShape]:
+    def tensor_shapes(cls, values: Json, feature_extractor: FeatureExtractor | None = None) -> dict[str, TensorShape]:
         """Of the tensors of the model that `from_config` gives, found without taking memory for it."""
         with torch.device("meta"):
             model = cls.from_config(values, feature_extractor)

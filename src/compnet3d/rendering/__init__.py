@@ -5,7 +5,8 @@ from compnet3d.rendering.gaussian import GaussianShape
 from compnet3d.rendering.raster import Raster, rasterize
 from compnet3d.rendering.raycast import CuboidShape
 from compnet3d.rendering.shape import Shape, render
-from compnet3d.rendering.surface import MeshShape, Surface, spread_vertices
+from compnet3d.rendering.spread import spread_vertices
+from compnet3d.rendering.surface import MeshShape, Surface
 
 __all__ = [
     "CuboidShape",

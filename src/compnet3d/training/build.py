@@ -20,7 +20,8 @@ from compnet3d.models.config import CompNetConfig
 from compnet3d.models.dual_head import DualHead, DualHeadConfig
 from compnet3d.models.pretrained import find_weights, load_extractor
 from compnet3d.models.registry import TrainedModel
-from compnet3d.rendering.surface import Surfaces, representative, spread_vertices
+from compnet3d.rendering.spread import representative, spread_vertices
+from compnet3d.rendering.surface import Surfaces
 from compnet3d.training.recipe import CompNetRecipe, ContrastiveRecipe, DualHeadRecipe, Recipe
 from compnet3d.training.recipe_parts import BackboneSettings
 
