@@ -140,7 +140,8 @@ def test_finished_variants_are_taken_as_they_are(
 def test_a_stopped_study_goes_on(tiny_data: Path, study: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     run_of(out, "both").mkdir(parents=True)
-    (run_of(out, "both") / "config.json").write_text("{}")  # stopped within its first epoch
+    begun = (run_of(study, "both") / "config.json").read_text()
+    (run_of(out, "both") / "config.json").write_text(begun)  # stopped within its first epoch
     (out / "study.json").write_text((study / "study.json").read_text())
     half = run_of(out, "samples-8")
     variant = next(variant for variant in VARIANTS if variant.name == "samples-8")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from compnet3d.data.transforms import CropMode, InputConfig
 from compnet3d.geometry.mesh import Mesh

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
+from typing_extensions import Self
 
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import load_off, save_off

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
+
+from typing_extensions import Self
 
 from compnet3d.training.build import backbone_source
 from compnet3d.training.job import TrainingJob

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
+from typing_extensions import Self
 
 from compnet3d.data.augment import Augmentation
 from compnet3d.inference.pose_search import PoseSettings

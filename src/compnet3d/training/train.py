@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from compnet3d.models.registry import TrainedModel, load_predictor
 from compnet3d.training.job import TrainingData, TrainOptions, open_dataset, resolve_job
