@@ -22,6 +22,7 @@ from compnet3d.geometry.rotations import (
 )
 from compnet3d.robustness.shift import Shift
 from compnet3d.utils.memory import peak_gpu_memory_mb, peak_memory_mb, restart_peak
+from compnet3d.utils.workers import explaining_lost_loaders
 
 if TYPE_CHECKING:
     from compnet3d.data.sample import Sample
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 ANGLES = ("azimuth", "elevation", "theta", "distance")
 
 
+@explaining_lost_loaders()
 def evaluate(
     predictor: Predictor,
     samples: Sequence[Sample],

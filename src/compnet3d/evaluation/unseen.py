@@ -23,6 +23,7 @@ from compnet3d.evaluation.result import Resources
 from compnet3d.evaluation.unseen_result import UnseenCategory, UnseenPose, UnseenResult
 from compnet3d.geometry.rotations import CONTINUOUS, angles_to_rotmat
 from compnet3d.utils.memory import restart_peak
+from compnet3d.utils.workers import explaining_lost_loaders
 
 if TYPE_CHECKING:
     from compnet3d.data.sample import Sample
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from compnet3d.inference.prediction import Predictor
 
 
+@explaining_lost_loaders()
 def evaluate_unseen(
     predictor: Predictor,
     samples: Sequence[Sample],
