@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -138,21 +139,24 @@ def run_atheris(bench: Bench, inputs: int, seconds: float, number: int) -> None:
             os._exit(0)  # atheris would, too, but with a record that is some inputs old
 
     def mutated(data: bytes, max_size: int, draw: int) -> bytes:
-        """Half of the time within the form of the file, else anywhere in its bytes."""
+        """Half of the time a whole file with a change or two: what atheris keeps is soon far from whole."""
         generator = random.Random(draw)
-        seed = bench.seeds[(data[0] if data else 0) % len(bench.seeds)]
-        body = data[1:]
-        if generator.random() < 0.5:
+        number = generator.randrange(len(bench.seeds)) if generator.random() < 0.5 or not data else data[0]
+        seed = bench.seeds[number % len(bench.seeds)]
+        body = seed.data if generator.random() < 0.5 else data[1:]
+        size = max_size - 1
+        if generator.random() < 0.7:
             try:
-                return data[:1] + _within(seed, body, max_size, generator)
+                return (bytes([number % 256]) + _within(seed, body, size, generator))[:max_size]
             except (ValueError, KeyError, RecursionError, OSError, NotImplementedError, EOFError, RuntimeError):
                 pass  # broken so far that it has no form any more
             except Exception as error:
                 if type(error).__module__ not in ("zipfile", "zlib"):
                     raise
-        return data[:1] + atheris.Mutate(body, max(1, max_size - 1))
+        return (bytes([number % 256]) + atheris.Mutate(body[:size], size))[:max_size]
 
-    options = [f"-seed={number + 1}", "-timeout=30", "-verbosity=0"]
+    largest = max(len(seed.data) for seed in bench.seeds)
+    options = [f"-seed={number + 1}", "-timeout=30", "-verbosity=0", f"-max_len={2 * largest + 256}"]
     options += ["-rss_limit_mb=4096", f"-artifact_prefix={bench.folder.parent}/", "-print_final_stats=0"]
     atheris.Setup(["fuzz", *options, str(corpus)], one, custom_mutator=mutated)
     bench.record.write()
@@ -163,10 +167,22 @@ def _within(seed: Seed, body: bytes, max_size: int, generator: random.Random) ->
     import atheris
 
     if seed.form == "npz":
-        return rezip(body, lambda entry: atheris.Mutate(entry, max(1, max_size // 2)))
+        return rezip(body, lambda entry: atheris.Mutate(entry, len(entry) + 64))
     if seed.form == "json":
         odd: list[Any] = [None, True, 0, -1, 10**9, 2**63, 1e308, float("nan"), "", "..", "a" * 300, [], {}, [[]]]
         kinds = ("set", "set", "drop", "rename", "repeat")
         edits = [(generator.randrange(10**6), generator.choice(kinds), generator.choice(odd)) for _ in range(2)]
         return edit_json(body, edits)[:max_size]
-    return bytes(atheris.Mutate(body, max(1, max_size - 1)))
+    if seed.form == "text":
+        return _other_number(body, generator)
+    return bytes(atheris.Mutate(body, max_size))
+
+
+def _other_number(body: bytes, generator: random.Random) -> bytes:
+    """A text in which one number is another."""
+    numbers = list(re.finditer(rb"-?\d+(\.\d+)?(e[+-]?\d+)?", body))
+    if not numbers:
+        raise ValueError("there is no number")
+    found = generator.choice(numbers)
+    odd = [b"0", b"-1", b"1e308", b"1e-40", b"nan", b"inf", b"99999999999", b"1.5", b"", b"0x1", b"1_0", b"7", b"1 2"]
+    return body[: found.start()] + generator.choice(odd) + body[found.end() :]
