@@ -52,6 +52,9 @@ def test_changes_are_those_that_are_asked_for() -> None:
     assert json.loads(edit_json(tree, [(3, "set", None)])) == {"a": [1, 2], "b": None}
     assert json.loads(edit_json(tree, [(1, "drop", None)])) == {"a": [2], "b": 3}
     assert json.loads(edit_json(tree, [(3, "rename", "c")])) == {"a": [1, 2], "c": 3}
+    inner: list[object] = []
+    assert json.loads(edit_json(tree, [(3, "set", inner), (3, "set", [inner])])) == {"a": [1, 2], "b": [[]]}
+    assert json.loads(edit_json(tree, [(3, "set", [inner]), (4, "set", inner), (5, "set", inner)])) and inner == []
     assert json.loads(edit_json(tree, [(2, "repeat", None)])) == {"a": [1, 2, 2, 2], "b": 3}
 
 

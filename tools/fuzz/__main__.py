@@ -78,7 +78,7 @@ def run_child(target: Target, inputs: int, end: float, options: argparse.Namespa
                 counts[outcome] = counts.get(outcome, 0) + count
             worst = {name: max(worst[name], found[name]) for name in worst}
             if status != 0:
-                said_last = log.read_text(errors="replace").strip()[-1500:]
+                said_last = log.read_text(errors="replace").strip()[-20_000:]
                 counts[f"died with status {status}"] = counts.get(f"died with status {status}", 0) + 1
                 keep = options.out / target.name.replace(" ", "-")
                 keep.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import zipfile
@@ -101,6 +102,7 @@ def edit_json(data: bytes, edits: list[tuple[int, str, Any]]) -> bytes:
     tree = json.loads(data)
     for number, kind, value in edits:
         places = list(_places(tree))
+        value = copy.deepcopy(value)  # or a later edit could put it into itself
         if not places:
             return json.dumps(value).encode()
         holder, key = places[number % len(places)]
