@@ -122,19 +122,19 @@ def instrument() -> None:
 
 
 def print_table(records: list[dict[str, object]]) -> None:
-    """One line a target, and its findings below it."""
-    head = ("target", "engine", "inputs", "read", "findings", "slowest [s]", "memory [MB]", "minutes")
-    print("{:<12} {:<10} {:>8} {:>8} {:>8} {:>12} {:>12} {:>8}".format(*head))
+    """A table in Markdown, as the guide has it, and the findings below it."""
+    head = ("reader", "inputs from", "files", "read", "findings", "slowest [s]", "memory [MB]")
+    print(f"\n| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for record in records:
         findings: dict[str, int] = record["findings"]  # type: ignore[assignment]
         print(
-            f"{record['name']:<12} {record['engine']:<10} {record['inputs']:>8} {record['read']:>8} "
-            f"{sum(findings.values()):>8} {record['slowest']:>12.2f} {record['largest']:>12.0f} "
-            f"{record['minutes']:>8.1f}"
+            f"| {record['name']} | {record['engine']} | {record['inputs']:,} | {record['read']:,} | "
+            f"{sum(findings.values())} | {record['slowest']:.2f} | {record['largest']:.0f} |"
         )
-        for outcome, count in sorted(findings.items(), key=lambda item: -item[1]):
-            print(f"    {count:>6}  {outcome}")
-    print(f"{sum(int(record['inputs']) for record in records)} inputs")  # type: ignore[call-overload]
+    print(f"\n{sum(int(record['inputs']) for record in records):,} files")  # type: ignore[call-overload]
+    for record in records:
+        for outcome, count in sorted(record["findings"].items(), key=lambda item: -item[1]):  # type: ignore[attr-defined]
+            print(f"{count:>6}  {record['name']}: {outcome}")
 
 
 if __name__ == "__main__":
