@@ -15,6 +15,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def main() -> int:
     end = time.monotonic() + 60 * options.minutes
 
     def start(target: Target) -> dict[str, object]:
-        return run_child(target, round(options.inputs * target.weight / share), end, options)
+        return run_child(target, math.ceil(options.inputs * target.weight / share), end, options)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         records = list(pool.map(start, chosen))
