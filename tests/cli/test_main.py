@@ -324,6 +324,25 @@ def test_what_has_been_predicted_is_not_lost(stop, images, tmp_path, capsys, mon
     assert calls == [16, 4] and "0.png" in capsys.readouterr().out
 
 
+def test_predictions_are_shown_where_their_file_cannot_be_written(images, tmp_path, capsys):
+    with pytest.raises(CompNetError, match=f"^{tmp_path}: cannot be written"):
+        predict_files(FakeModel(), images[:1], json_file=tmp_path)
+    assert "cube" in capsys.readouterr().out
+
+
+def test_a_files_name_does_not_steer_the_terminal(images, tmp_path, capsys):
+    odd, broken = tmp_path / "\x1b[2Jodd.png", tmp_path / "\x1b[31mbroken.png"
+    odd.write_bytes(images[0].read_bytes())
+    broken.write_bytes(b"none")
+    with pytest.raises(CompNetError):
+        predict_files(FakeModel(), [odd, broken], json_file=tmp_path / "p.json")
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err and "\\x1b" in "".join(shown.out.split()) and "\\x1b[31m" in shown.err
+    assert json.loads((tmp_path / "p.json").read_text())[0]["image"] == str(odd)
+    status, _, err = run_main(["data", "check", "\x1b[31mnone"], capsys)
+    assert status == 2 and "\\x1b[31mnone" in err
+
+
 def test_a_name_that_the_terminal_cannot_show_loses_nothing(images, tmp_path, monkeypatch):
     odd = tmp_path / os.fsdecode(b"bad_\xff.png")
     odd.write_bytes(images[0].read_bytes())

@@ -28,6 +28,7 @@ from compnet3d.cli.options import (
     run_log,
 )
 from compnet3d.errors import CompNetError
+from compnet3d.utils.text import printable
 
 if TYPE_CHECKING:
     from compnet3d.models.registry import TrainedModel
@@ -151,7 +152,7 @@ class Evaluate:
         dataset = ImageNet3D(self.data)
         samples = dataset.samples(self.split)
         if dataset.report.total_skipped:
-            print(f"{dataset.report}", file=sys.stderr)
+            print(printable(str(dataset.report)), file=sys.stderr)
         if self.categories == "common":
             from compnet3d.evaluation.unseen import common_samples
 

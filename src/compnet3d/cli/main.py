@@ -32,6 +32,7 @@ from compnet3d.cli.recipes import Recipes
 from compnet3d.cli.reproduce import Report, Reproduce
 from compnet3d.cli.train import Train
 from compnet3d.errors import CompNetError, Terminated
+from compnet3d.utils.text import printable
 
 Command = (
     Annotated[Quickstart, subcommand("quickstart")]
@@ -160,7 +161,7 @@ def sentence(error: Exception) -> str:
 def report_fault(error: Exception) -> None:
     """Print what a report of a fault of ours should hold, and leave the program."""
     place = traceback.extract_tb(error.__traceback__)[-1]
-    print("".join(traceback.format_exception(error)), end="", file=sys.stderr)
+    print(printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     versions = f"compnet3d {__version__}, Python {platform.python_version()}"
     if "torch" in sys.modules:
         versions += f", PyTorch {sys.modules['torch'].__version__}"
@@ -175,7 +176,7 @@ def fail(message: str, status: int = 2) -> None:
     from rich.text import Text
 
     console = Console(stderr=True, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), (" ".join(message.split()), "red")))
+    console.print(Text.assemble(("error: ", "bold red"), (printable(" ".join(message.split())), "red")))
     raise SystemExit(status)
 
 

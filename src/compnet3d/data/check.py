@@ -19,6 +19,7 @@ from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh, load_off
 from compnet3d.utils.files import is_file
 from compnet3d.utils.progress import tracked
+from compnet3d.utils.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -301,7 +302,7 @@ def print_check(result: CheckResult, console: Console | None = None) -> None:
 
     console = console or Console()
     splits = sorted({split for counts in result.categories.values() for split in counts.objects})
-    table = Table(title=f"{escape(str(result.root))}: usable objects", title_justify="left")
+    table = Table(title=f"{escape(printable(str(result.root)))}: usable objects", title_justify="left")
     table.add_column("category")
     for name in (*splits, "instances", "CAD", "masks", "errors", "warnings"):
         table.add_column(name, justify="right")
@@ -309,7 +310,7 @@ def print_check(result: CheckResult, console: Console | None = None) -> None:
         own = [finding.severity for finding in result.findings if finding.category == category]
         metrics = [counts.objects.get(split, 0) for split in splits]
         metrics += [counts.instances, counts.cad_models, counts.masks, own.count("error"), own.count("warning")]
-        table.add_row(escape(category), *map(str, metrics))
+        table.add_row(escape(printable(category)), *map(str, metrics))
     console.print(table)
     if result.findings:
         console.print(_findings_table(result))
@@ -332,5 +333,5 @@ def _findings_table(result: CheckResult):  # type: ignore[no-untyped-def]  # the
         first = members[0]
         # most messages of ours name the file already
         example = first.detail if first.where in first.detail else f"{first.where}  {first.detail}".strip()
-        table.add_row(severity, problem, str(len(members)), escape(example))
+        table.add_row(severity, problem, str(len(members)), escape(printable(example)))
     return table

@@ -24,6 +24,7 @@ from compnet3d.inference.prediction import SinglePrediction, predict_boxes
 from compnet3d.reporting.terminal import new_table, percent, terminal
 from compnet3d.utils.exclusive import exclusive
 from compnet3d.utils.files import Json, read_bytes, write_bytes, write_json
+from compnet3d.utils.text import printable
 
 if TYPE_CHECKING:
     from compnet3d.models.registry import TrainedModel
@@ -98,7 +99,7 @@ def _predicted(
                 if len(paths) == 1:
                     raise
                 failures.append(str(error))
-                print(f"skipped: {error}", file=sys.stderr)
+                print(f"skipped: {printable(str(error))}", file=sys.stderr)
         if not cut:
             continue
         prediction = predict_boxes(model, [one.crop for one in cut.values()])
@@ -146,10 +147,13 @@ def _report(answers: Sequence[Json], json_file: Path | None, overlay: Path | Non
     if json_file == Path("-"):
         print(json.dumps(list(answers), indent=2))
         return
-    if json_file is not None:
-        # before the table, which a broken pipe or an odd terminal may stop
-        write_json(json_file, list(answers))
-    print_predictions(answers)
+    try:
+        if json_file is not None:
+            # before the table, which a broken pipe or an odd terminal may stop
+            write_json(json_file, list(answers))
+    finally:
+        # also where the file cannot be written
+        print_predictions(answers)
     if json_file is not None:
         print(f"wrote {json_file}")
     if overlay is not None and answers:
@@ -170,7 +174,8 @@ def print_predictions(answers: Sequence[Json]) -> None:
     table.columns[1].min_width = min(longest, 24)  # folds the image's path, not the category
     for answer in answers:
         angles = [shown_degrees(answer[name]) for name in ("azimuth", "elevation", "theta")]
-        table.add_row(Text(answer["image"]), Text(answer["category"]), percent(answer["confidence"]), *angles)
+        words = (Text(printable(answer[name])) for name in ("image", "category"))
+        table.add_row(*words, percent(answer["confidence"]), *angles)
     terminal().print(table)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from compnet3d.utils.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -55,9 +57,10 @@ def print_unseen(result: UnseenResult) -> None:
     sources = new_table("", ["category", "source categories: those whose features gave the poses"])
     for name, entry in result.per_category.items():
         aware = percent(entry.pose.symmetry_aware.acc_pi6)
-        table.add_row(Text(name), str(entry.images), *_cells(entry.pose.plain), aware)
+        table.add_row(Text(printable(name)), str(entry.images), *_cells(entry.pose.plain), aware)
         first = list(entry.source_categories.items())[:3]
-        sources.add_row(Text(name), Text(", ".join(f"{source} {percent(share)} %" for source, share in first)))
+        shares = ", ".join(f"{source} {percent(share)} %" for source, share in first)
+        sources.add_row(Text(printable(name)), Text(printable(shares)))
     console = terminal()
     console.print(table)
     console.print(sources)
@@ -135,7 +138,7 @@ def _category_table(result: EvaluationResult) -> Table:
     table = new_table(title, ["category"], columns)
     for name, entry in result.per_category.items():
         plain, aware = entry.pose.plain.true_category, entry.pose.symmetry_aware.true_category
-        table.add_row(Text(name), str(entry.images), percent(entry.accuracy), *_cells(plain), *_cells(aware))
+        table.add_row(Text(printable(name)), str(entry.images), percent(entry.accuracy), *_cells(plain), *_cells(aware))
     return table
 
 
