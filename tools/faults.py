@@ -381,10 +381,16 @@ def vanishing_input(trial: Trial) -> None:
         path.unlink()
     status = trial.end(process, [0, 2])
     trial.check_clean("the vanishing")
+    if status == 0 and trial.out.exists() and not trial.command.goes_on:
+        # what went before it looked was never there for it: it may have made what belongs to the rest
+        (trial.folder / "rest").mkdir()
+        rest = Trial(trial.command, "none", 0, trial.folder / "rest", own, 0.0)
+        if rest.end(rest.start(), [0, 2]) == 0 and made(rest.out) == made(trial.out):
+            shutil.rmtree(trial.out)
     for path in gone:
         shutil.copy(theirs / path.relative_to(own), path)
     text = Path(str(process.args)).read_text()
-    if status == 0 and any(word in text for word in ("skipped", "missing", "left out")):
+    if status == 0 and trial.out.exists() and any(word in text for word in ("skipped", "missing", "left out")):
         shutil.rmtree(trial.out)  # it has said what is not in there
 
 

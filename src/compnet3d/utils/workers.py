@@ -58,7 +58,7 @@ def spread_out(
     size = max(1, min(16, len(items) // (4 * count)))
     with theirs, ours, ProcessPoolExecutor(count, context, _begin, (work, theirs)) as pool:
         try:
-            with _deaf_to_interrupts():
+            with _undisturbed():
                 chunks = deque(pool.submit(_call, items[start : start + size]) for start in range(0, len(items), size))
             # not pool.map: it cancels what is not done yet, and Python then complains of processes that have ended
             while chunks:
@@ -111,12 +111,15 @@ def _here(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: it reaches this one, which ends them."""
+def _undisturbed() -> Iterator[None]:
+    """Start processes whole, and so that Ctrl-C does not reach them: it reaches this one, which ends them.
+
+    One that is interrupted between a process and what it is told would leave that with an error on the terminal.
+    """
     if sys.platform == "win32":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -126,6 +129,9 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def _begin(work: Callable[[Any], Any], parent: Connection) -> None:
     global _work
     _work = work
+    if sys.platform != "win32":
+        # inherited from `_undisturbed`; the pool ends its processes by this signal
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
