@@ -89,22 +89,7 @@ class CompNet(Model):
     @classmethod
     def tensor_shapes(cls, values: Json, feature_extractor: FeatureExtractor | None = None) -> dict[str, TensorShape]:
         """Of the tensors of the model that `from_config` gives, found without taking memory for it."""
-        config = CompNetConfig.from_dict(values)
-        counts = [cuboid_vertex_count(torch.tensor(box), config.vertex_count) for box in config.bounds]
-        if config.shape == "mesh":
-            counts = [vertices for vertices, *_ in config.surface_sizes]
-        with torch.device("meta"):
-            start = [torch.empty(count, config.backbone.dimension) for count in counts]
-            parts: dict[str, nn.Module] = {
-                "feature_extractor": feature_extractor or build_extractor(config.backbone),
-                "bank": VertexFeatureBank(start, config.background_size),
-            }
-            if config.pose.prior_weight > 0:
-                parts["prior"] = RotationPrior(len(config.categories))
-        shapes = {name: tuple(tensor.shape) for name, tensor in nn.ModuleDict(parts).state_dict().items()}
-        if config.shape == "mesh":
-            shapes |= {f"surfaces.{name}": shape for name, shape in Surfaces.shapes(config.surface_sizes).items()}
-        return shapes
+        return _tensor_shapes(CompNetConfig.from_dict(values), feature_extractor)
 
     def check_loaded(self) -> None:
         """See `Model.check_loaded`."""
@@ -256,3 +241,21 @@ class CompNet(Model):
         search = CategorySearch(shortlist=5, truncation=settings.truncation, margin=settings.foreground_bonus)
         losses = self.render_and_compare.search_categories(features, search, likely=matched)
         return (1 - weight) * matched - weight * losses
+
+
+def _tensor_shapes(config: CompNetConfig, feature_extractor: FeatureExtractor | None) -> dict[str, TensorShape]:
+    counts = [cuboid_vertex_count(torch.tensor(box), config.vertex_count) for box in config.bounds]
+    if config.shape == "mesh":
+        counts = [vertices for vertices, *_ in config.surface_sizes]
+    with torch.device("meta"):
+        start = [torch.empty(count, config.backbone.dimension) for count in counts]
+        parts: dict[str, nn.Module] = {
+            "feature_extractor": feature_extractor or build_extractor(config.backbone),
+            "bank": VertexFeatureBank(start, config.background_size),
+        }
+        if config.pose.prior_weight > 0:
+            parts["prior"] = RotationPrior(len(config.categories))
+    shapes = {name: tuple(tensor.shape) for name, tensor in nn.ModuleDict(parts).state_dict().items()}
+    if config.shape == "mesh":
+        shapes |= {f"surfaces.{name}": shape for name, shape in Surfaces.shapes(config.surface_sizes).items()}
+    return shapes
