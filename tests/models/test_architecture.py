@@ -340,8 +340,6 @@ def test_what_is_no_file_is_one_sentence(copy: Path, name: str, kind: str) -> No
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    if name == "meshes/brick.off" and kind != "a folder":
-        pytest.skip("meshes are read elsewhere")
     with pytest.raises(CompNetError, match=str(copy)):
         load_predictor(copy)
 
