@@ -169,11 +169,14 @@ Result = dict[str, Tensor]
 def train_really(recipe: Recipe, data: Path, out: Path, *, seed: int = 3) -> Result:
     """What the package learns and logs, by name."""
     network, build_model, one_at_a_time = make_network(recipe.backbone.dimension), build.make_model, threading.Lock()
+    all_built = threading.Barrier(recipe.schedule.processes)
 
     def make_model(*arguments: Any) -> Any:
         with one_at_a_time:  # threads share torch's own generator
             torch.manual_seed(seed)
-            return build_model(*arguments)
+            model = build_model(*arguments)
+        all_built.wait(timeout=60)  # a loader that starts draws from it, too
+        return model
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_extractor", lambda *_: copy.deepcopy(network))

@@ -222,7 +222,8 @@ def _deep_to_rgb(image: Image.Image) -> Image.Image:
 
 def _finite(image: Image.Image) -> np.ndarray:
     """The numbers of an image of one channel, float64 [H, W]; what is not finite is 0."""
-    return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    with np.errstate(invalid="ignore"):  # a NaN of any kind is one
+        return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _array_to_pil(array: np.ndarray) -> Image.Image:
