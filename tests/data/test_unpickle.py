@@ -17,26 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from compnet3d.data.annotations import SkipObject, annotation_dict, parse_object, read_annotation, write_annotation
+from compnet3d.data.annotations import SkipObject, parse_object, read_annotation, write_annotation
 from compnet3d.data.transforms import CropMode, InputConfig, make_crop
 from compnet3d.data.warp import Border
 from compnet3d.errors import CompNetError
-
-
-def entry(**changes: Any) -> dict[str, Any]:
-    made = annotation_dict(
-        category="mug",
-        azimuth=1.0,
-        elevation=-0.2,
-        theta=-0.1,
-        distance=5.0,
-        focal=3000.0,
-        principal_point=(20.0, 15.0),
-        bbox=(5.0, 5.0, 35.0, 25.0),
-        width=40,
-        height=30,
-    )
-    return made | changes
+from tests.data.test_imagenet3d import make_object
 
 
 def parse(changed: dict[str, Any]) -> Any:
@@ -169,9 +154,9 @@ def test_changed_bytes_give_objects_or_one_sentence(
 ) -> None:
     folder = tmp_path_factory.mktemp("changed")
     cells = np.empty(1, dtype=object)
-    cells[0] = entry(extra={"a": (1, {2, 3}, frozenset("b")), "b": [b"x", np.float32(1)]})
+    cells[0] = make_object(extra={"a": (1, {2, 3}, frozenset("b")), "b": [b"x", np.float32(1)]})
     body = bytearray(npy(pickle.dumps(cells, protocol=len(places) + 1)))
-    write_annotation(folder / "a.npz", [entry()])
+    write_annotation(folder / "a.npz", [make_object()])
     archive = bytearray((folder / "a.npz").read_bytes())
     for data in (body, archive):
         for place, value in places:
@@ -225,7 +210,7 @@ def test_numbers_that_no_camera_has_are_a_reason_to_skip(kind: str) -> None:
     changes, reason = ABSURD[kind]
     start = time.process_time()
     with pytest.raises(SkipObject, match=f"^{reason.replace('*', '[*]')}$"):
-        parse(entry(**changes))
+        parse(make_object(**changes))
     assert time.process_time() - start < 0.5
 
 
@@ -238,7 +223,7 @@ def test_whatever_is_read_can_be_cropped(exponents: tuple[float, ...], crop: Cro
     changes = dict(zip(names, [10.0**e for e in exponents[:3]] + numbers[3:5], strict=True))
     x, y, side = numbers[5], numbers[6], 10.0 ** exponents[7]
     try:
-        sample = parse(entry(**changes, bbox=[x, y, x + side, y + side / 3]))
+        sample = parse(make_object(**changes, bbox=[x, y, x + side, y + side / 3]))
     except SkipObject:
         return
     config = InputConfig(height=24, width=32, focal=100.0, distance=5.0, box_fill=0.7, border=border)

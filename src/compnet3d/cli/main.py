@@ -140,13 +140,17 @@ def show_what_can_be_shown() -> None:
 
 def _is_users(error: Exception) -> bool:
     """Whether the user can do something about it; anything else is a fault of ours."""
-    # PyTorch raises RuntimeErrors of its own where a device's memory is full
-    return isinstance(error, CompNetError | OSError | MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, CompNetError | OSError) or _is_for_want_of_memory(error)
+
+
+def _is_for_want_of_memory(error: Exception) -> bool:
+    # by name, since torch may not be loaded: its RuntimeError where a device's memory is full
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def sentence(error: Exception) -> str:
     """One line for the user."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_for_want_of_memory(error):
         return "not enough memory; use smaller batches or images, or a machine with more"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

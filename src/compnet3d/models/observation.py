@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d, normalize
 
 from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.inference.matching import cells_of
 from compnet3d.losses.sampling import uniform
 from compnet3d.rendering.shape import Shape
 from compnet3d.utils.checks import check_shape
@@ -89,6 +90,6 @@ def sample_background(
     # free cells gives fewer
     draw = uniform(free.shape, generator, free.device).masked_fill(~free, -1.0)
     value, cell = draw.topk(min(count, free.shape[1]), dim=1)
-    features = feature_map.flatten(2).transpose(1, 2)
+    features = cells_of(feature_map)
     picked = features.gather(1, cell[..., None].expand(-1, -1, features.shape[2]))
     return picked[value >= 0]
