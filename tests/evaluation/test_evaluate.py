@@ -229,6 +229,34 @@ def test_records_follow_the_samples(samples):
     assert records[3].true_pose[0] == pytest.approx(samples[3].azimuth, abs=1e-5)
 
 
+def test_flips_are_those_of_the_pose_whose_error_is_reported(samples):
+    class TurnedRound(FakePredictor):
+        """Half a turn off where it says so: with the true category given, and with its own choice."""
+
+        def predict_crops(self, images, **options):
+            prediction = super().predict_crops(images, **options)
+            numbers = (images[:, 0, SIZE // 2, SIZE // 2].double() / GREY_STEP).round().long().tolist()
+            off = (2, 5, 6) if options.get("category") is None else (3, 4)
+            turn = torch.tensor([math.pi * (n in off) for n in numbers], dtype=torch.float64)
+            return replace(prediction, pose=replace(prediction.pose, azimuth=prediction.pose.azimuth + turn))
+
+    # cars are 2 and 3, mugs 4 and 5; bottles and tables cannot be flipped
+    result = run(TurnedRound(samples, misclassified=frozenset({3, 4, 5})), samples)
+    assert [record.flipped for record in result.records] == [None, None, True, True, True, False, None, None]
+    flips = result.pose.flips
+    assert flips.images == 4
+    assert asdict(flips.true_category) == {"share": 0.75, "of_errors": 1}
+    assert asdict(flips.predicted_category) == {"share": 0.5, "of_errors": 1}
+    car, mug = (result.per_category[name].pose.flips for name in ("car", "mug"))
+    assert (car.true_category.share, car.predicted_category.share) == (1, 0.5)
+    assert (mug.true_category.share, mug.predicted_category.share) == (0.5, 0.5)
+    for name in ("bottle", "table"):
+        nothing = result.per_category[name].pose.flips
+        assert nothing.images == 0 and asdict(nothing.true_category) == {"share": None, "of_errors": None}
+    errors = run(FakePredictor(samples, turn=math.radians(100)), samples).pose.flips
+    assert asdict(errors.true_category) == {"share": 0, "of_errors": 0}
+
+
 def test_rotated_crops_rotate_the_annotation_with_them(samples):
     # The fake answers the unturned pose, so that its error is the angle that each image was turned by.
     result = run(FakePredictor(samples), samples, shift=Shift(rotation=25.0), symmetry=None)

@@ -108,9 +108,60 @@ def test_joint_needs_the_right_category_too():
     )
 
 
+def plain_flips(predicted, true, order):
+    """Whether each pose is flipped, by scipy: all turns of the group, then half a turn and all turns again."""
+    found = []
+    for p, t in zip(predicted.numpy(), true.numpy(), strict=True):
+        turns = [Rotation.from_euler("z", 360 * k / order, degrees=True) for k in range(order)]
+        half = Rotation.from_euler("z", 180, degrees=True)
+        p, t = Rotation.from_matrix(p), Rotation.from_matrix(t)
+        error = min((p.inv() * t * turn).magnitude() for turn in turns)
+        off = min((p.inv() * t * half * turn).magnitude() for turn in turns)
+        found.append(error >= math.pi / 6 and off < math.pi / 6)
+    return found
+
+
+@pytest.mark.parametrize("order", [1, 3, 5, 7])
+def test_flips_equal_a_plain_loop(order):
+    count = 300
+    true = random_rotations(count, seed=order)
+    # some near the truth, some near half a turn from it, some anywhere
+    noise = Rotation.from_rotvec(np.random.default_rng(order).normal(0, 0.3, (count, 3))).as_matrix()
+    predicted = torch.from_numpy(noise) @ true
+    predicted[:100] = turned(predicted[:100], math.pi)
+    predicted[200:] = random_rotations(100, seed=order + 50)
+    orders = torch.full((count,), order)
+    error = rotations.symmetric_rotation_error(predicted, true, orders)
+    off = rotations.symmetric_rotation_error(predicted, rotations.half_turned(true), orders)
+    expected = plain_flips(predicted, true, order)
+    assert metrics.is_flipped(off, error).tolist() == expected
+    wrong = [e >= math.pi / 6 for e in error.tolist()]
+    assert any(expected) and sum(wrong) > sum(expected)
+    found = metrics.summarise_flips(off, error)
+    assert found.share == pytest.approx(sum(expected) / count)
+    assert found.of_errors == pytest.approx(sum(expected) / sum(wrong))
+
+
+def test_half_a_turn_is_a_turn_by_pi_and_shows_where_no_turn_of_the_group_is_one():
+    true = random_rotations(5, 4)
+    np.testing.assert_allclose(rotations.half_turned(true).numpy(), turned(true, math.pi).numpy(), atol=1e-15)
+    orders = torch.arange(8)
+    undone = rotations.symmetric_rotation_error(
+        rotations.half_turned(true[:1]).expand(8, 3, 3), true[:1].expand(8, 3, 3), orders
+    )
+    assert rotations.half_turn_shows(orders).tolist() == (undone > 1e-6).tolist()
+
+
+def test_flips_need_an_error_to_be_a_share_of():
+    near = torch.tensor([0.1, 0.2])
+    assert asdict(metrics.summarise_flips(math.pi - near, near)) == {"share": 0, "of_errors": None}
+    assert asdict(metrics.summarise_flips(near, math.pi - near)) == {"share": 1, "of_errors": 1}
+
+
 def test_no_images_give_no_metrics():
     nothing = torch.zeros(0)
     empty = metrics.PoseMetrics(acc_pi6=None, acc_pi18=None, median_deg=None)
     assert metrics.summarise_pose(nothing) == empty
     assert metrics.summarise_joint(nothing, nothing.bool()) == empty
+    assert metrics.summarise_flips(nothing, nothing) == metrics.FlipMetrics(None, None)
     assert metrics.summarise_joint(torch.ones(2), torch.tensor([False, False])).median_deg is None

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.metrics import PoseMetrics
+from compnet3d.evaluation.metrics import FlipMetrics, PoseMetrics
 from compnet3d.evaluation.result import (
     CategoryMetrics,
     Confusion,
     EvaluationResult,
+    Flips,
     HiddenShares,
     PoseForm,
     PoseSummary,
@@ -31,6 +32,8 @@ SHARE = st.floats(0, 1)
 NAME = st.text(min_size=1, max_size=8)
 COUNT = st.integers(0, 1000)
 METRICS = st.builds(PoseMetrics, *[st.none() | st.floats(0, 180)] * 3)
+FLIP_METRICS = st.builds(FlipMetrics, *[st.none() | SHARE] * 2)
+FLIPS = st.builds(Flips, COUNT, FLIP_METRICS, FLIP_METRICS)
 SHIFT = st.builds(
     Shift,
     occlusion=st.none() | st.sampled_from(["L1", "L2", "L3"]),
@@ -47,7 +50,7 @@ RECORD = st.builds(
     index=COUNT, name=NAME, category=NAME, predicted=NAME, confidence=SHARE,
     pose=st.tuples(*[SHARE] * 4), principal_point=st.tuples(SHARE, SHARE), true_pose=st.tuples(*[SHARE] * 4),
     error_true_category=SHARE, error_predicted_category=SHARE, symmetric_error_true_category=SHARE,
-    symmetric_error_predicted_category=SHARE,
+    symmetric_error_predicted_category=SHARE, flipped=st.none() | st.booleans(),
 )  # fmt: skip
 RESOURCES = st.builds(Resources, SHARE, SHARE, SHARE, st.none() | SHARE, st.none() | SHARE)
 
@@ -61,7 +64,9 @@ def results(draw: st.DrawFn) -> EvaluationResult:
         return PoseForm(draw(COUNT), *found[: 3 + unknown])
 
     def pose() -> PoseSummary:
-        return PoseSummary(form(), form(), form(), draw(st.none() | SHARE) if unknown else None)
+        return PoseSummary(
+            form(), form(), form(), draw(st.none() | SHARE) if unknown else None, draw(st.none() | FLIPS)
+        )
 
     names = draw(st.lists(NAME, min_size=1, max_size=3, unique=True))
     return EvaluationResult(

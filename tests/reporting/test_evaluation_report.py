@@ -114,6 +114,21 @@ def test_failures_are_shown(evaluation, tmp_path):
     assert "<h2>Training" not in page
 
 
+def test_flips_are_counted_in_all_places(evaluation, tmp_path):
+    # the third mug is seen from 2.3, and the one answer is 0.3; an eighth of a turn more would be a flip
+    samples = [replace(s, azimuth=s.azimuth + math.pi / 3 * (s.name == "object4")) for s in evaluation.samples]
+    result = evaluate(ConstantPredictor(), samples, symmetry={"vase": Symmetry(0)}, loading=Loading(progress=False))
+    flips = result.pose.flips
+    assert flips.images == 3 and flips.true_category.share == pytest.approx(1 / 3)
+    write_report(tmp_path / "r.html", replace(evaluation, samples=samples, result=result))
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    (mug,) = re.findall(r"<tr><th>&lt;mug&gt;</th>.*?</tr>", page)
+    assert mug.endswith("<td>33.3</td><td>50.0</td></tr>")
+    (vase,) = re.findall(r"<tr><th>vase</th>.*?</tr>", page)
+    assert vase.endswith("<td>-</td><td>-</td></tr>")
+    assert "of which 1 are flipped" in page and page.count("33.3") >= 3
+
+
 def test_occluded_images_get_their_own_column_and_gallery(evaluation, tmp_path):
     settings = replace(evaluation.result.settings, shift=Shift(rotation=5.0))
     result = replace(evaluation.result, settings=settings)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from compnet3d.evaluation.metrics import PoseMetrics
+from compnet3d.evaluation.metrics import FlipMetrics, PoseMetrics
 from compnet3d.evaluation.result import (
     CategoryMetrics,
     Confusion,
     EvaluationResult,
+    Flips,
     HiddenShares,
     PoseForm,
     PoseSummary,
@@ -29,7 +32,11 @@ def result() -> EvaluationResult:
     pose = PoseSummary(
         PoseForm(9, plain, plain, nothing), PoseForm(9, aware, aware, aware), PoseForm(9, plain, plain, plain)
     )
+    flips = Flips(9, FlipMetrics(0.333, 0.667), FlipMetrics(0.222, 0.5))
+    pose = replace(pose, flips=flips)
     entries = {name: CategoryMetrics(100, 0.987, pose) for name in NAMES}
+    none = Flips(9, FlipMetrics(0.0, 0.0), FlipMetrics(0.0, None))
+    entries[NAMES[0]] = CategoryMetrics(100, 0.987, replace(pose, flips=none))
     confusion = Confusion(NAMES, ((0,) * 4,) * 4)
     hidden = HiddenShares(0.3, 0.1)
     return EvaluationResult(400, 0.987, pose, NAMES[:1], entries, hidden, confusion, RESOURCES, Settings())
@@ -52,8 +59,16 @@ def test_an_evaluation_fits_and_no_word_is_cut(
     for name in NAMES:
         (row,) = [line for line in lines if line.strip().startswith(name) and "98.7" in line]
         assert row.split() == [name, "100", "98.7", "50.0", "25.0", "100.0", "100.0", "100.0", "180.0"]
+    first = next(i for i, line in enumerate(lines) if "flipped poses" in line)
+    flipped = [line.split() for line in lines[first:] if line.split()[1:] == ["9", "33.3", "66.7", "22.2"]]
+    assert [row[0] for row in flipped] == list(NAMES[1:]), "those without a flip are left out"
     text = "\n".join(lines)
-    assert "[deg]" in text and "without dining_table" in text and "joint: category and pose correct" in text
+    assert (
+        "all of them" in text
+        and "[deg]" in text
+        and "without dining_table" in text
+        and "joint: category and pose correct" in text
+    )
     assert "occluders hide 30.0 % of the object and 10.0 % of the background" in text
     assert "61.2 s, 10.5 images/s (12.6 without reading them), peak memory 873 MB" in text
 

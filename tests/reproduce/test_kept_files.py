@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.metrics import PoseMetrics
+from compnet3d.evaluation.metrics import FlipMetrics, PoseMetrics
 from compnet3d.evaluation.result import (
     CategoryMetrics,
     Confusion,
     EvaluationResult,
+    Flips,
     HiddenShares,
     PoseForm,
     PoseSummary,
@@ -34,7 +35,7 @@ from compnet3d.training.builtin_recipes import RECIPES
 
 METRICS = PoseMetrics(0.5, 0.25, 12.0)
 FORM = PoseForm(8, METRICS, METRICS, METRICS, METRICS)
-SUMMARY = PoseSummary(FORM, FORM, FORM, 0.5)
+SUMMARY = PoseSummary(FORM, FORM, FORM, 0.5, Flips(8, FlipMetrics(0.25, 0.5), FlipMetrics(None, None)))
 USED = Resources(2.0, 4.0, 8.0, 300.0)
 RESULT = EvaluationResult(
     images=8,
@@ -46,7 +47,7 @@ RESULT = EvaluationResult(
     confusion=Confusion(("bowl", "brick"), ((1, 2), (3, 2))),
     resources=USED,
     settings=Settings(shift=Shift("L1", corruption="fog"), origin={"date": "2026-01-01"}),
-    records=(Record(0, "a", "brick", "bowl", 0.5, (0.0,) * 4, (1.0, 2.0), (0.0,) * 4, 0.1, 0.1, 0.1, 0.1),),
+    records=(Record(0, "a", "brick", "bowl", 0.5, (0.0,) * 4, (1.0, 2.0), (0.0,) * 4, 0.1, 0.1, 0.1, 0.1, True),),
 )
 UNSEEN_POSE = UnseenPose(METRICS, METRICS)
 UNSEEN = UnseenResult(8, UNSEEN_POSE, 0.5, 0.5, {"brick": UnseenCategory(8, UNSEEN_POSE, {"bowl": 1.0})}, USED)

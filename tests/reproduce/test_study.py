@@ -17,8 +17,8 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.crops import Loading
-from compnet3d.evaluation.metrics import PoseMetrics
-from compnet3d.evaluation.result import Confusion, EvaluationResult, PoseForm, PoseSummary, Resources, Settings
+from compnet3d.evaluation.metrics import FlipMetrics, PoseMetrics
+from compnet3d.evaluation.result import Confusion, EvaluationResult, Flips, PoseForm, PoseSummary, Resources, Settings
 from compnet3d.evaluation.unseen import common_samples, evaluate_unseen, unseen_samples
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.prediction import Prediction
@@ -477,6 +477,32 @@ def test_leads_are_over_baselines_with_the_same_backbone(
             assert isinstance(cell, Spread) and cell.values == pytest.approx([-len(suffix) / 100] * 2)
     alone = table4(Experiments(experiments.study, base, baselines=()))
     assert "lead" not in [table.key for table in alone]
+
+
+def test_flips_have_a_block_unless_an_evaluation_did_not_count_them(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: dict[str, FlipMetrics | None] = {}
+
+    def metrics_of(study: Study, method: Method, seed: int, condition: Condition) -> Evaluated[EvaluationResult]:
+        found = shares.get(condition.name, FlipMetrics(0.25 + seed / 10, 0.5))
+        flips = None if found is None else Flips(1, found, FlipMetrics(None, None))
+        evaluated = result_of(0.5)
+        return replace(evaluated, result=replace(evaluated.result, pose=replace(evaluated.result.pose, flips=flips)))
+
+    monkeypatch.setattr(Study, "metrics", metrics_of)
+    columns = table2(experiments)[0].columns.index("flipped poses, true category given") - 1
+    cells = table2(experiments)[0].rows[-1].cells[columns : columns + 2]
+    assert cells == (Spread((0.25, 0.35)), Spread((0.5, 0.5)))
+    blocks = {table.key: table for table in table4(experiments)}
+    assert blocks["flips_share"].rows[-1].cells[0] == Spread((0.25, 0.35))
+    assert set(blocks["flips_of_errors"].rows[-1].cells) == {Spread((0.5, 0.5))}
+    assert not any("flipped" in row.label for row in blocks["lead"].rows), "fewer are better"
+    shares[experiments.study.corruptions[-1].name] = FlipMetrics(0.25, None)  # nothing but right poses
+    assert "flips_share" in (keys := [t.key for t in table4(experiments)]) and "flips_of_errors" not in keys
+    shares["clean"] = None  # evaluated by an earlier version
+    assert not any("flips" in table.key for table in table4(experiments))
+    assert table2(experiments)[0].rows[-1].cells[columns : columns + 2] == (None, None)
 
 
 def test_a_method_keeps_its_colour_whichever_others_are_drawn(experiments: Experiments) -> None:

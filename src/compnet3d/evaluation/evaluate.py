@@ -17,6 +17,7 @@ from compnet3d.evaluation.summary import HIDDEN, Errors, Outcome, summarise
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import (
     angles_to_rotmat,
+    half_turned,
     rotmat_geodesic_distance,
     symmetric_rotation_error,
 )
@@ -134,9 +135,10 @@ def measure(
         wrong = outcome.predicted != outcome.true
         # rows in their order, which is the order in which the images have waited
         target = angles_to_rotmat(*outcome.true_pose[wrong, :3].unbind(-1))
-        plain, symmetric = rotation_errors(torch.cat(rotations), target, orders[outcome.true[wrong]])
+        found = rotation_errors(torch.cat(rotations), target, orders[outcome.true[wrong]])
         # until here this was the error for the predicted category; joining the batches has made two tensors of the one
-        outcome.plain.true_category[wrong], outcome.symmetric.true_category[wrong] = plain, symmetric
+        for errors, again in zip((outcome.plain, outcome.symmetric, outcome.half_turn), found, strict=True):
+            errors.true_category[wrong] = again
     # the median: the first batch loads kernels and makes the pose hypotheses
     return outcome, median(rates)
 
@@ -148,15 +150,17 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
     true_pose = torch.stack([batch[name].cpu().double() for name in ANGLES], dim=-1)
     target = angles_to_rotmat(*true_pose[:, :3].unbind(-1))
     # the symmetry is the true object's, whatever it was taken for
-    plain, symmetric = rotation_errors(rotmat, target, orders[true])
-    unknown = (None, None) if lowest is None else rotation_errors(pose_rotmat(lowest.pose), target, orders[true])
+    given = rotation_errors(rotmat, target, orders[true])
+    unknown = (None,) * 3 if lowest is None else rotation_errors(pose_rotmat(lowest.pose), target, orders[true])
+    plain, symmetric, half_turn = (Errors(a, a, b) for a, b in zip(given, unknown, strict=True))
     return Outcome(
         index=batch["index"].cpu(),
         true=true,
         predicted=prediction.category_index.cpu(),
         confidence=prediction.confidence.detach().cpu().double(),
-        plain=Errors(plain, plain, unknown[0]),
-        symmetric=Errors(symmetric, symmetric, unknown[1]),
+        plain=plain,
+        symmetric=symmetric,
+        half_turn=half_turn,
         unknown_category=None if lowest is None else lowest.category_index.cpu(),
         hidden=torch.stack([batch[n] for n in HIDDEN], dim=-1) if HIDDEN[0] in batch else None,
         pose=torch.stack([getattr(prediction.pose, name).detach().cpu().double() for name in ANGLES], dim=-1),
@@ -165,9 +169,16 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
     )
 
 
-def rotation_errors(rotmat: Tensor, target: Tensor, orders: Tensor) -> tuple[Tensor, Tensor]:
-    """Plain and symmetric errors [N]; `orders` [N] are the symmetry orders of the true categories."""
-    return rotmat_geodesic_distance(rotmat, target), symmetric_rotation_error(rotmat, target, orders)
+def rotation_errors(rotmat: Tensor, target: Tensor, orders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Plain and symmetric errors [N], and the symmetric ones against the target after half a turn about z.
+
+    `orders` [N] are the symmetry orders of the true categories.
+    """
+    return (
+        rotmat_geodesic_distance(rotmat, target),
+        symmetric_rotation_error(rotmat, target, orders),
+        symmetric_rotation_error(rotmat, half_turned(target), orders),
+    )
 
 
 def pose_rotmat(pose: Pose) -> Tensor:

@@ -30,6 +30,24 @@ class PoseMetrics:
         return read(cls, known(cls, values))
 
 
+@dataclass(frozen=True)
+class FlipMetrics:
+    """How many poses are flipped (see `is_flipped`).
+
+    Attributes:
+        share: of all images; None where there is none.
+        of_errors: of the images whose error is at least pi/6; None where there is none.
+    """
+
+    share: float | None
+    of_errors: float | None
+
+    @classmethod
+    def from_dict(cls, values: Json) -> FlipMetrics:
+        """From the dictionary of `dataclasses.asdict`."""
+        return read(cls, known(cls, values))
+
+
 def accuracy(predicted: Tensor, true: Tensor) -> float | None:
     """Share of equal entries of two index tensors [N]; None for N = 0."""
     _check_same_shape(predicted, true)
@@ -72,6 +90,24 @@ def summarise_joint(error: Tensor, correct: Tensor) -> PoseMetrics:
         acc_pi18=_mean((error < math.pi / 18) & correct),
         median_deg=median_degrees(error[correct]),
     )
+
+
+def is_flipped(half_turn: Tensor, error: Tensor) -> Tensor:
+    """Which poses are flipped, bool [N]: wrong, and within pi/6 of the true one after half a turn about z.
+
+    Args:
+        half_turn: rotation errors [N] in radians against the true rotation after half a turn (see `half_turned`).
+        error: against the true rotation itself, [N]. Both over the object's symmetry: of an object with many turns that
+            change nothing, a right pose is near half a turn, too.
+    """
+    _check_same_shape(half_turn, error)
+    return (half_turn < math.pi / 6) & (error >= math.pi / 6)
+
+
+def summarise_flips(half_turn: Tensor, error: Tensor) -> FlipMetrics:
+    """The shares of flipped poses; see `is_flipped`."""
+    flipped = is_flipped(half_turn, error)
+    return FlipMetrics(share=_mean(flipped), of_errors=_mean(flipped[error >= math.pi / 6]))
 
 
 def median_degrees(error: Tensor) -> float | None:

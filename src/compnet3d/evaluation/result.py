@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.metrics import PoseMetrics
+from compnet3d.evaluation.metrics import FlipMetrics, PoseMetrics
 from compnet3d.robustness.shift import Shift
 from compnet3d.utils.files import Json, read_json
 from compnet3d.utils.settings import known, read
@@ -33,6 +33,8 @@ class Record:
         true_pose: the annotation, as `pose`.
         error_true_category, error_predicted_category: rotation error for the true and for the predicted category.
         symmetric_error_true_category, symmetric_error_predicted_category: the same over the object's symmetry.
+        flipped: whether the pose for the true category is flipped (see `Flips`); None where half a turn changes
+            nothing, or an earlier version evaluated.
     """
 
     index: int
@@ -47,6 +49,7 @@ class Record:
     error_predicted_category: float
     symmetric_error_true_category: float
     symmetric_error_predicted_category: float
+    flipped: bool | None = None
 
     @property
     def correct(self) -> bool:
@@ -95,8 +98,33 @@ class PoseForm:
 
 
 @dataclass(frozen=True)
+class Flips:
+    """Poses that are turned round: front taken for back.
+
+    A pose is flipped if it is wrong and its rotation is within pi/6 of the true rotation after half a turn about the
+    object's vertical axis, R Rz(pi). Categories that half a turn leaves as they are (an even or a continuous symmetry)
+    cannot be flipped and are not counted.
+
+    Attributes:
+        images: number of images of the other categories, which the shares are of; all shares are None if it is 0.
+        true_category: the pose with the true category given.
+        predicted_category: the pose of the predicted category.
+    """
+
+    images: int
+    true_category: FlipMetrics
+    predicted_category: FlipMetrics
+
+    @classmethod
+    def from_dict(cls, values: Json) -> Flips:
+        """From the dictionary of `dataclasses.asdict`."""
+        found = {name: FlipMetrics.from_dict(values[name]) for name in ("true_category", "predicted_category")}
+        return read(cls, {"images": values["images"], **found})
+
+
+@dataclass(frozen=True)
 class PoseSummary:
-    """The three forms of the pose metrics.
+    """The three forms of the pose metrics, and how many poses are flipped.
 
     Attributes:
         plain: over the images of categories whose pose is defined. Where an object can turn about its vertical axis
@@ -105,18 +133,22 @@ class PoseSummary:
         all_images: the plain error over all images.
         unknown_accuracy: share of the images of `plain` for which the category with the lowest reconstruction loss is
             the true one; None if no pose without a category was estimated, or `plain` has no image.
+        flips: flipped poses; None where an earlier version, which did not count them, evaluated.
     """
 
     plain: PoseForm
     symmetry_aware: PoseForm
     all_images: PoseForm
     unknown_accuracy: float | None = None
+    flips: Flips | None = None
 
     def to_dict(self) -> Json:
         """For JSON: the plain form, and in it the other two."""
         values = self.plain.to_dict()
         if self.plain.unknown is not None:
             values["unknown"]["category_accuracy"] = self.unknown_accuracy
+        if self.flips is not None:
+            values["flips"] = asdict(self.flips)
         return values | {"symmetry_aware": self.symmetry_aware.to_dict(), "all_images": self.all_images.to_dict()}
 
     @classmethod
@@ -124,7 +156,8 @@ class PoseSummary:
         """From `to_dict`."""
         forms = {name: PoseForm.from_dict(values[name]) for name in ("symmetry_aware", "all_images")}
         accuracy = values.get("unknown", {}).get("category_accuracy")
-        return read(cls, {"plain": PoseForm.from_dict(values), **forms, "unknown_accuracy": accuracy})
+        flips = Flips.from_dict(values["flips"]) if "flips" in values else None
+        return read(cls, {"plain": PoseForm.from_dict(values), **forms, "unknown_accuracy": accuracy, "flips": flips})
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from compnet3d.evaluation.metrics import accuracy, confusion_matrix, summarise_joint, summarise_pose
+from compnet3d.evaluation.metrics import (
+    accuracy,
+    confusion_matrix,
+    is_flipped,
+    summarise_flips,
+    summarise_joint,
+    summarise_pose,
+)
 from compnet3d.evaluation.result import (
     CategoryMetrics,
     Confusion,
     EvaluationResult,
+    Flips,
     HiddenShares,
     PoseForm,
     PoseSummary,
@@ -21,7 +29,7 @@ from compnet3d.evaluation.result import (
     Resources,
     Settings,
 )
-from compnet3d.geometry.rotations import CONTINUOUS
+from compnet3d.geometry.rotations import CONTINUOUS, half_turn_shows
 
 if TYPE_CHECKING:
     from compnet3d.data.sample import Sample
@@ -45,7 +53,10 @@ class Errors:
 
 @dataclass
 class Outcome:
-    """Everything measured on N images, one row each: what the metrics are computed from."""
+    """Everything measured on N images, one row each: what the metrics are computed from.
+
+    `half_turn` are the symmetric errors against the true rotation after half a turn about z.
+    """
 
     index: Tensor
     true: Tensor
@@ -53,6 +64,7 @@ class Outcome:
     confidence: Tensor
     plain: Errors
     symmetric: Errors
+    half_turn: Errors
     unknown_category: Tensor | None = None
     hidden: Tensor | None = None
     pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
@@ -90,7 +102,7 @@ def summarise(
         confusion=Confusion(tuple(categories), tuple(tuple(row) for row in matrix)),
         resources=resources,
         settings=settings,
-        records=to_records(outcome, samples, categories),
+        records=to_records(outcome, samples, categories, half_turn_shows(orders)),
     )
 
 
@@ -105,6 +117,16 @@ def _pose_summary(outcome: Outcome, rows: Tensor, orders: Tensor) -> PoseSummary
         symmetry_aware=_pose_form(outcome.symmetric[rows], correct[rows]),
         all_images=_pose_form(outcome.plain[rows], correct[rows]),
         unknown_accuracy=None if unknown is None else accuracy(unknown[defined], outcome.true[defined]),
+        flips=_flips(outcome, rows & half_turn_shows(orders[outcome.true])),
+    )
+
+
+def _flips(outcome: Outcome, rows: Tensor) -> Flips:
+    half_turn, error = outcome.half_turn[rows], outcome.symmetric[rows]
+    return Flips(
+        images=int(rows.sum()),
+        true_category=summarise_flips(half_turn.true_category, error.true_category),
+        predicted_category=summarise_flips(half_turn.predicted_category, error.predicted_category),
     )
 
 
@@ -118,8 +140,11 @@ def _pose_form(errors: Errors, correct: Tensor) -> PoseForm:
     )
 
 
-def to_records(outcome: Outcome, samples: Sequence[Sample], categories: Sequence[str]) -> tuple[Record, ...]:
-    """One Record per image, in the order of `samples`."""
+def to_records(
+    outcome: Outcome, samples: Sequence[Sample], categories: Sequence[str], can_flip: Tensor
+) -> tuple[Record, ...]:
+    """One Record per image, in the order of `samples`; `can_flip`, bool [Y]: see `half_turn_shows`."""
+    flipped = is_flipped(outcome.half_turn.true_category, outcome.symmetric.true_category)
 
     def numbers(row: Tensor) -> tuple[float, ...]:
         return tuple(float(value) for value in row)
@@ -138,6 +163,7 @@ def to_records(outcome: Outcome, samples: Sequence[Sample], categories: Sequence
             error_predicted_category=float(outcome.plain.predicted_category[i]),
             symmetric_error_true_category=float(outcome.symmetric.true_category[i]),
             symmetric_error_predicted_category=float(outcome.symmetric.predicted_category[i]),
+            flipped=bool(flipped[i]) if can_flip[outcome.true[i]] else None,
         )
         for i in range(len(outcome.true))
     ]

@@ -72,7 +72,7 @@ def evaluate_unseen(
         source = prediction.category_index.cpu()
         rates.append(len(source) / max(1e-9, time.perf_counter() - begin))
         target = angles_to_rotmat(*(batch[name].double() for name in ANGLES[:3]))
-        plain, symmetric = rotation_errors(pose_rotmat(prediction.pose), target, orders[batch["category"]])
+        plain, symmetric, _ = rotation_errors(pose_rotmat(prediction.pose), target, orders[batch["category"]])
         parts.append((batch["category"], source, plain, symmetric))
     rows = _Rows(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
     return _summary(rows, categories, orders, resources(start, len(samples), median(rates)))

@@ -139,6 +139,19 @@ def symmetric_rotation_error(predicted: Tensor, true: Tensor, order: Tensor) -> 
     return error
 
 
+def half_turned(rotmat: Tensor) -> Tensor:
+    """R Rz(pi): rotations [..., 3, 3] after half a turn of the object about its own z axis."""
+    check_shape("rotmat", rotmat, (..., 3, 3))
+    # exact, where a product with sin(pi) would not be
+    return rotmat * rotmat.new_tensor([-1.0, -1.0, 1.0])
+
+
+def half_turn_shows(order: Tensor) -> Tensor:
+    """Whether half a turn about z changes how objects of these symmetry orders look: bool, like `order`."""
+    # half a turn is one of the n turns by 2 pi / n if n is even; CONTINUOUS, 0, is even too
+    return order % 2 == 1
+
+
 def axis_angle_between(a: Tensor, b: Tensor) -> Tensor:
     """Angle [...] in [0, pi] between unit vectors [..., 3], from the chords: exact near 0 and near pi."""
     check_shape("a", a, (..., 3))

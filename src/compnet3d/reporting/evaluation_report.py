@@ -17,7 +17,7 @@ from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import Crop
 from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.evaluation.metrics import PoseMetrics
-from compnet3d.evaluation.result import EvaluationResult, HiddenShares, Record
+from compnet3d.evaluation.result import EvaluationResult, HiddenShares, PoseSummary, Record
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.reporting import overlays, plots
 from compnet3d.reporting.page import page
@@ -104,6 +104,7 @@ def _headline(clean: Evaluation, occluded: Evaluation | None) -> str:
         (percent(pose.true_category.acc_pi6), "%", "pose accuracy at pi/6 (30&deg;)"),
         (percent(pose.true_category.acc_pi18), "%", "pose accuracy at pi/18 (10&deg;)"),
         (percent(aware.true_category.acc_pi6), "%", "pose accuracy at pi/6, symmetry-aware"),
+        (_flip_shares(result.pose)[0], "%", "flipped poses (true category given)"),
         (f"{result.resources.images_per_second:.1f}", "images/s", "everything included"),
         (_megabytes(result.resources.peak_memory_mb), "MB", "peak memory of the process"),
     ]
@@ -139,7 +140,17 @@ def _metrics_table(columns: Mapping[str, EvaluationResult]) -> str:
             found = [dict(form.items()).get(key) for form in forms]
             if None not in found:
                 rows.append(f"<tr><th>{text}</th>{''.join(_pose_cells(metrics) for metrics in found if metrics)}</tr>")
+    flips = [_flip_shares(pose) for pose in summaries]
+    for place, text in enumerate(("flipped poses, true category given", "flipped, of the errors beyond pi/6")):
+        cells = "".join(f'<td colspan="3">{shares[place]} %</td>' for shares in flips)
+        rows.append(f"<tr><th>{text}</th>{cells}</tr>")
     return f'<div class="scroll"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _flip_shares(pose: PoseSummary) -> tuple[str, str]:
+    """How many poses are flipped with the true category given: of all images and of the errors, in percent."""
+    flips = pose.flips
+    return ("-", "-") if flips is None else (percent(flips.true_category.share), percent(flips.true_category.of_errors))
 
 
 def _pose_cells(metrics: PoseMetrics) -> str:
@@ -178,7 +189,8 @@ def _failures(evaluation: Evaluation, count: int) -> str:
     )
     text = (
         f"{len(wrong)} images are misclassified (shown: the most confident). Of the correctly classified ones, "
-        f"{len(astray)} have a pose error of more than 30&deg; (shown: the largest errors)."
+        f"{len(astray)} have a pose error of more than 30&deg; (shown: the largest errors), of which "
+        f"{sum(bool(r.flipped) for r in astray)} are flipped."
     )
     return _gallery("Failures", text, evaluation, wrong[:count] + astray[:count])
 
@@ -297,9 +309,15 @@ def _category_table(result: EvaluationResult) -> str:
     for name, entry in result.per_category.items():
         cells = _pose_cells(entry.pose.plain.true_category) + _pose_cells(entry.pose.symmetry_aware.true_category)
         count = f"<td>{entry.images}</td><td>{percent(entry.accuracy)}</td>"
+        cells += "".join(f"<td>{share}</td>" for share in _flip_shares(entry.pose))
         rows.append(f"<tr><th>{html.escape(name)}</th>{count}{cells}</tr>")
+    head += "<th>flipped %</th><th>of errors %</th>"
     table = f'<div class="scroll"><table>{head}</tr>{"".join(rows)}</table></div>'
-    return f"<section><h2>Per category</h2><p>Pose with the true category given.</p>{table}</section>"
+    text = (
+        "Pose with the true category given. Flipped: within 30&deg; of half a turn about the vertical axis, of all "
+        "images and of the symmetry-aware errors beyond pi/6; none where half a turn changes nothing."
+    )
+    return f"<section><h2>Per category</h2><p>{text}</p>{table}</section>"
 
 
 def _settings(clean: Evaluation, occluded: Evaluation | None, command: str, now: datetime) -> str:

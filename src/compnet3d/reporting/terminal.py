@@ -42,6 +42,8 @@ def print_evaluation(result: EvaluationResult, title: str = "") -> None:
     console.print(f"top-1 accuracy: [bold]{percent(result.accuracy)} %[/bold] of {result.images} images")
     console.print(_pose_table(result))
     console.print(_category_table(result))
+    if result.pose.flips is not None and result.pose.flips.images:
+        console.print(_flip_table(result))
     if result.occlusion is not None:
         console.print(f"occluders hide {percent(result.occlusion.hidden_object)} % of the object and "
                       f"{percent(result.occlusion.hidden_background)} % of the background, on average")  # fmt: skip
@@ -139,6 +141,21 @@ def _category_table(result: EvaluationResult) -> Table:
     for name, entry in result.per_category.items():
         plain, aware = entry.pose.plain.true_category, entry.pose.symmetry_aware.true_category
         table.add_row(Text(printable(name)), str(entry.images), percent(entry.accuracy), *_cells(plain), *_cells(aware))
+    return table
+
+
+def _flip_table(result: EvaluationResult) -> Table:
+    """How many poses are flipped: of all images, and of each category that has a flip."""
+    from rich.text import Text
+
+    rows = {"all of them": result.pose.flips} | {name: e.pose.flips for name, e in result.per_category.items()}
+    columns = ("images", "of all\nimages [%]", "of errors\n> pi/6 [%]", "predicted\ncategory [%]")
+    title = "flipped poses: within 30 degrees of half a turn about the vertical axis;\ntrue category given"
+    table = new_table(title, ["category"], columns, "categories without a flip are not listed")
+    for number, (name, flips) in enumerate(rows.items()):
+        if flips is not None and (number == 0 or flips.true_category.share or flips.predicted_category.share):
+            shares = (flips.true_category.share, flips.true_category.of_errors, flips.predicted_category.share)
+            table.add_row(Text(printable(name)), str(flips.images), *map(percent, shares))
     return table
 
 

@@ -20,19 +20,26 @@ from compnet3d.reproduce.measures import (
     SUMMARY,
     Measure,
     classification,
+    flips,
     mean_of,
     means,
     over_categories,
     pose,
+    spread_of,
 )
 from compnet3d.reproduce.paper_numbers import Paper
 from compnet3d.reproduce.study import CLEAN, Condition, Method
+
+FLIPS = {
+    "share": f"flipped poses, {POSE_ROWS['true_category']}",
+    "of_errors": "flipped, of the errors beyond pi/6",
+}  # columns of table 2 and blocks of table 4, by what they are a share of
 
 
 def table2(experiments: Experiments) -> list[Table]:
     """Classification and pose on the data set's own test images, and on another data set."""
     columns = ["method", "classification", *(f"pi/6, {POSE_ROWS[form]}" for form in POSE_FORMS)]
-    columns += [f"pi/18, {POSE_ROWS['true_category']}", *COST]
+    columns += [f"pi/18, {POSE_ROWS['true_category']}", *FLIPS.values(), *COST]
     conditions = [CLEAN]
     if experiments.synthetic is not None:
         conditions.append(Condition("synthetic", data=experiments.synthetic))
@@ -50,7 +57,8 @@ def table2(experiments: Experiments) -> list[Table]:
 def _clean_cells(experiments: Experiments, method: Method, condition: Condition) -> tuple[Cell, ...]:
     measures = [classification, *map(pose, POSE_FORMS), pose("true_category", "acc_pi18")]
     spreads = [experiments.spread(method, condition, measure) for measure in measures]
-    return (*spreads, *experiments.cost(method, condition))
+    flipped = [spread_of(experiments.metrics(method, condition), flips(metric)) for metric in FLIPS]
+    return (*spreads, *flipped, *experiments.cost(method, condition))
 
 
 def table4(experiments: Experiments) -> list[Table]:
@@ -64,7 +72,7 @@ def table4(experiments: Experiments) -> list[Table]:
     if ahead:
         heading = "by how many points 3D-CompNets lead with the same backbone (training by training)"
         tables.insert(0, Table("table4", heading, ("metric", *SUMMARY), tuple(ahead), (), "lead"))
-    return [*tables, _robustness_cost(experiments)]
+    return [*tables, *_flip_tables(experiments), _robustness_cost(experiments)]
 
 
 def _robustness_measures() -> list[tuple[str, str, Measure, Mapping[str, tuple[float, ...]]]]:
@@ -81,8 +89,25 @@ def _robustness_measures() -> list[tuple[str, str, Measure, Mapping[str, tuple[f
 
 def _robustness(experiments: Experiments, method: Method, measure: Measure) -> list[Spread]:
     """A metric on clean images, at each level of occlusion, under each corruption."""
-    study = experiments.study
-    return [experiments.spread(method, c, measure) for c in (CLEAN, *study.occlusions, *study.corruptions)]
+    return [experiments.spread(method, condition, measure) for condition in _conditions(experiments)]
+
+
+def _conditions(experiments: Experiments) -> tuple[Condition, ...]:
+    return (CLEAN, *experiments.study.occlusions, *experiments.study.corruptions)
+
+
+def _flip_tables(experiments: Experiments) -> list[Table]:
+    """Flipped poses under all conditions; a share that some evaluation does not have gives no table."""
+    tables = []
+    for metric, title in FLIPS.items():
+        spreads = {
+            method.name: [spread_of(experiments.metrics(method, c), flips(metric)) for c in _conditions(experiments)]
+            for method in experiments.methods
+        }
+        known = {name: [spread for spread in found if spread is not None] for name, found in spreads.items()}
+        if known == spreads:
+            tables.append(_robustness_table(experiments, f"flips_{metric}", title, known, {}))
+    return tables
 
 
 def _robustness_table(

@@ -54,6 +54,20 @@ def pose(form: str, accuracy: str = "acc_pi6", *, aware: bool = False) -> Measur
     return measure
 
 
+def flips(metric: str) -> Callable[[EvaluationResult], float | None]:
+    """Share of flipped poses with the true category given; None where none can be, or none were counted.
+
+    Args:
+        metric: "share", of all images, or "of_errors", of those whose error is beyond pi/6.
+    """
+
+    def measure(result: EvaluationResult) -> float | None:
+        found = result.pose.flips
+        return None if found is None else getattr(found.true_category, metric)
+
+    return measure
+
+
 def spread_of(evaluations: Sequence[Evaluated[Result]], measure: Callable[[Result], float | None]) -> Spread | None:
     """A metric of one evaluation for each seed; None if one of them has no such metric."""
     values = [measure(evaluated.result) for evaluated in evaluations]
