@@ -406,10 +406,7 @@ def test_cad_folders_that_cannot_be_rendered_are_one_sentence(run: Any, tmp_path
 def test_data_sets_that_nothing_can_be_learned_from_are_one_sentence(run: Any, data: Path, tmp_path: Path) -> None:
     lists = data / "lists"
     saved = Path(shutil.copytree(lists, tmp_path / "saved"))
-    for path in lists.glob("tower*"):
-        path.unlink()
-    sentence(run(*train_line(data, tmp_path / "run")), data, "at least two")
-    for path in lists.glob("brick*"):
+    for path in lists.iterdir():
         path.write_text("\n\n")
     sentence(run(*train_line(data, tmp_path / "run")), data, "no usable object")
     status, out, _ = run("data", "check", data)

@@ -34,14 +34,22 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return sum((a[i] * b[i] for i in range(len(a))), torch.zeros((), dtype=torch.float64))
 
 
-def eq2(f: Tensor, k: int, own: Tensor, background: Tensor, excluded: list[bool], weight: float = 1.0) -> Tensor:
+def eq2(
+    f: Tensor,
+    k: int,
+    own: Tensor,
+    background: Tensor,
+    excluded: list[bool],
+    weight: float = 1.0,
+    kappa: float = KAPPA,
+) -> Tensor:
     denominator = torch.zeros((), dtype=torch.float64)
     for number in range(len(own)):
         if number == k or not excluded[number]:
-            denominator = denominator + torch.exp(KAPPA * dot(f, own[number]))
+            denominator = denominator + torch.exp(kappa * dot(f, own[number]))
     for beta in background:
-        denominator = denominator + weight * torch.exp(KAPPA * dot(f, beta))
-    return -torch.log(torch.exp(KAPPA * dot(f, own[k])) / denominator)
+        denominator = denominator + weight * torch.exp(kappa * dot(f, beta))
+    return -torch.log(torch.exp(kappa * dot(f, own[k])) / denominator)
 
 
 def eq4(f: Tensor, positive: Tensor, negatives: Tensor, omega: list[float]) -> Tensor:
@@ -154,6 +162,38 @@ def test_eq5_against_loops() -> None:
     torch.testing.assert_close(ours.total, plain, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(ours.in_category, torch.stack(terms_in).mean(), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("in_one_pass", [False, True])
+@pytest.mark.parametrize(("kappa", "dtype"), [(14.0, torch.float64), (39.0, torch.float32), (120.0, torch.float32)])
+def test_eq5_of_one_category_is_eq2_alone(
+    monkeypatch: pytest.MonkeyPatch, kappa: float, dtype: torch.dtype, in_one_pass: bool
+) -> None:
+    """Whatever omega has on its diagonal; a query opposite to its vertex has the smallest exponentials there are."""
+    monkeypatch.setattr("compnet3d.losses.blockwise._in_one_pass", lambda _: in_one_pass)
+    p, own = _problem(), unit(4, 5, seed=1).to(dtype)
+    background = p["background_features"].to(dtype)
+    queries = Queries(
+        torch.cat([unit(3, 2, 5, seed=7).to(dtype), -own[:1].expand(3, 1, 5)], dim=1).requires_grad_(True),
+        torch.zeros(3, dtype=torch.int64),
+        torch.tensor([[1, 3, 0]] * 3),
+        p["valid"],
+    )
+    terms = []
+    for b, q in p["valid"].nonzero().tolist():
+        f, k = queries.features[b, q].double(), int(queries.vertex[b, q])
+        terms.append(eq2(f, k, own.double(), background.double(), [False] * 4, kappa=kappa))
+    plain = torch.stack(terms).mean()
+    (expected,) = torch.autograd.grad(plain, queries.features)
+    for omega in (0.0, 1.0):
+        bank = FeatureBank.of([own], background, torch.full((1, 1), omega, dtype=dtype))
+        for sampled in (torch.zeros(0, dtype=torch.int64), torch.arange(4)):
+            ours = grouped_contrastive_loss(queries, bank, sampled, kappa=kappa)
+            (gradient,) = torch.autograd.grad(ours.total, queries.features)
+            assert float(ours.cross_category.detach()) == 0
+            assert float(ours.total.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+            torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-5)
+        assert float(full_contrastive_loss(queries, bank, kappa=kappa)) == pytest.approx(float(plain), rel=1e-5)
 
 
 @pytest.mark.parametrize(("in_weight", "cross_weight"), [(1.0, 1.0), (0.7, 0.0), (0.0, 1.3)])

@@ -314,8 +314,8 @@ def test_unknown_names_are_reported(experiments: Experiments) -> None:
         Experiments(experiments.study, TINY, unseen=("unicorn",)).unseen_categories()
     with pytest.raises(CompNetError, match="none of the paper's unseen categories"):
         Experiments(experiments.study, TINY).unseen_categories()
-    with pytest.raises(CompNetError, match="leaves fewer than two of its 3 categories"):
-        Experiments(experiments.study, TINY, unseen=("slab", "brick")).unseen_categories()
+    with pytest.raises(CompNetError, match="leaves none of its 3 categories"):
+        Experiments(experiments.study, TINY, unseen=("slab", "brick", "tower")).unseen_categories()
     assert Experiments(experiments.study, TINY, unseen=("slab", "slab")).unseen_categories() == ["slab"]
 
 

@@ -112,6 +112,24 @@ def test_a_training_is_the_reference(data: Path, tmp_path: Path, base: str) -> N
     check_alike(train_really(BASES[base], data, tmp_path / "run"), reference_of(base, data))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("base", BASES)
+def test_one_category_is_the_reference_without_eq4(
+    tiny_maker: Callable[..., Path], tmp_path: Path, base: str, processes: int
+) -> None:
+    """What the reference has of Eq. 4 is a loop over the other categories, of which there are none."""
+    alone = tiny_maker(tmp_path / "data", ("brick",), images=6)
+    write_symmetry(alone)
+    recipe = change(BASES[base], "schedule.processes", processes)
+    found = train_really(recipe, alone, tmp_path / "run")
+    check_alike(found, train_by_reference(recipe, alone))
+    absent = [float(value) for name, value in found.items() if "cross_category_loss" in name or name == "omega"]
+    assert all(value == 0 for value in absent) and len(absent) == {"compnet": 4, "pose score": 4, "novum": 1}.get(
+        base, 0
+    )
+    assert found["temperature"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(("base", "name", "value"), SETTINGS)
 def test_a_setting_does_what_it_does_in_the_reference(
     data: Path, tmp_path: Path, base: str, name: str, value: Any

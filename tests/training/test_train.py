@@ -373,17 +373,6 @@ def test_a_crash_between_two_renames_loses_nothing(tiny_data: Path, whole_run: P
     train(TINY, tiny_data, out, resume=True, **options())  # type: ignore[arg-type]
 
 
-def test_one_category_is_refused(tiny_data: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "alone"
-    shutil.copytree(tiny_data, alone)
-    for folder in ("CAD", "images", "annotations"):
-        shutil.rmtree(alone / folder / "tower")
-    for path in (alone / "lists").glob("tower*"):
-        path.unlink()
-    with pytest.raises(CompNetError, match="two"):
-        train(TINY, alone, tmp_path / "out", **options())  # type: ignore[arg-type]
-
-
 def test_temperature_is_the_maximum_likelihood_one() -> None:
     """Two categories whose scores differ by 0.1 and that are right 9 times in 10: t = log 9 / 0.1."""
     scores = torch.tensor([[0.5, 0.4]]).repeat(1000, 1)

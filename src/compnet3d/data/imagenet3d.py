@@ -163,12 +163,10 @@ def check_trainable(dataset: ImageNet3D, samples: Sequence[Sample]) -> None:
     """Print what the reader skipped, and refuse a training list that nothing can be learned from.
 
     Raises:
-        CompNetError: if there is one category alone, or one without any sample.
+        CompNetError: if there is a category without any sample.
     """
     if dataset.report.total_skipped:
         print(dataset.report, file=sys.stderr)
-    if len(dataset.categories) < 2:
-        raise CompNetError(f"{dataset.root}: only one category; contrasting needs at least two (see data check)")
     absent = sorted(set(dataset.categories) - {sample.category for sample in samples})
     if absent:
         raise CompNetError(

@@ -89,7 +89,7 @@ class Prediction:
         category_index: the category whose pose is given: the best score's, unless it was prescribed, int64 [B].
         scores: the largest classifies the object, [B, Y]: S_y of Eq. 7, or what the model makes of it (see
             `CompNetConfig.pose_score_weight`); log-probabilities of a dual head.
-        confidence: calibrated probability that the best-scoring category is right, [B].
+        confidence: calibrated probability that the best-scoring category is right, [B]; 1 with one category alone.
         pose: of the camera whose focal length and principal point follow, [B].
         focal: focal length in pixels, [B].
         principal_point: where the object's origin is seen, pixels (u, v), [B, 2]. `predict_crops` answers in pixels of

@@ -194,7 +194,7 @@ class CompNet(Model):
         """What classifies the object in crops [B, 3, height, width] after an oracle crop, [B, Y]: the largest wins.
 
         S_y; with `pose_score_weight` the category's best initial pose counts, too, and with `mirrored_scores` it is
-        the mean over both sides.
+        the mean over both sides. Of one category alone it is S_y.
         """
         images = images.to(self.device)
         return self._crop_scores(images, self.features(images))
@@ -228,6 +228,8 @@ class CompNet(Model):
         return RenderAndCompare(self.bank.feature_bank, self.render, self.pose_hypotheses, settings, bonus)
 
     def _crop_scores(self, images: Tensor, features: CropFeatures) -> Tensor:
+        if len(self.categories) == 1:
+            return self.category_scores(features)  # nothing to decide: the second look and the poses would be in vain
         scores = self._one_sided_scores(features)
         if not self.config.mirrored_scores:
             return scores

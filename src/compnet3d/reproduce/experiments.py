@@ -104,8 +104,8 @@ class Experiments:
                 )
             if not dataset.names(name, "val"):
                 raise CompNetError(f"{self.study.data}: has no test image of {name!r}; leave it out of --unseen")
-        if len(there) - len(names) < 2:
-            raise CompNetError(f"{self.study.data}: --unseen leaves fewer than two of its {len(there)} categories")
+        if len(there) == len(names):
+            raise CompNetError(f"{self.study.data}: --unseen leaves none of its {len(there)} categories to train on")
         return names
 
     def metrics(self, method: Method, condition: Condition) -> list[Evaluated[EvaluationResult]]:

@@ -170,7 +170,7 @@ def occlude(
         raise ValueError(f"a mask of shape {object_mask.shape} does not fit a {image.width} x {image.height} image")
     usable = [o for o in occluders if not same_category(o.category, category)]
     if occluders and not usable:
-        raise CompNetError(f"every occluder is of the category {category} itself; add occluders of another category")
+        raise CompNetError(f"every occluder is of the category {category} itself; use blobs, or cut-outs of others")
     scene = _Scene.of(image, object_mask.astype(bool))
     _cover(scene, _OBJECT, (background_range, object_range), rng.uniform(*object_range), usable, rng)
     # What is pasted on the background falls on the object too: to half of the way only, lest all shares end at the top.

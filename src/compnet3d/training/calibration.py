@@ -22,7 +22,12 @@ def fit_temperature(scores: Tensor, category: Tensor) -> float:
 
     Args:
         scores: [N, Y]; category: the true ones, int64 [N].
+
+    Returns:
+        The factor; 1 where there is one category alone, whose softmax is 1 at any.
     """
+    if scores.shape[1] == 1:
+        return 1.0
     # The scores of Eq. 7 are a few hundredths apart, so that factors of about 100 are usual; a dual head's are
     # log-probabilities, for which about 1 will do. The grid has an end, where a gradient descent would never stop if
     # all images are classified correctly.

@@ -33,7 +33,7 @@ class TrainingData:
         root: the folder that it was read from, if any.
 
     Raises:
-        CompNetError: if there are fewer than two categories, or one without samples or meshes.
+        CompNetError: if there is no category, or one without samples or meshes.
     """
 
     samples: Sequence[Sample]
@@ -43,8 +43,8 @@ class TrainingData:
 
     def __post_init__(self) -> None:
         where = self.root or "the training data"
-        if len(self.meshes) < 2:
-            raise CompNetError(f"{where}: only one category; contrasting needs at least two (see data check)")
+        if not self.meshes:
+            raise CompNetError(f"{where}: no category to learn; give at least one with its meshes and samples")
         found = {sample.category for sample in self.samples}
         for category in found - set(self.meshes):
             raise CompNetError(f"{where}: has samples of {category!r} and no mesh of it; give one for its size")

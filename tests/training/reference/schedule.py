@@ -93,7 +93,7 @@ class Schedule:
             pairs = [
                 self.learner.omega[y][other] for y in range(categories) for other in range(categories) if y != other
             ]
-            entry["contrasted_pairs"] = sum(w > settings.grouping_floor for w in pairs) / len(pairs)
+            entry["contrasted_pairs"] = sum(w > settings.grouping_floor for w in pairs) / len(pairs) if pairs else 0.0
         return entry
 
     def weight(self, row: Sequence[int], y: int, other: int) -> float:
