@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compnet3d.data.augment import Augmentation, augment_pixels, erase_patches
+from compnet3d.data.augment import Augmentation, CropSources, augment_pixels, erase_patches
 from compnet3d.data.cutouts import Cutout
 from compnet3d.data.dead_leaves import _leaf_shape, scatter_dead_leaves
 from compnet3d.training.builtin_recipes import get_recipe
@@ -83,7 +83,7 @@ def test_dead_leaves_take_the_place_of_other_covers_as_often_as_asked() -> None:
         )
         large = 0
         for seed in range(200):
-            _, covered = augment_pixels(pixels, settings, np.random.default_rng(seed), cut_out)
+            _, covered = augment_pixels(pixels, settings, np.random.default_rng(seed), CropSources(cut_out))
             large += bool(covered.mean() > 0.2)
         pasted = len(drawn) / 200
         assert pasted == 1 - probability if probability in (0.0, 1.0) else abs(pasted - 0.5) < 0.1

@@ -83,9 +83,7 @@ def test_workers_see_the_same_views(samples: list[Sample]) -> None:
 
 def test_the_cache_changes_nothing_and_respects_its_limit(samples: list[Sample]) -> None:
     plain = CropDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG)
-    cached = CropDataset(
-        samples, ["car", "mug"], SPEC, augmentation=STRONG, cache=True, cache_bytes=2 * 40 * 30 * 3 + 5
-    )
+    cached = CropDataset(samples, ["car", "mug"], SPEC, augmentation=STRONG, cache_bytes=2 * 40 * 30 * 3 + 5)
     for _ in range(2):
         assert all(equal(plain[i], cached[i]) for i in range(6))
     before = [cached[i] for i in range(6)]

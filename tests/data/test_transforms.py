@@ -13,6 +13,7 @@ from PIL import Image
 
 from compnet3d.data.augment import (
     Augmentation,
+    CropSources,
     GeometricDraw,
     augment_pixels,
     bend_tones,
@@ -454,7 +455,7 @@ def test_pasting_covers_what_the_settings_say() -> None:
         settings = Augmentation(erasing=1.0, erasing_count=1, erasing_area=(0.1, 0.1), copy_paste=copy_paste)
         shares = []
         for seed in range(20):
-            pasted, covered = augment_pixels(pixels, settings, np.random.default_rng(seed), cut_out)
+            pasted, covered = augment_pixels(pixels, settings, np.random.default_rng(seed), CropSources(cut_out))
             shares.append(covered.mean())
             if copy_paste:
                 np.testing.assert_array_equal(pasted.max(axis=2) == 255, covered)

@@ -55,12 +55,13 @@ AUGMENTATIONS: dict[str, Any] = {
     "contrast": 0.0, "saturation": 0.0, "colour_jitter": 0.0, "tone_curve": 0.0, "gamma": 0.0, "grey": 0.9, "blur": 0.0,
     "blur_radius": 0.4, "noise": 2.0, "noise_probability": 0.0, "erasing": 0.0, "erasing_count": 1,
     "erasing_area": (0.01, 0.02), "dead_leaves": 0.0, "dead_leaves_area": (0.05, 0.1), "copy_paste": 0.0,
+    "background_swap": 0.0, "box_crop": 0.0,
 }  # fmt: skip
 STRONG = Augmentation(
     rotation=40, scale=(0.8, 1.25), shift=0.08, mirror=0.5, reflect=0.5, brightness=0.3, contrast=0.3, saturation=0.3,
     colour_jitter=0.2, tone_curve=0.5, gamma=0.3, grey=0.3, blur=0.6, blur_radius=2.0, noise=10, noise_probability=0.5,
     erasing=0.9, erasing_count=3, erasing_area=(0.05, 0.2), dead_leaves=0.4,
-    dead_leaves_area=(0.3, 0.6), copy_paste=0.5,
+    dead_leaves_area=(0.3, 0.6), copy_paste=0.5, background_swap=0.5, box_crop=0.5,
 )  # fmt: skip
 
 
@@ -137,7 +138,9 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> CropDataset:
         bbox=(5, 5, 35, 25), width=40, height=30,
     )  # fmt: skip
     smooth = Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((40, 30))
-    write_object(root, "car", "0", np.asarray(smooth), [entry])
+    mask = np.zeros((30, 40), dtype=bool)
+    mask[8:22, 8:32] = True
+    write_object(root, "car", "0", np.asarray(smooth), [entry], mask)
     write_list(root, "car", "train", "0")
     input_config = InputConfig(height=24, width=32, focal=700.0, distance=5.0, box_fill=0.6)
     samples = ImageNet3D(root).samples("train")

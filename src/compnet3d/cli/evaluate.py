@@ -66,6 +66,8 @@ class Evaluate:
     """How strongly they are corrupted."""
     frost: Folder = None
     """Images of ice for the corruption frost; drawn ice without."""
+    backgrounds: Folder = None
+    """Put parts of the photographs in this folder behind the objects, by their masks."""
     matching: Literal["exhaustive", "pruned"] = "exhaustive"
     """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
     unknown: Flag = False
@@ -95,6 +97,7 @@ class Evaluate:
             corruption=self.corruption,
             severity=self.severity,
             frost=self.frost,
+            backgrounds=self.backgrounds,
             rotation=self.rotate,
             seed=self.seed,
         )
@@ -117,7 +120,7 @@ class Evaluate:
             print(f"wrote {self.report}")
 
     def _evaluate_unseen(self) -> None:
-        if self.occlusion or self.corruption or self.rotate or self.report:
+        if self.occlusion or self.corruption or self.backgrounds or self.rotate or self.report:
             raise CompNetError("--categories unseen takes images as they are: leave out occlusion, corruption, report")
         from compnet3d.data.imagenet3d import ImageNet3D
         from compnet3d.evaluation.crops import Loading

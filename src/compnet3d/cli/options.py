@@ -44,15 +44,18 @@ def require_folder(path: Path, option: str) -> None:
         raise CompNetError(f"{path}: is not a folder; give {option} a folder")
 
 
-def checked_shift(*, frost: Path | None = None, **settings: Any) -> Shift:
+def checked_shift(*, frost: Path | None = None, backgrounds: Path | None = None, **settings: Any) -> Shift:
     """The shift with these settings, whose folders exist; checked before anything slow starts."""
     from compnet3d.robustness.shift import Shift
 
-    shift = Shift(frost=None if frost is None else str(frost), **settings)
+    folders = {"frost": frost, "backgrounds": backgrounds}
+    settings |= {name: None if folder is None else str(folder) for name, folder in folders.items()}
+    shift = Shift(**settings)
     if shift.occluders not in ("blobs", "objects"):
         require_folder(Path(shift.occluders), "--occluders (blobs, objects or a folder)")
-    if frost is not None:
-        require_folder(frost, "--frost")
+    for name, folder in folders.items():
+        if folder is not None:
+            require_folder(folder, f"--{name}")
     return shift
 
 

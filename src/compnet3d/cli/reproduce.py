@@ -55,6 +55,8 @@ class Reproduce:
     """Whose levels: of the generator of Occluded-PASCAL3D+, or of the paper's text."""
     frost: Folder = None
     """Folder of textures for the frost corruption; procedural ice without one."""
+    backgrounds: Folder = None
+    """Folder of photographs: table 4 also sets the test objects before parts of them, by their masks."""
     batch_size: Annotated[int, arg(metavar="N")] = 64
     """Images that go through a model together in evaluations."""
     workers: Count = None
@@ -67,7 +69,11 @@ class Reproduce:
         at_least(1, epochs=self.epochs, seeds=self.seeds, batch_size=self.batch_size)
         at_least(0, workers=self.workers)
         require_folder(self.data, "--data")
-        for option, folder in (("--synthetic", self.synthetic), ("--frost", self.frost)):
+        for option, folder in (
+            ("--synthetic", self.synthetic),
+            ("--frost", self.frost),
+            ("--backgrounds", self.backgrounds),
+        ):
             if folder is not None:
                 require_folder(folder, option)
         from compnet3d.reproduce.experiments import Experiments
@@ -84,6 +90,7 @@ class Reproduce:
             occluders=self.occluders,
             occlusion_protocol=self.occlusion_protocol,
             frost=self.frost,
+            backgrounds=self.backgrounds,
             batch_size=self.batch_size,
             device=choose_device(self.device),
             workers=self.workers,

@@ -48,6 +48,8 @@ class Train:
     """Folder of the pretrained feature extractor; by default the recipe's is looked for, then its hub name."""
     init_from: Folder = None
     """Folder of a model to start from: of the same categories all of it, of others its feature extractor."""
+    backgrounds: Folder = None
+    """Folder of photographs to put behind the objects, in recipes that swap backgrounds (eth80, robust-photos)."""
     from_scratch: Flag = False
     """Start from random weights although the recipe has a pretrained feature extractor."""
     workers: Count = None
@@ -63,6 +65,8 @@ class Train:
         require_folder(self.data, "--data")
         if self.backbone_weights is not None:
             require_folder(self.backbone_weights, "--backbone-weights")
+        if self.backgrounds is not None:
+            require_folder(self.backgrounds, "--backgrounds")
         from compnet3d.training.builtin_recipes import get_recipe
         from compnet3d.training.train import train
 
@@ -81,6 +85,7 @@ class Train:
                 resume=self.resume,
                 init_from=self.init_from,
                 backbone_weights=self.backbone_weights,
+                backgrounds=self.backgrounds,
                 from_scratch=self.from_scratch,
                 device=choose_device(self.device),
                 workers=self.workers,

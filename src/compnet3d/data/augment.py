@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from compnet3d.data.backgrounds import swap_background
 from compnet3d.data.cutouts import Cutout
 from compnet3d.data.dead_leaves import scatter_dead_leaves
 from compnet3d.data.placement import Placement
@@ -30,6 +31,24 @@ class GeometricDraw:
 
 
 @dataclass(frozen=True)
+class CropSources:
+    """What an augmentation takes from outside a crop; what is None is not to be had.
+
+    Attributes:
+        cut_out: draws an object to cover with, for `copy_paste`.
+        object_layer: the image in L that is white where the object is (see `object_layer`), for `background_swap`.
+        background: draws a background of a (width, height), uint8 [H, W, 3], for `background_swap`.
+    """
+
+    cut_out: Callable[[np.random.Generator], Cutout] | None = None
+    object_layer: Image.Image | None = None
+    background: Callable[[tuple[int, int], np.random.Generator], np.ndarray] | None = None
+
+
+NO_SOURCES = CropSources()
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """Ranges of the random changes; the defaults change nothing.
 
@@ -40,6 +59,10 @@ class Augmentation:
         mirror: probability of mirroring; for mirror-symmetric categories only (see `CropDataset`).
         reflect: probability of continuing the image mirrored beyond its border instead of with the fill colour,
             so that the border's direction does not betray the in-plane rotation.
+        box_crop: probability that a crop is cut out by the bounding box, as `crop="box"` of an evaluation does, and not
+            by the annotated distance and principal point: objects seen end-on are shown larger then.
+        background_swap: probability that a crop gets another background, where it is known which pixels are the
+            object's (see `Scenery`).
         brightness, contrast, saturation: relative, uniform in 1 +- this.
         colour_jitter: relative gain of each colour channel, uniform in 1 +- this (tints the light).
         tone_curve: probability of bending the tones of each colour channel by a random curve, which can take markings
@@ -65,6 +88,8 @@ class Augmentation:
     shift: float = 0.0
     mirror: float = 0.0
     reflect: float = 0.0
+    box_crop: float = 0.0
+    background_swap: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -87,6 +112,8 @@ class Augmentation:
         for name in (
             "mirror",
             "reflect",
+            "box_crop",
+            "background_swap",
             "tone_curve",
             "grey",
             "blur",
@@ -126,19 +153,26 @@ def augment_pixels(
     pixels: np.ndarray,
     augmentation: Augmentation,
     rng: np.random.Generator,
-    cut_out: Callable[[np.random.Generator], Cutout] | None = None,
+    sources: CropSources = NO_SOURCES,
+    alpha: Callable[[Image.Image], np.ndarray] = np.asarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tone curves, other colours, blur, noise and erasing, in this order; uint8 [H, W, 3], not changed in place.
+    """Another background, tone curves, other colours, blur, noise and erasing, in this order.
 
     Args:
-        pixels: of the crop; augmentation: the settings; rng: the source of all randomness.
-        cut_out: draws an object to cover with, for `copy_paste`.
+        pixels: of the crop, uint8 [H, W, 3], not changed in place; augmentation: the settings; rng: the source of all
+            randomness.
+        sources: of backgrounds and of objects to cover with.
+        alpha: cuts the crop out of `sources.object_layer`, uint8 [H, W].
 
     Returns:
         The pixels, and which of them the erasing covered, bool [H, W].
     """
     covered = np.zeros(pixels.shape[:2], dtype=bool)
     # nothing is drawn for what is switched off: other settings keep their random numbers
+    layer, background = sources.object_layer, sources.background
+    if layer is not None and background is not None and rng.random() < augmentation.background_swap:
+        size = (pixels.shape[1], pixels.shape[0])
+        pixels = swap_background(pixels, alpha(layer), background(size, rng), rng)
     if augmentation.tone_curve > 0 and rng.random() < augmentation.tone_curve:
         pixels = bend_tones(pixels, rng)
     pixels = _change_colours(pixels, augmentation, rng)
@@ -152,8 +186,8 @@ def augment_pixels(
         most, area = augmentation.erasing_count, augmentation.erasing_area
         if augmentation.dead_leaves > 0 and rng.random() < augmentation.dead_leaves:
             pixels, covered = scatter_dead_leaves(pixels, augmentation.dead_leaves_area, rng)
-        elif augmentation.copy_paste > 0 and cut_out is not None and rng.random() < augmentation.copy_paste:
-            pixels, covered = paste_cutouts(pixels, cut_out(rng), most, area, rng)
+        elif augmentation.copy_paste > 0 and sources.cut_out is not None and rng.random() < augmentation.copy_paste:
+            pixels, covered = paste_cutouts(pixels, sources.cut_out(rng), most, area, rng)
         else:
             pixels, covered = erase_patches(pixels, most, area, rng)
     return pixels, covered

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from compnet3d.data.augment import Augmentation
+from compnet3d.data.augment import Augmentation, CropSources
+from compnet3d.data.backgrounds import beside, drawn_background, window_of
 from compnet3d.data.cutouts import Cutout, cut_object
 from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
-from compnet3d.data.transforms import Crop, InputConfig, make_crop
+from compnet3d.data.silhouettes import object_layer
+from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
 from compnet3d.errors import CompNetError
+from compnet3d.geometry.mesh import Mesh
 
 # decoded images of the small data sets fit; of ImageNet3D a part does, and the rest is read each time
 CACHE_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """What `Augmentation.background_swap` works with beside the samples' images and masks.
+
+    Attributes:
+        photographs: to serve as backgrounds.
+        meshes: CAD models of the categories that have some: the silhouette of the sample's stands in for its mask.
+    """
+
+    photographs: tuple[Path, ...] = ()
+    meshes: Mapping[str, Sequence[Mesh]] = field(default_factory=dict)
+
+    def mesh_of(self, sample: Sample) -> Mesh | None:
+        """The CAD model that a sample is annotated with, else the first of its category, None if there is none."""
+        models = self.meshes.get(sample.category, ())
+        # counted from 1
+        return next(iter([*models[max(0, sample.cad_index - 1) :], *models]), None)
 
 
 class CropDataset(Dataset[dict[str, torch.Tensor]]):
@@ -42,8 +65,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         augmentation: Augmentation | None = None,
         mirror_categories: Collection[str] = frozenset(),
         seed: int = 0,
-        cache: bool = False,
-        cache_bytes: int = CACHE_BYTES,
+        cache_bytes: int = 0,
+        scenery: Scenery | None = None,
     ) -> None:
         """Prepare the crops; no image is read yet.
 
@@ -54,8 +77,9 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             augmentation: random changes; none by default.
             mirror_categories: names of those that may be mirrored.
             seed: of the augmentation.
-            cache: keep decoded images in memory (per worker process) until `cache_bytes` are used.
-            cache_bytes: the limit.
+            cache_bytes: keep decoded images in memory (per worker process) until these are used.
+            scenery: for the augmentation's `background_swap`; None for no backgrounds but those of the data set and
+                drawn ones, and only where there are masks.
 
         Raises:
             CompNetError: if a sample's category is not among `categories`.
@@ -70,7 +94,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
                 f"The data has categories that the model does not know: {', '.join(unknown[:8])}; "
                 "leave them out or train with them."
             )
-        self._cache: dict[str, np.ndarray] | None = {} if cache else None
+        self.scenery = scenery or Scenery()
+        self._cache: dict[str, np.ndarray] = {}
         self._cache_left = cache_bytes
 
     def of(self, samples: Sequence[Sample]) -> CropDataset:
@@ -96,6 +121,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         """
         sample = self.samples[index]
         augmentation, rng = self.augmentation, None
+        crop: CropMode = "oracle"
         if augmentation is not None:
             # by index, not by a state that goes on: workers take items in any order, and a resumed run starts in the
             # middle
@@ -104,15 +130,46 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
                 # a mirrored camera or desk would be an object that does not exist; the random number is drawn all the
                 # same
                 augmentation = replace(augmentation, mirror=0.0)
+            if augmentation.box_crop > 0 and rng.random() < augmentation.box_crop:
+                crop = "box"
         return make_crop(
             self._image_of(sample),
             sample,
             self.input_config,
-            crop="oracle",
+            crop=crop,
             augmentation=augmentation,
             rng=rng,
-            cut_out=self._cut_out,
+            sources=self._sources(sample),
         )
+
+    def _sources(self, sample: Sample) -> CropSources:
+        if self.augmentation is None or self.augmentation.background_swap == 0:
+            return CropSources(self._cut_out)
+        return CropSources(self._cut_out, self._layer_of(sample), self._background)
+
+    def _background(self, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        """A photograph (mostly, where there are some), what is beside another sample's object, or a drawn one."""
+        photographs, kind = self.scenery.photographs, rng.random()
+        share = 0.7 if photographs else 0.0
+        if kind < share:
+            path = photographs[int(rng.integers(len(photographs)))]
+            return window_of(self._kept(str(path), lambda: load_image(path)), size, rng)
+        if kind < (1.0 + share) / 2:
+            other = self.samples[int(rng.integers(len(self.samples)))]
+            strip = beside(self._image_of(other), other.bbox)
+            if strip is not None:
+                return window_of(strip, size, rng)
+        return drawn_background(size, rng)
+
+    def _layer_of(self, sample: Sample) -> Image.Image | None:
+        """See `object_layer`; a layer all black stands for none in the cache."""
+
+        def make() -> Image.Image:
+            layer = object_layer(sample, self.scenery.mesh_of(sample))
+            return Image.new("L", (sample.width, sample.height)) if layer is None else layer
+
+        layer = self._kept(f"{sample.key} layer", make)
+        return layer if layer.getbbox() else None
 
     def _cut_out(self, rng: np.random.Generator) -> Cutout:
         """Any sample's object."""
@@ -136,13 +193,14 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         return item
 
     def _image_of(self, sample: Sample) -> Image.Image:
-        if self._cache is None:
-            return load_image(sample.image, size=(sample.width, sample.height))
-        key = str(sample.image)
+        return self._kept(str(sample.image), lambda: load_image(sample.image, size=(sample.width, sample.height)))
+
+    def _kept(self, key: str, make: Callable[[], Image.Image]) -> Image.Image:
+        """An image from the cache, or made now and kept there if there is room."""
         if key in self._cache:
             return Image.fromarray(self._cache[key])
-        image = load_image(sample.image, size=(sample.width, sample.height))
-        needed = image.width * image.height * 3
+        image = make()
+        needed = image.width * image.height * len(image.getbands())
         # those that come first stay: with every image used once an epoch, replacing any would only lose it before its
         # next turn
         if needed <= self._cache_left:

@@ -10,16 +10,16 @@ distance d' = F d / (s f), which looks the same up to perspective (exactly so wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from compnet3d.data.augment import Augmentation, GeometricDraw, augment_pixels
-from compnet3d.data.cutouts import Cutout
+from compnet3d.data.augment import NO_SOURCES, Augmentation, CropSources, GeometricDraw, augment_pixels
 from compnet3d.data.images import load_mask
 from compnet3d.data.sample import Sample
 from compnet3d.data.warp import Border, invert_affine, longest_side, rotation_matrix, transform_points, warp_image
@@ -148,7 +148,7 @@ def make_crop(
     augmentation: Augmentation | None = None,
     rng: np.random.Generator | None = None,
     rotation: float = 0.0,
-    cut_out: Callable[[np.random.Generator], Cutout] | None = None,
+    sources: CropSources = NO_SOURCES,
 ) -> Crop:
     """Cut a crop of one object out of its image.
 
@@ -164,7 +164,7 @@ def make_crop(
         augmentation: random changes; none by default.
         rng: required with `augmentation`.
         rotation: turn the content counter-clockwise by this many radians, beside the augmentation's own.
-        cut_out: draws an object to cover with, for the augmentation's `copy_paste`.
+        sources: of what the augmentation takes from outside the crop.
 
     Raises:
         CompNetError: if the image's proportions are not the annotated ones.
@@ -180,12 +180,11 @@ def make_crop(
         border = "reflect" if rng.random() < augmentation.reflect else border
     forward, scale = crop_matrix(sample, input_config, crop, draw, rotation)
     matrix = invert_affine(forward)
-    pixels = warp_image(
-        image, matrix, (input_config.width, input_config.height), scale, input_config.fill, border=border
-    )
+    warp = partial(warp_image, matrix=matrix, size=(input_config.width, input_config.height), scale=scale)
+    pixels = warp(image, fill=input_config.fill, border=border)
     covered = np.zeros(pixels.shape[:2], dtype=bool)
     if augmentation is not None and rng is not None:
-        pixels, covered = augment_pixels(pixels, augmentation, rng, cut_out)
+        pixels, covered = augment_pixels(pixels, augmentation, rng, sources, warp)
     turn = draw.rotation + rotation
     # mirrored first, then turned, in the order of the matrix: A to 2 pi - A, T to - T + turn
     azimuth, theta = (-sample.azimuth, -sample.theta) if draw.mirror else (sample.azimuth, sample.theta)

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from compnet3d.data.backgrounds import set_before, window_of
+from compnet3d.data.images import load_image
 from compnet3d.data.loader import CropDataset
 from compnet3d.data.sample import Sample
+from compnet3d.data.silhouettes import object_layer
 from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.corruption import corrupt
-from compnet3d.robustness.seeds import _ROTATION, corruption_generator, sample_generator
+from compnet3d.robustness.seeds import _BACKGROUND, _ROTATION, corruption_generator, sample_generator
 from compnet3d.robustness.shift import Shift
 from compnet3d.utils.progress import with_progress
 
@@ -50,7 +53,7 @@ class EvaluationCrops(CropDataset):
     """One crop per sample, without augmentation, of the shifted image.
 
     The draws of an image depend on the seed and on the image's name alone, so that they stay the same when the list
-    gets longer or shorter. Occluders are pasted on the image, before the crop is cut out.
+    gets longer or shorter. Backgrounds are changed and occluders pasted in the image, before the crop is cut out.
 
     An item is that of `CropDataset` and, of occluded images, `hidden_object` and `hidden_background`: the shares of the
     image's object and background pixels that the occluders hide, float32 []. Samples of a data set that is occluded
@@ -76,7 +79,8 @@ class EvaluationCrops(CropDataset):
             occluder_samples: where objects are cut out by their masks; `samples` by default.
 
         Raises:
-            CompNetError: if there are no such occluders or images of frost, or the samples are occluded already.
+            CompNetError: if there are no such occluders, backgrounds or images of frost, an object that is to be set
+                before another background has no mask, or the samples are occluded already.
         """
         self.shift = shift or Shift()
         super().__init__(samples, categories, input_config, seed=self.shift.seed)
@@ -84,6 +88,9 @@ class EvaluationCrops(CropDataset):
         if self.shift.occlusion is not None:
             _check_not_occluded(self.samples)
         self.textures = self.shift.load_textures()
+        self.photographs = self.shift.find_backgrounds()
+        if self.photographs:
+            _check_masks(self.samples)
         self.occlusion = self.shift.load_occlusion(self.samples if occluder_samples is None else occluder_samples)
         self._hidden: tuple[float, float] | None = None
         # a batch holds the shares of all of its images or none
@@ -95,7 +102,7 @@ class EvaluationCrops(CropDataset):
         # drawn even without a rotation, from a generator that nothing else uses
         rng = sample_generator(sample, self.seed, _ROTATION)
         rotation = math.radians(self.shift.rotation) * rng.uniform(-1, 1)
-        image = self._image_of(sample)
+        image = self._before_background(self._image_of(sample), sample)
         self._hidden = sample.hidden
         if self.occlusion is not None:
             occluded = self.occlusion.apply(image, sample)
@@ -110,6 +117,20 @@ class EvaluationCrops(CropDataset):
             item["hidden_object"], item["hidden_background"] = torch.tensor(self._hidden, dtype=torch.float32)
         return item
 
+    def _before_background(self, image: Image.Image, sample: Sample) -> Image.Image:
+        """The image with another background, if that was asked for."""
+        if not self.photographs:
+            return image
+        rng = sample_generator(sample, self.seed, _BACKGROUND)
+        path = self.photographs[int(rng.integers(len(self.photographs)))]
+        background = window_of(load_image(path), image.size, rng)
+        layer = object_layer(sample, None)
+        if layer is None:
+            raise CompNetError(f"{sample.mask}: is black all over; mark the object's pixels, or leave out its image")
+        # an edge as soft as a photograph's
+        alpha = layer.resize(image.size).filter(ImageFilter.GaussianBlur(0.5))
+        return Image.fromarray(set_before(np.asarray(image), np.asarray(alpha), background))
+
     def _corrupted(self, image: Image.Image, sample: Sample) -> Image.Image:
         """The image, corrupted if that was asked for."""
         if self.shift.corruption is None:
@@ -117,6 +138,12 @@ class EvaluationCrops(CropDataset):
         rng = corruption_generator(sample, self.seed)
         pixels = corrupt(np.asarray(image), self.shift.corruption, self.shift.severity, rng, textures=self.textures)
         return Image.fromarray(pixels)
+
+
+def _check_masks(samples: Sequence[Sample]) -> None:
+    bare = next((sample for sample in samples if sample.mask is None), None)
+    if bare is not None:
+        raise CompNetError(f"{bare.image}: has no mask, by which its object could be set before another background")
 
 
 def _check_not_occluded(samples: Sequence[Sample]) -> None:

@@ -38,23 +38,39 @@ FLIPS = {
 
 def table2(experiments: Experiments) -> list[Table]:
     """Classification and pose on the data set's own test images, and on another data set."""
-    columns = ["method", "classification", *(f"pi/6, {POSE_ROWS[form]}" for form in POSE_FORMS)]
-    columns += [f"pi/18, {POSE_ROWS['true_category']}", *FLIPS.values(), *COST]
     conditions = [CLEAN]
     if experiments.synthetic is not None:
         conditions.append(Condition("synthetic", data=experiments.synthetic))
     tables = []
     for place, condition in enumerate(conditions):
-        rows = [Row(method.label, _clean_cells(experiments, method, condition)) for method in experiments.methods]
+        rows: list[Row] = []
         if experiments.comparable:
-            empty: tuple[Cell, ...] = (None,) * (len(columns) - 2)
+            empty: tuple[Cell, ...] = (None,) * (len(_COLUMNS) - 2)
             rows += [Row(f"{name} (paper)", (v[place] / 100, *empty)) for name, v in Paper.TABLE2.items()]
         where = "test images of the same data set" if condition is CLEAN else f"another data set, {condition.data}"
-        tables.append(Table("table2", where, tuple(columns), tuple(rows), experiments.notes(), condition.name))
+        tables.append(_table_of_condition(experiments, condition, "table2", where, rows))
     return tables
 
 
-def _clean_cells(experiments: Experiments, method: Method, condition: Condition) -> tuple[Cell, ...]:
+_COLUMNS = (
+    "method",
+    "classification",
+    *(f"pi/6, {POSE_ROWS[form]}" for form in POSE_FORMS),
+    f"pi/18, {POSE_ROWS['true_category']}",
+    *FLIPS.values(),
+    *COST,
+)
+
+
+def _table_of_condition(
+    experiments: Experiments, condition: Condition, name: str, title: str, published: Sequence[Row] = ()
+) -> Table:
+    """Classification and pose of all methods under one condition."""
+    rows = [Row(method.label, _cells(experiments, method, condition)) for method in experiments.methods]
+    return Table(name, title, _COLUMNS, (*rows, *published), experiments.notes(), condition.name)
+
+
+def _cells(experiments: Experiments, method: Method, condition: Condition) -> tuple[Cell, ...]:
     measures = [classification, *map(pose, POSE_FORMS), pose("true_category", "acc_pi18")]
     spreads = [experiments.spread(method, condition, measure) for measure in measures]
     flipped = [spread_of(experiments.metrics(method, condition), flips(metric)) for metric in FLIPS]
@@ -72,7 +88,11 @@ def table4(experiments: Experiments) -> list[Table]:
     if ahead:
         heading = "by how many points 3D-CompNets lead with the same backbone (training by training)"
         tables.insert(0, Table("table4", heading, ("metric", *SUMMARY), tuple(ahead), (), "lead"))
-    return [*tables, *_flip_tables(experiments), _robustness_cost(experiments)]
+    tables += [*_flip_tables(experiments), _robustness_cost(experiments)]
+    other = experiments.study.other_backgrounds
+    if other is not None:
+        tables.append(_table_of_condition(experiments, other, "table4", "the objects before other backgrounds"))
+    return tables
 
 
 def _robustness_measures() -> list[tuple[str, str, Measure, Mapping[str, tuple[float, ...]]]]:

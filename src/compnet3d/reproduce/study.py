@@ -95,7 +95,7 @@ class Study:
         out: the study's folder.
         data: a data set with the lists train and val.
         seeds: of the trainings.
-        occluders, occlusion_protocol, frost: see `evaluate`; "distractors" are cut-outs in OUT/occluders.
+        occluders, occlusion_protocol, frost, backgrounds: see `evaluate`; "distractors" are cut-outs in OUT/occluders.
         batch_size: in evaluations.
         device, progress: as in `train`.
         workers: processes that prepare images for each that trains, and for each evaluation; None leaves it to `train`
@@ -110,6 +110,7 @@ class Study:
     occluders: str = "distractors"
     occlusion_protocol: Protocol = "generator"
     frost: Path | None = None
+    backgrounds: Path | None = None
     batch_size: int = 64
     device: str = "cpu"
     workers: int | None = None
@@ -141,6 +142,13 @@ class Study:
             Condition(f"{name}-4", Shift(corruption=name, severity=4, frost=frost))
             for name in ("brightness", "frost", "snow", "fog")
         )
+
+    @property
+    def other_backgrounds(self) -> Condition | None:
+        """The test objects before other backgrounds, where there are photographs for it."""
+        if self.backgrounds is None:
+            return None
+        return Condition("backgrounds", Shift(backgrounds=str(self.backgrounds)))
 
     def dataset(self) -> ImageNet3D:
         """The data set."""

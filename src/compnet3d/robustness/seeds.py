@@ -6,9 +6,9 @@ import numpy as np
 
 from compnet3d.data.sample import Sample
 
-# Rotations, occluders and corruptions must not share random numbers, so that asking for one changes no other;
-# occlusion.py has 1.
-_ROTATION, _CORRUPTION = 0, 2
+# Rotations, occluders, corruptions and backgrounds must not share random numbers, so that asking for one changes no
+# other; occlusion.py has 1.
+_ROTATION, _CORRUPTION, _BACKGROUND = 0, 2, 3
 
 
 def sample_generator(sample: Sample, seed: int, purpose: int) -> np.random.Generator:

@@ -1,12 +1,14 @@
-"""What is done to the test images: occlusion, a corruption and in-plane rotation, all drawn from one seed."""
+"""What is done to the test images: other backgrounds, occlusion, a corruption, rotation, all drawn from one seed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from compnet3d.data.backgrounds import find_photographs
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.corruption import check_corruption, load_textures
@@ -31,6 +33,8 @@ class Shift:
         corruption: one of `CORRUPTIONS`; None for no corruption. Occluders are corrupted with the image.
         severity: of the corruption, 1 to 5.
         frost: folder with images of ice for the corruption "frost"; None for procedural ice.
+        backgrounds: folder of photographs, a part of which is put behind each object, by its mask; None for the images'
+            own backgrounds. Occluders come after it, a corruption acts on both.
         rotation: each crop is rotated in the plane by an angle drawn uniformly from +- this many degrees, 0 to 180.
         seed: of all draws, >= 0. The draws of an image depend on the seed and its name alone.
 
@@ -44,6 +48,7 @@ class Shift:
     corruption: str | None = None
     severity: int = 4
     frost: str | None = None
+    backgrounds: str | None = None
     rotation: float = 0.0
     seed: int = 0
 
@@ -60,9 +65,10 @@ class Shift:
         unused: dict[str, object] = {} if self.occlusion else {"protocol": "generator", "occluders": "blobs"}
         unused |= {} if self.corruption else {"severity": 4}
         unused |= {} if self.corruption == "frost" else {"frost": None}
+        folders = {"frost": self.frost, "backgrounds": self.backgrounds}
         plain: dict[str, object] = {
             "occluders": str(self.occluders),
-            "frost": None if self.frost is None else str(self.frost),
+            **{name: None if folder is None else str(folder) for name, folder in folders.items()},
         }
         for name, value in (plain | unused).items():
             object.__setattr__(self, name, value)
@@ -70,7 +76,8 @@ class Shift:
     @property
     def label(self) -> str:
         """A few words for tables: "clean", "occluded L1", "fog 4, rotated by up to 25 degrees"."""
-        parts = [f"occluded {self.occlusion}"] if self.occlusion else []
+        parts = ["other backgrounds"] if self.backgrounds else []
+        parts += [f"occluded {self.occlusion}"] if self.occlusion else []
         parts += [f"{self.corruption} {self.severity}"] if self.corruption else []
         parts += [f"rotated by up to {self.rotation:g} degrees"] if self.rotation else []
         return ", ".join(parts) or "clean"
@@ -95,6 +102,14 @@ class Shift:
         """
         return () if self.frost is None else tuple(load_textures(self.frost))
 
+    def find_backgrounds(self) -> tuple[Path, ...]:
+        """The photographs to put behind the objects; none where backgrounds stay as they are.
+
+        Raises:
+            CompNetError: if there is no such folder, or no image in it.
+        """
+        return () if self.backgrounds is None else find_photographs(self.backgrounds)
+
     def to_dict(self) -> Json:
         """For JSON; settings of what is not asked for are None."""
         occluded, corrupted = self.occlusion is not None, self.corruption is not None
@@ -105,6 +120,7 @@ class Shift:
             "corruption": self.corruption,
             "severity": self.severity if corrupted else None,
             "frost": self.frost,
+            "backgrounds": self.backgrounds,
             "rotate_deg": self.rotation,
             "seed": self.seed,
         }

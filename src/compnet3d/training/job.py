@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from compnet3d.data.backgrounds import find_photographs
 from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
 from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.data.symmetry import Symmetry, measure_mirror, symmetry_orders
@@ -106,6 +107,7 @@ class TrainOptions(TypedDict, total=False):
     without: Sequence[str]
     resume: bool
     backbone_weights: str | Path | None
+    backgrounds: str | Path | None
     from_scratch: bool
     device: str
     workers: int | None
@@ -122,6 +124,7 @@ class TrainingJob:
         training, calibration: the split of the data's samples.
         feature_extractor, init_from: of the user's, see `train`.
         seed, without, resume, backbone_weights, from_scratch, device, progress, stop_after: see `train`.
+        backgrounds: photographs for the augmentation's `background_swap`.
         workers: further processes that prepare images, for each training process.
         processes: that train.
     """
@@ -137,12 +140,19 @@ class TrainingJob:
     without: tuple[str, ...] = ()
     resume: bool = False
     backbone_weights: Path | None = None
+    backgrounds: tuple[Path, ...] = ()
     from_scratch: bool = False
     device: str = "cpu"
     workers: int = 0
     progress: bool = True
     stop_after: int | None = None
     processes: int = 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of images, as config.json has them."""
+        counts = {"samples": len(self.data.samples), "calibration": len(self.calibration)}
+        return counts | {"backgrounds": len(self.backgrounds)}
 
 
 def resolve_job(
@@ -165,6 +175,7 @@ def resolve_job(
     else:
         data = TrainingData.read(data, without)
     training, calibration = split_calibration(data.samples, recipe.schedule.calibration_fraction, seed)
+    backgrounds = options.get("backgrounds")
     device, workers, weights = options.get("device", "cpu"), options.get("workers"), options.get("backbone_weights")
     processes = 1  # more on one accelerator would only stand in line; a module of the user's stays in its own process
     if torch.device(device).type == "cpu" and feature_extractor is None:
@@ -185,6 +196,7 @@ def resolve_job(
         without=without,
         resume=options.get("resume", False),
         backbone_weights=None if weights is None else Path(weights),
+        backgrounds=() if backgrounds is None else find_photographs(backgrounds),
         from_scratch=options.get("from_scratch", False),
         device=device,
         workers=_default_workers(processes, device) if workers is None else workers,

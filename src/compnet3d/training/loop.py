@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from compnet3d.data.loader import CACHE_BYTES, CropDataset
+from compnet3d.data.loader import CACHE_BYTES, CropDataset, Scenery
 from compnet3d.errors import CompNetError
 from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.own_module import wrap_module
@@ -43,9 +43,9 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
         augmentation=job.recipe.augmentation,
         mirror_categories=job.data.mirror_categories,
         seed=job.seed,
-        cache=True,
         # every worker process of every training process has a cache of its own; the limit is for all of them together
         cache_bytes=CACHE_BYTES // (group.size * max(1, job.workers)),
+        scenery=Scenery(job.backgrounds, job.data.meshes),
     )
     schedule = job.recipe.schedule
     # the schedule below still runs over the recipe's epochs: a run that is stopped early and resumed has the same

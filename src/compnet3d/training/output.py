@@ -44,7 +44,21 @@ def first_line(job: TrainingJob, run: Run) -> str:
     """Device, images, categories, and the backbone and where it comes from."""
     device = job.device if job.processes == 1 else f"{job.device} ({job.processes} processes)"
     images = f"{len(job.training) + len(job.calibration)} images of {len(job.data.categories)} categories"
-    return f"training on {device}: {images}, {len(job.calibration)} of them for calibration; backbone {_backbone(job)}"
+    parts = [f"training on {device}: {images}, {len(job.calibration)} of them for calibration"]
+    return "; ".join([*parts, f"backbone {_backbone(job)}", *_backgrounds(job)])
+
+
+def _backgrounds(job: TrainingJob) -> list[str]:
+    """What is said of other backgrounds, where the recipe asks for them."""
+    share = job.recipe.augmentation.background_swap
+    if share == 0:
+        return []
+    masks = sum(sample.mask is not None for sample in job.data.samples)
+    every = masks == len(job.data.samples)
+    by = "masks" if every else "masks and silhouettes" if masks else "silhouettes of the CAD models"
+    sources = [f"{len(job.backgrounds)} photographs"] if job.backgrounds else []
+    sources += ["parts of other images", "drawn ones"]
+    return [f"{100 * share:.0f} % of the crops get another background by {by} ({', '.join(sources)})"]
 
 
 def _backbone(job: TrainingJob) -> str:

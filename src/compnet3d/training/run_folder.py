@@ -261,8 +261,8 @@ def check_data(run: Path, model: Path, categories: Sequence[str], **counts: int)
     for name, count in counts.items():
         if noted.get(name, count) != count:
             raise CompNetError(
-                f"{run}: was started with {noted[name]} {name}, and the data set gives {count} now; put its lists back "
-                "as they were, or train in another folder"
+                f"{run}: was started with {noted[name]} {name}, and there are {count} now; put the lists back as they "
+                "were and give the same options, or train in another folder"
             )
 
 
@@ -304,7 +304,7 @@ def write_config(run: Run, job: TrainingJob) -> None:
             "data": None if job.data.root is None else str(job.data.root.resolve()),
             "seed": run.seed,
             "without": list(job.without),
-            "counts": {"samples": len(job.data.samples), "calibration": len(job.calibration)},
+            "counts": job.counts,
             "backbone": run.model.config.backbone.to_dict(),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         },

@@ -49,6 +49,8 @@ def train(
         without: categories to leave out, so that they are unknown to the model.
         resume: go on from OUT/checkpoint.
         backbone_weights: folder of the pretrained backbone; by default the recipe's is looked for.
+        backgrounds: folder of photographs to put behind the objects, in recipes with `augmentation.background_swap`;
+            without one, backgrounds are parts of other training images, and drawn ones.
         from_scratch: start from random weights although the recipe has a pretrained backbone.
         device: where to train, such as "cpu" (by default) or "cuda".
         workers: further processes that prepare images, for each training process; by default one, or none where
@@ -74,8 +76,7 @@ def _train(recipe: Recipe, data: str | Path | TrainingData, out: Path, **options
     # before any process starts and any file is written, so that a refusal leaves the folder as it was
     check_folder(job.out, recipe, resume=job.resume, seed=job.seed, without=job.without)
     if job.resume:
-        counts = {"samples": len(job.data.samples), "calibration": len(job.calibration)}
-        check_data(job.out, job.out / "checkpoint" / "model.json", job.data.categories, **counts)
+        check_data(job.out, job.out / "checkpoint" / "model.json", job.data.categories, **job.counts)
     # by name: other processes import it; rank 0 is this process and calls it below
     worker = "compnet3d.training.loop:train_in_group"
     with _undisturbed(job.device), start_process_group(job.processes, worker, {"job": job}) as group:

@@ -1,0 +1,63 @@
+"""Where an object is in its image: by its mask, else by the silhouette of a CAD model at the annotated pose."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image, ImageFilter
+
+from compnet3d.data.images import load_mask
+from compnet3d.data.sample import Sample
+from compnet3d.geometry.camera import Pose
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.rendering.raster import rasterize
+
+
+def object_layer(sample: Sample, mesh: Mesh | None) -> Image.Image | None:
+    """White where the object is and black elsewhere, an image in L of the annotated size.
+
+    Args:
+        sample: the object; its mask counts where it has one that is not empty.
+        mesh: a CAD model of its category, whose silhouette stands in for the mask; None for none.
+
+    Returns:
+        The layer; None where nothing says where the object is.
+
+    Raises:
+        CompNetError: if the mask cannot be read.
+    """
+    size = (sample.width, sample.height)
+    if sample.mask is not None:
+        mask = load_mask(sample.mask, size=size)
+        if mask.any():
+            return Image.fromarray(mask).convert("L")
+    return None if mesh is None else silhouette(sample, mesh)
+
+
+def silhouette(sample: Sample, mesh: Mesh, margin: float = 0.02) -> Image.Image | None:
+    """The silhouette of a CAD model at a sample's annotated pose, as `object_layer`; None if it is outside the image.
+
+    Args:
+        margin: by which it grows on all sides, as a fraction of the image's longer side: no CAD model has quite the
+            outline of the object, and what is cut off is worse than what is left around it.
+    """
+    longest = 256  # cells: more would not make a wrong outline better
+    scale = min(1.0, longest / max(sample.width, sample.height))
+    width, height = (max(1, round(scale * extent)) for extent in (sample.width, sample.height))
+    names = ("azimuth", "elevation", "theta", "distance")
+    pose = Pose(**{name: torch.tensor([getattr(sample, name)], dtype=torch.float64) for name in names})
+    raster = rasterize(
+        pose.object_to_camera(mesh.vertices.double()),
+        mesh.faces,
+        focal=torch.tensor([sample.focal], dtype=torch.float64),
+        principal_point=torch.tensor([sample.principal_point], dtype=torch.float64),
+        height=height,
+        width=width,
+        # the image's sides are whole pixels, so that the cells of the two axes differ by less than one in 256
+        stride=max(sample.width / width, sample.height / height),
+    )
+    seen = (raster.face_index[0] >= 0).numpy()
+    if not seen.any():
+        return None
+    reach = round(margin * max(width, height))
+    layer = Image.fromarray(seen).convert("L").filter(ImageFilter.MaxFilter(2 * reach + 1))
+    return layer.resize((sample.width, sample.height), Image.Resampling.BILINEAR)
