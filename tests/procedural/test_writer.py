@@ -16,7 +16,10 @@ from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import load_off, save_off
 from compnet3d.procedural.categories import BUILTIN, category
 from compnet3d.procedural.materials import random_palette
-from compnet3d.procedural.scene import box_blur, corner_normals, draw, prepare, sample_view
+from compnet3d.procedural.model import corner_normals, prepare
+from compnet3d.procedural.scene import draw, sample_view
+from compnet3d.procedural.shadow import box_blur
+from compnet3d.procedural.variation import PLAIN, Variation
 from compnet3d.procedural.writer import make_dataset, render_dataset
 from compnet3d.rendering import MeshShape, render
 
@@ -82,7 +85,7 @@ def _iou(sample, mesh):
 
 
 def test_the_projected_cad_model_covers_the_drawn_object(tmp_path):
-    make_dataset(tmp_path / "set", 6, 4, 0, 128, seed=1, workers=1, views=4)
+    make_dataset(tmp_path / "set", 6, 4, 0, 128, seed=1, workers=1, variation=Variation(views=4))
     data = ImageNet3D(tmp_path / "set")
     for sample in data.samples("train"):
         # one training instance for each category: its mesh is 01.off
@@ -92,7 +95,7 @@ def test_the_projected_cad_model_covers_the_drawn_object(tmp_path):
 def test_views_follow_the_promised_ranges():
     mesh = category(0).instance(np.random.default_rng(0)).mesh()
     rng = np.random.default_rng(0)
-    views = [sample_view(rng, mesh, 128) for _ in range(150)]
+    views = [sample_view(rng, mesh, 128, PLAIN) for _ in range(150)]
     assert all(-10 <= np.rad2deg(v.elevation) <= 60 and abs(np.rad2deg(v.theta)) <= 25 for v in views)
     assert np.histogram([v.azimuth for v in views], 4, (0, 2 * np.pi))[0].min() > 20
     whole = 0
@@ -108,7 +111,7 @@ def test_views_follow_the_promised_ranges():
 def test_draw_is_bright_enough_and_repeats():
     model = prepare(category(1).instance(np.random.default_rng(0)))
     palette = random_palette(np.random.default_rng(1), "car")
-    view = sample_view(np.random.default_rng(2), model.mesh, 64)
+    view = sample_view(np.random.default_rng(2), model.mesh, 64, PLAIN)
     first, again = (draw(model, palette, view, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(first.image, again.image)
     assert first.image.shape == (64, 64, 3) and first.image.dtype == np.uint8
@@ -149,14 +152,14 @@ def cad(tmp_path):
 
 def test_render_cad_models(cad, tmp_path):
     out = tmp_path / "out"
-    assert render_dataset(cad, out, 3, 2, 96, seed=0, workers=1, views=2) == ["cart", "stool"]
+    assert render_dataset(cad, out, 3, 2, 96, seed=0, workers=1, variation=Variation(views=2)) == ["cart", "stool"]
     data = ImageNet3D(out)
     assert {s.cad_index for s in data.samples("train") if s.category == "cart"} == {1}
     assert {s.cad_index for s in data.samples("val") if s.category == "cart"} == {2}
     for sample in data.samples("train") + data.samples("val"):
         assert _iou(sample, load_off(out / "CAD" / sample.category / f"{sample.cad_index:02d}.off")) > 0.97
     assert data.symmetry["cart"].mirror is True and data.symmetry["cart"].order == 1
-    render_dataset(cad, tmp_path / "again", 3, 2, 96, seed=0, workers=2, views=2)
+    render_dataset(cad, tmp_path / "again", 3, 2, 96, seed=0, workers=2, variation=Variation(views=2))
     assert _hash(out) == _hash(tmp_path / "again")
 
 

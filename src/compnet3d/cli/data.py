@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
@@ -21,6 +21,12 @@ from compnet3d.cli.options import (
     require_folder,
 )
 from compnet3d.errors import CompNetError
+
+if TYPE_CHECKING:
+    from compnet3d.procedural.variation import Variation
+
+Style = Annotated[Literal["plain", "photo"], arg(metavar="plain|photo")]
+Elevation = Annotated[tuple[float, float] | None, arg(metavar="MIN MAX", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,14 @@ class DataMake:
     """Side of the images, in pixels."""
     seed: int = 0
     """Seed of everything random."""
+    style: Style = "plain"
+    """How much images vary; photo is for models that are to know photographs: any light, material and camera."""
+    backgrounds: Folder = None
+    """Folder of photographs for the style photo: as backgrounds, as light around the objects, and in front of them."""
+    elevation: Elevation = None
+    """Least and greatest elevation of the camera, in degrees; -10 to 60 by default, mostly 0 to 40."""
+    tilt: float = 25.0
+    """Greatest turn of the camera about its viewing axis (theta), in degrees to either side."""
     workers: Count = None
     """Processes that render; one per core by default. The images do not depend on it."""
 
@@ -47,6 +61,7 @@ class DataMake:
         at_least(1, categories=self.categories, workers=self.workers)
         at_least(0, train=self.train, val=self.val, seed=self.seed)
         at_least(32, size=self.size)
+        variation = _variation(self)
         from compnet3d.procedural.writer import make_dataset
 
         make_dataset(
@@ -57,6 +72,7 @@ class DataMake:
             size=self.size,
             seed=self.seed,
             workers=self.workers,
+            variation=variation,
         )
         print(f"the data set is in {self.out}")
 
@@ -77,6 +93,14 @@ class DataRender:
     """Side of the images, in pixels."""
     seed: int = 0
     """Seed of everything random."""
+    style: Style = "plain"
+    """How much images vary; photo is for models that are to know photographs: any light, material and camera."""
+    backgrounds: Folder = None
+    """Folder of photographs for the style photo: as backgrounds, as light around the objects, and in front of them."""
+    elevation: Elevation = None
+    """Least and greatest elevation of the camera, in degrees; -10 to 60 by default, mostly 0 to 40."""
+    tilt: float = 25.0
+    """Greatest turn of the camera about its viewing axis (theta), in degrees to either side."""
     workers: Count = None
     """Processes that render; one per core by default. The images do not depend on it."""
 
@@ -86,6 +110,7 @@ class DataRender:
         at_least(0, train=self.train, val=self.val, seed=self.seed)
         at_least(32, size=self.size)
         require_folder(self.cad, "--cad")
+        variation = _variation(self)
         from compnet3d.procedural.writer import render_dataset
 
         render_dataset(
@@ -96,8 +121,20 @@ class DataRender:
             size=self.size,
             seed=self.seed,
             workers=self.workers,
+            variation=variation,
         )
         print(f"the data set is in {self.out}")
+
+
+def _variation(options: DataMake | DataRender) -> Variation:
+    """The variation that the options stand for; checked before anything slow starts."""
+    from compnet3d.procedural.variation import Variation
+
+    if options.backgrounds is not None:
+        require_folder(options.backgrounds, "--backgrounds")
+    return Variation(
+        style=options.style, backgrounds=options.backgrounds, elevation=options.elevation, tilt=options.tilt
+    )
 
 
 @dataclass(frozen=True)

@@ -105,16 +105,24 @@ class Ground:
     material: Material
 
     @classmethod
-    def sample(cls, rng: Generator, view: View, floor: float) -> Ground | None:
-        """A floor at height `floor`, or None: by chance, or because the camera does not look down on it."""
+    def sample(cls, rng: Generator, view: View, floor: float, share: float = 0.75, least: float = 3.0) -> Ground | None:
+        """A floor at height `floor`, or None: by chance, or because the camera does not look down on it.
+
+        Args:
+            rng: random numbers.
+            view: the camera.
+            floor: height.
+            share: probability of a floor.
+            least: elevation of the camera below which there is none, degrees.
+        """
         # all is drawn before the decision, so that what follows has the same random numbers with a floor and without
-        wanted = rng.random() < 0.75
+        wanted = rng.random() < share
         reach = rng.uniform(1.2, 6.0)
         material = random_material(
             rng, random_colour(rng, (0.25, 0.95), grey=0.5), patterned=0.25, scale=rng.uniform(2, 6)
         )
         # seen edge-on, a floor is a line with a pattern too fine to show
-        if not wanted or view.elevation < math.radians(3):
+        if not wanted or view.elevation < math.radians(least):
             return None
         eye, rays = pixel_rays(view)
         rays = rays.reshape(-1, 3)
@@ -154,7 +162,7 @@ def pixel_rays(view: View) -> tuple[Floats, Floats]:
 
 # a seed of its own: the solids are the same in all data sets, only their choice and place are drawn
 @lru_cache(maxsize=1)
-def _clutter_pool() -> tuple[Part, ...]:
+def clutter_solids() -> tuple[Part, ...]:
     """Simple solids and a few compounds, each in a unit box standing on z = 0."""
     rng = np.random.default_rng(7)
     solids = [
@@ -183,7 +191,7 @@ def clutter_layer(rng: Generator, canvas: Floats, view: View, floor: float, ligh
     # in the object frame, as seen from the camera
     right = np.array([math.cos(view.azimuth), math.sin(view.azimuth)])
     behind = np.array([-math.sin(view.azimuth), math.cos(view.azimuth)])
-    pool = _clutter_pool()
+    pool = clutter_solids()
     for _ in range(count):
         part = pool[int(rng.integers(len(pool)))]
         size = rng.uniform(0.12, 0.6) * rng.uniform(0.6, 1.4, 3)

@@ -48,6 +48,24 @@ def piece_roles(
     vertices: npt.NDArray[np.float64], faces: npt.NDArray[np.int64], salt: int = 0
 ) -> npt.NDArray[np.int64]:
     """A role for each face [F], the same for all faces of a connected piece (vertices are joined by position)."""
+    piece = connected_pieces(vertices, faces)
+    share = np.bincount(piece, face_areas(vertices, faces)).astype(np.float64)
+    # one piece, perhaps with a few screws: by pieces the object would have one colour
+    if share.max() > 0.97 * share.sum():
+        return _banded_roles(vertices, faces)
+    order = np.argsort(-share, kind="stable")
+    rest = np.array([Role.SECOND, Role.ACCENT, Role.DARK, Role.LIGHT, Role.GLASS])
+    roles = np.empty(len(share), dtype=np.int64)
+    # the salt, of the file's name, lets models of one category differ in which piece has which colour
+    roles[order] = np.concatenate([[Role.MAIN], rest[(np.arange(len(order) - 1) + salt) % len(rest)]])
+    alike = alike_pieces(share)
+    _, first = np.unique(alike, return_index=True)
+    roles = roles[first][alike]
+    return roles[piece]
+
+
+def connected_pieces(vertices: npt.NDArray[np.float64], faces: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The number of the connected piece that each face [F] belongs to; vertices are joined by position."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -58,21 +76,15 @@ def piece_roles(
     edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]]])
     graph = coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(count, count))
     _, label = connected_components(graph, directed=False)
-    piece = label[corners[:, 0]]
-    share = np.bincount(piece, face_areas(vertices, faces))
-    # one piece, perhaps with a few screws: by pieces the object would have one colour
-    if share.max() > 0.97 * share.sum():
-        return _banded_roles(vertices, faces)
-    order = np.argsort(-share, kind="stable")
-    rest = np.array([Role.SECOND, Role.ACCENT, Role.DARK, Role.LIGHT, Role.GLASS])
-    roles = np.empty(len(share), dtype=np.int64)
-    # the salt, of the file's name, lets models of one category differ in which piece has which colour
-    roles[order] = np.concatenate([[Role.MAIN], rest[(np.arange(len(order) - 1) + salt) % len(rest)]])
-    # pieces alike in area, such as four wheels, look alike
-    alike = np.round(np.log(np.maximum(share, 1e-12)) / 0.02).astype(np.int64)
-    _, first, group = np.unique(alike, return_index=True, return_inverse=True)
-    roles = roles[first][group.reshape(-1)]
-    return roles[piece]
+    piece: npt.NDArray[np.int64] = label[corners[:, 0]].astype(np.int64)
+    return piece
+
+
+def alike_pieces(areas: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """A number from 0 on for each piece [P], the same for pieces alike in area, such as four wheels."""
+    steps = np.round(np.log(np.maximum(areas, 1e-12)) / 0.02).astype(np.int64)
+    alike: npt.NDArray[np.int64] = np.unique(steps, return_inverse=True)[1].reshape(-1)
+    return alike
 
 
 def _banded_roles(vertices: npt.NDArray[np.float64], faces: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

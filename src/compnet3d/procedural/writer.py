@@ -7,7 +7,7 @@ number of workers or on the order of their work.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,10 +23,21 @@ from compnet3d.geometry.mesh import save_off
 from compnet3d.procedural.cad import load_cad_part
 from compnet3d.procedural.categories import category, category_names
 from compnet3d.procedural.materials import random_palette
+from compnet3d.procedural.model import Model, prepare
 from compnet3d.procedural.parts import Part
-from compnet3d.procedural.scene import Model, draw, prepare, sample_view
+from compnet3d.procedural.photo.photographs import photograph_files
+from compnet3d.procedural.photo.picture import Body, draw_photo, sample_photo_view
+from compnet3d.procedural.photo.pieces import Pieces
+from compnet3d.procedural.photo.shading import Look, Openness
+from compnet3d.procedural.photo.surfaces import random_decals, random_surfaces
+from compnet3d.procedural.scene import RenderedImage, draw, sample_view
+from compnet3d.procedural.variation import PLAIN, Variation
+from compnet3d.procedural.view import View
 from compnet3d.utils.exclusive import building
 from compnet3d.utils.workers import spread_out
+
+# the view and the image that a generator stands for
+_Painter = Callable[[np.random.Generator], tuple[View, RenderedImage]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class _Task:
     views: tuple[int, ...]
     size: int
     seed: int
+    variation: Variation
     cad_index: int | None = None
     cad_instances: tuple[int, ...] = ()
 
@@ -60,7 +72,7 @@ def make_dataset(
     size: int = 128,
     seed: int = 0,
     workers: int | None = None,
-    views: int = 1,
+    variation: Variation = PLAIN,
 ) -> list[str]:
     """Draw a data set of parametric objects: everyday categories first, then invented ones (shape0032, ...).
 
@@ -71,7 +83,7 @@ def make_dataset(
         size: height and width of the images in pixels, >= 16.
         seed: the same seed gives the same bytes.
         workers: processes; None takes one per CPU, 1 works in this process.
-        views: images of each instance.
+        variation: how the images differ: views of each instance, style, photographs, angles.
 
     Returns:
         The categories' names.
@@ -80,20 +92,23 @@ def make_dataset(
         CompNetError: for impossible numbers, or if `out` is not empty or cannot be written.
     """
     cad_per_category = 4
-    _check_numbers(
-        categories=(categories, 1), train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1)
-    )
+    _check_numbers(categories=(categories, 1), train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0))
     _check_images(train, val)
+    _check_backgrounds(variation)
     names = category_names(categories)
     with building(out) as root:
         tasks, table = [], {}
         for index, name in enumerate(names):
-            plan = _plan(train, val, views)
+            plan = _plan(train, val, variation.views)
             # the CAD models are the first training instances; without training images, of the test ones
             shown = tuple(range(min(cad_per_category, max(1, len(plan["train"]) or len(plan["val"])))))
             _save_cad(root, name, [_instance(index, i, seed) for i in shown])
             table[name] = category(index).symmetry
-            chosen = [_Task(root, name, index, i, v, size, seed, cad_instances=shown) for s in plan for i, v in plan[s]]
+            chosen = [
+                _Task(root, name, index, i, v, size, seed, variation, cad_instances=shown)
+                for s in plan
+                for i, v in plan[s]
+            ]
             tasks += chosen
             # before the images: the folder gets its name only when all is there
             _write_lists(root, name, chosen, len(plan["train"]))
@@ -110,7 +125,7 @@ def render_dataset(
     size: int = 128,
     seed: int = 0,
     workers: int | None = None,
-    views: int = 1,
+    variation: Variation = PLAIN,
 ) -> list[str]:
     """Draw a data set from CAD models: cad_dir/{category}/01.off, 02.off, ... (x right, y backward, z up).
 
@@ -125,7 +140,7 @@ def render_dataset(
         size: height and width of the images in pixels, >= 16.
         seed: the same seed gives the same bytes.
         workers: processes; None takes one per CPU, 1 works in this process.
-        views: images of each instance.
+        variation: how the images differ: views of each instance, style, photographs, angles.
 
     Returns:
         The categories' names.
@@ -133,8 +148,9 @@ def render_dataset(
     Raises:
         CompNetError: as `make_dataset`, and for folders without models and for broken models, naming the file.
     """
-    _check_numbers(train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0), views=(views, 1))
+    _check_numbers(train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0))
     _check_images(train, val)
+    _check_backgrounds(variation)
     models = find_models(cad_dir)
     with building(out) as root:
         tasks, table = [], {}
@@ -142,13 +158,15 @@ def render_dataset(
             parts = [load_cad_part(path) for path in paths]
             _save_cad(root, name, parts)
             table[name] = Symmetry(order=1, mirror=measure_mirror([part.mesh() for part in parts]))
-            plan = _plan(train, val, views)
+            plan = _plan(train, val, variation.views)
             usable = {split: _models_for(split, len(paths)) for split in plan}
             chosen = []
             for split in plan:
                 for turn, (instance, shown) in enumerate(plan[split]):
                     number = usable[split][turn % len(usable[split])]
-                    chosen.append(_Task(root, name, paths[number], instance, shown, size, seed, cad_index=number + 1))
+                    chosen.append(
+                        _Task(root, name, paths[number], instance, shown, size, seed, variation, cad_index=number + 1)
+                    )
             tasks += chosen
             _write_lists(root, name, chosen, len(plan["train"]))
         save_symmetry(root, table)
@@ -187,6 +205,11 @@ def _check_numbers(**limits: tuple[int, int]) -> None:
 def _check_images(train: int, val: int) -> None:
     if train + val < 1:
         raise CompNetError("train and val are both 0: ask for at least one image of each category.")
+
+
+def _check_backgrounds(variation: Variation) -> None:
+    if variation.backgrounds is not None:
+        photograph_files(variation.backgrounds)
 
 
 def _models_for(split: str, count: int) -> list[int]:
@@ -237,6 +260,16 @@ def _cad_model(path: Path) -> Model:
     return prepare(load_cad_part(path))
 
 
+@lru_cache(maxsize=4)
+def _cad_openness(path: Path) -> Openness:
+    return Openness(_cad_model(path).mesh)
+
+
+@lru_cache(maxsize=4)
+def _cad_pieces(path: Path) -> Pieces:
+    return Pieces.of(_cad_model(path), _cad_openness(path))
+
+
 def _likest(part: Part, others: Sequence[Part]) -> int:
     """1-based number of the part whose extents are nearest."""
 
@@ -255,11 +288,9 @@ def _draw_task(task: _Task) -> int:
         part = _instance(task.source, task.instance, task.seed)
         model = prepare(part)
         cad_index = _likest(part, [_instance(task.source, i, task.seed) for i in task.cad_instances])
-    palette = random_palette(_generator(task.seed, task.name, task.instance, 1), task.name)
+    painter = _plain_painter(task, model) if task.variation.style == "plain" else _photo_painter(task, model)
     for view_number, name in zip(task.views, task.names(), strict=True):
-        rng = _generator(task.seed, task.name, task.instance, 2, view_number)
-        view = sample_view(rng, model.mesh, task.size)
-        image = draw(model, palette, view, rng)
+        view, image = painter(_generator(task.seed, task.name, task.instance, 2, view_number))
         entry = annotation_dict(
             category=task.name,
             azimuth=view.azimuth,
@@ -277,6 +308,33 @@ def _draw_task(task: _Task) -> int:
         )
         write_object(task.root, task.name, name, image.image, [entry], image.mask)
     return len(task.views)
+
+
+def _plain_painter(task: _Task, model: Model) -> _Painter:
+    palette = random_palette(_generator(task.seed, task.name, task.instance, 1), task.name)
+
+    def paint(rng: np.random.Generator) -> tuple[View, RenderedImage]:
+        view = sample_view(rng, model.mesh, task.size, task.variation)
+        return view, draw(model, palette, view, rng)
+
+    return paint
+
+
+def _photo_painter(task: _Task, model: Model) -> _Painter:
+    rng, folder = _generator(task.seed, task.name, task.instance, 1), task.variation.backgrounds
+    if isinstance(task.source, Path):
+        openness = _cad_openness(task.source)
+        roles = _cad_pieces(task.source).random_roles(rng)
+    else:
+        openness, roles = Openness(model.mesh), model.roles
+    extent = model.mesh.vertices.abs().amax(dim=0).numpy()
+    look = Look(roles, random_surfaces(rng, folder), random_decals(rng, extent, folder))
+
+    def paint(rng: np.random.Generator) -> tuple[View, RenderedImage]:
+        view = sample_photo_view(rng, model.mesh, task.size, task.variation)
+        return view, draw_photo(Body(model, openness), look, view, rng, folder)
+
+    return paint
 
 
 def _run(tasks: Sequence[_Task], workers: int | None, description: str) -> None:
