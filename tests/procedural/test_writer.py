@@ -15,8 +15,8 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import load_off, save_off
 from compnet3d.procedural.categories import BUILTIN, category
-from compnet3d.procedural.materials import random_palette
 from compnet3d.procedural.model import corner_normals, prepare
+from compnet3d.procedural.palette import random_palette
 from compnet3d.procedural.scene import draw, sample_view
 from compnet3d.procedural.shadow import box_blur
 from compnet3d.procedural.variation import PLAIN, Variation

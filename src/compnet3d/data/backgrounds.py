@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from compnet3d.data.backdrops import flat_backdrop
 from compnet3d.data.dead_leaves import scatter_dead_leaves
 from compnet3d.data.imagenet3d import IMAGE_SUFFIXES
 from compnet3d.errors import CompNetError
-from compnet3d.procedural.backdrop import flat_backdrop
 from compnet3d.utils.files import is_file
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.procedural.materials import Floats
 from compnet3d.procedural.parts import Part, cross
 from compnet3d.procedural.shadow import footprint
 from compnet3d.procedural.view import View
+from compnet3d.rendering.materials import Floats
 from compnet3d.rendering.raster import rasterize
 
 # cells along each side of a pixel: the coverage of borders comes in steps of a quarter

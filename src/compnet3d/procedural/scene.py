@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
 
+from compnet3d.data.backdrops import flat_backdrop
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.procedural.backdrop import Ground, clutter_layer, flat_backdrop
-from compnet3d.procedural.materials import Floats, Material
+from compnet3d.procedural.backdrop import Ground, clutter_layer
 from compnet3d.procedural.model import Hits, Model
 from compnet3d.procedural.parts import Role
 from compnet3d.procedural.shadow import ShadowMap, ground_shade
 from compnet3d.procedural.variation import Variation
 from compnet3d.procedural.view import Light, View
+from compnet3d.rendering.materials import Floats, Material
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.procedural.materials import Floats
 from compnet3d.procedural.parts import cross
+from compnet3d.rendering.materials import Floats
 from compnet3d.rendering.raster import Raster, rasterize
 
 # thirty times an object's diagonal: rays to it are nearly parallel, so that one perspective rasteriser serves all

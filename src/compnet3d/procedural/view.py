@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from compnet3d.geometry.camera import Camera, Pose
-from compnet3d.procedural.materials import Floats
+from compnet3d.rendering.materials import Floats
 
 
 @dataclass(frozen=True)

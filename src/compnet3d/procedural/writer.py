@@ -22,8 +22,8 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import save_off
 from compnet3d.procedural.cad import load_cad_part
 from compnet3d.procedural.categories import category, category_names
-from compnet3d.procedural.materials import random_palette
 from compnet3d.procedural.model import Model, prepare
+from compnet3d.procedural.palette import random_palette
 from compnet3d.procedural.parts import Part
 from compnet3d.procedural.photo.photographs import photograph_files
 from compnet3d.procedural.photo.picture import Body, draw_photo, sample_photo_view

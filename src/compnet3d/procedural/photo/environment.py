@@ -10,8 +10,8 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from compnet3d.procedural.materials import Floats, random_colour
 from compnet3d.procedural.photo.photographs import Pixels, to_linear
+from compnet3d.rendering.materials import Floats, random_colour
 
 # rows of the radiance map; twice as many columns
 _ROWS = 64

@@ -11,10 +11,10 @@ from numpy.random import Generator
 from PIL import Image, ImageDraw
 
 from compnet3d.procedural.backdrop import clutter_solids
-from compnet3d.procedural.materials import Floats, random_colour
 from compnet3d.procedural.parts import axis_rotation, cross
 from compnet3d.procedural.photo.environment import Environment
 from compnet3d.procedural.photo.photographs import draw_photograph, random_crop, to_linear
+from compnet3d.rendering.materials import Floats, random_colour
 from compnet3d.rendering.raster import rasterize
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from compnet3d.data.images import load_image
 from compnet3d.errors import CompNetError
-from compnet3d.procedural.materials import Floats
+from compnet3d.rendering.materials import Floats
 
 Pixels = npt.NDArray[np.uint8]
 

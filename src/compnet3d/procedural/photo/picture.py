@@ -10,9 +10,9 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 
+from compnet3d.data.backdrops import flat_backdrop
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.procedural.backdrop import Ground, clutter_layer, flat_backdrop
-from compnet3d.procedural.materials import Floats
+from compnet3d.procedural.backdrop import Ground, clutter_layer
 from compnet3d.procedural.model import Model
 from compnet3d.procedural.photo.environment import Environment, drawn_environment, photograph_environment
 from compnet3d.procedural.photo.foreground import random_foreground
@@ -23,6 +23,7 @@ from compnet3d.procedural.scene import RenderedImage, mask_box, sample_angles
 from compnet3d.procedural.shadow import ShadowMap, ground_shade
 from compnet3d.procedural.variation import Variation
 from compnet3d.procedural.view import Light, View
+from compnet3d.rendering.materials import Floats
 
 # distances in diagonals of the object: over its length a field of view of 60 and of 10 degrees
 _NEAREST, _FARTHEST = 0.87, 5.7

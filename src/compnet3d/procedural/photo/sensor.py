@@ -9,8 +9,8 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image, ImageFilter
 
-from compnet3d.procedural.materials import Floats
 from compnet3d.procedural.photo.photographs import Pixels
+from compnet3d.rendering.materials import Floats
 
 
 def expose(rng: Generator, light: Floats) -> Pixels:

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from numpy.random import Generator
 
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.procedural.materials import Floats
 from compnet3d.procedural.model import Hits
 from compnet3d.procedural.parts import Role
 from compnet3d.procedural.photo.environment import Environment
 from compnet3d.procedural.photo.surfaces import Decal, Surface
 from compnet3d.procedural.shadow import ShadowMap
+from compnet3d.rendering.materials import Floats
 
 # directions from which a surface may see the surroundings, and cells of the map for each
 _DIRECTIONS, _CELLS = 14, 56

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from compnet3d.procedural.materials import Floats, Material, random_colour, random_material
 from compnet3d.procedural.parts import Role
 from compnet3d.procedural.photo.photographs import draw_photograph, random_crop, to_linear
+from compnet3d.rendering.materials import Floats, Material, random_colour, random_material
 
 # side of a texture in texels
 _TEXTURE = 96
