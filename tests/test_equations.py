@@ -42,11 +42,13 @@ def eq2(
     excluded: list[bool],
     weight: float = 1.0,
     kappa: float = KAPPA,
+    own_weights: list[float] | None = None,
 ) -> Tensor:
-    denominator = torch.zeros((), dtype=torch.float64)
+    denominator = torch.exp(kappa * dot(f, own[k]))
     for number in range(len(own)):
-        if number == k or not excluded[number]:
-            denominator = denominator + torch.exp(kappa * dot(f, own[number]))
+        if number != k and not excluded[number]:
+            factor = 1.0 if own_weights is None else own_weights[number]
+            denominator = denominator + factor * torch.exp(kappa * dot(f, own[number]))
     for beta in background:
         denominator = denominator + weight * torch.exp(kappa * dot(f, beta))
     return -torch.log(torch.exp(kappa * dot(f, own[k])) / denominator)
@@ -133,12 +135,15 @@ def eq5(p: dict[str, Tensor], observed: Tensor, sampled: Tensor, **options: Any)
     return grouped_contrastive_loss(*queries_and_bank(p, observed), sampled, **options)
 
 
-def test_eq5_against_loops() -> None:
+@pytest.mark.parametrize("weight", [1.0, 3.5, 0.0])
+def test_eq5_against_loops(weight: float) -> None:
     p = _problem()
     observed = unit(3, 3, 5, seed=7).requires_grad_(True)
     sampled = sample_vertices(p["offsets"], 2, torch.Generator().manual_seed(5))
     excluded = torch.rand(3, 3, 6, generator=torch.Generator().manual_seed(6)) < 0.3
-    ours = eq5(p, observed, sampled, kappa=KAPPA, excluded=excluded)
+    emphasised = torch.rand(3, 3, 6, generator=torch.Generator().manual_seed(9)) < 0.5
+    weights = LossWeights(emphasised=weight)
+    ours = eq5(p, observed, sampled, kappa=KAPPA, excluded=excluded, emphasised=emphasised, weights=weights)
     (gradient,) = torch.autograd.grad(ours.total, observed)
     terms_in, terms_cross = [], []
     for b in range(3):
@@ -149,7 +154,9 @@ def test_eq5_against_loops() -> None:
             if not p["valid"][b, q]:
                 continue
             k = int(p["vertex"][b, q])
-            terms_in.append(eq2(observed[b, q], k, own, p["background_features"], excluded[b, q].tolist()))
+            factors = [weight if e else 1.0 for e in emphasised[b, q]]
+            without = excluded[b, q].tolist()
+            terms_in.append(eq2(observed[b, q], k, own, p["background_features"], without, own_weights=factors))
             omega, negatives = [], []
             for m in sampled.tolist():
                 other = next(c for c in range(3) if p["offsets"][c] <= m < p["offsets"][c + 1])
@@ -451,15 +458,20 @@ def test_best_match_searched_in_bfloat16_has_its_float32_similarity(
     torch.testing.assert_close((gradient * cells.detach()).sum(1), found.detach().sum(1))
 
 
-def test_the_pose_contrastive_loss_against_loops() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_pose_contrastive_loss_against_loops(weighted: bool) -> None:
     scores, negatives = unit(3, 5, seed=7), torch.rand(3, 4, generator=torch.Generator().manual_seed(8)) < 0.6
     negatives[2] = False  # nothing to be told from
     given = scores.clone().requires_grad_()
-    ours = pose_contrastive_loss(given, negatives, factor=3.0)
+    weights = 1 + 9 * torch.rand(3, 4, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    ours = pose_contrastive_loss(given, negatives, factor=3.0, weights=weights if weighted else None)
+    if not weighted:
+        weights = torch.ones(3, 4)
     total = 0.0
     for row in range(3):
         true = math.exp(3 * float(scores[row, 0]))
-        others = sum(math.exp(3 * float(scores[row, 1 + n])) for n in range(4) if negatives[row, n])
+        terms = [float(weights[row, n]) * math.exp(3 * float(scores[row, 1 + n])) for n in range(4)]
+        others = sum(term for term, counts in zip(terms, negatives[row], strict=True) if counts)
         total -= math.log(true / (true + others))
     assert float(ours.detach()) == pytest.approx(total / 3, rel=1e-12) and negatives[:2].any(dim=1).all()
     (gradient,) = torch.autograd.grad(ours, given)

@@ -25,12 +25,14 @@ COPIED = ("src", "tests", "docs", "pyproject.toml", "README.md")
 
 _BASE = "tests/training/test_reference.py::test_a_training_is_the_reference"
 _SETTING = "tests/training/test_reference.py::test_a_setting_does_what_it_does_in_the_reference"
+_FLIPS = "tests/training/test_flips.py"
 _SEARCH = "tests/inference/test_refinement.py::test_a_setting_of_the_search_does_what_it_does_in_the_reference"
 TRAINING = (f"{_BASE}[compnet]",)
 NOVUM = (f"{_BASE}[novum]",)
 BINS = (f"{_BASE}[bins]",)
 REGRESSION = (f"{_BASE}[regression]",)
 TWO_PROCESSES = (f"{_SETTING}[compnet-schedule.processes-2]",)
+FLIP_NEGATIVES = (f"{_SETTING}[compnet-loss.flip_negatives-0.6]",)
 REFINEMENT = (f"{_SEARCH}[starts-3]",)
 
 
@@ -57,8 +59,8 @@ MUTATIONS = (
     Mutation(
         "background weight 1",
         "training/step.py",
-        "LossWeights(settings.background_weight, settings.in_weight",
-        "LossWeights(1.0, settings.in_weight",
+        "settings.background_weight, settings.in_weight",
+        "1.0, settings.in_weight",
     ),
     Mutation(
         "NOVUM's background weight 0.005",
@@ -70,14 +72,14 @@ MUTATIONS = (
     Mutation(
         "kappa ignored",
         "training/step.py",
-        "feature_bank, sampled, kappa=settings.kappa",
-        "feature_bank, sampled, kappa=1 / 0.07",
+        "            sampled,\n            kappa=settings.kappa",
+        "            sampled,\n            kappa=1 / 0.07",
     ),
     Mutation(
         "NOVUM's kappa ignored",
         "training/step.py",
-        "            kappa=settings.kappa,\n            excluded",
-        "            kappa=1 / 0.07,\n            excluded",
+        "model.bank.feature_bank,\n            kappa=settings.kappa",
+        "model.bank.feature_bank,\n            kappa=1 / 0.07",
         NOVUM,
     ),
     Mutation(
@@ -127,15 +129,44 @@ MUTATIONS = (
     Mutation(
         "symmetry ignored among negative poses",
         "training/step.py",
-        "order = torch.ones_like(category) if orders is None else orders[category]",
-        "order = torch.ones_like(category)",
+        "return torch.ones_like(category) if orders is None else orders[category]",
+        "return torch.ones_like(category)",
     ),
     Mutation("negative poses from 10 degrees", "losses/sampling.py", "math.radians(25)", "math.radians(10)"),
     Mutation(
         "negative poses of the own elevation",
         "losses/sampling.py",
-        "elevation=pose.elevation[donor]",
-        "elevation=pose.elevation[:, None].expand_as(turn)",
+        "elevation, theta = pose.elevation[donor]",
+        "elevation, theta = pose.elevation[:, None].expand_as(turn)",
+    ),
+    Mutation(
+        "flipped negatives where half a turn changes nothing",
+        "losses/sampling.py",
+        "shows, last = half_turn_shows(order)",
+        "shows, last = (order >= 0)",
+        FLIP_NEGATIVES,
+    ),
+    Mutation("flipped negatives of 5 degrees", "losses/sampling.py", "radians(10)", "radians(5)", FLIP_NEGATIVES),
+    Mutation(
+        "flips of the calibration split ignored",
+        "training/step.py",
+        "weights = 1 + gain[:, None] * flipped",
+        "weights = 1 + 0 * gain[:, None] * flipped",
+        (f"{_FLIPS}::test_flipped_negatives_weigh_as_the_calibration_split_says",),
+    ),
+    Mutation(
+        "flips forgotten when a run goes on",
+        "training/loop.py",
+        "job.data.symmetry_orders.to(job.device), last_flips(run))",
+        "job.data.symmetry_orders.to(job.device))",
+        (f"{_FLIPS}::test_a_resumed_run_weighs_with_the_same_flips",),
+    ),
+    Mutation(
+        "emphasised vertices where half a turn changes nothing",
+        "training/step.py",
+        "emphasised = shows & excluded",
+        "emphasised = excluded",
+        (f"{_SETTING}[compnet-loss.flip_vertex_weight-4.0]",),
     ),
     Mutation(
         "no truncation among negative poses", "training/step.py", "seen, model.config.pose.truncation", "seen, None"
@@ -252,7 +283,7 @@ MUTATIONS = (
         "_scores(run, held_out.plain(), workers)\n"
         "    run.model.calibrate(fit_temperature(*_scores(run, held_out, workers)))",
     ),
-    Mutation("calibrated in training mode", "training/calibration.py", "model = run.model.eval()", "model = run.model"),
+    Mutation("calibrated in training mode", "training/calibration.py", "    run.model.eval()\n", ""),
     Mutation(
         "omega turned round", "losses/grouping.py", "confusion = confusion.float()", "confusion = confusion.T.float()"
     ),

@@ -41,6 +41,7 @@ HELD_ELSEWHERE = {
     "backbone.architecture": f"{HERE}::test_a_backbone_is_built_as_asked_for",
     "backbone.upsampling": f"{HERE}::test_a_backbone_is_built_as_asked_for",
     "backbone.stages": f"{HERE}::test_a_backbone_is_built_as_asked_for",
+    "loss.flip_gain": "tests/training/test_flips.py::test_flipped_negatives_weigh_as_the_calibration_split_says",
     "search.starts": REFINEMENT,
     "search.steps": REFINEMENT,
     "search.learning_rate": REFINEMENT,

@@ -164,6 +164,7 @@ PROGRESS: list[Callable[[dict[str, Any]], Any]] = [
     *((lambda p, v=value: p | {"history": [p["history"][0] | v]}) for value in (
         {"epoch": 7}, {"seconds": None}, {"loss": "x"}, {"loss": float("nan")}, {"confusion": 5},
         {"confusion": [[1]] * 2}, {"confusion": [[-1]]}, {"x": {"y": 1}},
+        {"flips": 0.5}, {"flips": [2.0]}, {"flips": ["a"]},
     )),
     lambda p: p | {"seed": "0"},
     lambda p: [p],

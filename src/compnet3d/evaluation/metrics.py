@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from compnet3d.geometry.rotations import FLIP_ANGLE
 from compnet3d.utils.files import Json
 from compnet3d.utils.settings import known, read
 
@@ -101,13 +102,13 @@ def is_flipped(half_turn: Tensor, error: Tensor) -> Tensor:
             change nothing, a right pose is near half a turn, too.
     """
     _check_same_shape(half_turn, error)
-    return (half_turn < math.pi / 6) & (error >= math.pi / 6)
+    return (half_turn < FLIP_ANGLE) & (error >= FLIP_ANGLE)
 
 
 def summarise_flips(half_turn: Tensor, error: Tensor) -> FlipMetrics:
     """The shares of flipped poses; see `is_flipped`."""
     flipped = is_flipped(half_turn, error)
-    return FlipMetrics(share=_mean(flipped), of_errors=_mean(flipped[error >= math.pi / 6]))
+    return FlipMetrics(share=_mean(flipped), of_errors=_mean(flipped[error >= FLIP_ANGLE]))
 
 
 def median_degrees(error: Tensor) -> float | None:

@@ -12,6 +12,7 @@ from compnet3d.utils.checks import check_broadcast, check_floating, check_shape
 TWO_PI = 2 * math.pi
 CONTINUOUS = 0
 """The symmetry order of an object that turns about its vertical axis without changing."""
+FLIP_ANGLE = math.pi / 6  # poses nearer than that to half a turn from the true one are flipped
 
 
 def angles_to_rotmat(azimuth: Tensor, elevation: Tensor, theta: Tensor) -> Tensor:

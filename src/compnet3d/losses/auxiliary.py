@@ -27,20 +27,28 @@ def classification_loss(scores: Tensor, category: Tensor, factor: float = 100.0)
     return torch.nn.functional.cross_entropy(factor * scores, category)
 
 
-def pose_contrastive_loss(scores: Tensor, negatives: Tensor, factor: float = 100.0) -> Tensor:
+def pose_contrastive_loss(
+    scores: Tensor, negatives: Tensor, factor: float = 100.0, weights: Tensor | None = None
+) -> Tensor:
     """The cross-entropy of the softmax of one category's scores at several poses; not in the paper (decision 29).
 
     Args:
         scores: - L(alpha) of Eq. 8 averaged over the cells, at the true pose first and then at others, [B, 1 + P].
         negatives: which of the others count, bool [B, P].
         factor: on the scores, as in `classification_loss`.
+        weights: of the others' terms in the softmax's sum, positive [B, P]; all 1 by default.
 
     Returns:
         The mean over the images.
     """
     check_shape("scores", scores, ("B", "1 + P"))
     check_shape("negatives", negatives, (len(scores), scores.shape[1] - 1))
+    logits = factor * scores[:, 1:]
+    if weights is not None:
+        check_shape("weights", weights, negatives.shape)
+        # a weight on a term is its logarithm on the logit, as omega's in Eq. 4
+        logits = logits + weights.log()
     # minus infinity is out of the sum; the true pose is always in it, so that it is finite even where no other counts
-    others = (factor * scores[:, 1:]).masked_fill(~negatives, -torch.inf)
+    others = logits.masked_fill(~negatives, -torch.inf)
     true = factor * scores[:, :1]
     return (torch.cat([true, others], dim=1).logsumexp(dim=1) - true[:, 0]).mean()

@@ -29,6 +29,7 @@ def grouped_contrastive_loss(
     *,
     kappa: float,
     excluded: Tensor | None = None,
+    emphasised: Tensor | None = None,
     weights: LossWeights | None = None,
 ) -> ContrastiveLoss:
     """Eq. 5 over a batch of images: the mean over all visible vertices of Eq. 2 plus Eq. 4.
@@ -43,7 +44,8 @@ def grouped_contrastive_loss(
         sampled: flat vertex numbers that serve as negatives (see `sample_vertices`), int64 [M].
         kappa: concentration, in (0, 300].
         excluded: bool [B, Q, K_max], in-category negatives to leave out (see `near_vertices`).
-        weights: of the parts and of the background; all 1 by default.
+        emphasised: bool [B, Q, K_max], in-category negatives that have a weight of their own; none by default.
+        weights: of the parts, of the background and of those vertices; all 1 by default.
 
     Returns:
         The loss and its parts, scalars.
@@ -51,14 +53,14 @@ def grouped_contrastive_loss(
     Raises:
         ValueError: if a query's vertex is none of its category's, or a shape, a type or kappa does not fit.
     """
-    check_queries(queries, bank, excluded)
+    check_queries(queries, bank, excluded=excluded, emphasised=emphasised)
     check_sampled(sampled, bank)
     weights = weights or LossWeights()
     compared = _Comparison.of(queries, bank, kappa)
     # a part that is left out still is a zero with a graph, so that backward works
     in_category = cross_category = queries.features.sum() * 0.0
     if weights.in_category > 0:
-        in_category = compared.mean_loss(*compared.in_category_terms(excluded, weights.background))
+        in_category = compared.mean_loss(*compared.in_category_terms(excluded, emphasised, weights))
     if weights.cross_category > 0:
         cross_category = compared.mean_loss(*compared.cross_category_terms(bank.grouping_weights, sampled))
     total = weights.in_category * in_category + weights.cross_category * cross_category
@@ -87,11 +89,11 @@ def full_contrastive_loss(
     Raises:
         ValueError: as there.
     """
-    check_queries(queries, bank, excluded)
+    check_queries(queries, bank, excluded=excluded)
     compared = _Comparison.of(queries, bank, kappa)
     # NOVUM's denominator is that of Eq. 2 plus all vertices of all other categories. Both sums are relative to kappa,
     # so they can be added as they are
-    total, pull = compared.in_category_terms(excluded, background_weight)
+    total, pull = compared.in_category_terms(excluded, None, LossWeights(background_weight))
     everything = torch.arange(len(bank.vertex_features), device=bank.offsets.device)
     alike = bank.vertex_features.new_ones(bank.categories, bank.categories)
     more, more_pull = compared.cross_category_terms(alike, everything)
@@ -157,10 +159,13 @@ class _Comparison:
         )
         return value
 
-    def in_category_terms(self, excluded: Tensor | None, background_weight: float) -> tuple[Tensor, Tensor]:
+    def in_category_terms(
+        self, excluded: Tensor | None, emphasised: Tensor | None, weights: LossWeights
+    ) -> tuple[Tensor, Tensor]:
         return _in_category_terms(
             self.features, self.queries.category, self.queries.vertex, self.queries.valid, self.vertex_features,
-            self.offsets, self.background_features, self.kappa, excluded, background_weight,
+            self.offsets, self.background_features, self.kappa, excluded, emphasised,
+            weights.background, weights.emphasised,
         )  # fmt: skip
 
     def cross_category_terms(self, grouping_weights: Tensor, sampled: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,7 +195,8 @@ class _WithGradient(torch.autograd.Function):
     "compnet3d::in_category_terms",
     mutates_args=(),
     schema="(Tensor queries, Tensor category, Tensor vertex, Tensor valid, Tensor vertex_features, Tensor offsets, "
-    "Tensor background_features, float kappa, Tensor? excluded, float background_weight) -> (Tensor, Tensor)",
+    "Tensor background_features, float kappa, Tensor? excluded, Tensor? emphasised, float background_weight, "
+    "float emphasised_weight) -> (Tensor, Tensor)",
 )
 @fast_matmul()
 def _in_category_terms(
@@ -203,7 +209,9 @@ def _in_category_terms(
     background_features: Tensor,
     kappa: float,
     excluded: Tensor | None,
+    emphasised: Tensor | None,
     background_weight: float,
+    emphasised_weight: float,
 ) -> tuple[Tensor, Tensor]:
     """Eq. 2's denominator without the own vertex, [B, Q], and the same sum of features, [B, Q, D].
 
@@ -217,6 +225,8 @@ def _in_category_terms(
     terms = torch.bmm(kappa * queries, own.transpose(1, 2)).sub_(kappa).exp_()
     # a zero among exponentials is what minus infinity is among logits: padding and near vertices are in no sum
     terms.masked_fill_(padding[:, None] if excluded is None else excluded | padding[:, None], 0.0)
+    if emphasised is not None:
+        terms.mul_(torch.where(emphasised, emphasised_weight, 1.0).to(terms.dtype))
     # the own vertex is added back where the logarithm is taken (`mean_loss`), whether it is excluded or not
     terms.scatter_(2, vertex[..., None], 0.0)
     total, pull = terms.sum(-1), torch.bmm(terms, own)

@@ -107,6 +107,7 @@ class LossWeights:
     Attributes:
         background: of each background term in the denominator of Eq. 2; 0.005 in NOVUM, 0 leaves the background out.
         in_category, cross_category: of the two parts; a part of weight 0 is not computed.
+        emphasised: of each term of Eq. 2 whose vertex is emphasised (see `grouped_contrastive_loss`).
 
     Raises:
         ValueError: if one is negative.
@@ -115,9 +116,10 @@ class LossWeights:
     background: float = 1.0
     in_category: float = 1.0
     cross_category: float = 1.0
+    emphasised: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("background", "in_category", "cross_category"):
+        for name in ("background", "in_category", "cross_category", "emphasised"):
             if __debug__ and not getattr(self, name) >= 0:
                 raise ValueError(f"the weight {name} must be at least 0, got {getattr(self, name)}")
 
@@ -129,25 +131,31 @@ def check_kappa(kappa: float) -> None:
         raise ValueError(f"kappa must be {limit}, not {kappa}: its exponentials leave the range of float64")
 
 
-def check_queries(queries: Queries, bank: FeatureBank, excluded: Tensor | None) -> None:
-    """Raise unless the queries' categories and vertices are in the bank; for CPU tensors alone, others would wait."""
+def check_queries(queries: Queries, bank: FeatureBank, **chosen: Tensor | None) -> None:
+    """Raise unless the queries' categories and vertices are in the bank; for CPU tensors alone, others would wait.
+
+    Args:
+        queries, bank: what is compared; chosen: masks of the category's vertices by name, bool [B, Q, K_max].
+    """
     if not __debug__:
         return
     if queries.features.shape[2] != bank.vertex_features.shape[1]:
         raise ValueError(
             f"features have {queries.features.shape[2]} dimensions, vertex_features {bank.vertex_features.shape[1]}"
         )
-    if excluded is not None:
-        check_shape("excluded", excluded, (*queries.vertex.shape, "K"))
-        if excluded.dtype != torch.bool:
-            raise ValueError(f"excluded must be bool, got {excluded.dtype}")
+    for name, mask in chosen.items():
+        if mask is not None:
+            check_shape(name, mask, (*queries.vertex.shape, "K"))
+            if mask.dtype != torch.bool:
+                raise ValueError(f"{name} must be bool, got {mask.dtype}")
     # the checks below read numbers, for which an accelerator would have to finish its work first
     if not reads_values(queries.category):
         return
     check_index("category", queries.category, bank.categories)
     counts = bank.offsets.diff()
-    if excluded is not None and excluded.shape[2] != int(counts.max()):
-        raise ValueError(f"excluded must have K_max = {int(counts.max())} columns, got {excluded.shape[2]}")
+    for name, mask in chosen.items():
+        if mask is not None and mask.shape[2] != int(counts.max()):
+            raise ValueError(f"{name} must have K_max = {int(counts.max())} columns, got {mask.shape[2]}")
     most = counts[queries.category][:, None]
     wrong = (queries.valid & ((queries.vertex < 0) | (queries.vertex >= most))).nonzero()
     if len(wrong):

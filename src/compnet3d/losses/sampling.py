@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compnet3d.geometry.camera import Pose
-from compnet3d.geometry.rotations import symmetric_rotation_error
+from compnet3d.geometry.rotations import FLIP_ANGLE, half_turn_shows, half_turned, symmetric_rotation_error
 from compnet3d.utils.checks import check_integer, check_shape
 
 
@@ -98,13 +98,14 @@ def draw_cells(feature_map: Tensor, count: int | None, generator: torch.Generato
     return cells.index_select(2, drawn)[..., None]
 
 
-def near_vertices(vertices: Tensor, vertex: Tensor, radius: float) -> Tensor:
+def near_vertices(vertices: Tensor, vertex: Tensor, radius: float, *, half_turn: bool = False) -> Tensor:
     """Near-vertex exclusion: which vertices of the category lie within `radius` of each query's vertex.
 
     The paper contrasts with "distanced" vertices of the same object; neighbours look alike and would only add noise.
 
     Args:
         vertices: vertex positions [B, K, 3]; vertex: int64 [B, Q]; radius: in the units of the vertices.
+        half_turn: of where half a turn about z takes the query's vertex, instead of the vertex itself.
 
     Returns:
         bool [B, Q, K], True within the radius (the vertex itself included).
@@ -113,18 +114,26 @@ def near_vertices(vertices: Tensor, vertex: Tensor, radius: float) -> Tensor:
     check_shape("vertex", vertex, (len(vertices), "Q"))
     check_integer(vertex=vertex)
     positions = vertices.gather(1, vertex[..., None].expand(-1, -1, 3))
+    if half_turn:
+        positions = positions * positions.new_tensor([-1.0, -1.0, 1.0])
     return torch.cdist(positions, vertices) < radius
 
 
 NEGATIVE_POSE_ANGLE = math.radians(25)  # nearer poses are not told from the true one (see `draw_negative_poses`)
+FLIP_JITTER = math.radians(10)  # in which azimuth and elevation of a flipped negative pose are off, at most
 
 
-def draw_negative_poses(pose: Pose, order: Tensor, count: int, generator: torch.Generator) -> tuple[Pose, Tensor]:
+def draw_negative_poses(
+    pose: Pose, order: Tensor, count: int, generator: torch.Generator, flips: int = 0
+) -> tuple[Pose, Tensor]:
     """Poses for an image to be told from its own: turned by any angle, elevation and theta those of other images.
 
     Args:
         pose: of a batch, [B]; order: of its objects' symmetry (see `symmetric_rotation_error`), int [B]; count: P;
         generator: on any device.
+        flips: how many of the P, the last ones, are the image's own pose after half a turn about the object's vertical
+            axis, but for up to FLIP_JITTER in azimuth and elevation. Objects that half a turn leaves as they are have
+            none of them.
 
     Returns:
         Poses [B, 1 + P], the image's own first and its distance for all; which of the P others are at least
@@ -137,16 +146,41 @@ def draw_negative_poses(pose: Pose, order: Tensor, count: int, generator: torch.
     # product may round to `images` itself, hence the limit
     donor = (images * uniform((images, 1 + count), generator, device)).long().clamp_max(images - 1)
     turn[:, 0], donor[:, 0] = 0.0, torch.arange(images, device=device)
+    elevation, theta = pose.elevation[donor], pose.theta[donor]
+    if flips:
+        # drawn after the rest, and not at all where there are none: the other poses are the same with and without
+        jitter = FLIP_JITTER * (2 * uniform((2, images, flips), generator, device) - 1)
+        shows, last = half_turn_shows(order)[:, None], slice(1 + count - flips, None)
+        turn[:, last] = torch.where(shows, math.pi + jitter[0], turn[:, last])
+        elevation[:, last] = torch.where(shows, pose.elevation[:, None] + jitter[1], elevation[:, last])
+        theta[:, last] = torch.where(shows, pose.theta[:, None], theta[:, last])
     poses = Pose(
         azimuth=pose.azimuth[:, None] + turn,
-        elevation=pose.elevation[donor],
-        theta=pose.theta[donor],
+        elevation=elevation,
+        theta=theta,
         distance=pose.distance[:, None].expand(-1, 1 + count),
     )
     # a donor's pose may look like the own one, by chance or by symmetry; to push the two apart would teach a difference
     # that no image shows
     own, others = poses.to_matrix().split([1, count], dim=1)
+    return poses, _angles_apart(others, own, order) >= NEGATIVE_POSE_ANGLE
+
+
+def flipped_poses(poses: Pose, order: Tensor) -> Tensor:
+    """Which of each image's other poses are its own one turned round, bool [B, P].
+
+    Args:
+        poses: [B, 1 + P], the image's own first; order: of the objects' symmetry, int [B]. Those that half a turn about
+            z leaves as they are have no flipped pose.
+    """
+    own, others = poses.to_matrix().split([1, poses.azimuth.shape[1] - 1], dim=1)
+    return half_turn_shows(order)[:, None] & (_angles_apart(others, half_turned(own), order) < FLIP_ANGLE)
+
+
+def _angles_apart(others: Tensor, own: Tensor, order: Tensor) -> Tensor:
+    """`symmetric_rotation_error` of rotations [B, P, 3, 3] against one of each image, [B, 1, 3, 3]: [B, P]."""
+    count = others.shape[1]
     angle = symmetric_rotation_error(
         others.flatten(0, 1), own.expand_as(others).flatten(0, 1), order.repeat_interleave(count)
     )
-    return poses, angle.view(images, count) >= NEGATIVE_POSE_ANGLE
+    return angle.view(len(order), count)

@@ -150,7 +150,7 @@ def _flip_table(result: EvaluationResult) -> Table:
 
     rows = {"all of them": result.pose.flips} | {name: e.pose.flips for name, e in result.per_category.items()}
     columns = ("images", "of all\nimages [%]", "of errors\n> pi/6 [%]", "predicted\ncategory [%]")
-    title = "flipped poses: within 30 degrees of half a turn about the vertical axis;\ntrue category given"
+    title = "flipped poses, true category given: within pi/6 of\nhalf a turn about the vertical axis"
     table = new_table(title, ["category"], columns, "categories without a flip are not listed")
     for number, (name, flips) in enumerate(rows.items()):
         if flips is not None and (number == 0 or flips.true_category.share or flips.predicted_category.share):

@@ -25,7 +25,7 @@ from compnet3d.training.job import TrainingJob
 from compnet3d.training.output import Output, make_output
 from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe_parts import ScheduleSettings
-from compnet3d.training.run_folder import Run, load_checkpoint, save_checkpoint, write_config, write_log
+from compnet3d.training.run_folder import Run, last_flips, load_checkpoint, save_checkpoint, write_config, write_log
 from compnet3d.training.sampler import EpochSampler, mix_seed
 from compnet3d.training.step import Objective, objective_of, train_step
 from compnet3d.training.watch import LossWatch, NotFiniteError, check_model
@@ -51,7 +51,7 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
     # the schedule below still runs over the recipe's epochs: a run that is stopped early and resumed has the same
     # learning rates as one that was not
     last = schedule.epochs if job.stop_after is None else min(job.stop_after, schedule.epochs)
-    objective = objective_of(job.recipe, job.data.symmetry_orders.to(job.device))
+    objective = objective_of(job.recipe, job.data.symmetry_orders.to(job.device), last_flips(run))
     with explaining_lost_loaders(), make_output(job, run) as output:
         loop = _Loop(run, objective, output, job.workers)
         # two passes over one schedule: with the calibration split held out, then with it among the training images.

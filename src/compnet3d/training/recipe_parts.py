@@ -134,6 +134,13 @@ class CompNetLossSettings(LossSettings):
         pose_contrastive_weight: weight of a fourth part, the cross-entropy of the true category's score (Eq. 8) at the
             true pose among `negative_poses` other poses (paper: 0).
         negative_poses: how many.
+        flip_negatives: share of them that are the true pose turned round, by half a turn about the vertical axis;
+            categories that it leaves as they are have none.
+        flip_gain: how much a category's flips on the calibration split weigh there: each pose that is turned round
+            counts 1 + flip_gain x share of the category's poses that are flipped. Above 0, looks at the calibration
+            split estimate poses, too.
+        flip_vertex_weight: weight in Eq. 2 of the vertices within `near_radius` of where half a turn takes the query's
+            vertex; of the same categories.
     """
 
     samples_per_category: int | None = setting(32, least=1, most=10_000)
@@ -143,6 +150,9 @@ class CompNetLossSettings(LossSettings):
     classification_cells: int | None = setting(None, least=1, most=1_000_000)
     pose_contrastive_weight: float = setting(0.0, least=0)
     negative_poses: int = setting(16, least=1, most=10_000)
+    flip_negatives: float = setting(0.0, least=0, most=1)
+    flip_gain: float = setting(0.0, least=0, most=1e6)
+    flip_vertex_weight: float = setting(1.0, least=0, most=1e6)
 
 
 @dataclass(frozen=True, kw_only=True)

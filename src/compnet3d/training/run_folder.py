@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from compnet3d.errors import CompNetError
 from compnet3d.models.registry import TrainedModel
@@ -68,7 +69,7 @@ def _checked_entry(entry: Json, needed: Sequence[str] = ("epoch", "seconds")) ->
             raise ValueError(f"an epoch has no {name}")
     read(Epoch, known(Epoch, entry))
     for name, value in entry.items():
-        if name not in ("confusion", "outliers") and (
+        if name not in ("confusion", "flips", "outliers") and (
             isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf
         ):
             raise ValueError(f"{name} of an epoch must be a number, not {shown(value)}")
@@ -82,11 +83,13 @@ class Epoch:
     Attributes:
         epoch: its number, from 1.
         confusion: counts of the calibration split where it was looked at: row = true category, column = predicted one.
+        flips: share of each category's poses that are flipped there, if the training asks for it.
         outliers: its batches whose loss was far out of line, which have lines of their own in log.jsonl.
     """
 
     epoch: int = setting(1, least=1)
     confusion: tuple[tuple[int, ...], ...] = setting((), least=0)
+    flips: tuple[float, ...] = setting((), least=0, most=1)
     outliers: tuple[Json, ...] = ()
 
     def __post_init__(self) -> None:
@@ -352,6 +355,22 @@ def load_checkpoint(run: Run) -> None:
     run.epoch, run.history = progress.epoch, list(progress.history)
 
 
+def last_flips(run: Run) -> Tensor | None:
+    """Each category's share of flipped poses when the calibration split was last asked for it, float64 [Y]; else None.
+
+    Raises:
+        CompNetError: if the checkpoint has them for another number of categories.
+    """
+    found = [entry["flips"] for entry in run.history if "flips" in entry]
+    if found and len(found[-1]) != len(run.model.categories):
+        raise CompNetError(
+            f"{run.out / 'checkpoint' / 'progress.json'}: has flips of {len(found[-1])} categories, not of "
+            f"{len(run.model.categories)}; copy it again, or train in another folder"
+        )
+    # the history is in the checkpoint, and JSON keeps every bit: a resumed run weighs with the same numbers
+    return torch.tensor(found[-1], dtype=torch.float64) if found else None
+
+
 def write_log(run: Run) -> None:
     """Write OUT/log.jsonl and OUT/log.csv, one line per epoch; in log.jsonl those of its outliers come before it."""
     lines: list[Json] = []
@@ -359,8 +378,8 @@ def write_log(run: Run) -> None:
     for entry in run.history:
         epoch = {key: value for key, value in entry.items() if key != "outliers"}
         lines += [*entry.get("outliers", ()), epoch]
-        # a matrix has no place in a column
-        rows.append({key: value for key, value in epoch.items() if key != "confusion"})
+        # neither a matrix nor a list of categories has a place in a column
+        rows.append({key: value for key, value in epoch.items() if key not in ("confusion", "flips")})
     # the whole log each time, from the history in the checkpoint: epochs after the one that a run was resumed from go
     write_text(run.out / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     # the first epoch's entries give the order; what only some epochs have, such as the calibration, follows by name

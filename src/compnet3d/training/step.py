@@ -10,12 +10,20 @@ import torch
 from torch import Tensor
 
 from compnet3d.geometry.camera import Pose
+from compnet3d.geometry.rotations import half_turn_shows
 from compnet3d.inference.matching import background_similarity, category_scores, cells_of
 from compnet3d.inference.reconstruction import pose_scores
 from compnet3d.losses.auxiliary import classification_loss, pose_contrastive_loss
 from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss, padded_category_features
 from compnet3d.losses.inputs import LossWeights, Queries
-from compnet3d.losses.sampling import draw_cells, draw_negative_poses, draw_queries, near_vertices, sample_vertices
+from compnet3d.losses.sampling import (
+    draw_cells,
+    draw_negative_poses,
+    draw_queries,
+    flipped_poses,
+    near_vertices,
+    sample_vertices,
+)
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.dual_head import DualHead
 from compnet3d.models.observation import Observation, observe, sample_background
@@ -121,10 +129,18 @@ class NovumObjective:
 class CompNetObjective:
     """The grouped contrastive loss (Eq. 5), the classification loss and the pose contrastive loss."""
 
-    def __init__(self, recipe: CompNetRecipe, symmetry_orders: Tensor | None = None) -> None:
-        """Keep the settings; `symmetry_orders` int [Y] are those of `symmetric_rotation_error`, None if all are 1."""
+    def __init__(
+        self, recipe: CompNetRecipe, symmetry_orders: Tensor | None = None, flips: Tensor | None = None
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            recipe: of the method.
+            symmetry_orders: int [Y], those of `symmetric_rotation_error`; None if all are 1.
+            flips: share of each category's poses that are flipped, [Y] (see `learn_flips`); None if nobody has looked.
+        """
         self.settings, self.bank, self.grouping = recipe.loss, recipe.bank, recipe.grouping
-        self.symmetry_orders = symmetry_orders
+        self.symmetry_orders, self.flips = symmetry_orders, flips
 
     def loss(self, model: CompNet, batch: Batch, generator: torch.Generator) -> Losses:
         """See `Objective.loss`.
@@ -140,9 +156,21 @@ class CompNetObjective:
         sampled = sample_vertices(
             bank.offsets, settings.samples_per_category, generator, bank.contrasted(batch.category)
         )
-        weights = LossWeights(settings.background_weight, settings.in_weight, settings.cross_weight)
+        weights = LossWeights(
+            settings.background_weight, settings.in_weight, settings.cross_weight, settings.flip_vertex_weight
+        )
+        emphasised = None
+        if settings.flip_vertex_weight != 1:
+            shows = half_turn_shows(self.orders_of(batch.category))[:, None, None]
+            emphasised = shows & excluded_vertices(model, queries, settings.near_radius, half_turn=True)
         contrast = grouped_contrastive_loss(
-            queries, bank.feature_bank, sampled, kappa=settings.kappa, excluded=excluded, weights=weights
+            queries,
+            bank.feature_bank,
+            sampled,
+            kappa=settings.kappa,
+            excluded=excluded,
+            emphasised=emphasised,
+            weights=weights,
         )
         classification = _classification(model, seen.feature_map, batch, settings, generator)
         pose_contrastive = self._pose_contrastive(model, seen.feature_map, batch, generator)
@@ -167,12 +195,31 @@ class CompNetObjective:
         """The pose contrastive loss; zero, and nothing is drawn, where it has no weight."""
         if self.settings.pose_contrastive_weight == 0:
             return torch.zeros((), device=model.device)
-        category, orders = batch.category, self.symmetry_orders
+        category, count = batch.category, self.settings.negative_poses
         # a turn that changes nothing gives no other pose: negatives that look like the true pose do not count
-        order = torch.ones_like(category) if orders is None else orders[category]
-        poses, negatives = draw_negative_poses(batch.pose, order, self.settings.negative_poses, generator)
+        order = self.orders_of(category)
+        flips = round(self.settings.flip_negatives * count)
+        poses, negatives = draw_negative_poses(batch.pose, order, count, generator, flips)
         scores = scores_of_poses(model, feature_map, category, poses, batch.principal_point)
-        return pose_contrastive_loss(scores, negatives)
+        weights = None
+        if self.measures_flips and self.flips is not None:
+            gain = (self.settings.flip_gain * self.flips).to(scores)[category]
+            weights = 1 + gain[:, None] * flipped_poses(poses, order)
+        return pose_contrastive_loss(scores, negatives, weights=weights)
+
+    @property
+    def measures_flips(self) -> bool:
+        """Whether the calibration split is to be asked for `learn_flips`."""
+        return self.settings.pose_contrastive_weight > 0 and self.settings.flip_gain > 0
+
+    def learn_flips(self, flips: Tensor) -> None:
+        """Weigh negative poses that are turned round by how often each category's are on the calibration split, [Y]."""
+        self.flips = flips
+
+    def orders_of(self, category: Tensor) -> Tensor:
+        """Symmetry orders of categories, int64 [N]."""
+        orders = self.symmetry_orders
+        return torch.ones_like(category) if orders is None else orders[category]
 
     def regroup(self, model: CompNet, confusion: Tensor, accuracy: float) -> dict[str, float]:
         """Refresh omega from the confusions; the share of pairs of categories that are contrasted."""
@@ -196,11 +243,11 @@ class DualHeadObjective:
         return {}
 
 
-def objective_of(recipe: Recipe, symmetry_orders: Tensor | None = None) -> Objective:
-    """What a recipe's method trains for; `symmetry_orders` as in `CompNetObjective`."""
+def objective_of(recipe: Recipe, symmetry_orders: Tensor | None = None, flips: Tensor | None = None) -> Objective:
+    """What a recipe's method trains for; `symmetry_orders` and `flips` as in `CompNetObjective`."""
     match recipe:
         case CompNetRecipe():
-            return CompNetObjective(recipe, symmetry_orders)
+            return CompNetObjective(recipe, symmetry_orders, flips)
         case NovumRecipe():
             return NovumObjective(recipe.loss, recipe.bank)
         case DualHeadRecipe():
@@ -292,12 +339,12 @@ def _draw(seen: _Seen, batch: Batch, settings: LossSettings, generator: torch.Ge
     return Queries(features, batch.category, every.vertex.gather(1, drawn), every.valid.gather(1, drawn))
 
 
-def excluded_vertices(model: CompNet, queries: Queries, radius: float) -> Tensor:
+def excluded_vertices(model: CompNet, queries: Queries, radius: float, *, half_turn: bool = False) -> Tensor:
     """See `near_vertices`, bool [B, Q, K_max]; `radius` in fractions of the diagonal of the category's box."""
     # relative to the object's size: CAD units differ between categories
     diagonal = model.cuboids.diagonals()[queries.category]
     vertices = model.shape(queries.category).vertices / diagonal[:, None, None]
-    return near_vertices(vertices, queries.vertex, radius)
+    return near_vertices(vertices, queries.vertex, radius, half_turn=half_turn)
 
 
 def scores_of_poses(

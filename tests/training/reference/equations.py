@@ -35,6 +35,8 @@ class Settings:
     classification_cells: int | None
     pose_weight: float
     negative_poses: int
+    flip_negatives: float
+    flip_vertex_weight: float
     truncation: float | None
     foreground_bonus: float
     pose_score_weight: float
@@ -103,10 +105,14 @@ def exponentials(kappa: float, f: Tensor, features: Tensor) -> Tensor:
     return torch.exp(kappa * (features @ f)).sum()
 
 
-def eq2(settings: Settings, f: Tensor, own: Tensor, negatives: Tensor, background: Tensor) -> Tensor:
-    """- log L_in: against the category's other vertices, but those nearby, and the background."""
+def eq2(
+    settings: Settings, f: Tensor, own: Tensor, weighted: Sequence[tuple[float, Tensor]], background: Tensor
+) -> Tensor:
+    """- log L_in: against the category's other vertices, but those nearby, with their weights, and the background."""
     top = torch.exp(settings.kappa * (f @ own))
-    below = top + exponentials(settings.kappa, f, negatives)
+    below = top
+    for weight, negatives in weighted:
+        below = below + weight * exponentials(settings.kappa, f, negatives)
     return -torch.log(top / (below + settings.background_weight * exponentials(settings.kappa, f, background)))
 
 

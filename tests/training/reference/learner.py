@@ -215,10 +215,17 @@ class Learner:
             and math.dist(shape.vertices[other], shape.vertices[k]) >= settings.near_radius * shape.diagonal
         ]
         if settings.method == "novum":
-            others = [bank for other, bank in enumerate(self.bank) if other != y]
-            return eq2(settings, f, own[k], torch.cat([own[far], *others]), self.ring), torch.zeros(())
+            others = [(1.0, bank) for other, bank in enumerate(self.bank) if other != y]
+            return eq2(settings, f, own[k], [(1.0, own[far]), *others], self.ring), torch.zeros(())
+        x, y_there, z = shape.vertices[k]
+        turned = (-x, -y_there, z)
+        behind = [
+            self.orders[y] % 2 == 1 and math.dist(shape.vertices[m], turned) < settings.near_radius * shape.diagonal
+            for m in far
+        ]
+        inside = [(settings.flip_vertex_weight if b else 1.0, own[[m]]) for m, b in zip(far, behind, strict=True)]
         weighted = [(self.omega[y][other], self.bank[other][m]) for other, m in sampled.items() if other != y]
-        return eq2(settings, f, own[k], own[far], self.ring), eq4(settings, f, own[k], weighted)
+        return eq2(settings, f, own[k], inside, self.ring), eq4(settings, f, own[k], weighted)
 
     def classification_loss(self, items: Sequence[Item], maps: Tensor, draws: Draws) -> Tensor:
         """Cross-entropy of 100 S_y over some cells, the same for all images."""
@@ -243,14 +250,21 @@ class Learner:
         """Cross-entropy of 100 (- L) at the true pose among others that are not near it."""
         count = self.settings.negative_poses
         turns, sources = draws.numbers(len(items), 1 + count), draws.numbers(len(items), 1 + count)
+        flips = round(self.settings.flip_negatives * count)
+        jitter = draws.numbers(2, len(items), flips) if flips else []
         losses = []
-        for item, feature_map, turn, source in zip(items, maps, turns, sources, strict=True):
+        for place, (item, feature_map, turn, source) in enumerate(zip(items, maps, turns, sources, strict=True)):
             true, y = self.pose(item), int(item["category"])
             features, poses = feature_map.flatten(1).T, [true]
             for number in range(1, 1 + count):
                 other = items[int(np.float32(source[number]) * np.float32(len(items)))]
                 azimuth = float(item["azimuth"]) + 2 * math.pi * turn[number]
                 turned = rotation(azimuth, float(other["elevation"]), float(other["theta"]))
+                last = number - 1 - (count - flips)
+                if last >= 0 and self.orders[y] % 2 == 1:
+                    off = [math.radians(20 * jitter[axis][place][last] - 10) for axis in range(2)]
+                    azimuth, elevation = float(item["azimuth"]) + math.pi + off[0], float(item["elevation"]) + off[1]
+                    turned = rotation(azimuth, elevation, float(item["theta"]))
                 if math.degrees(angle_between(turned, true.rotation, self.orders[y])) >= 25:
                     poses.append(Pose(turned, true.distance))
             background = [best_match(f, self.ring) for f in features]
