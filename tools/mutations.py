@@ -318,8 +318,8 @@ MUTATIONS = (
     Mutation(
         "one seed for all augmentations",
         "training/loop.py",
-        "        seed=job.seed,\n        cache=True",
-        "        cache=True",
+        "        seed=job.seed,\n        # every worker",
+        "        # every worker",
     ),
     Mutation(
         "every category mirrored",
