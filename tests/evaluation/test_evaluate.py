@@ -214,7 +214,7 @@ def test_metrics_are_valid_json_with_the_documented_keys(samples):
     assert result["per_category"]["car"]["images"] == 2 and result["per_category"]["car"]["accuracy"] == 1
     expected = {"crop": "oracle", "occlusion": None, "occlusion_protocol": None, "occluders": None, "rotate_deg": 0.0,
                 "seed": 0, "batch_size": 3}  # fmt: skip
-    expected |= {"corruption": None, "severity": None, "frost": None}
+    expected |= {"corruption": None, "severity": None, "frost": None, "backgrounds": None}
     assert result["settings"] == expected and result["occlusion"] is None
 
 

@@ -110,7 +110,7 @@ def test_shifts_that_do_the_same_are_equal() -> None:
 def test_settings_of_what_is_not_asked_for_are_null() -> None:
     assert Shift(seed=3).to_dict() == {
         "occlusion": None, "occlusion_protocol": None, "occluders": None, "corruption": None, "severity": None,
-        "frost": None, "rotate_deg": 0.0, "seed": 3,
+        "frost": None, "rotate_deg": 0.0, "seed": 3, "backgrounds": None,
     }  # fmt: skip
 
 
