@@ -17,13 +17,14 @@ from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import load_off, save_off
 from compnet3d.procedural.categories import category
 from compnet3d.procedural.model import prepare
-from compnet3d.procedural.parts import box, cylinder, ellipsoid, join
+from compnet3d.procedural.parts import Role, box, cylinder, ellipsoid, join
 from compnet3d.procedural.photo.environment import Environment, drawn_environment, photograph_environment
+from compnet3d.procedural.photo.openness import Openness
 from compnet3d.procedural.photo.picture import sample_photo_view
 from compnet3d.procedural.photo.pieces import Pieces
 from compnet3d.procedural.photo.sensor import expose
-from compnet3d.procedural.photo.shading import Openness
 from compnet3d.procedural.photo.surfaces import random_decals, random_surfaces
+from compnet3d.procedural.photo.vehicle import random_vehicle
 from compnet3d.procedural.scene import sample_view
 from compnet3d.procedural.variation import Variation
 from compnet3d.procedural.writer import make_dataset, render_dataset
@@ -151,7 +152,7 @@ def test_light_from_everywhere_is_the_same_everywhere():
 def test_diffuse_light_is_the_cosine_integral_of_what_is_reflected(kind):
     rng = np.random.default_rng(3)
     if kind == "photograph":
-        environment = photograph_environment(rng, rng.integers(0, 255, (40, 50, 3), dtype=np.uint8))
+        environment = photograph_environment(rng, Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)))
     else:
         environment = drawn_environment(rng)
     # points even over the sphere, by equal steps of height
@@ -193,7 +194,7 @@ def _cart():
     wheels = [
         cylinder(0.2, 0.1, segments=16).turned("y", 90).moved(x, y, 0.2) for x in (-0.5, 0.5) for y in (-0.6, 0.6)
     ]
-    return join([box((0.9, 2, 0.7), at=(0, 0, 0.65)), *wheels]).normalised()
+    return join([box((0.9, 2, 0.7), at=(0, 0, 0.3)), *wheels]).normalised()
 
 
 def test_pieces_tell_wheels_and_what_is_inside():
@@ -212,6 +213,38 @@ def test_pieces_tell_wheels_and_what_is_inside():
     # one surface for each group, all four wheels alike
     assert all(len(set(roles[pieces.group == g])) == 1 for roles in drawn for g in range(3))
     assert len({tuple(roles) for roles in drawn}) > 3
+
+
+def test_vehicles_get_windows_and_rims_where_they_belong():
+    model = prepare(_cart())
+    pieces = Pieces.of(model, Openness(model.mesh))
+    assert pieces.vehicle
+    # the radius of each wheel, from the box of its piece
+    low, high = model.mesh.vertices.numpy().min(axis=0), model.mesh.vertices.numpy().max(axis=0)
+    scale = 1 / math.hypot(1.1, 2, 1)
+    np.testing.assert_allclose(pieces.axle[pieces.group == 1, 2], 0.2 * scale, atol=1e-3)
+    np.testing.assert_allclose(pieces.axle[pieces.group == 1, 1], low[2] + 0.2 * scale, atol=1e-3)
+    assert (pieces.axle[pieces.group == 0, 2] == 0).all()
+    rng = np.random.default_rng(0)
+    body, wheel = (int(np.flatnonzero(pieces.group == group)[0]) for group in (0, 1))
+    for _ in range(20):
+        vehicle = random_vehicle(rng, pieces.axle, high)
+        height = np.linspace(low[2], high[2], 50, dtype=np.float32)
+        points = np.stack([np.full(50, high[0]), np.full(50, 0.9 * high[1]), height], axis=1).astype(np.float32)
+        face, normals = np.full(50, body), np.tile(np.array([1, 0, 0], dtype=np.float32), (50, 1))
+        roles = vehicle.roles(face, points, normals, np.full(50, Role.MAIN))
+        glass = roles == Role.GLASS
+        np.testing.assert_array_equal(glass, (height > vehicle.belt) & (height < vehicle.top))
+        assert glass.any() and not glass[height < 0].any()
+        # a roof has no windows, and pieces of other roles have none
+        assert not (vehicle.roles(face, points, normals[:, [1, 2, 0]], np.full(50, Role.MAIN)) == Role.GLASS).any()
+        assert (vehicle.roles(face, points, normals, np.full(50, Role.LIGHT)) == Role.LIGHT).all()
+        y, z, radius = pieces.axle[wheel]
+        around = np.array([[0.3, y, z], [0.3, y, z + 0.95 * radius]], dtype=np.float32)
+        assert list(vehicle.roles(np.full(2, wheel), around, normals[:2], np.zeros(2, dtype=int))) == [
+            Role.ACCENT,
+            Role.DARK,
+        ]
 
 
 def test_surfaces_stay_in_range(photographs):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from compnet3d.data.annotations import annotation_dict
+from compnet3d.data.backgrounds import find_photographs
 from compnet3d.data.imagenet3d import write_list, write_object
 from compnet3d.data.symmetry import Symmetry, measure_mirror, save_symmetry
 from compnet3d.errors import CompNetError
@@ -25,11 +26,10 @@ from compnet3d.procedural.categories import category, category_names
 from compnet3d.procedural.model import Model, prepare
 from compnet3d.procedural.palette import random_palette
 from compnet3d.procedural.parts import Part
-from compnet3d.procedural.photo.photographs import photograph_files
+from compnet3d.procedural.photo.look import random_look
+from compnet3d.procedural.photo.openness import Openness
 from compnet3d.procedural.photo.picture import Body, draw_photo, sample_photo_view
 from compnet3d.procedural.photo.pieces import Pieces
-from compnet3d.procedural.photo.shading import Look, Openness
-from compnet3d.procedural.photo.surfaces import random_decals, random_surfaces
 from compnet3d.procedural.scene import RenderedImage, draw, sample_view
 from compnet3d.procedural.variation import PLAIN, Variation
 from compnet3d.procedural.view import View
@@ -209,7 +209,7 @@ def _check_images(train: int, val: int) -> None:
 
 def _check_backgrounds(variation: Variation) -> None:
     if variation.backgrounds is not None:
-        photograph_files(variation.backgrounds)
+        find_photographs(variation.backgrounds)
 
 
 def _models_for(split: str, count: int) -> list[int]:
@@ -324,11 +324,10 @@ def _photo_painter(task: _Task, model: Model) -> _Painter:
     rng, folder = _generator(task.seed, task.name, task.instance, 1), task.variation.backgrounds
     if isinstance(task.source, Path):
         openness = _cad_openness(task.source)
-        roles = _cad_pieces(task.source).random_roles(rng)
+        look = random_look(rng, model, _cad_pieces(task.source), folder)
     else:
-        openness, roles = Openness(model.mesh), model.roles
-    extent = model.mesh.vertices.abs().amax(dim=0).numpy()
-    look = Look(roles, random_surfaces(rng, folder), random_decals(rng, extent, folder))
+        openness = Openness(model.mesh)
+        look = random_look(rng, model, None, folder)
 
     def paint(rng: np.random.Generator) -> tuple[View, RenderedImage]:
         view = sample_photo_view(rng, model.mesh, task.size, task.variation)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from compnet3d.procedural.photo.photographs import Pixels, to_linear
+from compnet3d.procedural.photo.photographs import to_linear
 from compnet3d.rendering.materials import Floats, random_colour
 
 # rows of the radiance map; twice as many columns
@@ -87,14 +87,14 @@ class Environment:
         return np.stack([cosine * x - sine * y, sine * x + cosine * y, z], axis=1)
 
 
-def photograph_environment(rng: Generator, photograph: Pixels) -> Environment:
+def photograph_environment(rng: Generator, photograph: Image.Image) -> Environment:
     """A photograph around the object: its upper border is the zenith, and its mirror image closes the circle.
 
     Args:
         rng: decides the turn and the brightness.
-        photograph: uint8 [h, w, 3].
+        photograph: RGB.
     """
-    half = np.asarray(Image.fromarray(photograph).resize((_ROWS, _ROWS), Image.Resampling.BOX))
+    half = np.asarray(photograph.resize((_ROWS, _ROWS), Image.Resampling.BOX))
     light = to_linear(half)
     # a photograph ends at white; what is white in it was mostly brighter, as lamps and the sky are
     light = light * (1 + rng.uniform(0, 6) * light.mean(axis=-1, keepdims=True) ** 3).astype(np.float32)

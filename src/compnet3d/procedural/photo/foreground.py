@@ -10,10 +10,11 @@ import torch
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
+from compnet3d.data.backgrounds import window_of
 from compnet3d.procedural.backdrop import clutter_solids
 from compnet3d.procedural.parts import axis_rotation, cross
 from compnet3d.procedural.photo.environment import Environment
-from compnet3d.procedural.photo.photographs import draw_photograph, random_crop, to_linear
+from compnet3d.procedural.photo.photographs import draw_photograph, to_linear
 from compnet3d.rendering.materials import Floats, random_colour
 from compnet3d.rendering.raster import rasterize
 
@@ -39,7 +40,9 @@ def random_foreground(
         centre = _at_border(rng, box)
         if folder is not None and rng.random() < 0.6:
             alpha = _shape(rng, centre, reach, size)
-            layer = to_linear(random_crop(rng, draw_photograph(rng, folder), size)) * np.float32(rng.uniform(0.4, 1.3))
+            layer = to_linear(window_of(draw_photograph(rng, folder), (size, size), rng)) * np.float32(
+                rng.uniform(0.4, 1.3)
+            )
         else:
             layer, alpha = _solid(rng, centre, reach, size, environment)
         colour = colour * (1 - alpha[..., None]) + layer * alpha[..., None]

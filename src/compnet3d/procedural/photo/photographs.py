@@ -1,4 +1,4 @@
-"""Photographs of a folder: read, cropped, and laid on surfaces."""
+"""Photographs of a folder, read once in each process, and in linear light."""
 
 from __future__ import annotations
 
@@ -10,67 +10,33 @@ import numpy.typing as npt
 from numpy.random import Generator
 from PIL import Image
 
+from compnet3d.data.backgrounds import find_photographs
 from compnet3d.data.images import load_image
-from compnet3d.errors import CompNetError
 from compnet3d.rendering.materials import Floats
 
 Pixels = npt.NDArray[np.uint8]
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 # longer sides are shrunk to this: enough for any crop of a training image
 _LONGEST = 512
+_find = lru_cache(maxsize=4)(find_photographs)
 
 
-@lru_cache(maxsize=4)
-def photograph_files(folder: Path) -> tuple[Path, ...]:
-    """The images of a folder in the order of their names.
+def draw_photograph(rng: Generator, folder: Path) -> Image.Image:
+    """Any photograph of a folder.
 
     Raises:
-        CompNetError: if it is missing or holds no image.
+        CompNetError: if there is none, or naming the file, if it cannot be read.
     """
-    if not folder.is_dir():
-        raise CompNetError(f"{folder} is not a folder; give one that holds photographs.")
-    files = tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES))
-    if not files:
-        raise CompNetError(f"{folder} holds no photograph ({', '.join(_SUFFIXES)}).")
-    return files
+    files = _find(folder)
+    return _read(files[int(rng.integers(len(files)))])
 
 
 # at most 200 MB in each process
 @lru_cache(maxsize=256)
-def read_photograph(path: Path) -> Pixels:
-    """A photograph, uint8 [h, w, 3], shrunk if it is large.
-
-    Raises:
-        CompNetError: naming the file, if it cannot be read.
-    """
+def _read(path: Path) -> Image.Image:
     image = load_image(path)
     image.thumbnail((_LONGEST, _LONGEST))
-    return np.asarray(image)
-
-
-def draw_photograph(rng: Generator, folder: Path) -> Pixels:
-    """Any photograph of a folder."""
-    files = photograph_files(folder)
-    return read_photograph(files[int(rng.integers(len(files)))])
-
-
-def random_crop(rng: Generator, photograph: Pixels, size: int, least: float = 0.45) -> Pixels:
-    """A square part, uint8 [size, size, 3], mirrored in half of the cases.
-
-    Args:
-        rng: random numbers.
-        photograph: uint8 [h, w, 3].
-        size: of the result.
-        least: side of the smallest part, of the photograph's shorter side.
-    """
-    height, width = photograph.shape[:2]
-    side = rng.uniform(least, 1.0) * min(height, width)
-    x, y = rng.uniform(0, width - side), rng.uniform(0, height - side)
-    mirrored = rng.random() < 0.5
-    box = (x, y, x + side, y + side)
-    crop = np.asarray(Image.fromarray(photograph).resize((size, size), Image.Resampling.BILINEAR, box=box))
-    return crop[:, ::-1] if mirrored else crop
+    return image
 
 
 def to_linear(pixels: Pixels) -> Floats:

@@ -11,14 +11,17 @@ from numpy.random import Generator
 from PIL import Image, ImageFilter
 
 from compnet3d.data.backdrops import flat_backdrop
+from compnet3d.data.backgrounds import window_of
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.procedural.backdrop import Ground, clutter_layer
 from compnet3d.procedural.model import Model
 from compnet3d.procedural.photo.environment import Environment, drawn_environment, photograph_environment
 from compnet3d.procedural.photo.foreground import random_foreground
-from compnet3d.procedural.photo.photographs import Pixels, draw_photograph, random_crop, to_linear
+from compnet3d.procedural.photo.look import Look
+from compnet3d.procedural.photo.openness import Openness
+from compnet3d.procedural.photo.photographs import draw_photograph, to_linear
 from compnet3d.procedural.photo.sensor import expose
-from compnet3d.procedural.photo.shading import Lamp, Look, Openness, random_lamps, shade
+from compnet3d.procedural.photo.shading import Lamp, random_lamps, shade
 from compnet3d.procedural.scene import RenderedImage, mask_box, sample_angles
 from compnet3d.procedural.shadow import ShadowMap, ground_shade
 from compnet3d.procedural.variation import Variation
@@ -110,10 +113,10 @@ def from_light(light: Floats) -> Floats:
     return np.maximum(light, 0) ** np.float32(1 / 2.2)
 
 
-def _backdrop(rng: Generator, view: View, photograph: Pixels | None) -> Floats:
+def _backdrop(rng: Generator, view: View, photograph: Image.Image | None) -> Floats:
     """What is behind everything [S, S, 3], linear light."""
     if photograph is not None:
-        pixels = random_crop(rng, photograph, view.size)
+        pixels = window_of(photograph, (view.size, view.size), rng)
         if rng.random() < 0.3:
             radius = rng.uniform(0.5, 4.0) * view.size / 160
             pixels = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from compnet3d.procedural.cad import alike_pieces, connected_pieces, face_areas
 from compnet3d.procedural.model import Model
 from compnet3d.procedural.parts import Role
-from compnet3d.procedural.photo.shading import Openness
+from compnet3d.procedural.photo.openness import Openness
 
 # the smallest group that is told from its neighbours, as a share of the surface
 _SMALLEST = 0.002
@@ -24,7 +24,9 @@ class Pieces:
     Attributes:
         group: int64 [F], the group of each face, from the largest to the smallest.
         share: float64 [G], of the surface.
-        wheel: bool [G], round, flat and standing on the ground at least twice.
+        wheel: bool [G], whether they are wheels: round, upright and flat, on the ground, and not alone.
+        axle: float32 [F, 3], y, z and radius of the wheel that a face belongs to, radius 0 for others.
+        vehicle: whether there are wheels at both sides of a body.
         inside: bool [G], hardly open to the surroundings.
         height: float32 [F], of the faces' middles, 0 at the floor and 1 at the top.
     """
@@ -32,6 +34,8 @@ class Pieces:
     group: npt.NDArray[np.int64]
     share: npt.NDArray[np.float64]
     wheel: npt.NDArray[np.bool_]
+    axle: npt.NDArray[np.float32]
+    vehicle: bool
     inside: npt.NDArray[np.bool_]
     height: npt.NDArray[np.float32]
 
@@ -53,10 +57,13 @@ class Pieces:
         opened = np.maximum(openness.at(middle, normal), openness.at(middle, -normal))
         opened = np.bincount(group, opened * area) / np.maximum(np.bincount(group, area), 1e-20)
         low, high = vertices[:, 2].min(), vertices[:, 2].max()
+        axles = _wheel_axles(vertices, faces, piece)
         return cls(
             group=group,
             share=total[order] / area.sum(),
-            wheel=_wheels(vertices, faces, piece, group, len(order)),
+            wheel=np.bincount(group, axles[piece, 3] > 0) >= 0.8 * np.bincount(group),
+            axle=axles[piece, 1:].astype(np.float32),
+            vehicle=_is_vehicle(axles, vertices),
             inside=opened < 0.35,
             height=((middle[:, 2] - low) / max(high - low, 1e-9)).astype(np.float32),
         )
@@ -83,27 +90,27 @@ class Pieces:
         return result
 
 
-def _wheels(
-    vertices: npt.NDArray[np.float64],
-    faces: npt.NDArray[np.int64],
-    piece: npt.NDArray[np.int64],
-    group: npt.NDArray[np.int64],
-    groups: int,
-) -> npt.NDArray[np.bool_]:
+def _wheel_axles(
+    vertices: npt.NDArray[np.float64], faces: npt.NDArray[np.int64], piece: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """x, y, z and radius of each piece [P, 4] that is round, upright, flat and on the ground; else radius 0."""
     count = int(piece.max()) + 1
     low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
     for corner in range(3):
         np.minimum.at(low, piece, vertices[faces[:, corner]])
         np.maximum.at(high, piece, vertices[faces[:, corner]])
-    extent = np.sort(high - low, axis=1)
-    height = vertices[:, 2].max() - vertices[:, 2].min()
-    on_ground = low[:, 2] < vertices[:, 2].min() + 0.05 * height
-    disc = (extent[:, 1] > 0.85 * extent[:, 2]) & (extent[:, 0] < 0.7 * extent[:, 2]) & on_ground
-    # wheels stand: as high as long
-    disc &= (high - low)[:, 2] > 0.8 * extent[:, 2]
-    disc &= extent[:, 2] > 0.08 * height
-    of_piece = np.zeros(count, dtype=np.int64)
-    of_piece[piece] = group
-    whole = np.bincount(of_piece, minlength=groups)
-    found: npt.NDArray[np.bool_] = (np.bincount(of_piece, disc, groups) >= 0.8 * whole) & (disc.sum() >= 2)
-    return found
+    x, y, z = (high - low).T
+    floor, height = vertices[:, 2].min(), np.ptp(vertices[:, 2])
+    wheel = (np.abs(y - z) < 0.15 * z) & (x < 0.7 * z) & (z > 0.08 * height) & (low[:, 2] < floor + 0.05 * height)
+    if wheel.sum() < 2:
+        wheel[:] = False
+    return np.concatenate([(low + high) / 2, np.where(wheel, z / 2, 0)[:, None]], axis=1)
+
+
+def _is_vehicle(axles: npt.NDArray[np.float64], vertices: npt.NDArray[np.float64]) -> bool:
+    wheels = axles[axles[:, 3] > 0]
+    if len(wheels) < 3:
+        return False
+    side, height = 0.4 * np.abs(vertices[:, 0]).max(), np.ptp(vertices[:, 2])
+    both = (wheels[:, 0] > side).any() and (wheels[:, 0] < -side).any()
+    return bool(both and 2 * wheels[:, 3].max() < 0.7 * height)

@@ -7,41 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from numpy.random import Generator
 
-from compnet3d.geometry.mesh import Mesh
 from compnet3d.procedural.model import Hits
 from compnet3d.procedural.parts import Role
 from compnet3d.procedural.photo.environment import Environment
-from compnet3d.procedural.photo.surfaces import Decal, Surface
+from compnet3d.procedural.photo.look import Look
+from compnet3d.procedural.photo.openness import Openness
 from compnet3d.procedural.shadow import ShadowMap
 from compnet3d.rendering.materials import Floats
-
-# directions from which a surface may see the surroundings, and cells of the map for each
-_DIRECTIONS, _CELLS = 14, 56
-
-
-class Openness:
-    """How much of the surroundings a point sees: little inside a car, behind its windows or between a chair's slats."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        # even over the sphere: a spiral by the golden angle
-        z = 1 - (2 * np.arange(_DIRECTIONS) + 1) / _DIRECTIONS
-        turn = np.arange(_DIRECTIONS) * math.pi * (3 - math.sqrt(5))
-        flat = np.sqrt(1 - z * z)
-        self.directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), z], axis=1).astype(np.float32)
-        self.maps = [ShadowMap(mesh, direction, _CELLS) for direction in self.directions]
-
-    def at(self, points: Floats, normals: Floats) -> Floats:
-        """Share in [0, 1] of the light from everywhere that reaches points [N, 3] with unit normals [N, 3]."""
-        reached, whole = np.zeros(len(points), dtype=np.float32), np.full(len(points), 1e-6, dtype=np.float32)
-        for direction, shadow in zip(self.directions, self.maps, strict=True):
-            weight = np.maximum(normals @ direction, 0)
-            facing = np.flatnonzero(weight > 0)
-            reached[facing] += weight[facing] * shadow.reached(points[facing])
-            whole += weight
-        return reached / whole
 
 
 @dataclass(frozen=True)
@@ -73,27 +47,12 @@ def _above(rng: Generator, azimuth: float) -> Floats:
     return np.array(direction, dtype=np.float32)
 
 
-@dataclass(frozen=True)
-class Look:
-    """What an instance looks like.
-
-    Attributes:
-        roles: int64 [F], which surface each face has.
-        surfaces: by role.
-        decals: pictures on it.
-    """
-
-    roles: npt.NDArray[np.int64]
-    surfaces: dict[Role, Surface]
-    decals: Sequence[Decal]
-
-
 def shade(
     hits: Hits, look: Look, environment: Environment, lamps: Sequence[tuple[Lamp, ShadowMap]], openness: Openness
 ) -> Floats:
     """Colours [N, 3] in linear light: Lambert, Schlick's reflection of the environment, Blinn-Phong highlights."""
     points, normals, towards = hits.points, hits.normals, hits.towards
-    roles = look.roles[hits.face]
+    roles = look.roles_at(hits)
     opened = openness.at(points, normals)[:, None]
     # light that reaches the inside has been reflected once or more
     diffuse = environment.diffuse(normals) * (opened * (0.15 + 0.85 * opened))

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
+from compnet3d.data.backgrounds import window_of
 from compnet3d.procedural.parts import Role
-from compnet3d.procedural.photo.photographs import draw_photograph, random_crop, to_linear
+from compnet3d.procedural.photo.photographs import draw_photograph, to_linear
 from compnet3d.rendering.materials import Floats, Material, random_colour, random_material
 
 # side of a texture in texels
@@ -114,9 +115,9 @@ def random_decals(rng: Generator, extent: Floats, folder: Path | None) -> list[D
         if not paired and rng.random() < 0.4:
             centre = (0.0, centre[1])
         if folder is not None and rng.random() < 0.5:
-            picture = to_linear(random_crop(rng, draw_photograph(rng, folder), 32, least=0.2))
+            picture = to_linear(window_of(draw_photograph(rng, folder), (32, 32), rng))
         else:
-            picture = _drawn_picture(rng)
+            picture = drawn_picture(rng, random_colour(rng, (0.05, 1.0)), random_colour(rng, (0.02, 1.0)))
         side, is_round = int(rng.choice((-1, 1))), rng.random() < 0.3
         if paired:
             centre = (abs(centre[0]), centre[1])
@@ -124,16 +125,15 @@ def random_decals(rng: Generator, extent: Floats, folder: Path | None) -> list[D
     return decals
 
 
-def _drawn_picture(rng: Generator) -> Floats:
-    """One colour, or bars and dots on it like writing."""
+def drawn_picture(rng: Generator, paper: Floats, ink: Floats) -> Floats:
+    """One colour (sRGB), or bars and dots of another on it like writing: linear light [24, 24, 3]."""
     size = 24
     picture = np.empty((size, size, 3), dtype=np.float32)
-    picture[:] = random_colour(rng, (0.05, 1.0)) ** np.float32(2.2)
-    ink = random_colour(rng, (0.02, 1.0)) ** np.float32(2.2)
+    picture[:] = paper ** np.float32(2.2)
     for _ in range(int(rng.integers(2, 10)) if rng.random() < 0.6 else 0):
         x, y = rng.integers(0, size - 2, 2)
         wide, tall = rng.integers(1, 9, 2)
-        picture[y : y + tall, x : x + wide] = ink
+        picture[y : y + tall, x : x + wide] = ink ** np.float32(2.2)
     return picture
 
 
@@ -145,23 +145,23 @@ def random_surfaces(rng: Generator, folder: Path | None) -> dict[Role, Surface]:
         folder: photographs for textures, or None.
     """
     surfaces = {Role.MAIN: _body(rng, folder), Role.SECOND: _body(rng, folder)}
-    surfaces[Role.ACCENT] = _metal(rng) if rng.random() < 0.5 else _body(rng, folder)
+    surfaces[Role.ACCENT] = _metal(rng) if rng.random() < 0.6 else _body(rng, folder)
     surfaces[Role.LIGHT] = _plain(rng, random_colour(rng, (0.7, 1.0), grey=0.7), reflectance=rng.uniform(0.03, 0.1))
-    surfaces[Role.DARK] = _rubber(rng) if rng.random() < 0.85 else _body(rng, folder)
-    surfaces[Role.GLASS] = _glass(rng) if rng.random() < 0.85 else _body(rng, folder)
+    surfaces[Role.DARK] = _rubber(rng) if rng.random() < 0.95 else _body(rng, folder)
+    surfaces[Role.GLASS] = _glass(rng) if rng.random() < 0.95 else _body(rng, folder)
     return surfaces
 
 
 def _body(rng: Generator, folder: Path | None) -> Surface:
     kind = rng.random()
     dirt = float(rng.uniform(0.05, 0.6)) if rng.random() < 0.25 else 0.0
-    if kind < 0.4:
+    if kind < 0.5:
         # clear coat: sharp reflections over any colour
         return _plain(rng, _paint(rng), reflectance=rng.uniform(0.04, 0.14), level=int(rng.integers(0, 2)), dirt=dirt)
-    if kind < 0.55:
+    if kind < 0.65:
         return _metal(rng, dirt)
-    if kind < 0.7 and folder is not None:
-        texture = to_linear(random_crop(rng, draw_photograph(rng, folder), _TEXTURE, least=0.2))
+    if kind < 0.75 and folder is not None:
+        texture = to_linear(window_of(draw_photograph(rng, folder), (_TEXTURE, _TEXTURE), rng))
         surface = _plain(rng, _paint(rng), reflectance=rng.uniform(0.0, 0.08), dirt=dirt)
         return Surface(surface.pattern, texture, rng.uniform(0.8, 6.0), 0.0, surface.reflectance, surface.level, dirt)
     pattern = random_material(rng, random_colour(rng, (0.08, 1.0)), patterned=0.5, scale=rng.uniform(0.6, 2.5))
@@ -194,5 +194,6 @@ def _rubber(rng: Generator) -> Surface:
 
 
 def _glass(rng: Generator) -> Surface:
-    colour = random_colour(rng, (0.02, 0.3), grey=0.7)
+    # what is behind it is mostly dark
+    colour = random_colour(rng, (0.02, 0.3), grey=0.8)
     return _plain(rng, colour, rng.uniform(0.06, 0.3), level=0)
