@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -12,10 +13,13 @@ from PIL import Image, ImageFilter
 
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_mask
+from compnet3d.data.symmetry import measure_mirror
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import load_off, save_off
+from compnet3d.procedural.cad import load_cad_part
 from compnet3d.procedural.categories import category
+from compnet3d.procedural.deform import deformed
 from compnet3d.procedural.model import prepare
 from compnet3d.procedural.parts import Role, box, cylinder, ellipsoid, join
 from compnet3d.procedural.photo.environment import Environment, drawn_environment, photograph_environment
@@ -93,6 +97,54 @@ def test_wide_fields_of_view_are_exact_too(cad, photographs, tmp_path):
         mask = load_mask(sample.mask)
         overlaps.append((mask & projected).sum() / (mask | projected).sum())
     assert np.median(overlaps) > 0.98
+
+
+def test_deformed_instances_have_exact_poses_too(cad, photographs, tmp_path):
+    variation = Variation(style="photo", backgrounds=photographs, deform=0.2)
+    render_dataset(cad, tmp_path / "set", 10, 0, 72, seed=4, workers=1, variation=variation)
+    rest = load_off(tmp_path / "set" / "CAD" / "stool" / "01.off")
+    model = prepare(load_cad_part(cad / "stool" / "01.off"))
+    exact, unlike = [], []
+    for instance, sample in enumerate(ImageNet3D(tmp_path / "set").samples("train")):
+        rng = np.random.default_rng([4, zlib.crc32(b"stool"), instance, 3])
+        mask = load_mask(sample.mask)
+        for mesh, overlaps in ((deformed(rng, model, 0.2).mesh, exact), (rest, unlike)):
+            projected = _silhouette(sample, mesh)
+            overlaps.append((mask & projected).sum() / (mask | projected).sum())
+    assert np.median(exact) > 0.97 and np.median(unlike) < 0.93
+
+
+def test_deformation_keeps_symmetry_floor_and_size():
+    model = prepare(category(0).instance(np.random.default_rng(0)))
+    before = model.mesh.vertices
+    ratios = []
+    for seed in range(20):
+        changed = deformed(np.random.default_rng(seed), model, 0.15)
+        after = changed.mesh.vertices
+        extent = after.amax(dim=0) - after.amin(dim=0)
+        assert extent.norm().item() == pytest.approx(1, abs=1e-5)
+        assert (after.amax(dim=0) + after.amin(dim=0)).abs().max() < 1e-5
+        floor = before[:, 2] < before[:, 2].min() + 1e-6
+        assert (after[floor, 2] - changed.floor).abs().max() < 1e-5
+        assert measure_mirror([changed.mesh]) == measure_mirror([model.mesh]) is True
+        ratios.append((extent / (before.amax(dim=0) - before.amin(dim=0))).numpy())
+    assert 0.65 < np.min(ratios) < 0.9 and 1.1 < np.max(ratios) < 1.5
+    same = deformed(np.random.default_rng(0), model, 0.0).mesh.vertices
+    torch.testing.assert_close(same, before, atol=1e-6, rtol=0)
+
+
+def test_places_are_carried_from_one_shape_to_another():
+    part = ellipsoid((1, 1, 1), segments=12, rings=8).normalised()
+    small, large = prepare(part), prepare(part.scaled(1, 2, 1))
+    hits = small.seen(sample_photo_view(np.random.default_rng(0), small.mesh, 32, Variation()))
+    moved = hits.on(large)
+    np.testing.assert_allclose(moved.points, hits.points * [1, 2, 1], atol=1e-6)
+    assert (np.einsum("nd,nd->n", moved.normals, hits.normals) >= 0).all()
+    # the normal of an ellipsoid is its gradient: (x, y / 4, z) after the stretching
+    gradient = moved.points * np.array([1, 0.25, 1], dtype=np.float32)
+    gradient /= np.linalg.norm(gradient, axis=1, keepdims=True)
+    assert np.median(np.abs(np.einsum("nd,nd->n", moved.normals, gradient))) > 0.99
+    np.testing.assert_array_equal(moved.towards, hits.towards)
 
 
 def test_bytes_depend_on_the_seed_alone(cad, photographs, tmp_path):
@@ -280,6 +332,7 @@ def test_errors_name_the_setting(cad, tmp_path):
         ("backgrounds are for the style photo", {"backgrounds": tmp_path}),
         ("elevation must be two numbers from -90 to 90", {"elevation": (5, 2)}),
         ("tilt must be from 0 to 180", {"tilt": -1}),
+        ("deform must be from 0 to 0.5", {"deform": 0.7}),
     ):
         with pytest.raises(CompNetError, match=match):
             Variation(**settings)

@@ -51,8 +51,10 @@ class DataMake:
     """Folder of photographs for the style photo: as backgrounds, as light around the objects, and in front of them."""
     elevation: Elevation = None
     """Least and greatest elevation of the camera, in degrees; -10 to 60 by default, mostly 0 to 40."""
-    tilt: float = 25.0
+    tilt: Annotated[float, arg(metavar="DEGREES")] = 25.0
     """Greatest turn of the camera about its viewing axis (theta), in degrees to either side."""
+    deform: Annotated[float, arg(metavar="SHARE")] = 0.0
+    """How much lengths of each instance change along each axis, up to 0.5; 0.1 makes more of few CAD models."""
     workers: Count = None
     """Processes that render; one per core by default. The images do not depend on it."""
 
@@ -99,8 +101,10 @@ class DataRender:
     """Folder of photographs for the style photo: as backgrounds, as light around the objects, and in front of them."""
     elevation: Elevation = None
     """Least and greatest elevation of the camera, in degrees; -10 to 60 by default, mostly 0 to 40."""
-    tilt: float = 25.0
+    tilt: Annotated[float, arg(metavar="DEGREES")] = 25.0
     """Greatest turn of the camera about its viewing axis (theta), in degrees to either side."""
+    deform: Annotated[float, arg(metavar="SHARE")] = 0.0
+    """How much lengths of each instance change along each axis, up to 0.5; 0.1 makes more of few CAD models."""
     workers: Count = None
     """Processes that render; one per core by default. The images do not depend on it."""
 
@@ -133,7 +137,11 @@ def _variation(options: DataMake | DataRender) -> Variation:
     if options.backgrounds is not None:
         require_folder(options.backgrounds, "--backgrounds")
     return Variation(
-        style=options.style, backgrounds=options.backgrounds, elevation=options.elevation, tilt=options.tilt
+        style=options.style,
+        backgrounds=options.backgrounds,
+        elevation=options.elevation,
+        tilt=options.tilt,
+        deform=options.deform,
     )
 
 

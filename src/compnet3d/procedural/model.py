@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ class Hits:
         size: S, side of the image in pixels.
         cell: int64 [N], row-major number of the cell.
         face: int64 [N].
+        weight: float32 [N, 3], barycentric.
         points: float32 [N, 3], object frame.
         normals: float32 [N, 3], unit, turned towards the camera: thin parts are seen from inside, and CAD models are
             wound either way.
@@ -36,6 +37,7 @@ class Hits:
     size: int
     cell: npt.NDArray[np.int64]
     face: npt.NDArray[np.int64]
+    weight: Floats
     points: Floats
     normals: Floats
     towards: Floats
@@ -50,6 +52,11 @@ class Hits:
         corners_of_pixel = [fine[:, i, :, j] for i in range(_SUPERSAMPLING) for j in range(_SUPERSAMPLING)]
         pixels = sum(corners_of_pixel[1:], corners_of_pixel[0]) * np.float32(1 / _SUPERSAMPLING**2)
         return pixels[..., :3], pixels[..., 3]
+
+    def on(self, other: Model) -> Hits:
+        """The same places on another shape of the same faces, from which all else is as here."""
+        points, normals = other.at(self.face, self.weight)
+        return replace(self, points=points, normals=_turned(normals, self.normals))
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,12 @@ class Model:
         """Height of the lowest point."""
         return float(self.mesh.vertices[:, 2].min())
 
+    def at(self, face: npt.NDArray[np.int64], weight: Floats) -> tuple[Floats, Floats]:
+        """Points and normals (not normalised) [N, 3] of faces [N] at barycentric coordinates [N, 3]."""
+        corners = self.mesh.vertices.numpy()[self.mesh.faces.numpy()]
+        points: Floats = np.einsum("nk,nkd->nd", weight, corners[face])
+        return points, np.einsum("nk,nkd->nd", weight, self.normals[face])
+
     def seen(self, view: View) -> Hits:
         """What a camera sees of the surface."""
         pose, camera = view.pose(), view.camera()
@@ -89,14 +102,11 @@ class Model:
         cell = np.flatnonzero(face_map >= 0)
         face = face_map[cell]
         weight = raster.barycentric[0].numpy().reshape(-1, 3)[cell].astype(np.float32)
-        corners = self.mesh.vertices.numpy()[self.mesh.faces.numpy()]
-        points = np.einsum("nk,nkd->nd", weight, corners[face])
-        normals = np.einsum("nk,nkd->nd", weight, self.normals[face])
+        points, normals = self.at(face, weight)
         towards = pose.camera_centre()[0].numpy().astype(np.float32) - points
         towards /= np.linalg.norm(towards, axis=1, keepdims=True)
-        normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
-        normals = normals * np.where(np.einsum("nd,nd->n", normals, towards) < 0, -1, 1)[:, None].astype(np.float32)
-        return Hits(view.size, cell, face, points, normals, towards)
+        normals = _turned(normals, towards)
+        return Hits(view.size, cell, face, weight, points, normals, towards)
 
 
 def prepare(part: Part) -> Model:
@@ -139,3 +149,11 @@ def corner_normals(vertices: Floats, faces: npt.NDArray[np.int64]) -> Floats:
     # degenerate faces and normals that cancel out fall back on the face's own
     total = np.where(length > 1e-20, total / np.maximum(length, 1e-20), np.repeat(unit, 3, axis=0))
     return total.reshape(-1, 3, 3).astype(np.float32)
+
+
+def _turned(normals: Floats, towards: Floats) -> Floats:
+    """Unit normals [N, 3] on the side of other vectors [N, 3]."""
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
+    sign = np.where(np.einsum("nd,nd->n", normals, towards) < 0, -1, 1)[:, None].astype(np.float32)
+    turned: Floats = normals * sign
+    return turned

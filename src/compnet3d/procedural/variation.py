@@ -21,6 +21,8 @@ class Variation:
         backgrounds: folder of photographs, for the style "photo": as backgrounds, as light, and cut to pieces.
         elevation: least and most, degrees; None for -10 to 60, mostly 0 to 40.
         tilt: largest theta to either side, degrees; small ones are more frequent.
+        deform: how much the lengths of an instance change along each axis, as a share in [0, 0.5]. The CAD models that
+            are written stay as they are: their silhouettes differ from the images, as from those of real things.
 
     Raises:
         CompNetError: if a value is out of range or does not fit the others.
@@ -31,6 +33,7 @@ class Variation:
     backgrounds: Path | None = None
     elevation: tuple[float, float] | None = None
     tilt: float = 25.0
+    deform: float = 0.0
 
     def __post_init__(self) -> None:
         if self.views < 1:
@@ -44,6 +47,8 @@ class Variation:
             raise CompNetError(f"elevation must be two numbers from -90 to 90, the lesser first, not {low} {high}.")
         if not 0 <= self.tilt <= 180:
             raise CompNetError(f"tilt must be from 0 to 180 degrees, not {self.tilt}.")
+        if not 0 <= self.deform <= 0.5:
+            raise CompNetError(f"deform must be from 0 to 0.5, not {self.deform}.")
 
 
 PLAIN = Variation()

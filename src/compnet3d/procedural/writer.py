@@ -23,6 +23,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import save_off
 from compnet3d.procedural.cad import load_cad_part
 from compnet3d.procedural.categories import category, category_names
+from compnet3d.procedural.deform import deformed
 from compnet3d.procedural.model import Model, prepare
 from compnet3d.procedural.palette import random_palette
 from compnet3d.procedural.parts import Part
@@ -243,8 +244,8 @@ def _save_cad(root: Path, name: str, parts: Sequence[Part]) -> None:
 
 
 def _generator(seed: int, name: str, *rest: int) -> np.random.Generator:
-    # the rest is (instance, purpose[, view]): 0 shape, 1 materials, 2 the view; adding views or instances changes no
-    # other
+    # the rest is (instance, purpose[, view]): 0 shape, 1 materials, 2 the view, 3 the deformation; adding views or
+    # instances changes no other
     return np.random.default_rng([seed, zlib.crc32(name.encode()), *rest])
 
 
@@ -288,7 +289,10 @@ def _draw_task(task: _Task) -> int:
         part = _instance(task.source, task.instance, task.seed)
         model = prepare(part)
         cad_index = _likest(part, [_instance(task.source, i, task.seed) for i in task.cad_instances])
-    painter = _plain_painter(task, model) if task.variation.style == "plain" else _photo_painter(task, model)
+    rest, amount = model, task.variation.deform
+    if amount:
+        model = deformed(_generator(task.seed, task.name, task.instance, 3), rest, amount)
+    painter = _plain_painter(task, model) if task.variation.style == "plain" else _photo_painter(task, model, rest)
     for view_number, name in zip(task.views, task.names(), strict=True):
         view, image = painter(_generator(task.seed, task.name, task.instance, 2, view_number))
         entry = annotation_dict(
@@ -320,18 +324,18 @@ def _plain_painter(task: _Task, model: Model) -> _Painter:
     return paint
 
 
-def _photo_painter(task: _Task, model: Model) -> _Painter:
+def _photo_painter(task: _Task, model: Model, rest: Model) -> _Painter:
     rng, folder = _generator(task.seed, task.name, task.instance, 1), task.variation.backgrounds
     if isinstance(task.source, Path):
         openness = _cad_openness(task.source)
-        look = random_look(rng, model, _cad_pieces(task.source), folder)
+        look = random_look(rng, rest, _cad_pieces(task.source), folder)
     else:
-        openness = Openness(model.mesh)
-        look = random_look(rng, model, None, folder)
+        openness = Openness(rest.mesh)
+        look = random_look(rng, rest, None, folder)
 
     def paint(rng: np.random.Generator) -> tuple[View, RenderedImage]:
         view = sample_photo_view(rng, model.mesh, task.size, task.variation)
-        return view, draw_photo(Body(model, openness), look, view, rng, folder)
+        return view, draw_photo(Body(model, rest, openness), look, view, rng, folder)
 
     return paint
 

@@ -13,7 +13,7 @@ from numpy.random import Generator
 from compnet3d.procedural.model import Hits, Model
 from compnet3d.procedural.parts import Role
 from compnet3d.procedural.photo.pieces import Pieces
-from compnet3d.procedural.photo.surfaces import Decal, Surface, random_decals, random_surfaces
+from compnet3d.procedural.photo.surfaces import Decal, Surface, car_paint, random_decals, random_surfaces
 from compnet3d.procedural.photo.vehicle import Vehicle, random_vehicle, vehicle_decals
 
 
@@ -56,4 +56,6 @@ def random_look(rng: Generator, model: Model, pieces: Pieces | None, folder: Pat
     roles = pieces.random_roles(rng)
     if not pieces.vehicle or rng.random() > 0.85:
         return Look(roles, surfaces, decals)
+    if rng.random() < 0.75:
+        surfaces[Role.MAIN] = car_paint(rng)
     return Look(roles, surfaces, [*vehicle_decals(rng, extent), *decals], random_vehicle(rng, pieces.axle, extent))

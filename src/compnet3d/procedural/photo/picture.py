@@ -36,9 +36,16 @@ _DRAWN_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Body:
-    """A model, and how open each of its places is."""
+    """An instance.
+
+    Attributes:
+        model: as it is drawn.
+        rest: before it was deformed; the look and the openness are those of places on it.
+        openness: of the rest.
+    """
 
     model: Model
+    rest: Model
     openness: Openness
 
 
@@ -87,7 +94,8 @@ def draw_photo(body: Body, look: Look, view: View, rng: Generator, folder: Path 
         (lamp, ShadowMap(body.model.mesh, lamp.direction)) for lamp in random_lamps(rng, environment, view.azimuth)
     ]
     hits = body.model.seen(view)
-    colour, alpha = hits.layer(shade(hits, look, environment, lamps, body.openness))
+    place = hits if body.rest is body.model else hits.on(body.rest)
+    colour, alpha = hits.layer(shade(hits, place, look, environment, lamps, body.openness))
     behind = _backdrop(rng, view, photograph)
     behind = _floor(rng, behind, body.model, view, lamps[0][1])
     if rng.random() < 0.25:

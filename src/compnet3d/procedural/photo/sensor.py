@@ -18,17 +18,17 @@ def expose(rng: Generator, light: Floats) -> Pixels:
     size = len(light)
     light = _vignetted(rng, light * _gain(rng))
     if rng.random() < 0.12:
-        light = _moved(light, rng.uniform(1.5, 7) * size / 160, rng.uniform(0, math.pi))
+        light = _moved(light, rng.uniform(1.5, 5) * size / 160, rng.uniform(0, math.pi))
     # noise of photons grows with the root of the light, that of the electronics does not
     if rng.random() < 0.7:
         photons, electronics = rng.uniform(0, 0.035) ** 2, rng.uniform(0, 0.008)
         spread = np.sqrt(photons * np.maximum(light, 0) + electronics**2).astype(np.float32)
         light = light + spread * rng.standard_normal(light.shape, dtype=np.float32)
     image = Image.fromarray((_tone(rng, light) * 255 + 0.5).astype(np.uint8))
-    if rng.random() < 0.35:
-        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.6) * size / 160))
-    if rng.random() < 0.25:
-        less = max(24, int(size * rng.uniform(0.3, 0.9)))
+    if rng.random() < 0.3:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.3) * size / 160))
+    if rng.random() < 0.2:
+        less = max(16, int(size * rng.uniform(0.4, 0.9)))
         image = image.resize((less, less), Image.Resampling.BOX).resize((size, size), Image.Resampling.BICUBIC)
     if rng.random() < 0.12:
         image = image.filter(ImageFilter.UnsharpMask(1.2, int(rng.uniform(40, 160)), 0))
@@ -43,6 +43,7 @@ def _gain(rng: Generator) -> Floats:
     """Exposure and white balance, now and then far off."""
     stops = rng.normal(0, 0.3) if rng.random() < 0.85 else rng.uniform(-1.8, 1.3)
     spread = 0.06 if rng.random() < 0.75 else 0.2
+    # in linear light
     gain: Floats = (2**stops * np.exp(rng.normal(0, spread, 3))).astype(np.float32)
     return gain
 
@@ -82,6 +83,9 @@ def _tone(rng: Generator, light: Floats) -> Floats:
     saturation = np.float32(rng.uniform(0.6, 1.3)) if rng.random() < 0.93 else np.float32(0)
     grey = value.mean(axis=-1, keepdims=True)
     value = grey + saturation * (value - grey)
+    if rng.random() < 0.1:
+        # other colours altogether, so that shapes are learnt
+        value = value[..., rng.permutation(3)]
     if rng.random() < 0.1:
         # haze and cheap lenses lift the black
         value = rng.uniform(0.05, 0.25) + value * 0.75

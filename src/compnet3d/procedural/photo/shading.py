@@ -48,12 +48,25 @@ def _above(rng: Generator, azimuth: float) -> Floats:
 
 
 def shade(
-    hits: Hits, look: Look, environment: Environment, lamps: Sequence[tuple[Lamp, ShadowMap]], openness: Openness
+    hits: Hits,
+    place: Hits,
+    look: Look,
+    environment: Environment,
+    lamps: Sequence[tuple[Lamp, ShadowMap]],
+    openness: Openness,
 ) -> Floats:
-    """Colours [N, 3] in linear light: Lambert, Schlick's reflection of the environment, Blinn-Phong highlights."""
+    """Colours [N, 3] in linear light: Lambert, Schlick's reflection of the environment, Blinn-Phong highlights.
+
+    Args:
+        hits: where light falls.
+        place: the same places on the shape at rest, for look and openness.
+        look: surfaces.
+        environment, lamps: the light; each lamp with the shadows it throws.
+        openness: of the shape at rest.
+    """
     points, normals, towards = hits.points, hits.normals, hits.towards
-    roles = look.roles_at(hits)
-    opened = openness.at(points, normals)[:, None]
+    roles = look.roles_at(place)
+    opened = openness.at(place.points, place.normals)[:, None]
     # light that reaches the inside has been reflected once or more
     diffuse = environment.diffuse(normals) * (opened * (0.15 + 0.85 * opened))
     facing = np.einsum("nd,nd->n", normals, towards)
@@ -71,10 +84,10 @@ def shade(
         chosen = np.flatnonzero(roles == role)
         if len(chosen) == 0:
             continue
-        albedo = surface.albedo(points[chosen], normals[chosen])
+        albedo = surface.albedo(place.points[chosen], place.normals[chosen])
         if role in (Role.MAIN, Role.SECOND):
             for decal in look.decals:
-                albedo = decal.apply(albedo, points[chosen], normals[chosen])
+                albedo = decal.apply(albedo, place.points[chosen], place.normals[chosen])
         metallic = np.float32(surface.metallic)
         base = np.float32(surface.reflectance) * (1 - metallic) + metallic * albedo
         # matt surfaces lose the gain at grazing angles to their roughness

@@ -168,6 +168,14 @@ def _body(rng: Generator, folder: Path | None) -> Surface:
     return Surface(pattern, reflectance=float(rng.uniform(0.0, 0.06)), level=int(rng.integers(1, 3)), dirt=dirt)
 
 
+def car_paint(rng: Generator) -> Surface:
+    """Clear coat over plain or metallic paint, clean or dusty."""
+    dirt = float(rng.uniform(0.05, 0.4)) if rng.random() < 0.2 else 0.0
+    metallic = rng.uniform(0.1, 0.5) if rng.random() < 0.5 else 0.0
+    reflectance = rng.uniform(0.05, 0.25)
+    return _plain(rng, _paint(rng), reflectance, metallic=metallic, level=int(rng.integers(0, 2)), dirt=dirt)
+
+
 def _paint(rng: Generator) -> Floats:
     """Half of all made things are white, grey or black; the rest has any hue, often a strong one."""
     if rng.random() < 0.5:
