@@ -26,6 +26,8 @@ from compnet3d.errors import CompNetError
 from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
+from compnet3d.robustness.corrupted_data import corrupt_dataset
+from compnet3d.robustness.occluded_data import occlude_dataset
 from compnet3d.robustness.shift import Shift
 
 SWAPPED = Augmentation(background_swap=1.0)
@@ -283,3 +285,12 @@ def _grown(mask: np.ndarray, reach: int) -> np.ndarray:
     for row, column in zip(*np.nonzero(mask), strict=True):
         grown[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1] = True
     return grown
+
+
+def test_data_sets_on_disk_are_occluded_or_corrupted_and_nothing_beside(tmp_path: Path, photographs: Path):
+    out, folder = tmp_path / "out", str(photographs)
+    with pytest.raises(CompNetError, match="not be other backgrounds, occluded L1"):
+        occlude_dataset(tmp_path, out, Shift("L1", backgrounds=folder))
+    with pytest.raises(CompNetError, match="not be other backgrounds, fog 4"):
+        corrupt_dataset(tmp_path, out, Shift(corruption="fog", backgrounds=folder))
+    assert not out.exists()

@@ -51,7 +51,7 @@ def occlude_dataset(
         CompNetError: if the shift is not an occlusion alone, the source cannot be read or is occluded already, there
             are no occluders, or `out` is not empty or cannot be written.
     """
-    if shift.occlusion is None or shift.corruption is not None or shift.rotation:
+    if shift.occlusion is None or shift.corruption is not None or shift.rotation or shift.backgrounds:
         raise CompNetError(f"a data set can be occluded at one level, not be {shift.label}")
     require_empty(out)
     dataset = ImageNet3D(source)
