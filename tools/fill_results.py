@@ -199,7 +199,8 @@ def evaluations(source: Source) -> list[tuple[str, EvaluationResult]]:
 def condition(settings: Settings) -> str:
     """What was done to the images, in a few words."""
     shift = settings.shift
-    parts = [f"occluded {shift.occlusion} by {shift.occluders}"] if shift.occlusion else []
+    parts = ["other backgrounds"] if shift.backgrounds else []
+    parts += [f"occluded {shift.occlusion} by {shift.occluders}"] if shift.occlusion else []
     if shift.rotation:
         parts.append(f"turned by up to {shift.rotation:g} degrees")
     text = ", ".join(parts) or "clean"
