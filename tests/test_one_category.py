@@ -22,7 +22,7 @@ from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.runner import reproduce
 from compnet3d.reproduce.study import Study
 from compnet3d.training.calibration import fit_temperature
-from compnet3d.training.job import TrainingData
+from compnet3d.training.data import TrainingData
 from compnet3d.training.recipe_parts import CompNetLossSettings, CompNetSearchSettings, ScheduleSettings
 from compnet3d.training.train import train
 from tests.networks import TINY_RECIPE

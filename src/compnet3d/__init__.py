@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from compnet3d.models.compnet import CompNet
     from compnet3d.models.registry import load_predictor
     from compnet3d.training.builtin_recipes import get_recipe
-    from compnet3d.training.job import TrainingData
+    from compnet3d.training.data import TrainingData
     from compnet3d.training.recipe import CompNetRecipe, Recipe
     from compnet3d.training.train import train
 
@@ -37,7 +37,7 @@ _HOMES = {
     "Predictor": "compnet3d.inference.prediction",
     "Recipe": "compnet3d.training.recipe",
     "Sample": "compnet3d.data.sample",
-    "TrainingData": "compnet3d.training.job",
+    "TrainingData": "compnet3d.training.data",
     "evaluate": "compnet3d.evaluation.evaluate",
     "get_recipe": "compnet3d.training.builtin_recipes",
     "load_predictor": "compnet3d.models.registry",

@@ -18,7 +18,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.own_module import ModuleExtractor, wrap_module
 from compnet3d.models.registry import load_predictor
-from compnet3d.training.job import TrainingData
+from compnet3d.training.data import TrainingData
 from compnet3d.training.output import duration
 from compnet3d.training.recipe import DualHeadRecipe, recipe_like
 from compnet3d.training.recipe_parts import (

@@ -13,6 +13,7 @@ from compnet3d.cli.options import (
     Device,
     Flag,
     Folder,
+    Folders,
     Names,
     Settings,
     at_least,
@@ -32,6 +33,14 @@ class Train:
     """The data set (`compnet3d data make` makes one, `data check` looks one over)."""
     out: Annotated[Path, arg(metavar="RUN")]
     """The run's folder: the model, its checkpoints, log and config.json."""
+    more_data: Folders = ()
+    """Data sets to train on as well, such as renderings beside photographs. Calibration images, and the CAD models of
+    categories that both have, are those of --data."""
+    images_per_category: Count = None
+    """Train on so many images of each category of --data; all of them by default. --more-data stays whole."""
+    repeat: Count = None
+    """How often each image of --data comes up in an epoch; by default once, and with --more-data as often as makes them
+    half of the epoch."""
     resume: Flag = False
     """Go on with the run in RUN where it stopped; the result is that of an uninterrupted run."""
     seed: int = 0
@@ -60,9 +69,11 @@ class Train:
 
     def run(self) -> None:
         """Train and say where the model is."""
-        at_least(1, epochs=self.epochs)
+        at_least(1, epochs=self.epochs, images_per_category=self.images_per_category, repeat=self.repeat)
         at_least(0, workers=self.workers, seed=self.seed)
         require_folder(self.data, "--data")
+        for folder in self.more_data:
+            require_folder(folder, "--more-data")
         if self.backbone_weights is not None:
             require_folder(self.backbone_weights, "--backbone-weights")
         if self.backgrounds is not None:
@@ -80,6 +91,9 @@ class Train:
                 recipe,
                 self.data,
                 self.out,
+                more_data=self.more_data,
+                images_per_category=self.images_per_category,
+                repeat=self.repeat,
                 seed=self.seed,
                 without=self.without,
                 resume=self.resume,

@@ -168,7 +168,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             layer = object_layer(sample, self.scenery.mesh_of(sample))
             return Image.new("L", (sample.width, sample.height)) if layer is None else layer
 
-        layer = self._kept(f"{sample.key} layer", make)
+        # by its file: samples of several data sets may have one key
+        layer = self._kept(f"{sample.image} layer {sample.object_index}", make)
         return layer if layer.getbbox() else None
 
     def _cut_out(self, rng: np.random.Generator) -> Cutout:

@@ -113,3 +113,34 @@ def split_calibration(samples: Sequence[Sample], fraction: float, seed: int) -> 
     train = [s for s in samples if (s.category, s.name) not in held_out]
     calibration = [s for s in samples if (s.category, s.name) in held_out]
     return train, calibration
+
+
+def draw_images(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
+    """The samples of `count` images of each category, or of all that it has, in the given order.
+
+    The images are spread over the instances: as many of each as there can be. The draw depends on `seed` and the
+    category's name alone, and a smaller one is part of a larger one.
+
+    Args:
+        samples: the training list.
+        count: images of each category, at least 1.
+        seed: of the draw.
+
+    Raises:
+        CompNetError: if the count is below 1.
+    """
+    if count < 1:
+        raise CompNetError(f"images per category must be at least 1, not {count}")
+    by_category: dict[str, dict[str, set[str]]] = {}
+    for sample in samples:
+        by_category.setdefault(sample.category, {}).setdefault(sample.instance or sample.name, set()).add(sample.name)
+    kept: set[tuple[str, str]] = set()
+    for category, instances in by_category.items():
+        # the last number keeps the draw apart from that of the calibration split
+        rng = np.random.default_rng([seed, zlib.crc32(category.encode()), 1])
+        groups = [sorted(instances[name]) for name in rng.permutation(sorted(instances)).tolist()]
+        shuffled = [[names[i] for i in rng.permutation(len(names))] for names in groups]
+        # the first of each instance, then the second of each
+        in_turn = [names[i] for i in range(max(map(len, shuffled))) for names in shuffled if i < len(names)]
+        kept.update((category, name) for name in in_turn[:count])
+    return [sample for sample in samples if (sample.category, sample.name) in kept]

@@ -2,108 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import Unpack
 
 from compnet3d.data.backgrounds import find_photographs
-from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
 from compnet3d.data.sample import Sample, split_calibration
-from compnet3d.data.symmetry import Symmetry, measure_mirror, symmetry_orders
 from compnet3d.errors import CompNetError
-from compnet3d.geometry.mesh import Mesh
 from compnet3d.models.registry import TrainedModel, load_predictor
+from compnet3d.training.data import TrainingData, gather
 from compnet3d.training.recipe import Recipe
 from compnet3d.utils.workers import available_cores
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """What a model is trained on, wherever it comes from.
-
-    Attributes:
-        samples: one for each annotated object; their images are read from disk while training.
-        meshes: CAD models of each category, one or more, in the units of the samples' distances; its order is that of
-            the model's categories. Their common box is the category's cuboid.
-        symmetry: of the categories that have one; a mirror symmetry that nobody states is measured on the meshes.
-        root: the folder that it was read from, if any.
-
-    Raises:
-        CompNetError: if there is no category, or one without samples or meshes.
-    """
-
-    samples: Sequence[Sample]
-    meshes: Mapping[str, Sequence[Mesh]]
-    symmetry: Mapping[str, Symmetry] = field(default_factory=dict)
-    root: Path | None = None
-
-    def __post_init__(self) -> None:
-        where = self.root or "the training data"
-        if not self.meshes:
-            raise CompNetError(f"{where}: no category to learn; give at least one with its meshes and samples")
-        found = {sample.category for sample in self.samples}
-        for category in found - set(self.meshes):
-            raise CompNetError(f"{where}: has samples of {category!r} and no mesh of it; give one for its size")
-        for category, models in self.meshes.items():
-            if category not in found:
-                raise CompNetError(f"{where}: no usable training object in {category!r}; leave it out, or add some")
-            if not models:
-                raise CompNetError(f"{where}: no mesh of {category!r}; give one for its size")
-
-    @classmethod
-    def read(cls, root: str | Path, without: Sequence[str] = ()) -> TrainingData:
-        """The train list of a data set in the ImageNet3D raw layout; what is skipped is said on stderr.
-
-        Raises:
-            CompNetError: if the data set, one of the categories to leave out, or something to learn from is missing.
-        """
-        dataset = open_dataset(root, without)
-        samples = dataset.samples("train")
-        check_trainable(dataset, samples)
-        meshes = {name: dataset.meshes(name) for name in dataset.categories}
-        return cls(samples, meshes, dataset.symmetry, dataset.root)
-
-    def leaving_out(self, without: Sequence[str]) -> TrainingData:
-        """Without some of the categories, which must be there."""
-        for name in without:
-            if name not in self.meshes:
-                raise CompNetError(f"the training data has no category {name!r} to leave out")
-        kept = {name: models for name, models in self.meshes.items() if name not in set(without)}
-        # the symmetry table may keep entries of other categories: it is looked up by name
-        return TrainingData([s for s in self.samples if s.category in kept], kept, self.symmetry, self.root)
-
-    @property
-    def categories(self) -> tuple[str, ...]:
-        """Names, in the model's order."""
-        return tuple(self.meshes)
-
-    @property
-    def symmetry_orders(self) -> Tensor:
-        """Of the categories about their z axis, int [Y] (see `symmetric_rotation_error`)."""
-        return symmetry_orders(self.categories, self.symmetry)
-
-    @property
-    def mirror_categories(self) -> frozenset[str]:
-        """Categories whose mirrored images are images of the same category: as stated, else measured."""
-        names = set()
-        for category, models in self.meshes.items():
-            # what is stated wins over what is measured: a CAD model can be symmetric where real objects of the
-            # category, with their lettering or controls, are not
-            stated = self.symmetry[category].mirror if category in self.symmetry else None
-            if stated if stated is not None else measure_mirror(models):
-                names.add(category)
-        return frozenset(names)
 
 
 class TrainOptions(TypedDict, total=False):
     """Options of `train`; see there."""
 
     seed: int
+    more_data: Sequence[str | Path | TrainingData]
+    images_per_category: int | None
+    repeat: int | None
     without: Sequence[str]
     resume: bool
     backbone_weights: str | Path | None
@@ -121,9 +44,10 @@ class TrainingJob:
 
     Attributes:
         recipe, data, out: what is trained, on what, and the run's folder.
-        training, calibration: the split of the data's samples.
+        training, calibration: the split of the data's samples; those beside them (`TrainingData.more`) are not split.
         feature_extractor, init_from: of the user's, see `train`.
-        seed, without, resume, backbone_weights, from_scratch, device, progress, stop_after: see `train`.
+        seed, images_per_category, repeat, without, resume, backbone_weights, from_scratch, device, progress, stop_after:
+            see `train`.
         backgrounds: photographs for the augmentation's `background_swap`.
         workers: further processes that prepare images, for each training process.
         processes: that train.
@@ -137,6 +61,8 @@ class TrainingJob:
     feature_extractor: nn.Module | None = None
     init_from: TrainedModel | None = None
     seed: int = 0
+    images_per_category: int | None = None
+    repeat: int | None = None
     without: tuple[str, ...] = ()
     resume: bool = False
     backbone_weights: Path | None = None
@@ -152,7 +78,24 @@ class TrainingJob:
     def counts(self) -> dict[str, int]:
         """Numbers of images, as config.json has them."""
         counts = {"samples": len(self.data.samples), "calibration": len(self.calibration)}
-        return counts | {"backgrounds": len(self.backgrounds)}
+        return counts | {"more": len(self.data.more), "backgrounds": len(self.backgrounds)}
+
+    def epoch_samples(self, *, held_out: bool) -> list[Sample]:
+        """What an epoch goes through, each once: the first data set's samples are in it `repeat` times.
+
+        Args:
+            held_out: without the calibration split.
+        """
+        # without a number, as often as makes them half of it. How often does not depend on the calibration split, so
+        # that its joining makes no other sample rarer
+        repeat = self.repeat or max(1, round(len(self.data.more) / max(1, len(self.training))))
+        return [*self.training, *([] if held_out else self.calibration)] * repeat + [*self.data.more]
+
+    @property
+    def typical_samples(self) -> list[Sample]:
+        """What the input and the usual rotations are fitted to: the first data set, others for what it lacks."""
+        known = {sample.category for sample in self.training}
+        return [*self.training, *(sample for sample in self.data.more if sample.category not in known)]
 
 
 def resolve_job(
@@ -167,20 +110,23 @@ def resolve_job(
     """Open the data and split it, load what training starts from, choose the processes; see `train`.
 
     Raises:
-        CompNetError: if the data or the model to start from is not there.
+        CompNetError: if the data or the model to start from is not there, or an option is out of range.
     """
     seed, without = options.get("seed", 0), tuple(options.get("without", ()))
-    if isinstance(data, TrainingData):
-        data = data.leaving_out(without)
-    else:
-        data = TrainingData.read(data, without)
+    count, repeat = options.get("images_per_category"), options.get("repeat")
+    if repeat is not None and repeat < 1:
+        raise CompNetError(f"an image must come up at least once in an epoch, not {repeat} times")
+    data = gather(data, options.get("more_data", ()), without)
+    if count is not None:
+        data = data.drawn(count, seed)
     training, calibration = split_calibration(data.samples, recipe.schedule.calibration_fraction, seed)
     backgrounds = options.get("backgrounds")
     device, workers, weights = options.get("device", "cpu"), options.get("workers"), options.get("backbone_weights")
     processes = 1  # more on one accelerator would only stand in line; a module of the user's stays in its own process
     if torch.device(device).type == "cpu" and feature_extractor is None:
         # each process must have an image in every batch, or it would have nothing to average (see `EpochSampler`)
-        processes = max(1, min(recipe.schedule.processes, recipe.schedule.batch_size, len(training)))
+        images = len(training) + len(data.more)
+        processes = max(1, min(recipe.schedule.processes, recipe.schedule.batch_size, images))
     if isinstance(init_from, str | Path):
         # here, and not in each process: the others get it with the job, and a wrong folder is refused before any starts
         init_from = load_predictor(init_from, feature_extractor=feature_extractor)
@@ -193,6 +139,8 @@ def resolve_job(
         feature_extractor=feature_extractor,
         init_from=init_from,
         seed=seed,
+        images_per_category=count,
+        repeat=repeat,
         without=without,
         resume=options.get("resume", False),
         backbone_weights=None if weights is None else Path(weights),
@@ -204,16 +152,6 @@ def resolve_job(
         stop_after=options.get("stop_after"),
         processes=processes,
     )
-
-
-def open_dataset(data: str | Path, without: Sequence[str]) -> ImageNet3D:
-    """The data set without some of its categories, which must be there."""
-    dataset = ImageNet3D(data)
-    if not without:
-        return dataset
-    # opened for its check alone: it refuses a category that does not exist, which is most likely misspelt
-    ImageNet3D(data, categories=without)
-    return ImageNet3D(data, categories=[name for name in dataset.categories if name not in set(without)])
 
 
 def _default_workers(processes: int, device: str) -> int:

@@ -37,7 +37,7 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
     """What each process of `train` does; see there."""
     run = _begin(group, job)
     crops = CropDataset(
-        job.training,
+        job.epoch_samples(held_out=True),
         job.data.categories,
         run.model.input_config,
         augmentation=job.recipe.augmentation,
@@ -57,7 +57,7 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
         # two passes over one schedule: with the calibration split held out, then with it among the training images.
         # Either does nothing where its epochs are done already, which is how a resumed run finds its place.
         loop.fit(crops, crops.of(job.calibration), min(last, schedule.last_held_out_epoch))
-        loop.fit(crops.of([*job.training, *job.calibration]), crops.of([]), last)
+        loop.fit(crops.of(job.epoch_samples(held_out=False)), crops.of([]), last)
     # The checkpoint of the last epoch is there by now. A crash in between loses nothing: a resumed run trains no epoch
     # more and writes the model from it.
     if run.epoch >= schedule.epochs and group.is_rank_zero:
@@ -75,7 +75,7 @@ def _begin(group: ProcessGroup, job: TrainingJob) -> Run:
         # user's data may have changed since
         model = untrained_model(job.out / "checkpoint" / "model.json", feature_extractor=job.feature_extractor)
     else:
-        model = make_model(recipe, data.meshes, job.training, _extractor(job))
+        model = make_model(recipe, data.meshes, job.typical_samples, _extractor(job))
         if job.init_from is not None:
             start_from(model, job.init_from)
     # one model of each category is saved with the network, for drawing; training has no use for it

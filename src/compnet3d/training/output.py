@@ -43,8 +43,11 @@ def make_output(job: TrainingJob, run: Run) -> AbstractContextManager[Output]:
 def first_line(job: TrainingJob, run: Run) -> str:
     """Device, images, categories, and the backbone and where it comes from."""
     device = job.device if job.processes == 1 else f"{job.device} ({job.processes} processes)"
-    images = f"{len(job.training) + len(job.calibration)} images of {len(job.data.categories)} categories"
+    images = f"{len(job.data.samples)} images of {len(job.data.categories)} categories"
     parts = [f"training on {device}: {images}, {len(job.calibration)} of them for calibration"]
+    if job.data.more:
+        share = 1 - len(job.data.more) / len(job.epoch_samples(held_out=True))
+        parts.append(f"{100 * share:.0f} % of an epoch are of these, beside {len(job.data.more)} images of more data")
     return "; ".join([*parts, f"backbone {_backbone(job)}", *_backgrounds(job)])
 
 
@@ -53,8 +56,9 @@ def _backgrounds(job: TrainingJob) -> list[str]:
     share = job.recipe.augmentation.background_swap
     if share == 0:
         return []
-    masks = sum(sample.mask is not None for sample in job.data.samples)
-    every = masks == len(job.data.samples)
+    samples = [*job.data.samples, *job.data.more]
+    masks = sum(sample.mask is not None for sample in samples)
+    every = masks == len(samples)
     by = "masks" if every else "masks and silhouettes" if masks else "silhouettes of the CAD models"
     sources = [f"{len(job.backgrounds)} photographs"] if job.backgrounds else []
     sources += ["parts of other images", "drawn ones"]

@@ -6,7 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +105,20 @@ class RunNotes:
     Attributes:
         seed: of everything random.
         without: categories that were left out.
+        images_per_category, repeat: of the first data set, see `train`.
         counts: numbers of images.
     """
 
     seed: int | None = None
     without: tuple[str, ...] = ()
+    images_per_category: int | None = None
+    repeat: int | None = None
     counts: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, job: TrainingJob) -> RunNotes:
+        """What a run's config.json says of it."""
+        return cls(job.seed, job.without, job.images_per_category, job.repeat, job.counts)
 
     @classmethod
     def read(cls, path: Path) -> RunNotes:
@@ -184,7 +192,7 @@ class Run:
     history: list[Json] = field(default_factory=list)
 
 
-def check_folder(out: Path, recipe: Recipe, *, resume: bool, seed: int, without: Sequence[str] = ()) -> None:
+def check_folder(out: Path, recipe: Recipe, notes: RunNotes, *, resume: bool) -> None:
     """Check that a run may begin, or go on, in this folder, and remove what a killed one left half-written.
 
     One that stopped before its first checkpoint has nothing to lose: it may begin again with the same settings.
@@ -206,7 +214,7 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool, seed: int, without:
     if not resume and is_taken(out) and not (is_run and set(out.iterdir()) <= {config, lock_in(out)}):
         raise CompNetError(f"{out}: holds something else; give --out a new folder")
     if resume or is_run:
-        check_config(config, recipe, seed=seed, without=without)
+        check_config(config, recipe, notes)
 
 
 def _is_of_run(path: Path) -> bool:
@@ -218,8 +226,8 @@ def _is_of_run(path: Path) -> bool:
     return isinstance(config, dict) and {"recipe", "data", "seed"} <= config.keys()
 
 
-def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str] = ()) -> None:
-    """Check that a run's config.json has these settings.
+def check_config(path: Path, recipe: Recipe, notes: RunNotes) -> None:
+    """Check that a run's config.json has these settings; the counts are compared by `check_data`.
 
     Raises:
         CompNetError: naming what differs.
@@ -227,11 +235,16 @@ def check_config(path: Path, recipe: Recipe, *, seed: int, without: Sequence[str
     check_recipe(path, read_json(path), recipe)
     earlier = RunNotes.read(path)
     # runs that were started before `without` or the seed were noted have neither
-    if sorted(earlier.without) != sorted(without):
+    if sorted(earlier.without) != sorted(notes.without):
         left_out = ", ".join(earlier.without) or "leaving a category out"
         raise CompNetError(f"{path}: the run was started without {left_out}; resume with the same categories")
-    if earlier.seed not in (None, seed):
-        raise CompNetError(f"{path}: was made with seed {earlier.seed}, not {seed}; resume with that seed")
+    if earlier.seed not in (None, notes.seed):
+        raise CompNetError(f"{path}: was made with seed {earlier.seed}, not {notes.seed}; resume with that seed")
+    for name in ("images_per_category", "repeat"):
+        was, option = getattr(earlier, name), "--" + name.replace("_", "-")
+        if was != getattr(notes, name):
+            how = f"without {option}" if was is None else f"with {option} {was}"
+            raise CompNetError(f"{path}: was made {how}; resume in the same way")
 
 
 def check_data(run: Path, model: Path, categories: Sequence[str], **counts: int) -> None:
@@ -263,8 +276,9 @@ def check_data(run: Path, model: Path, categories: Sequence[str], **counts: int)
     noted = RunNotes.read(run / "config.json").counts
     for name, count in counts.items():
         if noted.get(name, count) != count:
+            what = "samples of more data" if name == "more" else name
             raise CompNetError(
-                f"{run}: was started with {noted[name]} {name}, and there are {count} now; put the lists back as they "
+                f"{run}: was started with {noted[name]} {what}, and there are {count} now; put the lists back as they "
                 "were and give the same options, or train in another folder"
             )
 
@@ -305,9 +319,8 @@ def write_config(run: Run, job: TrainingJob) -> None:
             "recipe": run.recipe.to_dict(),
             # absolute, since the run may be looked at from another folder
             "data": None if job.data.root is None else str(job.data.root.resolve()),
-            "seed": run.seed,
-            "without": list(job.without),
-            "counts": job.counts,
+            "more_data": [str(root.resolve()) for root in job.data.more_roots],
+            **asdict(RunNotes.of(job)),
             "backbone": run.model.config.backbone.to_dict(),
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         },

@@ -12,11 +12,12 @@ from torch import nn
 from typing_extensions import Unpack
 
 from compnet3d.models.registry import TrainedModel, load_predictor
-from compnet3d.training.job import TrainingData, TrainOptions, open_dataset, resolve_job
+from compnet3d.training.data import TrainingData, categories_of
+from compnet3d.training.job import TrainOptions, resolve_job
 from compnet3d.training.loop import train_in_group
 from compnet3d.training.process_group import start_process_group
 from compnet3d.training.recipe import Recipe
-from compnet3d.training.run_folder import check_config, check_data, check_folder
+from compnet3d.training.run_folder import RunNotes, check_config, check_data, check_folder
 from compnet3d.utils.exclusive import exclusive
 from compnet3d.utils.files import recover_folder
 
@@ -45,6 +46,12 @@ def train(
             saved holds its tensors but not its code: load it with `feature_extractor=` again. It trains in one process.
         init_from: a model, or its folder, to start from. One of the same categories gives everything that fits, one of
             others its feature extractor alone; the recipe's backbone settings are not looked at.
+        more_data: data sets to train on as well, such as renderings beside photographs (see `TrainingData.joined`).
+            Calibration images are taken from `data` alone, and the crop and the usual rotations are fitted to it.
+        images_per_category: train on so many images of each category of `data`, spread over its objects, and on all of
+            `more_data`. A smaller number's images are among a larger one's with the same seed.
+        repeat: how often each image of `data` comes up in an epoch. By default once, and with `more_data` as often as
+            makes them half of the epoch.
         seed: of everything random; 0 by default.
         without: categories to leave out, so that they are unknown to the model.
         resume: go on from OUT/checkpoint.
@@ -74,7 +81,7 @@ def _train(recipe: Recipe, data: str | Path | TrainingData, out: Path, **options
     """`train` in a folder that is ours."""
     job = resolve_job(recipe, data, out, **options)
     # before any process starts and any file is written, so that a refusal leaves the folder as it was
-    check_folder(job.out, recipe, resume=job.resume, seed=job.seed, without=job.without)
+    check_folder(job.out, recipe, RunNotes.of(job), resume=job.resume)
     if job.resume:
         check_data(job.out, job.out / "checkpoint" / "model.json", job.data.categories, **job.counts)
     # by name: other processes import it; rank 0 is this process and calls it below
@@ -112,9 +119,11 @@ def train_or_load(recipe: Recipe, data: str | Path, run: Path, **options: Unpack
     if not recover_folder(run / "model").is_dir():
         with exclusive(run):
             return _begin_or_go_on(recipe, data, run, **options)
-    check_config(run / "config.json", recipe, seed=options.get("seed", 0), without=options.get("without", ()))
+    without, more = tuple(options.get("without", ())), options.get("more_data", ())
+    count, repeat = options.get("images_per_category"), options.get("repeat")
+    check_config(run / "config.json", recipe, RunNotes(options.get("seed", 0), without, count, repeat))
     # of a finished run the number of images is not compared: nothing is drawn by number any more
-    check_data(run, run / "model" / "config.json", open_dataset(data, options.get("without", ())).categories)
+    check_data(run, run / "model" / "config.json", categories_of((data, *more), without))
     print(f"already trained: {run / 'model'}", flush=True)
     return load_predictor(run / "model").to(options.get("device", "cpu"))
 
