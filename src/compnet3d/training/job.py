@@ -46,8 +46,8 @@ class TrainingJob:
         recipe, data, out: what is trained, on what, and the run's folder.
         training, calibration: the split of the data's samples; those beside them (`TrainingData.more`) are not split.
         feature_extractor, init_from: of the user's, see `train`.
-        seed, images_per_category, repeat, without, resume, backbone_weights, from_scratch, device, progress, stop_after:
-            see `train`.
+        seed, images_per_category, repeat, without, resume, backbone_weights, from_scratch: see `train`.
+        device, progress, stop_after: see there, too.
         backgrounds: photographs for the augmentation's `background_swap`.
         workers: further processes that prepare images, for each training process.
         processes: that train.
