@@ -310,8 +310,8 @@ MUTATIONS = (
     Mutation(
         "the calibration split never joins",
         "training/loop.py",
-        "crops.of([*job.training, *job.calibration])",
-        "crops.of(job.training)",
+        "crops.of(job.epoch_samples(held_out=False))",
+        "crops.of(job.epoch_samples(held_out=True))",
     ),
     # what is handed on to the crops and to the model
     Mutation("no augmentation", "training/loop.py", "augmentation=job.recipe.augmentation,", "augmentation=None,"),
