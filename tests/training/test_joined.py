@@ -194,7 +194,7 @@ def test_a_joined_training_notes_what_it_was_of(run: Path, tiny_data: Path, rend
     config = json.loads((run / "config.json").read_text())
     assert config["data"] == str(tiny_data) and config["more_data"] == [str(rendered)]
     assert config["images_per_category"] == 4 and config["repeat"] == 3
-    assert config["counts"] == {"samples": 8, "calibration": 2, "more": 12}
+    assert config["counts"] == {"samples": 8, "calibration": 2, "more": 12, "backgrounds": 0}
     model = CompNet.from_pretrained(run)
     assert model.categories == ("brick", "tower", "slab") and set(model.cad_meshes) == set(model.categories)
     first = json.loads((run / "log.jsonl").read_text().splitlines()[0])
@@ -219,7 +219,7 @@ def test_another_choice_of_images_is_not_gone_on_with(
     for changes, message in (
         ({"images_per_category": 5}, "made with --images-per-category 4;"),
         ({"repeat": None}, "made with --repeat 3;"),
-        ({"more_data": (fewer,)}, "12 samples of more data, and the data set gives 11"),
+        ({"more_data": (fewer,)}, "12 samples of more data, and there are 11"),
         ({"more_data": ()}, "other categories"),
     ):
         with pytest.raises(CompNetError, match=message):
