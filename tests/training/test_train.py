@@ -321,7 +321,7 @@ def test_no_pair_is_contrasted_less_than_the_floor(tiny_data: Path, tmp_path: Pa
 def test_the_run_is_written_down(tiny_data: Path, whole_run: Path) -> None:
     config = json.loads((whole_run / "config.json").read_text())
     assert config["recipe"]["model"]["vertex_count"] == 40 and config["seed"] == 0
-    assert config["counts"] == {"samples": 16, "calibration": 4}
+    assert config["counts"] == {"samples": 16, "calibration": 4, "more": 0, "backgrounds": 0}
     log = [json.loads(line) for line in (whole_run / "log.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in log] == [1, 2, 3, 4]
     assert log[-1]["loss"] < log[0]["loss"]
@@ -360,7 +360,7 @@ def test_a_run_does_not_go_on_with_other_categories_or_images(
         train_or_load(TINY, other, whole_run, **options())
     assert train_or_load(TINY, tiny_data, whole_run, **options()).categories == ("brick", "tower")
     fewer = tiny_maker(tmp_path / "fewer", images=6)
-    with pytest.raises(CompNetError, match=r"started with 16 samples, and the data set gives 12 now"):
+    with pytest.raises(CompNetError, match=r"started with 16 samples, and there are 12 now"):
         train(TINY, fewer, halves, resume=True, **options())  # type: ignore[arg-type]
 
 
