@@ -268,7 +268,15 @@ def test_novum_descends_on_its_own_loss(tiny_data: Path, tmp_path: Path, monkeyp
 
 def test_every_recipe_has_its_baselines() -> None:
     bases = [name for name, recipe in RECIPES.items() if recipe.method == "compnet"]
-    assert bases == ["quickstart", "robust", "eth80", "robust-photos", "imagenet3d-resnet50", "imagenet3d-vitb14"]
+    assert bases == [
+        "quickstart",
+        "robust",
+        "eth80",
+        "robust-photos",
+        "cad-to-real",
+        "imagenet3d-resnet50",
+        "imagenet3d-vitb14",
+    ]
     for name in bases:
         base = RECIPES[name]
         for suffix in ("novum", "heads", "heads-regression"):

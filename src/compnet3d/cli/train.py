@@ -27,8 +27,8 @@ class Train:
     """Train a model on a data set in the ImageNet3D layout."""
 
     recipe: Annotated[str, arg(metavar="NAME")]
-    """quickstart, robust, eth80, robust-photos, imagenet3d-resnet50, imagenet3d-vitb14; with -heads, -heads-regression
-    or -novum after it one of its baselines; or a YAML or JSON file (`compnet3d recipes` lists and prints them)."""
+    """quickstart, robust, eth80, robust-photos, cad-to-real, imagenet3d-resnet50, imagenet3d-vitb14; with -heads,
+    -heads-regression or -novum after it one of its baselines; or a YAML or JSON file (see `compnet3d recipes`)."""
     data: Annotated[Path, arg(metavar="DIR")]
     """The data set (`compnet3d data make` makes one, `data check` looks one over)."""
     out: Annotated[Path, arg(metavar="RUN")]

@@ -47,6 +47,9 @@ def _with_copy_paste(augmentation: Augmentation) -> Augmentation:
 # features that have learned to tell poses apart may lose more in a covered cell, and need less help to cover any
 _AFTER_POSE_CONTRASTIVE = {"search.truncation": 0.5, "search.foreground_bonus": 0.15}
 
+# front and back of many things differ by little, and photographs show most of them from the front
+_AGAINST_FLIPS = {"loss.flip_negatives": 0.25, "loss.flip_gain": 20.0, "loss.flip_vertex_weight": 4.0}
+
 _STRONG = Augmentation(
     rotation=30.0,
     scale=(0.8, 1.25),
@@ -177,6 +180,26 @@ _COMPNETS = (
             "schedule.epochs": 24,
             # toys and fruit cover toys and fruit: half of the covered crops have random shapes instead
             "augmentation": replace(_with_copy_paste(_ETH80.augmentation), erasing=0.7, dead_leaves=0.5),
+        }
+    ),
+    _ETH80.with_settings(
+        {
+            "name": "cad-to-real",
+            "description": "pretrained ViT-Tiny on renderings of CAD models alone (data render --style photo)",
+            "input.height": 192,
+            "input.width": 192,
+            "input.fill": 0.85,
+            # less would be forgotten of photographs, which training never shows
+            "schedule.learning_rate": 7e-5,
+            "schedule.epochs": 10,
+            "schedule.calibration_fraction": 0.08,
+            "loss.classification_weight": 0.4,
+            "loss.classification_cells": 72,
+            "loss.pose_contrastive_weight": 2.0,
+            **_AGAINST_FLIPS,
+            **_AFTER_POSE_CONTRASTIVE,
+            # renderings have backgrounds of every kind already; their users have boxes
+            "augmentation": replace(_ETH80.augmentation, background_swap=0.0, box_crop=0.7),
         }
     ),
     CompNetRecipe(
