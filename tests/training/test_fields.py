@@ -21,7 +21,7 @@ from compnet3d.data.transforms import InputConfig
 from compnet3d.models.backbones import BackboneConfig, build_extractor
 from compnet3d.training.build import make_extractor
 from compnet3d.training.recipe import Recipe
-from compnet3d.training.run_folder import recipe_differences
+from compnet3d.training.run_checks import recipe_differences
 from tests.networks import TINY_RESNET
 from tests.training.real import RECIPE, change
 from tests.training.test_reference import SETTINGS

@@ -41,7 +41,8 @@ from compnet3d.training.recipe_parts import (
     ScheduleSettings,
     SearchSettings,
 )
-from compnet3d.training.run_folder import Run, recipe_differences
+from compnet3d.training.run_checks import recipe_differences
+from compnet3d.training.run_folder import Run
 from compnet3d.training.sampler import EpochSampler
 from compnet3d.training.step import objective_of, train_step
 from compnet3d.training.train import train, train_or_load

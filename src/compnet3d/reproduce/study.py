@@ -28,7 +28,8 @@ from compnet3d.robustness.occluders import occluder_samples
 from compnet3d.robustness.occlusion import Level, Protocol
 from compnet3d.robustness.shift import Shift
 from compnet3d.training.recipe import Recipe
-from compnet3d.training.run_folder import check_recipe, read_log, recipe_differences
+from compnet3d.training.run_checks import check_recipe, recipe_differences
+from compnet3d.training.run_folder import read_log
 from compnet3d.training.train import train_or_load
 from compnet3d.utils.files import Json, claim_folder, read_json, write_json
 from compnet3d.utils.settings import shown

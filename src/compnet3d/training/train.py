@@ -17,7 +17,7 @@ from compnet3d.training.job import TrainOptions, resolve_job
 from compnet3d.training.loop import train_in_group
 from compnet3d.training.process_group import start_process_group
 from compnet3d.training.recipe import Recipe
-from compnet3d.training.run_folder import RunNotes, check_config, check_data, check_folder
+from compnet3d.training.run_checks import RunNotes, check_config, check_data, check_folder
 from compnet3d.utils.exclusive import exclusive
 from compnet3d.utils.files import recover_folder
 
