@@ -85,7 +85,11 @@ def test_recipes_in_commands_exist():
     named = {name for name in named if not name.endswith(".json")}  # a run's config
     assert named and named <= set(RECIPES)
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
-    assert all(f"`{name}`" in text for name in RECIPES)
+    # baselines are named after the recipe that they belong to, which one of them shows
+    suffixes = ("-novum", "-heads", "-heads-regression")
+    bases = [name for name in RECIPES if not name.endswith(suffixes)]
+    assert len(RECIPES) == len(bases) * (1 + len(suffixes))
+    assert all(f"`{name}`" in text for name in [*bases, *(f"eth80{suffix}" for suffix in suffixes)])
 
 
 def test_the_parts_of_a_recipe_are_the_codes():
@@ -412,7 +416,8 @@ def evaluation(accuracy: float, **settings: Any) -> dict[str, Any]:
         "peak_memory_mb": 873.4,
         "peak_gpu_memory_mb": None,
         "settings": {"crop": "oracle", "batch_size": 32, "occlusion": None, "occlusion_protocol": None,
-                     "occluders": None, "corruption": None, "severity": None, "frost": None, "rotate_deg": 0.0,
+                     "occluders": None, "corruption": None, "severity": None, "frost": None,
+                     "backgrounds": None, "rotate_deg": 0.0,
                      "seed": 0, "model": "runs/eth80", "data": "/somewhere/data/eth80", "split": "val", **settings},
     }  # fmt: skip
 
