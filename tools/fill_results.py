@@ -224,7 +224,7 @@ def short_cells(result: EvaluationResult) -> dict[str, str]:
 
 def full_cells(result: EvaluationResult) -> dict[str, str]:
     """The columns of the other tables."""
-    pose = result.pose.plain
+    pose, flips = result.pose.plain, result.pose.flips
     return {
         **short_cells(result),
         "joint pi/18 [%]": percent(pose.joint.acc_pi18),
@@ -232,6 +232,7 @@ def full_cells(result: EvaluationResult) -> dict[str, str]:
         "pi/18, predicted [%]": percent(pose.predicted_category.acc_pi18),
         "symmetric joint [%]": percent(result.pose.symmetry_aware.joint.acc_pi6),
         "images with a defined pose": str(pose.images),
+        "flipped [%]": "-" if flips is None else percent(flips.true_category.share),
     }
 
 
