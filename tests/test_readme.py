@@ -464,7 +464,7 @@ def test_every_slot_is_closed_and_known():
     bench = [f"bench-{gpu}{kind}" for gpu in ("", "gpu-") for kind in ("loss", "matching", "pose", "scale", "step")]
     study = [f"study-table{number}" for number in range(1, 8)] + ["study-times"]
     study += [f"study-{data}-table{number}" for data in ("eth80", "cad100") for number in (2, 4)]
-    study += ["study-40-table4", "study-cad100-photos-table4", "aims"]
+    study += ["study-40-table4", "study-cad100-photos-table4", "aims", "world-eth80", "world-cars", "world-cad"]
     assert sorted(names) == sorted(["study-variants", *bench, "eth80", "quickstart", "quickstart", "speed", *study])
 
 
