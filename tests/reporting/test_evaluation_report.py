@@ -25,7 +25,7 @@ from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting import overlays, plots
-from compnet3d.reporting.evaluation_report import Evaluation, write_report
+from compnet3d.reporting.evaluation_report import Evaluation, _name, write_report
 from compnet3d.reporting.provenance import machine_class
 from compnet3d.robustness.shift import Shift
 from compnet3d.training.run_folder import read_log
@@ -237,3 +237,9 @@ def test_plots_cope_with_few_and_many_categories(count):
         assert image.width > 100
     empty = plots.plot_error_histogram({"plain": [], "symmetry-aware": [3.0]})
     assert Image.open(io.BytesIO(plots.render_plot(empty, plots.DARK))).width > 100
+
+
+def test_a_report_names_what_was_done_to_the_images(evaluation):
+    settings = replace(evaluation.result.settings, shift=Shift(corruption="fog", backgrounds="photographs"))
+    shifted = replace(evaluation, result=replace(evaluation.result, settings=settings))
+    assert _name(evaluation) == "clean" and _name(shifted) == "other backgrounds, fog 4"

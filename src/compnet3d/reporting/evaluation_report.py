@@ -348,10 +348,10 @@ def _data_uri(png: bytes) -> str:
 
 
 def _name(evaluation: Evaluation) -> str:
-    level = evaluation.result.settings.shift.occlusion
-    if not level and evaluation.result.occlusion:
+    shift = evaluation.result.settings.shift
+    if shift.occlusion is None and evaluation.result.occlusion:
         return "occluded"  # a data set that was written so
-    return f"occluded {level}" if level else "clean"
+    return shift.label
 
 
 def _listing(values: Mapping[str, Any]) -> str:
