@@ -21,7 +21,7 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.loader import CropDataset, Scenery
 from compnet3d.data.sample import Sample
 from compnet3d.data.silhouettes import object_layer, silhouette
-from compnet3d.data.transforms import InputConfig
+from compnet3d.data.transforms import InputConfig, make_crop
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.geometry.cuboid import cuboid_mesh
@@ -157,12 +157,43 @@ def test_a_mask_counts_before_the_silhouette_unless_it_is_black(tmp_path: Path):
     Image.fromarray(mask).save(tmp_path / "black.png")
     mask[3:7, 4:9] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    layer = object_layer(sample_at(0.0, mask=tmp_path / "mask.png"), mesh)
+    layer = object_layer(sample_at(0.0, mask=tmp_path / "mask.png"), (120, 100), mesh)
     assert layer is not None and (np.asarray(layer) == mask).all()
     black = sample_at(0.0, mask=tmp_path / "black.png")
-    stand_in = object_layer(black, mesh)
+    stand_in = object_layer(black, (120, 100), mesh)
     assert stand_in is not None and np.asarray(stand_in)[50, 60] == 255
-    assert object_layer(black, None) is None and object_layer(sample_at(0.0), None) is None
+    assert object_layer(black, (120, 100)) is None and object_layer(sample_at(0.0), (120, 100)) is None
+
+
+def test_the_layer_of_a_resized_copy_has_its_size(tmp_path: Path):
+    mask = np.zeros((100, 120), dtype=np.uint8)
+    mask[20:60, 30:90] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    masked = object_layer(sample_at(0.0, mask=tmp_path / "mask.png"), (60, 50))
+    assert masked is not None and masked.size == (60, 50)
+    assert (np.asarray(masked) == mask[::2, ::2]).all()
+    drawn = [object_layer(sample_at(0.7), size, box(0.4, 1.0, 0.2)) for size in ((120, 100), (60, 50))]
+    whole, half = (np.argwhere(np.asarray(layer) >= 128) for layer in drawn)
+    assert np.abs(whole.mean(axis=0) - 2 * half.mean(axis=0)).max() < 1.0
+
+
+def test_resized_copies_of_images_are_swapped_where_their_objects_are(tiny, photographs: Path, tmp_path: Path):
+    dataset, samples, config = tiny
+    copies = []
+    for sample in samples[:3]:
+        path = tmp_path / f"half_{sample.name}.png"
+        with Image.open(sample.image) as image:
+            image.resize((image.width // 2, image.height // 2)).save(path)
+        copies.append(replace(sample, image=path))
+    settings = {"augmentation": SWAPPED, "scenery": Scenery(find_photographs(photographs))}
+    swapped = CropDataset(copies, dataset.categories, config, **settings)
+    plain = swapped.plain()
+    for i, sample in enumerate(copies):
+        crop, own = swapped.crop_at(i), plain.crop_at(i)
+        mask = Image.open(sample.mask).resize((24, 24))
+        inside = make_crop(Image.merge("RGB", [mask] * 3), sample, config, crop="oracle").image[..., 0] == 255
+        inner = ~_grown(~inside, 4)
+        assert inner.any() and (crop.image[inner] == own.image[inner]).all()
 
 
 @pytest.fixture

@@ -40,9 +40,10 @@ class Scenery:
 
     def mesh_of(self, sample: Sample) -> Mesh | None:
         """The CAD model that a sample is annotated with, else the first of its category, None if there is none."""
-        models = self.meshes.get(sample.category, ())
-        # counted from 1
-        return next(iter([*models[max(0, sample.cad_index - 1) :], *models]), None)
+        models, place = self.meshes.get(sample.category, ()), sample.cad_index - 1  # counted from 1
+        if not models:
+            return None
+        return models[place] if 0 <= place < len(models) else models[0]
 
 
 class CropDataset(Dataset[dict[str, torch.Tensor]]):
@@ -132,20 +133,21 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
                 augmentation = replace(augmentation, mirror=0.0)
             if augmentation.box_crop > 0 and rng.random() < augmentation.box_crop:
                 crop = "box"
+        image = self._image_of(sample)
         return make_crop(
-            self._image_of(sample),
+            image,
             sample,
             self.input_config,
             crop=crop,
             augmentation=augmentation,
             rng=rng,
-            sources=self._sources(sample),
+            sources=self._sources(sample, image.size),
         )
 
-    def _sources(self, sample: Sample) -> CropSources:
+    def _sources(self, sample: Sample, size: tuple[int, int]) -> CropSources:
         if self.augmentation is None or self.augmentation.background_swap == 0:
             return CropSources(self._cut_out)
-        return CropSources(self._cut_out, self._layer_of(sample), self._background)
+        return CropSources(self._cut_out, self._layer_of(sample, size), self._background)
 
     def _background(self, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """A photograph (mostly, where there are some), what is beside another sample's object, or a drawn one."""
@@ -161,12 +163,12 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
                 return window_of(strip, size, rng)
         return drawn_background(size, rng)
 
-    def _layer_of(self, sample: Sample) -> Image.Image | None:
+    def _layer_of(self, sample: Sample, size: tuple[int, int]) -> Image.Image | None:
         """See `object_layer`; a layer all black stands for none in the cache."""
 
         def make() -> Image.Image:
-            layer = object_layer(sample, self.scenery.mesh_of(sample))
-            return Image.new("L", (sample.width, sample.height)) if layer is None else layer
+            layer = object_layer(sample, size, self.scenery.mesh_of(sample))
+            return Image.new("L", size) if layer is None else layer
 
         # by its file: samples of several data sets may have one key
         layer = self._kept(f"{sample.image} layer {sample.object_index}", make)

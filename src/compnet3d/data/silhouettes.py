@@ -12,11 +12,12 @@ from compnet3d.geometry.mesh import Mesh
 from compnet3d.rendering.raster import rasterize
 
 
-def object_layer(sample: Sample, mesh: Mesh | None) -> Image.Image | None:
-    """White where the object is and black elsewhere, an image in L of the annotated size.
+def object_layer(sample: Sample, size: tuple[int, int], mesh: Mesh | None = None) -> Image.Image | None:
+    """White where the object is and black elsewhere, an image in L.
 
     Args:
         sample: the object; its mask counts where it has one that is not empty.
+        size: (width, height) of the image and of the layer; the image may be a resized copy of the annotated one.
         mesh: a CAD model of its category, whose silhouette stands in for the mask; None for none.
 
     Returns:
@@ -25,16 +26,16 @@ def object_layer(sample: Sample, mesh: Mesh | None) -> Image.Image | None:
     Raises:
         CompNetError: if the mask cannot be read.
     """
-    size = (sample.width, sample.height)
     if sample.mask is not None:
         mask = load_mask(sample.mask, size=size)
         if mask.any():
             return Image.fromarray(mask).convert("L")
-    return None if mesh is None else silhouette(sample, mesh)
+    layer = None if mesh is None else silhouette(sample, mesh)
+    return layer if layer is None or layer.size == size else layer.resize(size, Image.Resampling.BILINEAR)
 
 
 def silhouette(sample: Sample, mesh: Mesh, margin: float = 0.02) -> Image.Image | None:
-    """The silhouette of a CAD model at a sample's annotated pose, as `object_layer`; None if it is outside the image.
+    """The silhouette of a CAD model at a sample's annotated pose, in L of the annotated size; None if it is outside.
 
     Args:
         margin: by which it grows on all sides, as a fraction of the image's longer side: no CAD model has quite the

@@ -124,11 +124,11 @@ class EvaluationCrops(CropDataset):
         rng = sample_generator(sample, self.seed, _BACKGROUND)
         path = self.photographs[int(rng.integers(len(self.photographs)))]
         background = window_of(load_image(path), image.size, rng)
-        layer = object_layer(sample, None)
+        layer = object_layer(sample, image.size)
         if layer is None:
             raise CompNetError(f"{sample.mask}: is black all over; mark the object's pixels, or leave out its image")
         # an edge as soft as a photograph's
-        alpha = layer.resize(image.size).filter(ImageFilter.GaussianBlur(0.5))
+        alpha = layer.filter(ImageFilter.GaussianBlur(0.5))
         return Image.fromarray(set_before(np.asarray(image), np.asarray(alpha), background))
 
     def _corrupted(self, image: Image.Image, sample: Sample) -> Image.Image:

@@ -41,7 +41,8 @@ def corrupt_dataset(
     Raises:
         CompNetError: if the shift is not a corruption alone, and as `load_textures` and `rewrite_dataset`.
     """
-    if shift.corruption is None or shift.occlusion is not None or shift.rotation or shift.backgrounds:
+    alone = Shift(corruption=shift.corruption, severity=shift.severity, frost=shift.frost, seed=shift.seed)
+    if shift.corruption is None or shift != alone:
         raise CompNetError(f"a data set can be corrupted in one way, not be {shift.label}")
     change = _Corrupt(shift.corruption, shift.severity, shift.load_textures(), shift.seed)
     return rewrite_dataset(source, out, change, split, workers=workers, progress=progress)

@@ -51,7 +51,8 @@ def occlude_dataset(
         CompNetError: if the shift is not an occlusion alone, the source cannot be read or is occluded already, there
             are no occluders, or `out` is not empty or cannot be written.
     """
-    if shift.occlusion is None or shift.corruption is not None or shift.rotation or shift.backgrounds:
+    alone = Shift(shift.occlusion, shift.protocol, shift.occluders, seed=shift.seed)
+    if shift.occlusion is None or shift != alone:
         raise CompNetError(f"a data set can be occluded at one level, not be {shift.label}")
     require_empty(out)
     dataset = ImageNet3D(source)
