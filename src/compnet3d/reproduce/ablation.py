@@ -92,8 +92,7 @@ def _robust(experiments: Experiments, parts: Mapping[str, Method]) -> list[Table
 
 def _summary(experiments: Experiments, method: Method, measure: Measure) -> tuple[Spread, Spread, Spread]:
     study = experiments.study
-    conditions = (CLEAN, *study.occlusions, *study.corruptions)
-    return means([experiments.spread(method, c, measure) for c in conditions], len(study.occlusions))
+    return means([experiments.spread(method, c, measure) for c in study.conditions], len(study.occlusions))
 
 
 @dataclass(frozen=True)

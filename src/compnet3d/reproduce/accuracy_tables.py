@@ -109,19 +109,15 @@ def _robustness_measures() -> list[tuple[str, str, Measure, Mapping[str, tuple[f
 
 def _robustness(experiments: Experiments, method: Method, measure: Measure) -> list[Spread]:
     """A metric on clean images, at each level of occlusion, under each corruption."""
-    return [experiments.spread(method, condition, measure) for condition in _conditions(experiments)]
-
-
-def _conditions(experiments: Experiments) -> tuple[Condition, ...]:
-    return (CLEAN, *experiments.study.occlusions, *experiments.study.corruptions)
+    return [experiments.spread(method, condition, measure) for condition in experiments.study.conditions]
 
 
 def _flip_tables(experiments: Experiments) -> list[Table]:
     """Flipped poses under all conditions; a share that some evaluation does not have gives no table."""
-    tables = []
+    tables, conditions = [], experiments.study.conditions
     for metric, title in FLIPS.items():
         spreads = {
-            method.name: [spread_of(experiments.metrics(method, c), flips(metric)) for c in _conditions(experiments)]
+            method.name: [spread_of(experiments.metrics(method, c), flips(metric)) for c in conditions]
             for method in experiments.methods
         }
         known = {name: [spread for spread in found if spread is not None] for name, found in spreads.items()}

@@ -194,9 +194,8 @@ def figure10(experiments: Experiments) -> bytes:
     model = study.model(experiments.method(), study.seeds[0])
     samples = study.dataset().samples("val")
     chosen = _first_of_each(samples, study.dataset().categories)[:: max(1, len(study.dataset().categories) // 4)][:4]
-    conditions = (CLEAN, *study.occlusions, *study.corruptions)
     columns = []
-    for condition in conditions:
+    for condition in study.conditions:
         tiles = []
         for sample, image, prediction in _predicted(study, model, chosen, condition):
             tile = overlays.side_by_side(

@@ -145,6 +145,11 @@ class Study:
         )
 
     @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Those of table 4: clean, each level of occlusion, each corruption."""
+        return (CLEAN, *self.occlusions, *self.corruptions)
+
+    @property
     def other_backgrounds(self) -> Condition | None:
         """The test objects before other backgrounds, where there are photographs for it."""
         if self.backgrounds is None:
