@@ -199,8 +199,8 @@ def test_predictions_and_a_model_that_moves(crop: str) -> None:
         model.to(device)
         answers.append(model.predict_crops(images, crop=crop))  # type: ignore[arg-type]
         assert answers[-1].scores.device.type == torch.device(device).type
-        unknown = model.predict_crops(images, unknown=True, crop=crop)  # type: ignore[arg-type]
-        assert unknown.pose.azimuth.isfinite().all()
+        unseen = model.predict_crops(images, unseen=True, crop=crop)  # type: ignore[arg-type]
+        assert unseen.pose.azimuth.isfinite().all()
     cpu, gpu, again = answers
     torch.testing.assert_close(again.scores, cpu.scores, atol=0, rtol=0)
     torch.testing.assert_close(gpu.scores.cpu(), cpu.scores, atol=1e-3, rtol=0)

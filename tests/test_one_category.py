@@ -84,13 +84,13 @@ def test_it_is_what_leaving_out_the_others_gives(tiny_data: Path, run: Path, tmp
 
 def test_every_image_is_of_it_and_the_score_tells_how_well_it_fits(data: Path, run: Path) -> None:
     model, samples = CompNet.from_pretrained(run), ImageNet3D(data).samples("val")
-    result = evaluate(model, samples, unknown=True)
+    result = evaluate(model, samples, unseen=True)
     assert result.accuracy == 1 and result.confusion.matrix == ((8,),)
     plain, aware = result.pose.plain, result.pose.symmetry_aware
     assert plain.true_category == plain.predicted_category == plain.joint and aware.joint.acc_pi6 is not None
     assert {record.confidence for record in result.records} == {1.0}
     model.pruning = Pruning()
-    assert evaluate(model, samples, unknown=True).pose == result.pose
+    assert evaluate(model, samples, unseen=True).pose == result.pose
     images = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
     scores = model.predict_crops(images).scores
     assert scores.shape == (2, 1) and bool((scores.abs() <= 1).all())

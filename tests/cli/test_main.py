@@ -80,11 +80,11 @@ def test_module_can_be_run():
 
 
 def test_options_reach_the_command():
-    line = "evaluate RUN --data D --split test --crop box --rotate 25 --occlusion L2 --json m.json --unknown"
+    line = "evaluate RUN --data D --split test --crop box --rotate 25 --occlusion L2 --json m.json --unseen"
     command = cli.parse(line.split())
     assert command == evaluate.Evaluate(
         model=Path("RUN"), data=Path("D"), split="test", crop="box", rotate=25.0, occlusion="L2",
-        json=Path("m.json"), unknown=True,
+        json=Path("m.json"), unseen=True,
     )  # fmt: skip
     command = cli.parse("predict RUN a.jpg b.jpg --box 1 2.5 30 40 --overlay O".split())
     assert command.images == (Path("a.jpg"), Path("b.jpg")) and command.box == (1.0, 2.5, 30.0, 40.0)
@@ -250,7 +250,7 @@ class FakeModel:
     categories = ("cube",)
     input_config = InputConfig(height=32, width=32, focal=40.0, distance=4.0, box_fill=0.7)
 
-    def predict_crops(self, images, *, unknown=False, crop="oracle"):
+    def predict_crops(self, images, *, unseen=False, crop="oracle"):
         count = len(images)
         return Prediction(
             categories=("cube",),

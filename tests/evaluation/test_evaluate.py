@@ -62,7 +62,7 @@ class FakePredictor:
     def __post_init__(self) -> None:
         self.images_seen = 0
 
-    def predict_crops(self, images, *, category=None, unknown=False, crop="oracle"):
+    def predict_crops(self, images, *, category=None, unseen=False, crop="oracle"):
         assert images.dtype == torch.uint8 and images.shape[1:] == (3, SIZE, SIZE)
         self.images_seen += len(images)
         centre = images[:, 0, SIZE // 2, SIZE // 2].double()
@@ -133,9 +133,9 @@ def test_only_misclassified_images_are_evaluated_twice(samples):
     assert predictor.images_seen == 8 + 2
 
 
-@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize("unseen", [False, True])
 @pytest.mark.parametrize(("batch_size", "looks"), [(1, [1] * 5), (3, [3, 2]), (4, [4, 1]), (8, [5])])
-def test_the_second_look_goes_to_the_image_it_was_taken_of(samples, batch_size, looks, unknown):
+def test_the_second_look_goes_to_the_image_it_was_taken_of(samples, batch_size, looks, unseen):
     sizes = []
 
     class TurnedByNumber(FakePredictor):
@@ -152,7 +152,7 @@ def test_the_second_look_goes_to_the_image_it_was_taken_of(samples, batch_size, 
 
     misclassified = frozenset({0, 2, 3, 5, 7})
     predictor = TurnedByNumber(samples, misclassified=misclassified)
-    records = run(predictor, samples, batch_size=batch_size, unknown=unknown).records
+    records = run(predictor, samples, batch_size=batch_size, unseen=unseen).records
     turn = {n: 170.0 - n if n in misclassified else 0.0 for n in range(8)}
     # what is left after the best of an object's own symmetric turns
     order = {name: SYMMETRY[name].order if name in SYMMETRY else 1 for name in CATEGORIES}
@@ -205,11 +205,11 @@ def test_joint_median_is_over_the_correctly_classified_images(samples):
 
 
 def test_metrics_are_valid_json_with_the_documented_keys(samples):
-    result = run(FakePredictor(samples), samples, unknown=True).to_dict()
+    result = run(FakePredictor(samples), samples, unseen=True).to_dict()
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert {"classification", "pose", "per_category", "confusion", "images", "seconds"} <= set(result)
     assert {"images_per_second", "peak_memory_mb", "settings"} <= set(result)
-    assert result["pose"]["unknown"]["acc_pi6"] == 1 and result["pose"]["unknown"]["category_accuracy"] == 1
+    assert result["pose"]["unseen"]["acc_pi6"] == 1 and result["pose"]["unseen"]["category_accuracy"] == 1
     assert set(result["per_category"]) == set(CATEGORIES)
     assert result["per_category"]["car"]["images"] == 2 and result["per_category"]["car"]["accuracy"] == 1
     expected = {"crop": "oracle", "occlusion": None, "occlusion_protocol": None, "occluders": None, "rotate_deg": 0.0,
@@ -336,7 +336,7 @@ def test_rotation_draws_are_the_same_with_and_without_occluders(samples):
 class Blind(FakePredictor):
     """Answers by place, since occluders hide the grey."""
 
-    def predict_crops(self, images, *, category=None, unknown=False, crop="oracle"):
+    def predict_crops(self, images, *, category=None, unseen=False, crop="oracle"):
         numbers = torch.arange(len(images), dtype=torch.uint8) * GREY_STEP
         return super().predict_crops(numbers[:, None, None, None].expand_as(images), category=category)
 
@@ -374,7 +374,7 @@ def test_evaluation_sees_corrupted_images_and_says_so(samples, tmp_path):
     class Recorder(FakePredictor):
         """Keeps what it was shown, and answers by place."""
 
-        def predict_crops(self, images, *, category=None, unknown=False, crop="oracle"):
+        def predict_crops(self, images, *, category=None, unseen=False, crop="oracle"):
             seen.append(images)
             numbers = torch.arange(len(images), dtype=torch.uint8) * GREY_STEP
             return super().predict_crops(numbers[:, None, None, None].expand_as(images), category=category)

@@ -57,16 +57,14 @@ RESOURCES = st.builds(Resources, SHARE, SHARE, SHARE, st.none() | SHARE, st.none
 
 @st.composite
 def results(draw: st.DrawFn) -> EvaluationResult:
-    unknown = draw(st.booleans())
+    unseen = draw(st.booleans())
 
     def form() -> PoseForm:
         found = [draw(METRICS) for _ in range(4)]
-        return PoseForm(draw(COUNT), *found[: 3 + unknown])
+        return PoseForm(draw(COUNT), *found[: 3 + unseen])
 
     def pose() -> PoseSummary:
-        return PoseSummary(
-            form(), form(), form(), draw(st.none() | SHARE) if unknown else None, draw(st.none() | FLIPS)
-        )
+        return PoseSummary(form(), form(), form(), draw(st.none() | SHARE) if unseen else None, draw(st.none() | FLIPS))
 
     names = draw(st.lists(NAME, min_size=1, max_size=3, unique=True))
     return EvaluationResult(

@@ -334,11 +334,11 @@ def test_the_pose_is_that_of_the_category_asked_for(model: CompNet, images: list
     assert torch.equal(answer.principal_point, torch.tensor([[32.0, 24.0]] * 3))
 
 
-def test_the_unknown_category_reconstructs_no_worse_than_any(model: CompNet, images: list[Image.Image]) -> None:
+def test_the_unseen_category_reconstructs_no_worse_than_any(model: CompNet, images: list[Image.Image]) -> None:
     crops = torch.from_numpy(crop_box(images[0], None, CONFIG.input_config).image.copy()).permute(2, 0, 1)[None]
-    unknown = model.predict_crops(crops, unknown=True)
+    unseen = model.predict_crops(crops, unseen=True)
     each = [model.predict_crops(crops, category=torch.tensor([y])).reconstruction_score for y in range(3)]
-    assert float(unknown.reconstruction_score) == pytest.approx(max(float(score) for score in each), abs=1e-5)
+    assert float(unseen.reconstruction_score) == pytest.approx(max(float(score) for score in each), abs=1e-5)
 
 
 def test_feature_activation_is_the_best_vertex_of_each_cell(model: CompNet, images: list[Image.Image]) -> None:

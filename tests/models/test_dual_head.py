@@ -121,7 +121,7 @@ def test_the_pose_is_the_same_whatever_the_category() -> None:
     free, given_one = model.predict_crops(images), model.predict_crops(images, category=torch.tensor([1, 0, 1]))
     assert given_one.category_index.tolist() == [1, 0, 1]
     assert torch.equal(free.pose.azimuth, given_one.pose.azimuth)
-    assert torch.equal(free.pose.azimuth, model.predict_crops(images, unknown=True).pose.azimuth)
+    assert torch.equal(free.pose.azimuth, model.predict_crops(images, unseen=True).pose.azimuth)
 
 
 def test_mirrored_scores_are_the_mean_of_both_sides() -> None:

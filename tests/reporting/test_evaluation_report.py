@@ -46,7 +46,7 @@ class ConstantPredictor:
     categories = ("<mug>", "vase")
     input_config = SPEC
 
-    def predict_crops(self, images, *, category=None, unknown=False, crop="oracle"):
+    def predict_crops(self, images, *, category=None, unseen=False, crop="oracle"):
         count = len(images)
         named = torch.zeros(count, dtype=torch.long) if category is None else category
         return Prediction(

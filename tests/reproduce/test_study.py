@@ -604,9 +604,9 @@ class Oracle:
         self.poses, self.next = poses, 0
 
     def predict_crops(
-        self, images: torch.Tensor, *, category: object = None, unknown: bool = False, crop: str = "oracle"
+        self, images: torch.Tensor, *, category: object = None, unseen: bool = False, crop: str = "oracle"
     ) -> Prediction:
-        assert unknown and category is None
+        assert unseen and category is None
         angles = torch.tensor([self.poses[self.next + i] for i in range(len(images))])
         first, self.next = self.next, self.next + len(images)
         source_category = torch.arange(first, self.next) % 3 // 2

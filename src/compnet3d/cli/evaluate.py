@@ -70,7 +70,7 @@ class Evaluate:
     """Put parts of the photographs in this folder behind the objects, by their masks."""
     matching: Literal["exhaustive", "pruned"] = "exhaustive"
     """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
-    unknown: Flag = False
+    unseen: Flag = False
     """Also estimate the pose without a category, from the one that reconstructs the image best (slow)."""
     seed: int = 0
     """Seed of the occluders, the angles and the corruption."""
@@ -167,7 +167,7 @@ class Evaluate:
             shift=shift,
             crop=self.crop,
             symmetry=dataset.symmetry,
-            unknown=self.unknown,
+            unseen=self.unseen,
             occluder_samples=source,
             loading=Loading(self.batch_size, self.workers),
         )

@@ -42,7 +42,7 @@ def evaluate(
     shift: Shift | None = None,
     crop: Literal["oracle", "box"] = "oracle",
     symmetry: Mapping[str, Symmetry] | None = None,
-    unknown: bool = False,
+    unseen: bool = False,
     occluder_samples: Sequence[Sample] | None = None,
     loading: Loading | None = None,
 ) -> EvaluationResult:
@@ -54,7 +54,7 @@ def evaluate(
         shift: of the images; None for images as they are.
         crop: how crops are cut: "oracle" uses the annotated distance and principal point, "box" the bounding box.
         symmetry: the table of the data set's symmetric categories; None if it has none.
-        unknown: also estimate the pose as for an unknown category (slow: every category is tried on every image).
+        unseen: also estimate the pose as for an unseen category (slow: every category is tried on every image).
         occluder_samples: where occluding objects are cut out; `samples` by default, but those of a train list are
             better.
         loading: batch size, processes that read images, and progress bar; see `Loading` for the defaults.
@@ -79,7 +79,7 @@ def evaluate(
     # after the model and the samples are loaded, before the first crop is cut
     restart_peak()
     start = time.perf_counter()
-    outcome, rate = measure(predictor, crop_loader(crops, loading), orders, unknown=unknown, crop=crop)
+    outcome, rate = measure(predictor, crop_loader(crops, loading), orders, unseen=unseen, crop=crop)
     settings = Settings(crop, loading.batch_size, shift)
     return summarise(outcome, predictor.categories, orders, samples, resources(start, len(samples), rate), settings)
 
@@ -95,7 +95,7 @@ def measure(
     batches: Iterable[Mapping[str, Tensor]],
     orders: Tensor,
     *,
-    unknown: bool = False,
+    unseen: bool = False,
     crop: Literal["oracle", "box"] = "oracle",
 ) -> tuple[Outcome, float]:
     """Run the predictor over batches of crops; return the rows and images per second, the median over the batches.
@@ -119,7 +119,7 @@ def measure(
         # waits for an accelerator to finish, so that the rate is of work that is done
         index = prediction.category_index.cpu()
         rates.append(len(index) / max(1e-9, time.perf_counter() - start))
-        lowest = predictor.predict_crops(batch["image"], unknown=True, crop=crop) if unknown else None
+        lowest = predictor.predict_crops(batch["image"], unseen=True, crop=crop) if unseen else None
         parts.append(_compare(batch, prediction, lowest, orders))
         wrong = index != parts[-1].true
         images = torch.cat([images, batch["image"][wrong]]) if len(images) else batch["image"][wrong]
@@ -151,8 +151,8 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
     target = angles_to_rotmat(*true_pose[:, :3].unbind(-1))
     # the symmetry is the true object's, whatever it was taken for
     given = rotation_errors(rotmat, target, orders[true])
-    unknown = (None,) * 3 if lowest is None else rotation_errors(pose_rotmat(lowest.pose), target, orders[true])
-    plain, symmetric, half_turn = (Errors(a, a, b) for a, b in zip(given, unknown, strict=True))
+    unseen = (None,) * 3 if lowest is None else rotation_errors(pose_rotmat(lowest.pose), target, orders[true])
+    plain, symmetric, half_turn = (Errors(a, a, b) for a, b in zip(given, unseen, strict=True))
     return Outcome(
         index=batch["index"].cpu(),
         true=true,
@@ -161,7 +161,7 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
         plain=plain,
         symmetric=symmetric,
         half_turn=half_turn,
-        unknown_category=None if lowest is None else lowest.category_index.cpu(),
+        unseen_category=None if lowest is None else lowest.category_index.cpu(),
         hidden=torch.stack([batch[n] for n in HIDDEN], dim=-1) if HIDDEN[0] in batch else None,
         pose=torch.stack([getattr(prediction.pose, name).detach().cpu().double() for name in ANGLES], dim=-1),
         principal_point=prediction.principal_point.detach().cpu().double(),

@@ -71,14 +71,14 @@ class PoseForm:
         true_category: the pose with the true category given.
         predicted_category: the pose of the predicted category.
         joint: that pose too, counted only where the predicted category is correct.
-        unknown: the pose without a category; None if it was not estimated.
+        unseen: the pose without a category; None if it was not estimated.
     """
 
     images: int
     true_category: PoseMetrics
     predicted_category: PoseMetrics
     joint: PoseMetrics
-    unknown: PoseMetrics | None = None
+    unseen: PoseMetrics | None = None
 
     def items(self) -> list[tuple[str, PoseMetrics]]:
         """The metrics that there are, with their names."""
@@ -131,7 +131,7 @@ class PoseSummary:
             without changing, its azimuth is arbitrary; such categories are left out.
         symmetry_aware: over all images, the error taken over the object's symmetry.
         all_images: the plain error over all images.
-        unknown_accuracy: share of the images of `plain` for which the category with the lowest reconstruction loss is
+        unseen_accuracy: share of the images of `plain` for which the category with the lowest reconstruction loss is
             the true one; None if no pose without a category was estimated, or `plain` has no image.
         flips: flipped poses; None where an earlier version, which did not count them, evaluated.
     """
@@ -139,14 +139,14 @@ class PoseSummary:
     plain: PoseForm
     symmetry_aware: PoseForm
     all_images: PoseForm
-    unknown_accuracy: float | None = None
+    unseen_accuracy: float | None = None
     flips: Flips | None = None
 
     def to_dict(self) -> Json:
         """For JSON: the plain form, and in it the other two."""
         values = self.plain.to_dict()
-        if self.plain.unknown is not None:
-            values["unknown"]["category_accuracy"] = self.unknown_accuracy
+        if self.plain.unseen is not None:
+            values["unseen"]["category_accuracy"] = self.unseen_accuracy
         if self.flips is not None:
             values["flips"] = asdict(self.flips)
         return values | {"symmetry_aware": self.symmetry_aware.to_dict(), "all_images": self.all_images.to_dict()}
@@ -155,9 +155,9 @@ class PoseSummary:
     def from_dict(cls, values: Json) -> PoseSummary:
         """From `to_dict`."""
         forms = {name: PoseForm.from_dict(values[name]) for name in ("symmetry_aware", "all_images")}
-        accuracy = values.get("unknown", {}).get("category_accuracy")
+        accuracy = values.get("unseen", {}).get("category_accuracy")
         flips = Flips.from_dict(values["flips"]) if "flips" in values else None
-        return read(cls, {"plain": PoseForm.from_dict(values), **forms, "unknown_accuracy": accuracy, "flips": flips})
+        return read(cls, {"plain": PoseForm.from_dict(values), **forms, "unseen_accuracy": accuracy, "flips": flips})
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,11 @@ class Errors:
 
     true_category: Tensor
     predicted_category: Tensor
-    unknown: Tensor | None = None
+    unseen: Tensor | None = None
 
     def __getitem__(self, rows: Tensor) -> Errors:
-        unknown = None if self.unknown is None else self.unknown[rows]
-        return Errors(self.true_category[rows], self.predicted_category[rows], unknown)
+        unseen = None if self.unseen is None else self.unseen[rows]
+        return Errors(self.true_category[rows], self.predicted_category[rows], unseen)
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Outcome:
     plain: Errors
     symmetric: Errors
     half_turn: Errors
-    unknown_category: Tensor | None = None
+    unseen_category: Tensor | None = None
     hidden: Tensor | None = None
     pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
     principal_point: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
@@ -111,12 +111,12 @@ def _pose_summary(outcome: Outcome, rows: Tensor, orders: Tensor) -> PoseSummary
     # an object that turns about its axis without changing has an arbitrary azimuth, and the plain error says nothing
     defined = rows & (orders[outcome.true] != CONTINUOUS)
     correct = outcome.predicted == outcome.true
-    unknown = outcome.unknown_category
+    unseen = outcome.unseen_category
     return PoseSummary(
         plain=_pose_form(outcome.plain[defined], correct[defined]),
         symmetry_aware=_pose_form(outcome.symmetric[rows], correct[rows]),
         all_images=_pose_form(outcome.plain[rows], correct[rows]),
-        unknown_accuracy=None if unknown is None else accuracy(unknown[defined], outcome.true[defined]),
+        unseen_accuracy=None if unseen is None else accuracy(unseen[defined], outcome.true[defined]),
         flips=_flips(outcome, rows & half_turn_shows(orders[outcome.true])),
     )
 
@@ -136,7 +136,7 @@ def _pose_form(errors: Errors, correct: Tensor) -> PoseForm:
         true_category=summarise_pose(errors.true_category),
         predicted_category=summarise_pose(errors.predicted_category),
         joint=summarise_joint(errors.predicted_category, correct),
-        unknown=None if errors.unknown is None else summarise_pose(errors.unknown),
+        unseen=None if errors.unseen is None else summarise_pose(errors.unseen),
     )
 
 

@@ -68,7 +68,7 @@ def evaluate_unseen(
     start = time.perf_counter()
     for batch in crop_loader(crops, loading or Loading()):
         begin = time.perf_counter()
-        prediction = predictor.predict_crops(batch["image"], unknown=True, crop=crop)
+        prediction = predictor.predict_crops(batch["image"], unseen=True, crop=crop)
         source = prediction.category_index.cpu()
         rates.append(len(source) / max(1e-9, time.perf_counter() - begin))
         target = angles_to_rotmat(*(batch[name].double() for name in ANGLES[:3]))

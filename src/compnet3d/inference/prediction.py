@@ -173,14 +173,14 @@ class Predictor(Protocol):
         ...
 
     def predict_crops(
-        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: CropMode = "oracle"
+        self, images: Tensor, *, category: Tensor | None = None, unseen: bool = False, crop: CropMode = "oracle"
     ) -> Prediction:
         """Answer for crops [B, 3, height, width], uint8 or float in 0 .. 1.
 
         Args:
             images: the crops.
             category: int64 [B]; if given, the pose is that of this category (scores stay the classification's).
-            unknown: take the pose of the category with the lowest reconstruction loss over all.
+            unseen: take the pose of the category with the lowest reconstruction loss over all.
             crop: how the crops were cut, which tells what is known of distance and principal point.
         """
         ...
@@ -192,7 +192,7 @@ def predict_images(
     *,
     boxes: Sequence[Sequence[float]] | None = None,
     batch_size: int = 32,
-    unknown: bool = False,
+    unseen: bool = False,
 ) -> Prediction:
     """Classify the object in each image and estimate its pose.
 
@@ -202,7 +202,7 @@ def predict_images(
         boxes: the object's bounding box (x1, y1, x2, y2) in each image, in pixels; without them each image is
             taken to be a crop of one object and is fitted into the network's input as a whole.
         batch_size: images computed at a time.
-        unknown: pose of the category with the lowest reconstruction loss instead of the best-scoring one.
+        unseen: pose of the category with the lowest reconstruction loss instead of the best-scoring one.
 
     Returns:
         One answer per image, its pose, focal length and principal point in pixels of that image.
@@ -221,16 +221,16 @@ def predict_images(
         crop_box(load_image(image) if isinstance(image, str | Path) else as_rgb(image), box, predictor.input_config)
         for image, box in zip(images, [None] * len(images) if boxes is None else boxes, strict=True)
     ]
-    return predict_boxes(predictor, crops, batch_size=batch_size, unknown=unknown)
+    return predict_boxes(predictor, crops, batch_size=batch_size, unseen=unseen)
 
 
 def predict_boxes(
-    predictor: Predictor, crops: Sequence[BoxCrop], *, batch_size: int = 32, unknown: bool = False
+    predictor: Predictor, crops: Sequence[BoxCrop], *, batch_size: int = 32, unseen: bool = False
 ) -> Prediction:
     """Answer for crops that `crop_box` cut, at least one, in pixels of their images; see `predict_images`."""
     batch = torch.stack([torch.from_numpy(crop.image.copy()).permute(2, 0, 1) for crop in crops])
     whole = Prediction.cat(
-        [predictor.predict_crops(part, unknown=unknown, crop="box") for part in batch.split(batch_size)]
+        [predictor.predict_crops(part, unseen=unseen, crop="box") for part in batch.split(batch_size)]
     )
     device = whole.principal_point.device
     scale = torch.tensor([crop.scale for crop in crops], device=device)

@@ -50,7 +50,7 @@ class Model(nn.Module):
         """
 
     def predict_crops(
-        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: CropMode = "oracle"
+        self, images: Tensor, *, category: Tensor | None = None, unseen: bool = False, crop: CropMode = "oracle"
     ) -> Prediction:
         """Classify the objects in crops and estimate their poses; see `Predictor.predict_crops`."""
         raise TypeError(f"{type(self).__name__} does not say how it predicts")
@@ -73,10 +73,10 @@ class Model(nn.Module):
         *,
         boxes: Sequence[Sequence[float]] | None = None,
         batch_size: int = 32,
-        unknown: bool = False,
+        unseen: bool = False,
     ) -> Prediction:
         """Classify the object in each image and estimate its pose; see `predict_images`."""
-        return predict_images(self, images, boxes=boxes, batch_size=batch_size, unknown=unknown)
+        return predict_images(self, images, boxes=boxes, batch_size=batch_size, unseen=unseen)
 
     def calibrate(self, temperature: float) -> None:
         """Set the temperature of the confidence."""

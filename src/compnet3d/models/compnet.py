@@ -163,7 +163,7 @@ class CompNet(Model):
 
     @torch.no_grad()
     def predict_crops(
-        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: CropMode = "oracle"
+        self, images: Tensor, *, category: Tensor | None = None, unseen: bool = False, crop: CropMode = "oracle"
     ) -> Prediction:
         """Classify the objects in crops and estimate their poses; see `Predictor.predict_crops`."""
         images = images.to(self.device)
@@ -172,7 +172,7 @@ class CompNet(Model):
         confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
         if category is not None:
             chosen = category.to(self.device)
-        elif unknown:
+        elif unseen:
             chosen = self.render_and_compare.reconstructing_category(features)
         else:
             chosen = scores.argmax(dim=-1)

@@ -2,7 +2,7 @@
 
 Two forms of the pose head: "regression", the paper's, has an output of size 3, the angles; "bins" is ImageNet3D's (Ma
 et al. 2024), which classifies each angle into 40 bins of the full circle and is the stronger of the two. Both are
-shared by all categories, so the pose needs no category and is there for unknown ones as well.
+shared by all categories, so the pose needs no category and is there for unseen ones as well.
 """
 
 from __future__ import annotations
@@ -189,11 +189,11 @@ class DualHead(Model):
 
     @torch.no_grad()
     def predict_crops(
-        self, images: Tensor, *, category: Tensor | None = None, unknown: bool = False, crop: CropMode = "oracle"
+        self, images: Tensor, *, category: Tensor | None = None, unseen: bool = False, crop: CropMode = "oracle"
     ) -> Prediction:
         """Classify the objects in crops and estimate their poses; see `Predictor.predict_crops`.
 
-        The pose is the same whatever the category, so `category` and `unknown` change the names only.
+        The pose is the same whatever the category, so `category` and `unseen` change the names only.
         """
         scores, output = self._look(images)
         confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)

@@ -19,7 +19,7 @@ POSE_ROWS = {
     "true_category": "true category given",
     "predicted_category": "predicted category",
     "joint": "joint: category and pose correct",
-    "unknown": "category unknown",
+    "unseen": "category unseen",
 }
 POSE_COLUMNS = ("pi/6 [%]", "pi/18 [%]", "median error [deg]")
 

@@ -147,7 +147,7 @@ def figure5(experiments: Experiments) -> bytes:
     dataset = ImageNet3D(study.data, categories=names)
     first = _first_of_each(dataset.samples("val"), names)
     rows = []
-    for sample, image, prediction in _predicted(study, model, first, CLEAN, unknown=True):
+    for sample, image, prediction in _predicted(study, model, first, CLEAN, unseen=True):
         tiles = [_captioned(overlays.enlarge(image, min_side=SIDE), sample.category)]
         activation_of = getattr(model, "feature_activation", None)
         if activation_of is not None:
@@ -217,7 +217,7 @@ def _first_of_each(samples: Sequence[Sample], names: Sequence[str]) -> list[Samp
 
 
 def _predicted(
-    study: Study, model: Any, samples: Sequence[Sample], condition: Condition, *, unknown: bool = False
+    study: Study, model: Any, samples: Sequence[Sample], condition: Condition, *, unseen: bool = False
 ) -> list[tuple[Sample, np.ndarray, Prediction]]:
     """Each sample with its crop and what the model says of it."""
     # unseen categories too, after the model's own: crops need an index for every sample
@@ -232,7 +232,7 @@ def _predicted(
     found = []
     for i, sample in enumerate(samples):
         image = crops.crop_at(i).image
-        found.append((sample, image, model.predict_crops(_batch(image), unknown=unknown)))
+        found.append((sample, image, model.predict_crops(_batch(image), unseen=unseen)))
     return found
 
 
