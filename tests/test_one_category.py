@@ -16,12 +16,12 @@ from compnet3d.cli import main as cli
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.evaluation.unseen import evaluate_unseen
+from compnet3d.inference.confidence import fit_temperature
 from compnet3d.inference.pruned_matching import Pruning
 from compnet3d.models.compnet import CompNet
 from compnet3d.reproduce.experiments import Experiments
 from compnet3d.reproduce.runner import reproduce
 from compnet3d.reproduce.study import Study
-from compnet3d.training.calibration import fit_temperature
 from compnet3d.training.data import TrainingData
 from compnet3d.training.recipe_parts import CompNetLossSettings, CompNetSearchSettings, ScheduleSettings
 from compnet3d.training.train import train

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.metrics import FlipMetrics, PoseMetrics
+from compnet3d.evaluation.reliability import Reliability, ReliabilityBin
 from compnet3d.evaluation.result import (
     CategoryMetrics,
     Confusion,
@@ -23,6 +24,7 @@ from compnet3d.evaluation.result import (
     Resources,
     Settings,
 )
+from compnet3d.evaluation.unknown import UnknownRates
 from compnet3d.evaluation.unseen_result import UnseenCategory, UnseenPose, UnseenResult
 from compnet3d.robustness.corruption import CORRUPTIONS
 from compnet3d.robustness.shift import Shift
@@ -50,7 +52,19 @@ RECORD = st.builds(
     index=COUNT, name=NAME, category=NAME, predicted=NAME, confidence=SHARE,
     pose=st.tuples(*[SHARE] * 4), principal_point=st.tuples(SHARE, SHARE), true_pose=st.tuples(*[SHARE] * 4),
     error_true_category=SHARE, error_predicted_category=SHARE, symmetric_error_true_category=SHARE,
-    symmetric_error_predicted_category=SHARE, flipped=st.none() | st.booleans(),
+    symmetric_error_predicted_category=SHARE, flipped=st.none() | st.booleans(), pose_confidence=st.none() | SHARE,
+    unknown=st.none() | st.booleans(),
+)  # fmt: skip
+BIN = st.builds(ReliabilityBin, images=COUNT, confidence=st.none() | SHARE, accuracy=st.none() | SHARE)
+RELIABILITY = st.builds(
+    Reliability,
+    images=st.integers(1, 99), mean_confidence=SHARE, accuracy=SHARE, ece=SHARE, brier=SHARE, nll=SHARE,
+    bins=st.tuples(BIN, BIN),
+)  # fmt: skip
+UNKNOWN = st.builds(
+    UnknownRates,
+    false_alarms=SHARE, objects=COUNT, missed=st.none() | SHARE,
+    backgrounds=COUNT, missed_backgrounds=st.none() | SHARE,
 )  # fmt: skip
 RESOURCES = st.builds(Resources, SHARE, SHARE, SHARE, st.none() | SHARE, st.none() | SHARE)
 
@@ -71,6 +85,10 @@ def results(draw: st.DrawFn) -> EvaluationResult:
         images=draw(COUNT),
         accuracy=draw(SHARE),
         pose=pose(),
+        confidence=draw(st.none() | RELIABILITY),
+        pose_confidence=draw(st.none() | RELIABILITY),
+        called_unknown=draw(st.none() | SHARE),
+        unknown=draw(st.none() | UNKNOWN),
         excluded_categories=tuple(draw(st.lists(NAME, max_size=2))),
         per_category={name: CategoryMetrics(draw(COUNT), draw(SHARE), pose()) for name in names},
         occlusion=draw(st.none() | st.builds(HiddenShares, SHARE, SHARE)),

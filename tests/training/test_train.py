@@ -20,6 +20,7 @@ from compnet3d.data.transforms import Crop
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import angles_to_rotmat
+from compnet3d.inference.confidence import fit_temperature
 from compnet3d.losses.contrastive import ContrastiveLoss
 from compnet3d.losses.inputs import Queries
 from compnet3d.losses.sampling import draw_negative_poses
@@ -30,7 +31,6 @@ from compnet3d.models.pretrained import find_weights
 from compnet3d.models.rotation_prior import fit_weights
 from compnet3d.training.build import make_optimizer
 from compnet3d.training.builtin_recipes import RECIPES, baselines_of, get_recipe
-from compnet3d.training.calibration import fit_temperature
 from compnet3d.training.job import TrainingJob, resolve_job
 from compnet3d.training.loop import train_in_group, waiting_advice
 from compnet3d.training.process_group import FlatGradients, ProcessGroup, start_process_group

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -72,6 +72,9 @@ class Evaluate:
     """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
     unseen: Flag = False
     """Also estimate the pose without a category, from the one that reconstructs the image best (slow)."""
+    unknown: Flag = False
+    """Also report how often the answer is `unknown`, for objects of categories that the model lacks (which are left out
+    of all else) and for backgrounds."""
     seed: int = 0
     """Seed of the occluders, the angles and the corruption."""
     batch_size: Annotated[int, arg(metavar="N")] = 32
@@ -156,7 +159,8 @@ class Evaluate:
         samples = dataset.samples(self.split)
         if dataset.report.total_skipped:
             print(printable(str(dataset.report)), file=sys.stderr)
-        if self.categories == "common":
+        everything = samples
+        if self.categories == "common" or self.unknown:
             from compnet3d.evaluation.unseen import common_samples
 
             samples = common_samples(samples, model.categories)
@@ -171,6 +175,13 @@ class Evaluate:
             occluder_samples=source,
             loading=Loading(self.batch_size, self.workers),
         )
+        if self.unknown:
+            from compnet3d.evaluation.unknown import measure_unknown
+
+            rates = measure_unknown(
+                model, everything, result.called_unknown, crop=self.crop, loading=Loading(self.batch_size, self.workers)
+            )
+            result = replace(result, unknown=rates)
         origin = {"model": str(self.model), "data": str(self.data), "split": self.split, "matching": self.matching}
         return Evaluation(model, samples, result.with_origin(**origin, **provenance(command_line())), source)
 

@@ -24,6 +24,7 @@ from tyro.conf import subcommand
 
 from compnet3d import __version__
 from compnet3d.cli.bench import Bench
+from compnet3d.cli.calibrate import Calibrate
 from compnet3d.cli.data import Data
 from compnet3d.cli.evaluate import Evaluate
 from compnet3d.cli.predict import Predict
@@ -39,6 +40,7 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Recipes, subcommand("recipes")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Calibrate, subcommand("calibrate")]
     | Annotated[Predict, subcommand("predict")]
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Report, subcommand("report")]
@@ -113,7 +115,7 @@ def heeding_no_signal() -> Iterator[None]:
 
 def parse(
     arguments: list[str],
-) -> Quickstart | Train | Recipes | Evaluate | Predict | Reproduce | Report | Data | Bench:
+) -> Quickstart | Train | Recipes | Evaluate | Calibrate | Predict | Reproduce | Report | Data | Bench:
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     description = (

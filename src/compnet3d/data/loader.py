@@ -107,8 +107,12 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
 
     def plain(self) -> CropDataset:
         """The same samples without augmentation."""
+        return self.augmented(None)
+
+    def augmented(self, augmentation: Augmentation | None) -> CropDataset:
+        """The same samples with another augmentation."""
         other = copy(self)
-        other.augmentation = None
+        other.augmentation = augmentation
         return other
 
     def __len__(self) -> int:

@@ -166,6 +166,8 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
         pose=torch.stack([getattr(prediction.pose, name).detach().cpu().double() for name in ANGLES], dim=-1),
         principal_point=prediction.principal_point.detach().cpu().double(),
         true_pose=true_pose,
+        pose_confidence=None if prediction.pose_confidence is None else prediction.pose_confidence.cpu().double(),
+        unknown=None if prediction.unknown is None else prediction.unknown.cpu(),
     )
 
 

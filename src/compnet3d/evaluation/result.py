@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.metrics import FlipMetrics, PoseMetrics
+from compnet3d.evaluation.reliability import Reliability
+from compnet3d.evaluation.unknown import UnknownRates
 from compnet3d.robustness.shift import Shift
 from compnet3d.utils.files import Json, read_json
 from compnet3d.utils.settings import known, read
@@ -35,6 +37,8 @@ class Record:
         symmetric_error_true_category, symmetric_error_predicted_category: the same over the object's symmetry.
         flipped: whether the pose for the true category is flipped (see `Flips`); None where half a turn changes
             nothing, or an earlier version evaluated.
+        pose_confidence: calibrated probability that the pose is within pi/6; None where the model does not tell.
+        unknown: whether the answer was that the object is unknown; None where the model does not tell.
     """
 
     index: int
@@ -50,6 +54,8 @@ class Record:
     symmetric_error_true_category: float
     symmetric_error_predicted_category: float
     flipped: bool | None = None
+    pose_confidence: float | None = None
+    unknown: bool | None = None
 
     @property
     def correct(self) -> bool:
@@ -273,6 +279,13 @@ class EvaluationResult:
         confusion: confusion matrix.
         resources: time and memory.
         settings: see `Settings`.
+        confidence: how well the confidence of the category agrees with the classification; None where an earlier
+            version evaluated.
+        pose_confidence: the same of the pose, right within pi/6 over the object's symmetry; None where the model does
+            not tell.
+        called_unknown: share of the images whose object was called unknown, false alarms all of them; None where the
+            model does not tell.
+        unknown: how often that is the answer where nothing is known; None where it was not asked.
         records: one for each image, in the order of the samples.
     """
 
@@ -285,6 +298,10 @@ class EvaluationResult:
     confusion: Confusion
     resources: Resources
     settings: Settings
+    confidence: Reliability | None = None
+    pose_confidence: Reliability | None = None
+    called_unknown: float | None = None
+    unknown: UnknownRates | None = None
     records: tuple[Record, ...] = ()
 
     def with_origin(self, **origin: str) -> EvaluationResult:
@@ -302,6 +319,10 @@ class EvaluationResult:
             "confusion": self.confusion.to_dict(),
             **asdict(self.resources),
             "settings": self.settings.to_dict(),
+            "confidence": None if self.confidence is None else self.confidence.to_dict(),
+            "pose_confidence": None if self.pose_confidence is None else self.pose_confidence.to_dict(),
+            "called_unknown": self.called_unknown,
+            "unknown": None if self.unknown is None else asdict(self.unknown),
         }
         return values | ({"records": [asdict(record) for record in self.records]} if records else {})
 
@@ -328,6 +349,9 @@ class EvaluationResult:
                 "confusion": Confusion.from_dict(values["confusion"]),
                 "resources": Resources.from_dict(values),
                 "settings": Settings.from_dict(values["settings"]),
+                "called_unknown": values.get("called_unknown"),
+                "unknown": None if values.get("unknown") is None else UnknownRates.from_dict(values["unknown"]),
+                **{name: _reliability(values.get(name)) for name in ("confidence", "pose_confidence")},
                 "records": [Record.from_dict(record) for record in values.get("records", ())],
             }
             return read(cls, found)
@@ -340,6 +364,10 @@ class EvaluationResult:
             CompNetError: if it cannot be read or holds no evaluation.
         """
         return cls.from_dict(read_json(path), str(path))
+
+
+def _reliability(values: Any) -> Reliability | None:
+    return None if values is None else Reliability.from_dict(values)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from compnet3d.evaluation.metrics import (
     summarise_joint,
     summarise_pose,
 )
+from compnet3d.evaluation.reliability import Reliability, summarise_reliability
 from compnet3d.evaluation.result import (
     CategoryMetrics,
     Confusion,
@@ -29,7 +30,7 @@ from compnet3d.evaluation.result import (
     Resources,
     Settings,
 )
-from compnet3d.geometry.rotations import CONTINUOUS, half_turn_shows
+from compnet3d.geometry.rotations import CONTINUOUS, FLIP_ANGLE, half_turn_shows
 
 if TYPE_CHECKING:
     from compnet3d.data.sample import Sample
@@ -70,6 +71,8 @@ class Outcome:
     pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
     principal_point: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
     true_pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
+    pose_confidence: Tensor | None = None
+    unknown: Tensor | None = None
 
 
 def summarise(
@@ -102,8 +105,17 @@ def summarise(
         confusion=Confusion(tuple(categories), tuple(tuple(row) for row in matrix)),
         resources=resources,
         settings=settings,
+        confidence=summarise_reliability(outcome.confidence, outcome.predicted == outcome.true),
+        pose_confidence=_pose_reliability(outcome),
+        called_unknown=None if outcome.unknown is None else float(outcome.unknown.double().mean()),
         records=to_records(outcome, samples, categories, half_turn_shows(orders)),
     )
+
+
+def _pose_reliability(outcome: Outcome) -> Reliability | None:
+    if outcome.pose_confidence is None:
+        return None
+    return summarise_reliability(outcome.pose_confidence, outcome.symmetric.predicted_category < FLIP_ANGLE)
 
 
 def _pose_summary(outcome: Outcome, rows: Tensor, orders: Tensor) -> PoseSummary:
@@ -164,6 +176,8 @@ def to_records(
             symmetric_error_true_category=float(outcome.symmetric.true_category[i]),
             symmetric_error_predicted_category=float(outcome.symmetric.predicted_category[i]),
             flipped=bool(flipped[i]) if can_flip[outcome.true[i]] else None,
+            pose_confidence=None if outcome.pose_confidence is None else float(outcome.pose_confidence[i]),
+            unknown=None if outcome.unknown is None else bool(outcome.unknown[i]),
         )
         for i in range(len(outcome.true))
     ]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from compnet3d.geometry.camera import Pose
+from compnet3d.inference.ambiguity import pose_log_odds, runner_up
 from compnet3d.inference.pose_hypotheses import PoseHypotheses, Renderer, search_hypotheses
 from compnet3d.inference.reconstruction import reconstruction_loss
 from compnet3d.utils.checks import check_integer, check_shape
@@ -74,12 +75,16 @@ class PoseEstimate:
     Attributes:
         pose: [B]; principal_point: [B, 2]; loss: L(alpha) of Eq. 8 averaged over the cells, [B].
         foreground: cells that the rendered object covers and explains better than the background, bool [B, H, W].
+        log_odds: of the pose among all hypotheses, [B] (see `pose_log_odds`).
+        runner_up: the second-best pose where there is one, [B] (see `runner_up`).
     """
 
     pose: Pose
     principal_point: Tensor
     loss: Tensor
     foreground: Tensor
+    log_odds: Tensor
+    runner_up: Pose
 
     @classmethod
     def cat(cls, parts: Sequence[PoseEstimate]) -> PoseEstimate:
@@ -89,6 +94,8 @@ class PoseEstimate:
             torch.cat([p.principal_point for p in parts]),
             torch.cat([p.loss for p in parts]),
             torch.cat([p.foreground for p in parts]),
+            torch.cat([p.log_odds for p in parts]),
+            Pose.cat([p.runner_up for p in parts]),
         )
 
 
@@ -100,6 +107,7 @@ class Matches:
         similarity: f_i . C_k, [B, H W, K_max], -1 where a category has fewer vertices.
         background: max_n f_i . beta_n, [B, H W].
         category: the number that the renderer is given, int64 [B].
+        order: of the objects' symmetries, int64 [B], see `pose_log_odds`; none has any by default.
 
     Raises:
         ValueError: if a shape does not fit.
@@ -108,6 +116,7 @@ class Matches:
     similarity: Tensor
     background: Tensor
     category: Tensor
+    order: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_shape("similarity", self.similarity, ("B", "H W", "K"))
@@ -117,7 +126,12 @@ class Matches:
 
     def __getitem__(self, image: Tensor) -> Matches:
         """Those of some images, int64 [N]."""
-        return Matches(self.similarity[image], self.background[image], self.category[image])
+        return Matches(self.similarity[image], self.background[image], self.category[image], self.orders[image])
+
+    @property
+    def orders(self) -> Tensor:
+        """`order`, int64 [B]."""
+        return torch.ones_like(self.category) if self.order is None else self.order
 
 
 def estimate_pose(
@@ -142,7 +156,7 @@ def estimate_pose(
     if __debug__ and len(tables) != len(matches.category):
         raise ValueError(f"tables must be one for each of the {len(matches.category)} images, got {len(tables)}")
     category = matches.category
-    starts = []
+    starts, initial = [], []
     gains: dict[int, Tensor] = {}  # of the starts of each category
     for row, (number, table) in enumerate(zip(category.tolist(), tables, strict=True)):
         loss = search_hypotheses(
@@ -156,6 +170,7 @@ def estimate_pose(
             if number not in gains:
                 gains[number] = bonus(category[row].expand(len(loss)), table.pose)
             loss = loss - gains[number]
+        initial.append(loss)
         best = loss.topk(min(settings.starts, len(loss)), largest=False).indices
         starts.append((table.pose[best], table.principal_point[best]))
     # all categories have the grid's number of poses, so every image has as many starts
@@ -173,8 +188,16 @@ def estimate_pose(
     total = loss if bonus is None else loss - bonus(category[repeat], pose)
     winner = total.reshape(-1, count).argmin(dim=1) + torch.arange(len(category), device=loss.device) * count
     height, width = fragments.foreground.shape[1:]
+    matrix = {number: table.pose.to_matrix() for number, table in zip(category.tolist(), tables, strict=True)}
+    rotations = torch.stack([matrix[number] for number in category.tolist()])
+    starts_of = Pose(**{f.name: getattr(pose, f.name).unflatten(0, (-1, count)) for f in fields(Pose)})
     return PoseEstimate(
-        pose[winner], principal_point[winner], loss[winner], (gain[winner] > 0).reshape(-1, height, width)
+        pose[winner],
+        principal_point[winner],
+        loss[winner],
+        (gain[winner] > 0).reshape(-1, height, width),
+        pose_log_odds(pose[winner].to_matrix(), rotations, torch.stack(initial), matches.orders),
+        runner_up(starts_of, total.reshape(-1, count), matches.orders),
     )
 
 

@@ -43,6 +43,9 @@ class SinglePrediction:
         focal: in pixels.
         principal_point: where the object's origin is seen, pixels (u, v), [2].
         reconstruction_score, foreground: see `Prediction`; foreground is bool [H, W].
+        pose_confidence: calibrated probability that the pose is within pi/6; None where that is not known.
+        runner_up: the second-best pose, of the same camera, shape []; None where no other fits nearly as well.
+        unknown: whether the image shows too little of any category; None where that cannot be told.
     """
 
     category: str
@@ -53,25 +56,30 @@ class SinglePrediction:
     principal_point: Tensor
     reconstruction_score: float | None = None
     foreground: Tensor | None = None
+    pose_confidence: float | None = None
+    runner_up: Pose | None = None
+    unknown: bool | None = None
 
     def angles(self, *, degrees: bool = False) -> Angles:
         """Azimuth, elevation and theta; azimuth and theta in (-pi, pi], or (-180, 180] with `degrees`."""
-        wrapped = self.pose.wrapped()
-        signed = (wrap_signed(wrapped.azimuth), wrapped.elevation, wrap_signed(wrapped.theta))
-        # the float32 next to pi is a little above it
-        shown = [min(float(x), math.pi) for x in signed]
-        return Angles(*(math.degrees(x) if degrees else x for x in shown))
+        return _angles(self.pose, degrees)
 
     def to_dict(self, *, degrees: bool = False) -> dict[str, Any]:
         """A plain dictionary for JSON: `azimuth`, ... in radians, or `azimuth_deg`, ... with `degrees`."""
         unit = "_deg" if degrees else ""
+        second = None
+        if self.runner_up is not None:
+            second = {f"{name}{unit}": x for name, x in _angles(self.runner_up, degrees)._asdict().items()}
         return {
             "category": self.category,
             "confidence": self.confidence,
+            "unknown": self.unknown,
             **{f"{name}{unit}": angle for name, angle in self.angles(degrees=degrees)._asdict().items()},
+            "pose_confidence": self.pose_confidence,
             "distance": float(self.pose.distance),
             "focal": self.focal,
             "principal_point": [float(x) for x in self.principal_point],
+            "runner_up": second,
             "reconstruction_score": self.reconstruction_score,
             "scores": self.scores,
         }
@@ -97,6 +105,13 @@ class Prediction:
         reconstruction_score: - L(alpha) of Eq. 8 as an average over cells, [B]; higher is better. None for a predictor
             that reconstructs nothing.
         foreground: cells that the object explains better than the background, bool [B, H, W]; None like the former.
+        pose_log_odds: how the likelihood of the hypotheses near the pose compares with that of all others, [B] (see
+            `compnet3d.inference.ambiguity`); None for a predictor that has no hypotheses.
+        pose_confidence: calibrated probability that the pose is within pi/6, [B]; None where that is not known.
+        runner_up: the second-best pose, more than pi/6 from the best one, [B]; NaN where none fits nearly as well.
+        evidence: what tells unknown objects, [B]: the reconstruction score, how well object and background together
+            explain the image; of a predictor that reconstructs nothing the log odds of the best category.
+        unknown: which images have less evidence than known objects have, bool [B]; None where that cannot be told.
     """
 
     categories: tuple[str, ...]
@@ -108,6 +123,11 @@ class Prediction:
     principal_point: Tensor
     reconstruction_score: Tensor | None = None
     foreground: Tensor | None = None
+    pose_log_odds: Tensor | None = None
+    pose_confidence: Tensor | None = None
+    runner_up: Pose | None = None
+    evidence: Tensor | None = None
+    unknown: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.category_index)
@@ -124,7 +144,7 @@ class Prediction:
             return replace(self, **{name: value[index] for name, value in self._batched().items()})
         number = operator.index(index)
         chosen = {name: value[number] for name, value in self._batched().items()}
-        score = chosen.get("reconstruction_score")
+        score, sure, second = (chosen.get(n) for n in ("reconstruction_score", "pose_confidence", "runner_up"))
         return SinglePrediction(
             category=self.categories[int(chosen["category_index"])],
             confidence=float(chosen["confidence"]),
@@ -134,6 +154,9 @@ class Prediction:
             principal_point=chosen["principal_point"],
             reconstruction_score=None if score is None else float(score),
             foreground=chosen.get("foreground"),
+            pose_confidence=None if sure is None else float(sure),
+            runner_up=None if second is None or second.azimuth.isnan() else second,
+            unknown=bool(chosen["unknown"]) if "unknown" in chosen else None,
         )
 
     def __iter__(self) -> Iterator[SinglePrediction]:
@@ -142,12 +165,12 @@ class Prediction:
     @classmethod
     def cat(cls, parts: Sequence[Prediction]) -> Prediction:
         """Join the answers of several batches of one model."""
-        tensors = {
-            f.name: torch.cat([getattr(p, f.name) for p in parts])
-            for f in fields(cls)
-            if f.name not in ("categories", "pose") and getattr(parts[0], f.name) is not None
-        }
-        return cls(categories=parts[0].categories, pose=Pose.cat([p.pose for p in parts]), **tensors)
+        batches = [part._batched() for part in parts]
+        joined: dict[str, Any] = {}
+        for name, first in batches[0].items():
+            values = [batch[name] for batch in batches]
+            joined[name] = Pose.cat(values) if isinstance(first, Pose) else torch.cat(values)
+        return cls(categories=parts[0].categories, **joined)
 
     def to_dicts(self, *, degrees: bool = False) -> list[dict[str, Any]]:
         """One plain dictionary per image, for JSON; see `SinglePrediction.to_dict`."""
@@ -157,6 +180,15 @@ class Prediction:
         """The fields that have one entry per image, those that are None left out."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "categories"}
         return {name: value for name, value in values.items() if value is not None}
+
+
+def _angles(pose: Pose, degrees: bool) -> Angles:
+    """See `SinglePrediction.angles`."""
+    wrapped = pose.wrapped()
+    signed = (wrap_signed(wrapped.azimuth), wrapped.elevation, wrap_signed(wrapped.theta))
+    # the float32 next to pi is a little above it
+    shown = [min(float(x), math.pi) for x in signed]
+    return Angles(*(math.degrees(x) if degrees else x for x in shown))
 
 
 class Predictor(Protocol):

@@ -26,6 +26,7 @@ class RenderAndCompare:
         hypotheses: the initial poses of a category, by its number and by how the crop was cut.
         settings: how poses are searched.
         bonus: see `estimate_pose`; the search over categories does not count it.
+        orders: of the symmetries of categories int64 [B] (see `Matches`); none has any by default.
     """
 
     bank: FeatureBank
@@ -33,6 +34,7 @@ class RenderAndCompare:
     hypotheses: Callable[[int, CropMode], PoseHypotheses]
     settings: PoseSettings
     bonus: Bonus | None = None
+    orders: Callable[[Tensor], Tensor] = torch.ones_like
 
     @torch.no_grad()
     def estimate_poses(self, features: CropFeatures, category: Tensor) -> PoseEstimate:
@@ -43,7 +45,7 @@ class RenderAndCompare:
             similarity = vertex_similarities(crops.feature_map, self.bank, numbers)
             parts.append(
                 estimate_pose(
-                    Matches(similarity, crops.background, numbers),
+                    Matches(similarity, crops.background, numbers, self.orders(numbers)),
                     [self.hypotheses(number, crops.crop) for number in numbers.tolist()],
                     self.render,
                     self.settings,

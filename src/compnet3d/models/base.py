@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from compnet3d.data.transforms import CropMode, InputConfig
 from compnet3d.geometry.mesh import Mesh
+from compnet3d.inference.confidence import Calibration
 from compnet3d.inference.prediction import ImageLike, Prediction, predict_images
 from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.checkpoint import load_model, save_model
@@ -24,7 +25,8 @@ class Model(nn.Module):
 
     Attributes:
         kind: what config.json calls the class.
-        config: everything but the tensors; a dataclass with `categories`, `input_config` and `temperature`.
+        config: everything but the tensors; a dataclass with `categories`, `input_config`, `temperature`
+            and `calibration`.
         cad_meshes: one CAD model for some categories, for drawing.
     """
 
@@ -78,9 +80,14 @@ class Model(nn.Module):
         """Classify the object in each image and estimate its pose; see `predict_images`."""
         return predict_images(self, images, boxes=boxes, batch_size=batch_size, unseen=unseen)
 
-    def calibrate(self, temperature: float) -> None:
-        """Set the temperature of the confidence."""
-        self.config = replace(self.config, temperature=temperature)
+    @property
+    def calibration(self) -> Calibration:
+        """What held-out images have told of the answers; the softmax of the temperature where they were not asked."""
+        return self.config.calibration or Calibration()
+
+    def calibrate(self, temperature: float, calibration: Calibration | None = None) -> None:
+        """Set how answers become probabilities."""
+        self.config = replace(self.config, temperature=temperature, calibration=calibration)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Save the model as a folder (see `compnet3d.models.checkpoint.save_model`)."""

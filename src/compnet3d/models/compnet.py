@@ -14,6 +14,7 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.cuboid import Cuboids, cuboid_mesh, cuboid_vertex_count
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.category_search import CategorySearch
+from compnet3d.inference.confidence import category_confidence
 from compnet3d.inference.matching import CropFeatures, category_scores, vertex_similarities
 from compnet3d.inference.pose_hypotheses import InitialPoses, PoseHypotheses, PoseSearch
 from compnet3d.inference.pose_search import Bonus
@@ -169,7 +170,7 @@ class CompNet(Model):
         images = images.to(self.device)
         features = self.features(images, crop)
         scores = self._crop_scores(images, features)
-        confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
+        calibration = self.calibration
         if category is not None:
             chosen = category.to(self.device)
         elif unseen:
@@ -177,16 +178,22 @@ class CompNet(Model):
         else:
             chosen = scores.argmax(dim=-1)
         estimate = self.render_and_compare.estimate_poses(features, chosen)
+        score = -estimate.loss
         return Prediction(
             categories=self.categories,
             category_index=chosen,
             scores=scores,
-            confidence=confidence,
+            confidence=category_confidence(scores, self.config.temperature, calibration.category),
             pose=estimate.pose.wrapped(),
             focal=torch.full_like(estimate.loss, self.input_config.focal),
             principal_point=estimate.principal_point,
-            reconstruction_score=-estimate.loss,
+            reconstruction_score=score,
             foreground=estimate.foreground,
+            pose_log_odds=estimate.log_odds,
+            pose_confidence=calibration.pose_confidence(estimate.log_odds, score),
+            runner_up=estimate.runner_up.wrapped(),
+            evidence=score,
+            unknown=calibration.is_unknown(score),
         )
 
     @torch.no_grad()
@@ -225,7 +232,8 @@ class CompNet(Model):
         bonus: Bonus | None = None
         if prior is not None:
             bonus = lambda category, pose: settings.prior_weight * prior(category, pose.to_matrix())  # noqa: E731
-        return RenderAndCompare(self.bank.feature_bank, self.render, self.pose_hypotheses, settings, bonus)
+        orders = self.calibration.orders
+        return RenderAndCompare(self.bank.feature_bank, self.render, self.pose_hypotheses, settings, bonus, orders)
 
     def _crop_scores(self, images: Tensor, features: CropFeatures) -> Tensor:
         if len(self.categories) == 1:

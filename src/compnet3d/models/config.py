@@ -8,6 +8,7 @@ from typing import Literal
 
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
+from compnet3d.inference.confidence import Calibration
 from compnet3d.inference.pose_hypotheses import PoseGrid
 from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.models.backbones import BackboneConfig
@@ -39,6 +40,7 @@ class CompNetConfig:
             Eq. 8 among the category's initial poses, with the pose's foreground bonus and no prior. It needs features
             that were trained to tell poses apart. 0 is Eq. 7 alone, as in the paper.
         temperature: factor on the scores for the calibrated confidence.
+        calibration: what held-out images have told besides; None where they were not asked.
         pose, grid: how poses are searched.
 
     Raises:
@@ -61,6 +63,7 @@ class CompNetConfig:
     mirrored_scores: bool = False
     pose_score_weight: float = setting(0.0, least=0, most=1)
     temperature: float = setting(100.0, least=0, most=1e6)
+    calibration: Calibration | None = None
     pose: PoseSettings = field(default_factory=PoseSettings)
     grid: PoseGrid = field(default_factory=PoseGrid)
 

@@ -19,6 +19,7 @@ from compnet3d.data.transforms import CropMode, InputConfig
 from compnet3d.geometry.camera import Camera, Pose, fit_to_box
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
+from compnet3d.inference.confidence import Calibration, category_confidence, category_log_odds
 from compnet3d.inference.prediction import Prediction
 from compnet3d.models.architecture import OWN_MODULE
 from compnet3d.models.backbones import (
@@ -49,6 +50,7 @@ class DualHeadConfig:
         bins: of each angle, over the full circle.
         mirrored_scores: the scores are the mean over a crop and its mirror image.
         temperature: factor on the scores for the calibrated confidence.
+        calibration: what held-out images have told besides; None where they were not asked.
 
     Raises:
         CompNetError: naming a category or a box that cannot be.
@@ -63,6 +65,7 @@ class DualHeadConfig:
     bins: int = setting(40, least=1, most=3600)
     mirrored_scores: bool = False
     temperature: float = setting(1.0, least=0, most=1e6)
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if self.pose_head not in (known := ("bins", "regression")):
@@ -196,7 +199,9 @@ class DualHead(Model):
         The pose is the same whatever the category, so `category` and `unseen` change the names only.
         """
         scores, output = self._look(images)
-        confidence = (self.config.temperature * scores).softmax(dim=-1).amax(dim=-1)
+        calibration = self.calibration
+        # with one category alone there is no second one to tell it from
+        evidence = None if scores.shape[1] == 1 else category_log_odds(scores, self.config.temperature)
         chosen = scores.argmax(dim=-1) if category is None else category.to(self.device)
         azimuth, elevation, theta = self.angles(output).unbind(-1)
         # an oracle crop has the object at the canonical distance and its origin at the centre: nothing to estimate
@@ -211,10 +216,12 @@ class DualHead(Model):
             categories=self.categories,
             category_index=chosen,
             scores=scores,
-            confidence=confidence,
+            confidence=category_confidence(scores, self.config.temperature, calibration.category),
             pose=pose.wrapped(),
             focal=torch.full_like(distance, self.input_config.focal),
             principal_point=principal_point,
+            evidence=evidence,
+            unknown=calibration.is_unknown(evidence),
         )
 
     def _fit(self, chosen: Tensor, pose: Pose, principal_point: Tensor) -> tuple[Pose, Tensor]:

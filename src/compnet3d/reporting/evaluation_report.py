@@ -287,6 +287,12 @@ def _plots(evaluation: Evaluation, log: Path | str | None) -> str:
             plots.plot_confusion(np.array(result.confusion.matrix), result.confusion.categories),
         ),
     ]
+    if result.confidence is not None:
+        series = {"category": result.confidence}
+        if result.pose_confidence is not None:
+            series["pose"] = result.pose_confidence
+        text = "Of answers with some confidence, how many are right; on the dashed line as many as it says."
+        parts.append(("Confidence", text, plots.plot_reliability(series)))
     sections = [f"<section><h2>{title}</h2><p>{text}</p>{_plot(plot, title)}</section>" for title, text, plot in parts]
     sections.insert(1, _training(log))
     return f'<div class="pair">{"".join(sections)}</div>'

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from compnet3d.evaluation.reliability import Reliability
+
 
 @dataclass(frozen=True)
 class Theme:
@@ -167,6 +169,38 @@ def plot_category_bars(
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+        return figure
+
+    return plot
+
+
+def plot_reliability(series: Mapping[str, Reliability]) -> Plot:
+    """What is right over how confident the answers are, and below it how many answers are so confident."""
+
+    def plot(theme: Theme) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4.6, 4.6))
+        upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"hspace": 0.1, "height_ratios": (3, 1)})
+        upper.plot((0, 100), (0, 100), color=theme.muted, linewidth=1.0, linestyle=(0, (4, 3)))
+        for (name, found), colour in zip(series.items(), (theme.accent, theme.second, theme.third), strict=False):
+            full = [entry for entry in found.bins if entry.images]
+            x, y = ([100 * float(getattr(e, key) or 0.0) for e in full] for key in ("confidence", "accuracy"))
+            sizes = [3 + 250 * entry.images / found.images for entry in full]
+            label = f"{name}: ECE {100 * found.ece:.1f} %"
+            # a dot's area says how many images it is of; no lines, which would lead the eye to those of one or two
+            upper.scatter(x, y, s=sizes, color=colour, zorder=3, label=label)
+            edges = np.linspace(0, 100, len(found.bins) + 1)
+            share = [100 * entry.images / found.images for entry in found.bins]
+            lower.stairs(share, edges, color=colour, linewidth=1.4)
+        upper.set(ylabel="right [%]", xlim=(0, 101), ylim=(0, 101))
+        lower.set(xlabel="confidence [%]", ylabel="images [%]")
+        for axes in (upper, lower):
+            axes.grid(axis="y")
+            axes.set_axisbelow(True)
+        legend = upper.legend(loc="lower right")
+        for handle in legend.legend_handles:
+            handle.set_sizes([30])
         return figure
 
     return plot

@@ -41,6 +41,10 @@ def print_evaluation(result: EvaluationResult, title: str = "") -> None:
         console.print(f"[bold]{title}[/bold]")
     console.print(f"top-1 accuracy: [bold]{percent(result.accuracy)} %[/bold] of {result.images} images")
     console.print(_pose_table(result))
+    if result.confidence is not None:
+        console.print(_confidence_table(result))
+    if result.called_unknown is not None:
+        console.print(_unknown(result))
     console.print(_category_table(result))
     if result.pose.flips is not None and result.pose.flips.images:
         console.print(_flip_table(result))
@@ -128,6 +132,30 @@ def _pose_table(result: EvaluationResult) -> Table:
             table.add_row(f"  {POSE_ROWS[key]}", *_cells(metrics))
         table.add_section()
     return table
+
+
+def _confidence_table(result: EvaluationResult) -> Table:
+    """Mean confidence beside what is right."""
+    columns = ("confidence [%]", "right [%]", "ECE [%]", "Brier", "NLL")
+    caption = "ECE: mean gap between confidence and what is right; pose: of the predicted category, within pi/6"
+    table = new_table("calibration of the confidences", [""], columns, caption)
+    for name, found in (("category", result.confidence), ("pose", result.pose_confidence)):
+        if found is not None:
+            shares = (found.mean_confidence, found.accuracy, found.ece)
+            table.add_row(name, *map(percent, shares), f"{found.brier:.3f}", f"{found.nll:.3f}")
+    return table
+
+
+def _unknown(result: EvaluationResult) -> str:
+    parts = [f"called unknown: {percent(result.called_unknown)} % of the known objects"]
+    if (rates := result.unknown) is not None:
+        for what, count, missed in (
+            ("objects of other categories", rates.objects, rates.missed),
+            ("backgrounds", rates.backgrounds, rates.missed_backgrounds),
+        ):
+            found = None if missed is None else 1 - missed
+            parts.append(f"{percent(found)} % of {count} {what}")
+    return ", ".join(parts)
 
 
 def _category_table(result: EvaluationResult) -> Table:

@@ -6,37 +6,19 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from compnet3d.data.loader import CropDataset
 from compnet3d.evaluation.evaluate import ANGLES, pose_rotmat, rotation_errors
 from compnet3d.evaluation.metrics import confusion_matrix, is_flipped
 from compnet3d.geometry.rotations import angles_to_rotmat, half_turn_shows
+from compnet3d.inference.confidence import fit_temperature
 from compnet3d.models.compnet import CompNet
+from compnet3d.training.held_out import COVERED, DRAWS, Answers, answers, begin, fit_calibration
 from compnet3d.training.run_folder import Run
 from compnet3d.training.sampler import EpochSampler
 from compnet3d.training.step import CompNetObjective, Objective
 from compnet3d.utils.files import Json
-
-
-def fit_temperature(scores: Tensor, category: Tensor) -> float:
-    """The factor on the scores whose softmax has the lowest negative log likelihood on held-out images.
-
-    Args:
-        scores: [N, Y]; category: the true ones, int64 [N].
-
-    Returns:
-        The factor; 1 where there is one category alone, whose softmax is 1 at any.
-    """
-    if scores.shape[1] == 1:
-        return 1.0
-    # The scores of Eq. 7 are a few hundredths apart, so that factors of about 100 are usual; a dual head's are
-    # log-probabilities, for which about 1 will do. The grid has an end, where a gradient descent would never stop if
-    # all images are classified correctly.
-    candidates = torch.logspace(-2, 4, 241)
-    losses = torch.stack([cross_entropy(t * scores, category) for t in candidates])
-    return float(candidates[losses.argmin()])
 
 
 def calibrate(run: Run, objective: Objective, held_out: CropDataset, workers: int = 0) -> Json:
@@ -62,6 +44,19 @@ def calibrate(run: Run, objective: Objective, held_out: CropDataset, workers: in
         objective.learn_flips(flips)
         entry["flips"] = flips.tolist()
     return entry
+
+
+def calibrate_run(run: Run, held_out: CropDataset, orders: Tensor, workers: int = 0) -> None:
+    """Fit the confidences on the calibration split (see `fit_calibration`); `orders`: symmetry of each category [Y]."""
+    begin(run.model, orders)
+    found = []
+    for settings, draws in ((None, 1), (COVERED, DRAWS)):
+        crops = held_out.augmented(settings)
+        parts = [answers(run.model, _batches(run, crops, workers, draw), orders) for draw in range(draws)]
+        # all members get all rows, and thus the same fit
+        found.append(Answers(*run.group.gather(*Answers.cat(parts).columns())))
+    plain, covered = found
+    run.model.calibrate(*fit_calibration(plain, covered, orders))
 
 
 @torch.no_grad()
@@ -101,10 +96,12 @@ def flip_shares(run: Run, objective: CompNetObjective, crops: CropDataset, worke
     return hits / torch.bincount(all_true, minlength=count).clamp_min(1)
 
 
-def _batches(run: Run, crops: CropDataset, workers: int) -> Iterator[dict[str, Tensor]]:
-    """This process's share of the crops, for the model in evaluation mode."""
+def _batches(run: Run, crops: CropDataset, workers: int, draw: int | None = None) -> Iterator[dict[str, Tensor]]:
+    """This process's share of the crops, for the model in evaluation mode; `draw` is the run's epoch by default."""
     # it stays so: `_train_epoch` sets the training mode again
     run.model.eval()
-    sampler = EpochSampler(len(crops), run.recipe.schedule.batch_size, crops.seed, run.epoch, run.group)
+    sampler = EpochSampler(
+        len(crops), run.recipe.schedule.batch_size, crops.seed, run.epoch if draw is None else draw, run.group
+    )
     # a process that has fewer than four batches to prepare takes longer to start
     yield from DataLoader(crops, batch_sampler=sampler, num_workers=min(workers, len(sampler) // 4))

@@ -20,7 +20,7 @@ from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.own_module import wrap_module
 from compnet3d.models.registry import TrainedModel, untrained_model
 from compnet3d.training.build import extractor_of, make_extractor, make_model, make_optimizer, start_from
-from compnet3d.training.calibration import calibrate
+from compnet3d.training.calibration import calibrate, calibrate_run
 from compnet3d.training.job import TrainingJob
 from compnet3d.training.output import Output, make_output
 from compnet3d.training.process_group import FlatGradients, ProcessGroup
@@ -53,7 +53,7 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
     last = schedule.epochs if job.stop_after is None else min(job.stop_after, schedule.epochs)
     objective = objective_of(job.recipe, job.data.symmetry_orders.to(job.device), last_flips(run))
     with explaining_lost_loaders(), make_output(job, run) as output:
-        loop = _Loop(run, objective, output, job.workers)
+        loop = _Loop(run, objective, output, job.workers, job.data.symmetry_orders)
         # two passes over one schedule: with the calibration split held out, then with it among the training images.
         # Either does nothing where its epochs are done already, which is how a resumed run finds its place.
         loop.fit(crops, crops.of(job.calibration), min(last, schedule.last_held_out_epoch))
@@ -103,12 +103,13 @@ def _extractor(job: TrainingJob) -> FeatureExtractor:
 
 @dataclass(frozen=True)
 class _Loop:
-    """A run, what it is trained for, where that is shown, how many processes prepare its images, who watches it."""
+    """A run, what it is trained for, where that is shown, how many processes prepare its images, its symmetries."""
 
     run: Run
     objective: Objective
     output: Output
     workers: int
+    orders: Tensor
     watch: LossWatch = field(default_factory=LossWatch)
 
     def fit(self, crops: CropDataset, held_out: CropDataset, last: int) -> None:
@@ -137,6 +138,8 @@ class _Loop:
             due = run.epoch % schedule.calibrate_every == 0 or run.epoch == schedule.last_held_out_epoch
             if len(held_out) and due:
                 entry.update(calibrate(run, self.objective, held_out, self.workers))
+                if run.epoch == schedule.last_held_out_epoch:
+                    calibrate_run(run, held_out, self.orders, self.workers)
             # with the calibration: it is part of what the training takes
             entry["seconds"] = time.perf_counter() - started
             run.history.append(entry)
