@@ -26,6 +26,7 @@ from compnet3d import __version__
 from compnet3d.cli.bench import Bench
 from compnet3d.cli.calibrate import Calibrate
 from compnet3d.cli.data import Data
+from compnet3d.cli.doctor import Doctor
 from compnet3d.cli.evaluate import Evaluate
 from compnet3d.cli.predict import Predict
 from compnet3d.cli.quickstart import Quickstart
@@ -46,6 +47,7 @@ Command = (
     | Annotated[Report, subcommand("report")]
     | Annotated[Data, subcommand("data")]
     | Annotated[Bench, subcommand("bench")]
+    | Annotated[Doctor, subcommand("doctor")]
 )
 
 
@@ -115,7 +117,7 @@ def heeding_no_signal() -> Iterator[None]:
 
 def parse(
     arguments: list[str],
-) -> Quickstart | Train | Recipes | Evaluate | Calibrate | Predict | Reproduce | Report | Data | Bench:
+) -> Quickstart | Train | Recipes | Evaluate | Calibrate | Predict | Reproduce | Report | Data | Bench | Doctor:
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     description = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from compnet3d.errors import CompNetError
 
 if TYPE_CHECKING:
     from compnet3d.robustness.shift import Shift
+    from compnet3d.utils.files import Json
 
 Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
 Box = Annotated[tuple[float, float, float, float] | None, arg(metavar="X1 Y1 X2 Y2", help_behavior_hint="")]
@@ -82,6 +84,21 @@ def run_log(path: Path) -> Path | None:
     # the run's folder was given, or the model in it
     candidates = (path / "log.jsonl", path.parent / "log.jsonl")
     return next((file for file in candidates if file.is_file()), None)
+
+
+def write_or_print(json: Path | None, values: Json, print_tables: Callable[[], None]) -> None:
+    """Print tables and write the values to a JSON file, or print them as JSON instead of tables where that is -."""
+    import json as encoder
+
+    from compnet3d.utils.files import write_json
+
+    if json == Path("-"):
+        print(encoder.dumps(values, indent=2))
+        return
+    print_tables()
+    if json is not None:
+        write_json(json, values)
+        print(f"wrote {json}")
 
 
 def command_line() -> str:

@@ -24,14 +24,18 @@ Colour = tuple[float, float, float]
 def find_weights(names: Sequence[str], data: str | Path) -> str | Path:
     """Where a recipe's pretrained backbone is: a folder of that name near the data, else the hub.
 
-    Looked for in $COMPNET3D_WEIGHTS, ./weights and the `weights` folders beside the data set's parents.
+    See `weight_folders` for where it is looked for.
     """
-    folders = [Path(os.environ["COMPNET3D_WEIGHTS"])] if "COMPNET3D_WEIGHTS" in os.environ else []
-    folders += [Path("weights"), *(parent / "weights" for parent in Path(data).resolve().parents[:3])]
-    for folder in folders:
+    for folder in weight_folders(data):
         if (folder / names[0] / "config.json").is_file():
             return folder / names[0]
     return names[-1]
+
+
+def weight_folders(data: str | Path) -> list[Path]:
+    """Where a backbone's folder may lie: in $COMPNET3D_WEIGHTS, ./weights, the `weights` beside the data's parents."""
+    folders = [Path(os.environ["COMPNET3D_WEIGHTS"])] if "COMPNET3D_WEIGHTS" in os.environ else []
+    return [*folders, Path("weights"), *(parent / "weights" for parent in Path(data).resolve().parents[:3])]
 
 
 def load_extractor(

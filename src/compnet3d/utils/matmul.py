@@ -18,8 +18,13 @@ def bf16_is_fast() -> bool:
     # a machine with a GPU is asked about that: it is where the model will run
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
-    # private names of PyTorch, hence looked up: a version without them counts as slow
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return processor_has("avx512_bf16")
+
+
+def processor_has(feature: str) -> bool:
+    """Whether PyTorch finds a feature in the processor, such as "avx512_bf16" or "amx_tile"."""
+    # private names of PyTorch, hence looked up: a version without them counts as a processor without the feature
+    probe = getattr(torch.cpu, f"_is_{feature}_supported", None)
     return bool(probe()) if probe is not None else False
 
 

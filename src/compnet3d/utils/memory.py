@@ -48,6 +48,18 @@ def resident_mb() -> float | None:
     return _status_mb("VmRSS")
 
 
+def available_mb() -> float | None:
+    """What programs can still have of the machine's memory, in MB; None where the system does not tell.
+
+    In a container with a limit (cgroups v2) it is what that leaves, if that is less.
+    """
+    free = _field_mb(Path("/proc/meminfo"), "MemAvailable")
+    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
+    left = None if limit is None or used is None else max(0.0, limit - used) / 1e6
+    known = [value for value in (free, left) if value is not None]
+    return min(known, default=None)
+
+
 def peak_gpu_memory_mb() -> float | None:
     """Most memory that PyTorch had allocated on the current GPU since `restart_peak`, in MB; None without a GPU."""
     import torch
@@ -56,10 +68,21 @@ def peak_gpu_memory_mb() -> float | None:
 
 
 def _status_mb(field: str) -> float | None:
-    status = Path("/proc/self/status")
+    return _field_mb(Path("/proc/self/status"), field)
+
+
+def _field_mb(path: Path, field: str) -> float | None:
+    """A line "FIELD: N kB" of a file of /proc, in MB."""
     try:
-        lines = status.read_text().splitlines()
+        lines = path.read_text().splitlines()
     except OSError:
         return None
     found = [int(line.split()[1]) for line in lines if line.startswith(f"{field}:")]
     return found[0] * 1024 / 1e6 if found else None
+
+
+def _number(path: Path) -> int | None:
+    """What a file that holds one number says; None without one, such as "max" for no limit."""
+    with suppress(OSError, ValueError):
+        return int(path.read_text())
+    return None
