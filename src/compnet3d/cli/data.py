@@ -1,4 +1,4 @@
-"""`compnet3d data`: make data sets, convert or change one, or check one."""
+"""`compnet3d data`: make data sets, convert or change one, check one, or look at its annotations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from compnet3d.cli.data_show import DataShow
 from compnet3d.cli.options import (
     Count,
     Flag,
@@ -288,7 +289,7 @@ class DataImportPascal3d:
 
 @dataclass(frozen=True)
 class Data:
-    """Make data sets, convert or change one, or check one."""
+    """Make data sets, convert or change one, check one, or look at its annotations."""
 
     command: (
         Annotated[DataMake, subcommand("make")]
@@ -297,6 +298,7 @@ class Data:
         | Annotated[DataCorrupt, subcommand("corrupt")]
         | Annotated[DataImportPascal3d, subcommand("import-pascal3d")]
         | Annotated[DataCheck, subcommand("check")]
+        | Annotated[DataShow, subcommand("show")]
     )
 
     def run(self) -> None:

@@ -109,7 +109,7 @@ def check_dataset(root: Path | str, *, decode: bool = True, progress: bool = Fal
 
 def _check_category(dataset: ImageNet3D, category: str, decode: bool, result: CheckResult) -> None:
     counts = result.categories[category] = CategoryCounts()
-    meshes = _check_cad(dataset, category, result)
+    meshes = check_cad(dataset, category, result)
     counts.cad_models = len(meshes)
     listed: dict[str, set[str]] = {}
     instances: dict[str, set[str]] = {}
@@ -131,7 +131,7 @@ def _check_category(dataset: ImageNet3D, category: str, decode: bool, result: Ch
         if not samples:
             result.add("error", category, "no usable object in a split", f"{category}_imagenet_{split}.txt")
         for sample in samples:
-            _check_sample(sample, meshes, decode, result)
+            check_sample(sample, meshes, decode, result)
     counts.instances = len(set().union(*instances.values()))
     _check_leaks(category, "image", listed, result)
     _check_leaks(category, "instance", instances, result)
@@ -153,8 +153,8 @@ def _read(dataset: ImageNet3D, category: str, name: str, result: CheckResult) ->
     return samples
 
 
-def _check_cad(dataset: ImageNet3D, category: str, result: CheckResult) -> dict[int, Mesh]:
-    """The category's readable CAD models by index."""
+def check_cad(dataset: ImageNet3D, category: str, result: CheckResult) -> dict[int, Mesh]:
+    """The category's readable CAD models by index; findings on the others go to the result."""
     meshes: dict[int, Mesh] = {}
     for path in dataset.cad_paths(category):
         try:
@@ -191,7 +191,13 @@ def _check_unlisted(dataset: ImageNet3D, category: str, listed: set[str], result
             result.add("note", category, "images that are in no list", folder, detail)
 
 
-def _check_sample(sample: Sample, meshes: dict[int, Mesh], decode: bool, result: CheckResult) -> None:
+def check_sample(sample: Sample, meshes: dict[int, Mesh], decode: bool, result: CheckResult) -> None:
+    """Add what looks wrong with one object to a result.
+
+    Args:
+        sample: the object; meshes: CAD models of its category by their index, as cad_index names them.
+        decode: also decode image and mask; result: what is added to.
+    """
     min_box_iou = 0.3  # projected CAD model against the annotated box; honest annotations reach 0.6 to 0.9
     if decode:
         _check_pixels(sample, result)
@@ -199,16 +205,19 @@ def _check_sample(sample: Sample, meshes: dict[int, Mesh], decode: bool, result:
         result.add("warning", sample.category, problem, sample.key, detail)
     if not meshes:
         return
-    mesh = meshes.get(sample.cad_index)
-    if mesh is None:
+    if sample.cad_index not in meshes:
         detail = f"cad_index {sample.cad_index}"
         result.add("warning", sample.category, "cad_index without a CAD file", sample.key, detail)
-        # any of the category's models is near enough to tell a wrong pose
-        mesh = meshes[min(meshes)]
-    overlap = projected_box_iou(sample, mesh)
+    overlap = projected_box_iou(sample, mesh_of(sample, meshes))
     if overlap < min_box_iou:
         detail = f"IoU {overlap:.2f}"
         result.add("warning", sample.category, "projected CAD model far from the box", sample.key, detail)
+
+
+def mesh_of(sample: Sample, meshes: dict[int, Mesh]) -> Mesh:
+    """The CAD model that an annotation names, of those by their index; where it is missing, another one."""
+    # any of the category's models is near enough to tell a wrong pose
+    return meshes.get(sample.cad_index, meshes[min(meshes)])
 
 
 def _check_pixels(sample: Sample, result: CheckResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
@@ -62,3 +63,16 @@ def silhouette(sample: Sample, mesh: Mesh, margin: float = 0.02) -> Image.Image 
     reach = round(margin * max(width, height))
     layer = Image.fromarray(seen).convert("L").filter(ImageFilter.MaxFilter(2 * reach + 1))
     return layer.resize((sample.width, sample.height), Image.Resampling.BILINEAR)
+
+
+def silhouette_iou(sample: Sample, mesh: Mesh, mask: np.ndarray) -> float:
+    """Intersection over union of an object's mask and the silhouette of a CAD model at the annotated pose, in [0, 1].
+
+    Args:
+        mask: bool [H, W] of the annotated size; of the whole object: what hides parts of it lowers the value.
+    """
+    layer = silhouette(sample, mesh, margin=0.0)
+    if layer is None:
+        return 0.0
+    seen = np.asarray(layer) > 127
+    return float((seen & mask).sum() / max(1, (seen | mask).sum()))

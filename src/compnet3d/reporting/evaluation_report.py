@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from compnet3d.evaluation.metrics import PoseMetrics
 from compnet3d.evaluation.result import EvaluationResult, HiddenShares, PoseSummary, Record
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.reporting import overlays, plots
-from compnet3d.reporting.page import page
+from compnet3d.reporting.page import data_uri, page
 from compnet3d.reporting.provenance import machine_class
 from compnet3d.reporting.terminal import POSE_ROWS, degrees, percent
 from compnet3d.utils.files import write_text
@@ -340,17 +339,13 @@ def _settings(clean: Evaluation, occluded: Evaluation | None, command: str, now:
 
 def _plot(plot: plots.Plot, alt: str) -> str:
     """A plot for light pages and for dark ones; the browser shows the one that fits."""
-    light, dark = (_data_uri(plots.render_plot(plot, theme)) for theme in (plots.LIGHT, plots.DARK))
+    light, dark = (data_uri(plots.render_plot(plot, theme)) for theme in (plots.LIGHT, plots.DARK))
     source = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
     return f'<figure><picture>{source}<img src="{light}" alt="{html.escape(alt)}"></picture></figure>'
 
 
 def _image(png: bytes, alt: str) -> str:
-    return f'<img src="{_data_uri(png)}" alt="{html.escape(alt)}">'
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    return f'<img src="{data_uri(png)}" alt="{html.escape(alt)}">'
 
 
 def _name(evaluation: Evaluation) -> str:

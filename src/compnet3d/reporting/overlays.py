@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from compnet3d.data.sample import Sample
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.rendering.raster import rasterize
@@ -59,6 +60,68 @@ def draw_overlay(
     # Colours are premultiplied while shrinking, or the transparent black outside would darken the outline.
     canvas.alpha_composite(layer.convert("RGBa").resize(size, Image.Resampling.BOX).convert("RGBA"))
     return np.asarray(canvas.convert("RGB"))
+
+
+def draw_annotation(
+    image: Image.Image, sample: Sample, mesh: Mesh | None, *, side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """An object of a data set, cut out with its surroundings, without and with what its annotation says.
+
+    Args:
+        image: in RGB, of the annotated size.
+        sample: the object; mesh: what is drawn at its pose, None to draw nothing but its box.
+        side: longest side of the pictures in pixels.
+
+    Returns:
+        Two pictures uint8 [h, w, 3]: as it is; with the projected model, its axes and the annotated box in yellow.
+    """
+    left, top, right, bottom = _surroundings(sample, mesh)
+    scale = side / max(right - left, bottom - top)
+    size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+    cut = image.resize(size, Image.Resampling.BICUBIC, box=(left, top, right, bottom), reducing_gap=2.0)
+    plain = drawn = np.asarray(cut)
+    if mesh is not None:
+        u, v = sample.principal_point
+        camera = Camera(
+            focal=torch.tensor(sample.focal * scale),
+            principal_point=torch.tensor([(u - left) * scale, (v - top) * scale]),
+            height=size[1],
+            width=size[0],
+        )
+        drawn = draw_overlay(cut, mesh, _pose_of(sample), camera, min_side=1)
+    canvas = Image.fromarray(drawn)
+    x1, y1, x2, y2 = ((x - o) * scale for x, o in zip(sample.bbox, (left, top, left, top), strict=True))
+    draw = ImageDraw.Draw(canvas)
+    for width, colour in ((4, (20, 20, 20)), (2, (255, 214, 10))):
+        draw.rectangle((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), outline=colour, width=width)
+    return plain, np.asarray(canvas)
+
+
+def _pose_of(sample: Sample) -> Pose:
+    return Pose.of(sample.azimuth, sample.elevation, sample.theta, sample.distance)
+
+
+def _surroundings(sample: Sample, mesh: Mesh | None) -> tuple[float, float, float, float]:
+    """The part of the image that holds the annotated box and the projected model, with a margin."""
+    margin = 0.15  # of the longer side
+    box = np.array(sample.bbox, dtype=float)
+    if mesh is not None:
+        camera = Camera(
+            focal=torch.tensor(sample.focal),
+            principal_point=torch.tensor(sample.principal_point),
+            height=sample.height,
+            width=sample.width,
+        )
+        pixels, depth = camera.project(mesh.vertices, _pose_of(sample))
+        if bool((depth > 0).all()):
+            box[:2] = np.minimum(box[:2], pixels.amin(0).numpy())
+            box[2:] = np.maximum(box[2:], pixels.amax(0).numpy())
+    limits = np.array([sample.width, sample.height] * 2, dtype=float)
+    grown = box + margin * float((box[2:] - box[:2]).max()) * np.array([-1, -1, 1, 1])
+    left, top, right, bottom = (float(x) for x in grown.clip(0.0, limits))
+    # a box outside the image leaves nothing to look at: then all of it
+    whole = (0.0, 0.0, float(sample.width), float(sample.height))
+    return (left, top, right, bottom) if min(right - left, bottom - top) >= 2 else whole
 
 
 def _model_layer(mesh: Mesh, pose: Pose, camera: Camera) -> np.ndarray:
@@ -221,6 +284,13 @@ def side_by_side(images: Sequence[np.ndarray], *, gap: int = 4) -> np.ndarray:
     for source in images:
         row += [source, space]
     return np.concatenate(row[:-1], axis=1)
+
+
+def encode_jpeg(source: np.ndarray) -> bytes:
+    """An image as a JPEG file, several times smaller than as PNG where it is a photograph."""
+    buffer = io.BytesIO()
+    Image.fromarray(source).save(buffer, format="JPEG", quality=82)
+    return buffer.getvalue()
 
 
 def encode_png(source: np.ndarray) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 
 CSS = """
@@ -33,25 +34,45 @@ tr.group th { font-weight: 650; padding-top: .7rem; }
 td.text { text-align: left; white-space: pre-wrap; overflow-wrap: anywhere; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: .9rem; }
 .gallery.small { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
+.gallery.cards { grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); }
 figure { margin: 0; }
 figure img { display: block; max-width: 100%; height: auto; border-radius: 6px; }
-figcaption { font-size: .85rem; padding-top: .25rem; }
+figcaption { overflow-wrap: anywhere; font-size: .85rem; padding-top: .25rem; }
 figcaption b { color: var(--text); }
 .bad { color: var(--bad); font-weight: 600; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(460px, 100%), 1fr)); gap: 1rem; }
 .pair section { margin: 0; }
 .pair { margin: 0 0 1rem; }
 code { font: .9em ui-monospace, SFMono-Regular, Menlo, monospace; overflow-wrap: anywhere; }
+[hidden] { display: none !important; }
+.bar { display: flex; flex-wrap: wrap; gap: .4rem 1rem; align-items: center; max-width: none; font-size: .88rem; }
+.bar label, .bar output { color: var(--soft); }
+.bar select, .bar input { font: inherit; color: var(--text); background: var(--page); border: 1px solid var(--line);
+  border-radius: 6px; padding: .15rem .3rem; max-width: 15rem; }
+.tall { max-height: 34rem; overflow-y: auto; }
+.tall thead th { position: sticky; top: 0; background: var(--card); }
+td.name, th.name { text-align: left; }
+a { color: var(--accent); }
+.stack { position: relative; display: block; aspect-ratio: 1; background: var(--page); border-radius: 6px; }
+.stack img { position: absolute; width: 100%; height: 100%; object-fit: contain; }
+.stack:hover img + img, .stack:focus img + img { opacity: 0; }
 .word { display: inline-block; max-width: 100%; }
 """
 
 
-def page(title: str, body: str) -> str:
-    """A whole HTML document; `title` is text, `body` is HTML."""
+def page(title: str, body: str, script: str = "") -> str:
+    """A whole HTML document; `title` is text, `body` is HTML, `script` is JavaScript that runs at its end."""
     name = html.escape(title)
+    code = f"<script>{script}</script>\n" if script else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{name}</title>\n<style>{CSS}</style>\n</head>\n"
-        f"<body>\n<main>\n<h1>{name}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<body>\n<main>\n<h1>{name}</h1>\n{body}\n</main>\n{code}</body>\n</html>\n"
     )
+
+
+def data_uri(data: bytes) -> str:
+    """A PNG or JPEG file as text that stands for it in a page."""
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
