@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +11,7 @@ import numpy as np
 from compnet3d.bench.loss import LossProblem, grouped_step, sparse_weights
 from compnet3d.bench.result import BenchResult, megabytes, milliseconds, times
 from compnet3d.bench.timing import peak_mb, time_in_turn
-from compnet3d.errors import CompNetError
-from compnet3d.reporting.plots import require_matplotlib
-from compnet3d.utils.files import write_bytes
+from compnet3d.reporting.plots import check_figure, save_figure
 
 
 @dataclass(frozen=True)
@@ -102,24 +99,13 @@ def bench_scale(
     )
 
 
-def check_figure(path: Path) -> None:
-    """Check that `draw_scale` will be able to draw into this file.
-
-    Raises:
-        CompNetError: if its ending is not .png or .svg, or matplotlib is not installed.
-    """
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise CompNetError(f"--figure {path}: give it a name that ends in .png or .svg")
-    require_matplotlib()
-
-
 def draw_scale(result: ScaleResult, path: Path) -> None:
     """Time of the loss step over the number of categories, as a PNG or SVG file (needs matplotlib).
 
     Raises:
         CompNetError: see `check_figure`; or the file cannot be written.
     """
-    check_figure(path)
+    check_figure(path, "--figure")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -136,6 +122,4 @@ def draw_scale(result: ScaleResult, path: Path) -> None:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=150)
-    write_bytes(path, buffer.getvalue())
+    save_figure(figure, path)

@@ -152,10 +152,11 @@ class BenchScale(BenchOptions):
 
     def run(self) -> None:
         """Run and print."""
-        from compnet3d.bench.scale import bench_scale, check_figure, draw_scale
+        from compnet3d.bench.scale import bench_scale, draw_scale
+        from compnet3d.reporting.plots import check_figure
 
         if self.figure is not None:
-            check_figure(self.figure)  # now, and not after the minutes of the benchmark
+            check_figure(self.figure, "--figure")  # now, and not after the minutes of the benchmark
         result = bench_scale(pairs=self.pairs, **self.start())
         self.finish("scale", result)
         if self.figure is not None:

@@ -32,6 +32,7 @@ from compnet3d.cli.predict import Predict
 from compnet3d.cli.quickstart import Quickstart
 from compnet3d.cli.recipes import Recipes
 from compnet3d.cli.reproduce import Report, Reproduce
+from compnet3d.cli.runs import Runs
 from compnet3d.cli.train import Train
 from compnet3d.errors import CompNetError, Terminated
 from compnet3d.utils.text import printable
@@ -46,6 +47,7 @@ Command = (
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Data, subcommand("data")]
+    | Annotated[Runs, subcommand("runs")]
     | Annotated[Bench, subcommand("bench")]
     | Annotated[Doctor, subcommand("doctor")]
 )
@@ -117,7 +119,7 @@ def heeding_no_signal() -> Iterator[None]:
 
 def parse(
     arguments: list[str],
-) -> Quickstart | Train | Recipes | Evaluate | Calibrate | Predict | Reproduce | Report | Data | Bench | Doctor:
+) -> Quickstart | Train | Recipes | Evaluate | Predict | Reproduce | Report | Data | Runs | Bench | Doctor:
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     description = (

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import Json
+from compnet3d.utils.files import Json, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,6 +69,24 @@ def render_plot(plot: Plot, theme: Theme) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=130, transparent=True, bbox_inches="tight")
     return buffer.getvalue()
+
+
+def check_figure(path: Path, option: str) -> None:
+    """Check that `save_figure` will be able to draw into a file, before anything slow starts.
+
+    Raises:
+        CompNetError: if its ending is not .png or .svg, or matplotlib is not installed.
+    """
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise CompNetError(f"{option} {path}: give it a name that ends in .png or .svg")
+    require_matplotlib()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG or SVG file, see `check_figure`; on white."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=150)
+    write_bytes(path, buffer.getvalue())
 
 
 def require_matplotlib() -> Any:

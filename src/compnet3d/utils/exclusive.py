@@ -38,6 +38,18 @@ def exclusive(folder: str | Path) -> Iterator[None]:
         yield
 
 
+def is_held(folder: str | Path) -> bool:
+    """Whether another process writes into a folder now, as far as locks can tell (see `exclusive`)."""
+    try:
+        descriptor = os.open(lock_in(Path(folder)), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:  # there is none
+        return False
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def building(out: str | Path) -> Iterator[Path]:
     """A folder to fill beside `out`, which takes that place when everything is in it and is removed on failure.
