@@ -52,7 +52,8 @@ def shell_lines(path: Path) -> list[str]:
 def commands(path: Path) -> list[list[str]]:
     """Arguments of every `compnet3d ...` command, in blocks and in the text."""
     lines = [*shell_lines(path), *inline_code(path)]
-    words = [shlex.split(line) for line in lines if re.match(r"(\.venv/bin/)?compnet3d\s", line)]
+    # what a shell does with the output is not the command's
+    words = [shlex.split(line.partition(" > ")[0]) for line in lines if re.match(r"(\.venv/bin/)?compnet3d\s", line)]
     return [w[1:] for w in words]
 
 

@@ -18,7 +18,20 @@ import torch
 from PIL import Image
 
 from compnet3d import __version__
-from compnet3d.cli import data, doctor, evaluate, options, predict, quickstart, recipes, reproduce, train
+from compnet3d.cli import (
+    completion,
+    data,
+    data_show,
+    doctor,
+    evaluate,
+    options,
+    predict,
+    quickstart,
+    recipes,
+    reproduce,
+    runs,
+    train,
+)
 from compnet3d.cli import main as cli
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError, Terminated
@@ -31,8 +44,9 @@ from compnet3d.training.recipe_parts import ScheduleSettings
 from compnet3d.utils.files import claim_folder, write_json
 from tests.networks import TINY_RECIPE
 
-COMMANDS = [[c] for c in ("quickstart", "train", "recipes", "evaluate", "predict", "reproduce", "report", "doctor")] + [
-    ["data", c] for c in ("make", "render", "occlude", "corrupt", "import-pascal3d", "check")
+COMMANDS = [
+    *([c] for c in "quickstart train recipes evaluate predict reproduce report runs doctor completion".split()),
+    *(["data", c] for c in "make render occlude corrupt import-pascal3d check show".split()),
 ]
 FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
 
@@ -57,9 +71,10 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
                "make": data.DataMake, "render": data.DataRender, "occlude": data.DataOcclude,
                "corrupt": data.DataCorrupt,
                "import-pascal3d": data.DataImportPascal3d, "check": data.DataCheck,
-               "reproduce": reproduce.Reproduce, "report": reproduce.Report, "doctor": doctor.Doctor}  # fmt: skip
+               "reproduce": reproduce.Reproduce, "report": reproduce.Report, "doctor": doctor.Doctor, "runs": runs.Runs,
+               "completion": completion.Completion, "show": data_show.DataShow}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:
-        positional = ("model", "name", "images", "out", "data", "root", "what", "study")
+        positional = ("model", "name", "images", "out", "data", "root", "what", "study", "folders", "shell")
         assert f"--{name.replace('_', '-')}" in flat or name in positional
 
 

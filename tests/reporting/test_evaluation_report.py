@@ -7,8 +7,10 @@ import io
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from datetime import datetime, timezone
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.prediction import Prediction
 from compnet3d.reporting import overlays, plots
 from compnet3d.reporting.evaluation_report import Evaluation, _name, write_report
+from compnet3d.reporting.image_list import image_list
 from compnet3d.reporting.provenance import machine_class
 from compnet3d.robustness.shift import Shift
 from compnet3d.training.run_folder import read_log
@@ -103,8 +106,44 @@ def test_report_is_complete_and_self_contained(evaluation, tmp_path):
         assert f"<h2>{title}" in page
     assert "50.0" in page and "2031-05-06 07:08 UTC" in page and "compnet3d evaluate a&amp;b" in page
     assert "&lt;mug&gt;" in page and "<mug>" not in page
-    assert not re.search(r"(src|href|srcset)=\"(?!data:)", page) and "url(" not in page and "http" not in page
+    assert not re.search(r"(src|srcset)=\"(?!data:)", page) and "url(" not in page and "http" not in page
     assert len(embedded_images(page)) >= 6 + 3 + 2 + 2 * 4
+
+
+def test_every_image_is_named_with_a_link_that_works(evaluation, tmp_path):
+    """The files have names that a link must quote, the page lies in another folder."""
+    samples = []
+    for sample in evaluation.samples:
+        image = tmp_path / "data 100 %" / f"{sample.name}#ä.png"
+        image.parent.mkdir(exist_ok=True)
+        shutil.copy(sample.image, image)
+        samples.append(replace(sample, image=image))
+    page = tmp_path / "deep" / "er" / "r.html"
+    write_report(page, replace(evaluation, samples=samples))
+    text = page.read_text(encoding="utf-8")
+    rows = re.findall(r"<tr data-outcome[^>]*>.*?</tr>", text)
+    assert len(rows) == len(samples)
+    targets = [(page.parent / unquote(target)).resolve() for target in re.findall(r'href="([^"]*)"', "".join(rows))]
+    assert sorted(targets) == sorted(sample.image.resolve() for sample in samples)
+    failures = text.split("<h2>Failures")[1].split("</section>")[0]
+    links = re.findall(r'href="([^"]*)"', failures)
+    assert len(links) >= 3 and all((page.parent / unquote(target)).is_file() for target in links)
+
+
+def test_the_list_of_images_begins_with_what_went_worst(evaluation):
+    def link(record):
+        return record.name
+
+    records = evaluation.result.records
+    rows = re.findall(r"<tr (data-outcome[^>]*)>", image_list(records, link))
+    outcomes = [re.search(r'data-outcome="([^"]*)"', row)[1] for row in rows]
+    # half of the objects are no mugs; the mugs are seen from 0.3, 1.3 and 2.3, the answer is always 0.3
+    assert outcomes[:3] == ["wrong category"] * 3 and sorted(outcomes[3:]) == ["right", "wrong pose", "wrong pose"]
+    errors = [float(re.search(r'data-error="([^"]*)"', row)[1]) for row in rows[3:]]
+    assert errors == sorted(errors, reverse=True)
+    assert '<option value="badness down" data-kind="number">worst first</option>' in image_list(records, link)
+    many = [replace(record, confidence=0.0) for record in records for _ in range(600)]
+    assert "The 3000 of 3600 images that went worst" in image_list(many, link)
 
 
 def test_failures_are_shown(evaluation, tmp_path):

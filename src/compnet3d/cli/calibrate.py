@@ -13,10 +13,7 @@ from compnet3d.cli.options import Device, at_least, choose_device, model_folder,
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Fit a trained model's confidences, and when it answers unknown, on held-out images; the network stays as it is.
-
-    Example: compnet3d calibrate runs/mine --data data/mine --split holdout
-    """
+    """Fit a trained model's confidences, and when it answers unknown, on held-out images; the network stays as it is."""
 
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
     """The run's folder, or a model's with --split. Its config.json is written anew."""

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import tyro
 from tyro.conf import subcommand
@@ -25,9 +25,11 @@ from tyro.conf import subcommand
 from compnet3d import __version__
 from compnet3d.cli.bench import Bench
 from compnet3d.cli.calibrate import Calibrate
+from compnet3d.cli.completion import Completion
 from compnet3d.cli.data import Data
 from compnet3d.cli.doctor import Doctor
 from compnet3d.cli.evaluate import Evaluate
+from compnet3d.cli.examples import example_for
 from compnet3d.cli.predict import Predict
 from compnet3d.cli.quickstart import Quickstart
 from compnet3d.cli.recipes import Recipes
@@ -50,7 +52,16 @@ Command = (
     | Annotated[Runs, subcommand("runs")]
     | Annotated[Bench, subcommand("bench")]
     | Annotated[Doctor, subcommand("doctor")]
+    | Annotated[Completion, subcommand("completion")]
 )
+
+
+class Runnable(Protocol):
+    """Any of the commands."""
+
+    def run(self) -> None:
+        """Do what was asked for."""
+        ...
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -117,16 +128,19 @@ def heeding_no_signal() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def parse(
-    arguments: list[str],
-) -> Quickstart | Train | Recipes | Evaluate | Predict | Reproduce | Report | Data | Runs | Bench | Doctor:
+def parse(arguments: list[str]) -> Runnable:
     """The command that the arguments ask for; leaves the program with help or a usage error."""
     options = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     description = (
         "3D compositional models: one image in, the object's category and 3D pose out.\n"
         "`compnet3d COMMAND --help` lists a command's options, `compnet3d --version` the version."
     )
-    return tyro.cli(Command, prog="compnet3d", description=description, args=arguments, config=options)
+    try:
+        return tyro.cli(Command, prog="compnet3d", description=description, args=arguments, config=options)
+    except SystemExit as end:
+        if not end.code and {"-h", "--help"} & {*arguments}:
+            print(f"example:\n  {example_for(arguments)}")
+        raise
 
 
 def keep_out_noise() -> None:

@@ -19,6 +19,8 @@ from compnet3d.evaluation.metrics import PoseMetrics
 from compnet3d.evaluation.result import EvaluationResult, HiddenShares, PoseSummary, Record
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.reporting import overlays, plots
+from compnet3d.reporting.image_list import Link, image_links, image_list
+from compnet3d.reporting.listing import SCRIPT
 from compnet3d.reporting.page import data_uri, page
 from compnet3d.reporting.provenance import machine_class
 from compnet3d.reporting.terminal import POSE_ROWS, degrees, percent
@@ -81,18 +83,20 @@ def write_report(
     Raises:
         CompNetError: if matplotlib is missing or the file cannot be written.
     """
+    link = image_links(clean.samples, Path(path).parent)
     sections = [
         _headline(clean, occluded),
-        _examples(clean, examples),
-        _failures(clean, max(1, examples // 2)),
-        _occluded_examples(occluded, max(1, examples // 2)),
-        _activations(clean, 6),
+        _examples(clean, examples, link),
+        _failures(clean, max(1, examples // 2), link),
+        _occluded_examples(occluded, max(1, examples // 2), link),
+        _activations(clean, 6, link),
         _plots(clean, log),
         _category_table(clean.result),
+        image_list(clean.result.records, link),
         _settings(clean, occluded, command, now or datetime.now(timezone.utc)),
     ]
     body = "\n".join(section for section in sections if section)
-    write_text(path, page(title, body))
+    write_text(path, page(title, body, SCRIPT))
 
 
 def _headline(clean: Evaluation, occluded: Evaluation | None) -> str:
@@ -157,17 +161,17 @@ def _pose_cells(metrics: PoseMetrics) -> str:
     return "".join(f"<td>{value}</td>" for value in values)
 
 
-def _examples(evaluation: Evaluation, count: int) -> str:
+def _examples(evaluation: Evaluation, count: int, link: Link) -> str:
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(evaluation.result.records))[:count]
     text = (
         "Drawn at random, not chosen. Left the network's input, right the model of the <em>predicted</em> category "
         "at the predicted pose; arrows: red x, green to the object's front (-y), blue up (z)."
     )
-    return _gallery("Predictions", text, evaluation, [evaluation.result.records[i] for i in chosen])
+    return _gallery("Predictions", text, evaluation, [evaluation.result.records[i] for i in chosen], link)
 
 
-def _occluded_examples(evaluation: Evaluation | None, count: int) -> str:
+def _occluded_examples(evaluation: Evaluation | None, count: int, link: Link) -> str:
     if evaluation is None:
         return ""
     chosen = np.random.default_rng(1).permutation(len(evaluation.result.records))[:count]
@@ -177,10 +181,10 @@ def _occluded_examples(evaluation: Evaluation | None, count: int) -> str:
         f"{percent(hidden.hidden_background)} % of the background."
     )
     title = f"Predictions under occlusion ({evaluation.result.settings.shift.occlusion})"
-    return _gallery(title, text, evaluation, [evaluation.result.records[i] for i in chosen])
+    return _gallery(title, text, evaluation, [evaluation.result.records[i] for i in chosen], link)
 
 
-def _failures(evaluation: Evaluation, count: int) -> str:
+def _failures(evaluation: Evaluation, count: int, link: Link) -> str:
     wrong = sorted((r for r in evaluation.result.records if not r.correct), key=lambda r: -r.confidence)
     astray = sorted(
         (r for r in evaluation.result.records if r.correct and r.symmetric_error_true_category > np.pi / 6),
@@ -191,18 +195,18 @@ def _failures(evaluation: Evaluation, count: int) -> str:
         f"{len(astray)} have a pose error of more than 30&deg; (shown: the largest errors), of which "
         f"{sum(bool(r.flipped) for r in astray)} are flipped."
     )
-    return _gallery("Failures", text, evaluation, wrong[:count] + astray[:count])
+    return _gallery("Failures", text, evaluation, wrong[:count] + astray[:count], link)
 
 
-def _gallery(title: str, text: str, evaluation: Evaluation, records: Iterable[Record]) -> str:
+def _gallery(title: str, text: str, evaluation: Evaluation, records: Iterable[Record], link: Link) -> str:
     crops = evaluation.crops()
-    cards = "".join(_card(evaluation, crops.crop_at(record.index), record) for record in records)
+    cards = "".join(_card(evaluation, crops.crop_at(record.index), record, link) for record in records)
     if not cards:
         return f"<section><h2>{title}</h2><p>{text}</p></section>"
     return f'<section><h2>{title}</h2><p>{text}</p><div class="gallery">{cards}</div></section>'
 
 
-def _card(evaluation: Evaluation, crop: Crop, record: Record) -> str:
+def _card(evaluation: Evaluation, crop: Crop, record: Record, link: Link) -> str:
     drawn = overlays.side_by_side(
         [
             overlays.enlarge(crop.image, min_side=_IMAGE_SIDE),
@@ -215,7 +219,7 @@ def _card(evaluation: Evaluation, crop: Crop, record: Record) -> str:
     error = f"{np.degrees(record.error_predicted_category):.1f}&deg; off"
     if abs(record.symmetric_error_predicted_category - record.error_predicted_category) > 1e-3:
         error += f" ({np.degrees(record.symmetric_error_predicted_category):.1f}&deg; symmetry-aware)"
-    caption = f"<b>{name}</b> {100 * record.confidence:.0f} % sure, {error}"
+    caption = f"<b>{name}</b> {100 * record.confidence:.0f} % sure, {error}<br>{link(record)}"
     alt = f"{record.name}: {record.predicted}, {np.degrees(record.error_predicted_category):.0f} degrees off"
     return f"<figure>{_image(overlays.encode_png(drawn), alt)}<figcaption>{caption}</figcaption></figure>"
 
@@ -237,7 +241,7 @@ def draw_prediction(
     return overlays.draw_overlay(image, mesh_of(record.predicted), Pose.of(*record.pose), camera, min_side=min_side)
 
 
-def _activations(evaluation: Evaluation, count: int) -> str:
+def _activations(evaluation: Evaluation, count: int, link: Link) -> str:
     """Feature activations of the true category, one image of each of the first categories that has any."""
     activation_of = getattr(evaluation.predictor, "feature_activation", None)
     if activation_of is None:
@@ -252,7 +256,7 @@ def _activations(evaluation: Evaluation, count: int) -> str:
         batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
         activation = activation_of(batch, torch.tensor([categories.index(record.category)]))[0]
         drawn = overlays.draw_activation(image, activation.float().cpu(), min_side=_IMAGE_SIDE)
-        caption = f"<figcaption><b>{html.escape(record.category)}</b></figcaption>"
+        caption = f"<figcaption><b>{html.escape(record.category)}</b><br>{link(record)}</figcaption>"
         cards.append(f"<figure>{_image(overlays.encode_png(drawn), record.category)}{caption}</figure>")
     text = (
         "How strongly each cell of the feature map looks like some vertex of the true category (bright: strongly). "

@@ -1,0 +1,42 @@
+"""An example for every command, which ends its --help; after `compnet3d quickstart` they run as they are."""
+
+from __future__ import annotations
+
+EXAMPLES = {
+    "": "compnet3d quickstart",
+    "quickstart": "compnet3d quickstart --out runs/quickstart",
+    "train": "compnet3d train --recipe quickstart --data runs/quickstart/data --out runs/mine",
+    "recipes": "compnet3d recipes quickstart",
+    "evaluate": "compnet3d evaluate runs/quickstart/run --data runs/quickstart/data --report report.html",
+    "calibrate": "compnet3d calibrate runs/quickstart/run --data runs/quickstart/data",
+    "predict": "compnet3d predict runs/quickstart/run runs/quickstart/data/images/mug/mug_i000_v00.JPEG",
+    "reproduce": "compnet3d reproduce table2 --data runs/quickstart/data --seeds 1",
+    "report": "compnet3d report runs/reproduce",
+    "data": "compnet3d data make data/everyday",
+    "data make": "compnet3d data make data/everyday --categories 10 --train 60 --val 12",
+    "data render": "compnet3d data render data/mine --cad runs/quickstart/data/CAD",
+    "data occlude": "compnet3d data occlude runs/quickstart/data data/occluded --level L1",
+    "data corrupt": "compnet3d data corrupt runs/quickstart/data data/fog --corruption fog --severity 3",
+    "data import-pascal3d": "compnet3d data import-pascal3d PASCAL3D+_release1.1 data/pascal3d",
+    "data check": "compnet3d data check runs/quickstart/data",
+    "data show": "compnet3d data show runs/quickstart/data --out annotations.html",
+    "runs": "compnet3d runs runs --plot runs.png",
+    "bench": "compnet3d bench matching",
+    "bench loss": "compnet3d bench loss --json loss.json",
+    "bench matching": "compnet3d bench matching --model runs/quickstart/run --data runs/quickstart/data",
+    "bench pose": "compnet3d bench pose --images 2",
+    "bench step": "compnet3d bench step --workers 1",
+    "bench scale": "compnet3d bench scale --figure scale.png",
+    "doctor": "compnet3d doctor --json doctor.json",
+    "completion": "compnet3d completion bash > ~/.local/share/bash-completion/completions/compnet3d",
+}
+
+
+def example_for(arguments: list[str]) -> str:
+    """The example of the command that these arguments ask help for."""
+    words: list[str] = []
+    for word in arguments:
+        if " ".join([*words, word]) not in EXAMPLES:
+            break
+        words.append(word)
+    return EXAMPLES[" ".join(words)]
