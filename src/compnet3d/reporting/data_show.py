@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import Literal
 
 import numpy as np
@@ -136,11 +136,12 @@ def _mask(sample: Sample) -> np.ndarray | None:
 
 
 def suspicious_signs(shown: Sequence[Shown]) -> list[str]:
-    """A sentence for each angle whose other sign fits clearly better, over all objects or over those of a category.
+    """A sentence for each angle whose other sign fits better, of all objects or else of a category.
 
-    Clearly: by at least 0.02 on average and three standard errors of the paired differences.
+    Better by Wilcoxon's signed-rank test over the objects whose fit changes by more than 0.02, of which there must be
+    eight or so: by 2.5 standard deviations. The mean over all objects must gain more than 0.02, too.
     """
-    clearly, errors = 0.02, 3.0
+    clearly, deviations = 0.02, 2.5
     groups: dict[str, list[Shown]] = {"all objects": [entry for entry in shown if entry.flipped]}
     for entry in groups["all objects"]:
         groups.setdefault(entry.sample.category, []).append(entry)
@@ -148,8 +149,12 @@ def suspicious_signs(shown: Sequence[Shown]) -> list[str]:
     for angle in ("azimuth", "elevation", "theta"):
         for name, members in groups.items():
             gains = [entry.flipped[angle] - entry.fit for entry in members]
-            if len(gains) >= 4 and mean(gains) > max(clearly, errors * stdev(gains) / math.sqrt(len(gains))):
-                before, after = (mean(x) for x in zip(*((e.fit, e.flipped[angle]) for e in members), strict=True))
+            telling = sorted((gain for gain in gains if abs(gain) > clearly), key=abs)
+            ranks = range(1, len(telling) + 1)
+            ahead = sum(math.copysign(rank, gain) for rank, gain in zip(ranks, telling, strict=True))
+            noise = math.sqrt(sum(rank * rank for rank in ranks))
+            if telling and ahead > deviations * noise and mean(gains) > clearly:
+                before, after = mean(e.fit for e in members), mean(e.flipped[angle] for e in members)
                 sentences.append(
                     f"{name}: with the sign of {angle} turned, the projected models fit by {after:.2f} instead of "
                     f"{before:.2f} on average; look whether your {angle} counts the other way"

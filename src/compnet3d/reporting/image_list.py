@@ -47,7 +47,8 @@ def image_list(records: Sequence[Record], link: Link) -> str:
         Order("most confident first", "confidence", largest_first=True),
         Order("by name", "name"),
     ]
-    columns = ("image", "outcome", "category", "predicted", "confidence [%]", "pose error [°]")
+    columns = dict.fromkeys(("image", "outcome", "category", "predicted"), "name")
+    columns |= {"confidence [%]": "", "pose error [°]": ""}
     table = rows([_row(record, link) for record in worst], columns, filters, orders)
     return f"<section><h2>All images</h2><p>{text}</p>{table}</section>"
 

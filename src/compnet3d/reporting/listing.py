@@ -78,9 +78,9 @@ def gallery(items: Sequence[Item], filters: Mapping[str, str], orders: Sequence[
     return f'<div class="listing">{_bar(items, filters, orders)}<div class="gallery cards items">{cards}</div></div>'
 
 
-def rows(items: Sequence[Item], columns: Sequence[str], filters: Mapping[str, str], orders: Sequence[Order]) -> str:
-    """A table with a bar above it; the bodies of the items are the cells, see `gallery`."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+def rows(items: Sequence[Item], columns: Mapping[str, str], filters: Mapping[str, str], orders: Sequence[Order]) -> str:
+    """A table with a bar above it; the bodies of the items are the cells, see `gallery`; columns by name with class."""
+    head = "".join(f'<th class="{kind}">{html.escape(name)}</th>' for name, kind in columns.items())
     body = "".join(f"<tr{item.attributes()}>{item.body}</tr>" for item in items)
     table = f'<table><thead><tr>{head}</tr></thead><tbody class="items">{body}</tbody></table>'
     return f'<div class="listing">{_bar(items, filters, orders)}<div class="scroll tall">{table}</div></div>'

@@ -52,6 +52,7 @@ code { font: .9em ui-monospace, SFMono-Regular, Menlo, monospace; overflow-wrap:
 .tall { max-height: 34rem; overflow-y: auto; }
 .tall thead th { position: sticky; top: 0; background: var(--card); }
 td.name, th.name { text-align: left; }
+td.bad { white-space: nowrap; }
 a { color: var(--accent); }
 .stack { position: relative; display: block; aspect-ratio: 1; background: var(--page); border-radius: 6px; }
 .stack img { position: absolute; width: 100%; height: 100%; object-fit: contain; }
