@@ -13,7 +13,7 @@ from compnet3d.cli.options import Device, at_least, choose_device, model_folder,
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Fit a trained model's confidences, and when it answers unknown, on held-out images; the network stays as it is."""
+    """Fit when a trained model is sure, and when it answers unknown, on held-out images; the network stays as it is."""
 
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
     """The run's folder, or a model's with --split. Its config.json is written anew."""

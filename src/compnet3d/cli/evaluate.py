@@ -158,7 +158,7 @@ class Evaluate:
         dataset = ImageNet3D(self.data)
         samples = dataset.samples(self.split)
         if dataset.report.total_skipped:
-            print(printable(str(dataset.report)), file=sys.stderr)
+            print(printable(dataset.advice()), file=sys.stderr)
         everything = samples
         if self.categories == "common" or self.unknown:
             from compnet3d.evaluation.unseen import common_samples

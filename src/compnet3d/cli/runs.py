@@ -15,7 +15,7 @@ from compnet3d.cli.options import File, require_folder, write_or_print
 class Runs:
     """List training runs: what was trained on what, how far it is, how it went, and evaluations found beside it."""
 
-    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR...", help_behavior_hint="(required)")]
+    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR...", help_behavior_hint="(default: runs)")]
     """Folders of runs, or folders that hold some."""
     plot: File = None
     """Draw loss and calibration accuracy of each epoch, one line a run, into this file (.png or .svg; needs the extra

@@ -152,6 +152,10 @@ class ImageNet3D:
             )
         return [load_off(path) for path in paths]
 
+    def advice(self) -> str:
+        """What was skipped so far, and what lists it all."""
+        return f"{self.report}\n  `compnet3d data check {self.root}` names every file"
+
     def _add(self, report: ReadReport) -> None:
         self.report.kept += report.kept
         for reason, count in report.skipped.items():
@@ -166,7 +170,7 @@ def check_trainable(dataset: ImageNet3D, samples: Sequence[Sample]) -> None:
         CompNetError: if there is a category without any sample.
     """
     if dataset.report.total_skipped:
-        print(dataset.report, file=sys.stderr)
+        print(dataset.advice(), file=sys.stderr)
     absent = sorted(set(dataset.categories) - {sample.category for sample in samples})
     if absent:
         raise CompNetError(

@@ -24,7 +24,7 @@ from compnet3d.data.transforms import match_image_size
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh, cuboid_bounds
-from compnet3d.reporting.listing import SCRIPT, Item, Order, gallery
+from compnet3d.reporting.listing import SCRIPT, Item, Order, Value, gallery
 from compnet3d.reporting.overlays import draw_annotation, encode_jpeg
 from compnet3d.reporting.page import data_uri, page
 from compnet3d.utils.files import write_bytes, write_text
@@ -278,8 +278,8 @@ def _item(entry: Shown, pictures: Pictures) -> Item:
         f"<figcaption>{caption}</figcaption>"
     )
     angles = {key: round(_signed(getattr(sample, key)), 2) for key in ("azimuth", "elevation", "theta")}
-    values = {"category": sample.category, "split": entry.split, "findings": entry.findings or (_NOTHING,)}
-    return Item(body, {**values, **angles, "fit": round(entry.fit, 4), "name": sample.key})
+    values: dict[str, Value] = {"category": sample.category, "split": entry.split, "name": sample.key}
+    return Item(body, values | angles | {"fit": round(entry.fit, 4), "findings": entry.findings or (_NOTHING,)})
 
 
 def _name(sample: Sample) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from compnet3d.data.sample import Sample
 from compnet3d.evaluation.result import Record
-from compnet3d.reporting.listing import Item, Order, rows
+from compnet3d.reporting.listing import Item, Order, Value, rows
 
 Link = Callable[[Record], str]
 _MOST = 3000  # rows: a browser sorts more of them slowly
@@ -79,7 +79,7 @@ def _row(record: Record, link: Link) -> Item:
         *((html.escape(n), "name") for n in (record.category, record.predicted)),
     )
     cells = "".join(f'<td class="{kind}">{word}</td>' for word, kind in words)
-    values = {
+    values: dict[str, Value] = {
         "outcome": what,
         "category": record.category,
         "predicted": record.predicted,

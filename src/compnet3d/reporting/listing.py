@@ -9,6 +9,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+Value = str | float | tuple[str, ...]
 SCRIPT = """
 for (const box of document.querySelectorAll(".listing")) {
   const bar = box.querySelector(".bar"), list = box.querySelector(".items"), items = [...list.children];
@@ -49,7 +50,7 @@ class Item:
     """
 
     body: str
-    values: Mapping[str, str | float | tuple[str, ...]] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
 
     def attributes(self) -> str:
         """For its tag."""

@@ -25,7 +25,8 @@ class FoundEvaluation:
 
     Attributes:
         file, data, split: which it is, and of what; images: how many, under which conditions.
-        accuracy: top-1, a share; acc_pi6, acc_pi18: of the poses with the true category given, symmetry-aware.
+        accuracy: top-1, a share; acc_pi6, acc_pi18: of the poses with the true category given, symmetry-aware;
+            None where no pose was measured.
     """
 
     file: str
@@ -33,8 +34,8 @@ class FoundEvaluation:
     split: str
     images: str
     accuracy: float
-    acc_pi6: float
-    acc_pi18: float
+    acc_pi6: float | None
+    acc_pi18: float | None
 
 
 @dataclass(frozen=True)
