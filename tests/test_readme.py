@@ -63,17 +63,8 @@ COMMANDS = [(page_id(page), arguments) for page in PAGES for arguments in comman
 @pytest.mark.parametrize(("page", "arguments"), COMMANDS, ids=[f"{p}: {' '.join(a)}" for p, a in COMMANDS])
 def test_commands_parse(page, arguments, capsys):
     named = [word for word in arguments if not word.startswith("-")]
-    known = {
-        "train",
-        "evaluate",
-        "predict",
-        "data",
-        "bench",
-        "reproduce",
-        "report",
-        "calibrate",
-        "completion",
-    }  # none goes without an option
+    # none of them goes without an option
+    known = {*"train evaluate predict data bench reproduce report calibrate completion".split()}
     if len(arguments) == len(named) <= 2 and named[0] in known:
         arguments = [*arguments, "--help"]  # the command is only mentioned
     if "--help" in arguments:
