@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.metrics import FlipMetrics, PoseMetrics
+from compnet3d.evaluation.occlusion_map import OcclusionMap
 from compnet3d.evaluation.reliability import Reliability, ReliabilityBin
 from compnet3d.evaluation.result import (
     CategoryMetrics,
@@ -96,6 +97,7 @@ def results(draw: st.DrawFn) -> EvaluationResult:
         resources=draw(RESOURCES),
         settings=Settings(draw(st.sampled_from(["oracle", "box"])), draw(COUNT), draw(SHIFT), {"model": draw(NAME)}),
         records=tuple(draw(st.lists(RECORD, max_size=2))),
+        occlusion_map=draw(st.none() | st.builds(OcclusionMap, COUNT, SHARE, SHARE)),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from compnet3d.evaluation.metrics import FlipMetrics, PoseMetrics
+from compnet3d.evaluation.occlusion_map import OcclusionMap
 from compnet3d.evaluation.result import (
     CategoryMetrics,
     Confusion,
@@ -39,7 +40,9 @@ def result() -> EvaluationResult:
     entries[NAMES[0]] = CategoryMetrics(100, 0.987, replace(pose, flips=none))
     confusion = Confusion(NAMES, ((0,) * 4,) * 4)
     hidden = HiddenShares(0.3, 0.1)
-    return EvaluationResult(400, 0.987, pose, NAMES[:1], entries, hidden, confusion, RESOURCES, Settings())
+    told = OcclusionMap(300, 0.1234, 0.5)
+    found = EvaluationResult(400, 0.987, pose, NAMES[:1], entries, hidden, confusion, RESOURCES, Settings())
+    return replace(found, occlusion_map=told)
 
 
 @pytest.mark.parametrize("columns", ["80", None])
@@ -54,6 +57,7 @@ def test_an_evaluation_fits_and_no_word_is_cut(
     print_evaluation(result())
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= int(columns or 100)
+    assert "occluded cells: IoU 12.3 % (calling all of the object occluded: 50.0 %)" in lines
     assert "top-1 accuracy: 98.7 % of 400 images" in lines[0]
     assert not any("…" in line for line in lines)
     for name in NAMES:

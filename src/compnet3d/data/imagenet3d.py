@@ -14,7 +14,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -262,11 +262,14 @@ def read_objects(root: Path, category: str, name: str, report: ReadReport) -> li
     # one mask for each image; objects that share an image share it
     mask = root / "masks" / category / f"{name}.png"
     found_mask = mask if is_file(mask) else None
+    occluders = root / "occluder_masks" / category / f"{name}.png"
     samples = []
     for index, entry in enumerate(objects):
         try:
             sample = parse_object(entry, image=image, category=category, name=name, mask=found_mask, object_index=index)
-            samples.append(sample)
+            # asked of occluded images alone: the others would cost a look at the disk for nothing
+            hidden = sample.hidden is not None and is_file(occluders)
+            samples.append(replace(sample, occluder_mask=occluders) if hidden else sample)
             report.kept += 1
         except SkipObject as reason:
             report.skip(str(reason), annotation)

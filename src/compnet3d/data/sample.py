@@ -42,7 +42,7 @@ class Sample:
     (viewport * focal) and all coordinates in pixels of the image, column first, with the origin at the top-left
     corner of the top-left pixel. `bbox` is (x1, y1, x2, y2); `width` and `height` are those the annotation states.
     `hidden` is known of data sets that were occluded on purpose: the shares of the object's and of the other pixels
-    that occluders hide.
+    that occluders hide; `occluder_mask` is the image of where they are.
     """
 
     image: Path
@@ -62,6 +62,7 @@ class Sample:
     instance: str | None = None
     object_index: int = 0
     hidden: tuple[float, float] | None = None
+    occluder_mask: Path | None = None
 
     @property
     def key(self) -> str:

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from compnet3d.data.backgrounds import set_before, window_of
-from compnet3d.data.images import load_image
+from compnet3d.data.images import load_image, load_mask
 from compnet3d.data.loader import CropDataset
 from compnet3d.data.sample import Sample
 from compnet3d.data.silhouettes import object_layer
 from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
+from compnet3d.data.warp import warp_image
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.corruption import corrupt
 from compnet3d.robustness.seeds import _BACKGROUND, _ROTATION, corruption_generator, sample_generator
@@ -57,7 +58,8 @@ class EvaluationCrops(CropDataset):
 
     An item is that of `CropDataset` and, of occluded images, `hidden_object` and `hidden_background`: the shares of the
     image's object and background pixels that the occluders hide, float32 []. Samples of a data set that is occluded
-    already bring them along.
+    already bring them along. Where it is known of some object which pixels are its own and which are hidden, an item
+    has `object_mask` (with what is hidden) and `occluder_mask`, bool [H, W] in the crop; empty where it is not known.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class EvaluationCrops(CropDataset):
         self._hidden: tuple[float, float] | None = None
         # a batch holds the shares of all of its images or none
         self._has_hidden = self.occlusion is not None or all(s.hidden is not None for s in self.samples)
+        self._masks = np.zeros((2, 0, 0), dtype=bool)
+        self._has_masks = any(self._knows_masks(sample) for sample in self.samples)
 
     def crop_at(self, index: int, epoch: int = 0) -> Crop:
         """The crop of one sample; `epoch` changes nothing."""
@@ -103,19 +107,42 @@ class EvaluationCrops(CropDataset):
         rng = sample_generator(sample, self.seed, _ROTATION)
         rotation = math.radians(self.shift.rotation) * rng.uniform(-1, 1)
         image = self._before_background(self._image_of(sample), sample)
-        self._hidden = sample.hidden
+        self._hidden, hiding = sample.hidden, None
         if self.occlusion is not None:
             occluded = self.occlusion.apply(image, sample)
             image, self._hidden = occluded.image, (occluded.hidden_object, occluded.hidden_background)
+            hiding = occluded.mask
         # corrupted after the occluders are there: snow falls on them too
-        return make_crop(self._corrupted(image, sample), sample, self.input_config, crop=self.crop, rotation=rotation)
+        image = self._corrupted(image, sample)
+        crop = make_crop(image, sample, self.input_config, crop=self.crop, rotation=rotation)
+        if self._has_masks:
+            self._masks = self._masks_in(crop, sample, hiding)
+        return crop
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
         item = super().__getitem__(key)
         if self._has_hidden:
             # `crop_at` has just measured or read them for this item
             item["hidden_object"], item["hidden_background"] = torch.tensor(self._hidden, dtype=torch.float32)
+        if self._has_masks:
+            item["object_mask"], item["occluder_mask"] = torch.from_numpy(self._masks)
         return item
+
+    def _knows_masks(self, sample: Sample) -> bool:
+        return sample.mask is not None and (self.occlusion is not None or sample.occluder_mask is not None)
+
+    def _masks_in(self, crop: Crop, sample: Sample, hiding: np.ndarray | None) -> np.ndarray:
+        """The object and what hides it, bool [2, H, W] in a crop; `hiding` is known of pasted occluders, bool."""
+        size = crop.source_size
+        if not self._knows_masks(sample):
+            return np.zeros((2, *crop.image.shape[:2]), dtype=bool)
+        assert sample.mask is not None
+        if hiding is None:
+            assert sample.occluder_mask is not None
+            hiding = load_mask(sample.occluder_mask, size=size)
+        layers = [Image.fromarray(mask).convert("L") for mask in (load_mask(sample.mask, size=size), hiding)]
+        place = (crop.matrix, (self.input_config.width, self.input_config.height), crop.scale)
+        return np.stack([warp_image(layer, *place, resample=Image.Resampling.NEAREST) > 0 for layer in layers])
 
     def _before_background(self, image: Image.Image, sample: Sample) -> Image.Image:
         """The image with another background, if that was asked for."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.metrics import FlipMetrics, PoseMetrics
+from compnet3d.evaluation.occlusion_map import OcclusionMap
 from compnet3d.evaluation.reliability import Reliability
 from compnet3d.evaluation.unknown import UnknownRates
 from compnet3d.robustness.shift import Shift
@@ -287,6 +288,7 @@ class EvaluationResult:
             model does not tell.
         unknown: how often that is the answer where nothing is known; None where it was not asked.
         records: one for each image, in the order of the samples.
+        occlusion_map: how well the model tells what is hidden; None where that is not known or the model does not say.
     """
 
     images: int
@@ -303,6 +305,7 @@ class EvaluationResult:
     called_unknown: float | None = None
     unknown: UnknownRates | None = None
     records: tuple[Record, ...] = ()
+    occlusion_map: OcclusionMap | None = None
 
     def with_origin(self, **origin: str) -> EvaluationResult:
         """The same with more entries of `settings.origin`."""
@@ -316,6 +319,7 @@ class EvaluationResult:
             "pose": {"excluded_categories": list(self.excluded_categories), **self.pose.to_dict()},
             "per_category": {name: metrics.to_dict() for name, metrics in self.per_category.items()},
             "occlusion": None if self.occlusion is None else asdict(self.occlusion),
+            "occlusion_map": None if self.occlusion_map is None else asdict(self.occlusion_map),
             "confusion": self.confusion.to_dict(),
             **asdict(self.resources),
             "settings": self.settings.to_dict(),
@@ -338,7 +342,7 @@ class EvaluationResult:
             CompNetError: naming an entry that is missing or of another type.
         """
         with reading_json(source):
-            hidden = values["occlusion"]
+            hidden, told = values["occlusion"], values.get("occlusion_map")
             found = {
                 "images": values["images"],
                 "accuracy": values["classification"]["accuracy"],
@@ -346,6 +350,7 @@ class EvaluationResult:
                 "excluded_categories": values["pose"]["excluded_categories"],
                 "per_category": {k: CategoryMetrics.from_dict(v) for k, v in values["per_category"].items()},
                 "occlusion": hidden,
+                "occlusion_map": None if told is None else OcclusionMap.from_dict(told),
                 "confusion": Confusion.from_dict(values["confusion"]),
                 "resources": Resources.from_dict(values),
                 "settings": Settings.from_dict(values["settings"]),

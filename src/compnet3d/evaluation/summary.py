@@ -17,6 +17,7 @@ from compnet3d.evaluation.metrics import (
     summarise_joint,
     summarise_pose,
 )
+from compnet3d.evaluation.occlusion_map import OcclusionMap
 from compnet3d.evaluation.reliability import Reliability, summarise_reliability
 from compnet3d.evaluation.result import (
     CategoryMetrics,
@@ -68,6 +69,7 @@ class Outcome:
     half_turn: Errors
     unseen_category: Tensor | None = None
     hidden: Tensor | None = None
+    occlusion_ious: Tensor | None = None
     pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
     principal_point: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
     true_pose: Tensor = field(default_factory=lambda: torch.zeros(0, 4))
@@ -102,6 +104,7 @@ def summarise(
         excluded_categories=tuple(categories[y] for y in present if int(orders[y]) == CONTINUOUS),
         per_category=per_category,
         occlusion=None if outcome.hidden is None else HiddenShares(*outcome.hidden.mean(dim=0).tolist()),
+        occlusion_map=None if outcome.occlusion_ious is None else OcclusionMap.of(outcome.occlusion_ious),
         confusion=Confusion(tuple(categories), tuple(tuple(row) for row in matrix)),
         resources=resources,
         settings=settings,

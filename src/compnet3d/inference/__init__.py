@@ -1,6 +1,7 @@
 """From features to answers: Eq. 7 tells the category, Eq. 8 the pose."""
 
 from compnet3d.inference.category_search import CategorySearch, reconstructing_category, search_categories
+from compnet3d.inference.explanation import CategoryExplanation, Explanation, HypothesisMap
 from compnet3d.inference.find_pose import find_pose
 from compnet3d.inference.matching import (
     CropFeatures,
@@ -24,8 +25,11 @@ from compnet3d.inference.reconstruction import pose_scores, reconstruction_loss
 from compnet3d.inference.render_and_compare import RenderAndCompare
 
 __all__ = [
+    "CategoryExplanation",
     "CategorySearch",
     "CropFeatures",
+    "Explanation",
+    "HypothesisMap",
     "InitialPoses",
     "Matches",
     "PoseEstimate",

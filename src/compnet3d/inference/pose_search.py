@@ -75,6 +75,7 @@ class PoseEstimate:
     Attributes:
         pose: [B]; principal_point: [B, 2]; loss: L(alpha) of Eq. 8 averaged over the cells, [B].
         foreground: cells that the rendered object covers and explains better than the background, bool [B, H, W].
+        occluded: cells that it covers and the background explains better, bool [B, H, W].
         log_odds: of the pose among all hypotheses, [B] (see `pose_log_odds`).
         runner_up: the second-best pose where there is one, [B] (see `runner_up`).
     """
@@ -83,6 +84,7 @@ class PoseEstimate:
     principal_point: Tensor
     loss: Tensor
     foreground: Tensor
+    occluded: Tensor
     log_odds: Tensor
     runner_up: Pose
 
@@ -94,6 +96,7 @@ class PoseEstimate:
             torch.cat([p.principal_point for p in parts]),
             torch.cat([p.loss for p in parts]),
             torch.cat([p.foreground for p in parts]),
+            torch.cat([p.occluded for p in parts]),
             torch.cat([p.log_odds for p in parts]),
             Pose.cat([p.runner_up for p in parts]),
         )
@@ -156,21 +159,9 @@ def estimate_pose(
     if __debug__ and len(tables) != len(matches.category):
         raise ValueError(f"tables must be one for each of the {len(matches.category)} images, got {len(tables)}")
     category = matches.category
-    starts, initial = [], []
-    gains: dict[int, Tensor] = {}  # of the starts of each category
-    for row, (number, table) in enumerate(zip(category.tolist(), tables, strict=True)):
-        loss = search_hypotheses(
-            matches.similarity[row : row + 1],
-            matches.background[row : row + 1],
-            table,
-            truncation=settings.truncation,
-            margin=settings.foreground_bonus,
-        )[0]
-        if bonus is not None:
-            if number not in gains:
-                gains[number] = bonus(category[row].expand(len(loss)), table.pose)
-            loss = loss - gains[number]
-        initial.append(loss)
+    starts = []
+    initial = start_losses(matches, tables, settings, bonus)
+    for loss, table in zip(initial, tables, strict=True):
         best = loss.topk(min(settings.starts, len(loss)), largest=False).indices
         starts.append((table.pose[best], table.principal_point[best]))
     # all categories have the grid's number of poses, so every image has as many starts
@@ -187,7 +178,8 @@ def estimate_pose(
     loss, gain = reconstruction_loss(each.similarity, each.background, fragments, truncation=settings.truncation)
     total = loss if bonus is None else loss - bonus(category[repeat], pose)
     winner = total.reshape(-1, count).argmin(dim=1) + torch.arange(len(category), device=loss.device) * count
-    height, width = fragments.foreground.shape[1:]
+    covered = fragments.foreground[winner] > 0.5
+    explained = (gain[winner] > 0).reshape(covered.shape)
     matrix = {number: table.pose.to_matrix() for number, table in zip(category.tolist(), tables, strict=True)}
     rotations = torch.stack([matrix[number] for number in category.tolist()])
     starts_of = Pose(**{f.name: getattr(pose, f.name).unflatten(0, (-1, count)) for f in fields(Pose)})
@@ -195,10 +187,37 @@ def estimate_pose(
         pose[winner],
         principal_point[winner],
         loss[winner],
-        (gain[winner] > 0).reshape(-1, height, width),
+        explained,
+        covered & ~explained,
         pose_log_odds(pose[winner].to_matrix(), rotations, torch.stack(initial), matches.orders),
         runner_up(starts_of, total.reshape(-1, count), matches.orders),
     )
+
+
+def start_losses(
+    matches: Matches, tables: Sequence[PoseHypotheses], settings: PoseSettings, bonus: Bonus | None = None
+) -> list[Tensor]:
+    """What the initial poses of each image are compared by, [P] for each: Eq. 8 as the settings have it.
+
+    Args:
+        matches, tables, settings, bonus: see `estimate_pose`.
+    """
+    losses = []
+    gains: dict[int, Tensor] = {}  # of the starts of each category
+    for row, (number, table) in enumerate(zip(matches.category.tolist(), tables, strict=True)):
+        loss = search_hypotheses(
+            matches.similarity[row : row + 1],
+            matches.background[row : row + 1],
+            table,
+            truncation=settings.truncation,
+            margin=settings.foreground_bonus,
+        )[0]
+        if bonus is not None:
+            if number not in gains:
+                gains[number] = bonus(matches.category[row].expand(len(loss)), table.pose)
+            loss = loss - gains[number]
+        losses.append(loss)
+    return losses
 
 
 def image_chunks(feature_map: Tensor, cells: int = 64 * 12 * 12) -> Iterator[slice]:

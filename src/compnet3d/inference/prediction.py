@@ -42,7 +42,7 @@ class SinglePrediction:
         pose: of the camera whose focal length and principal point follow, shape [].
         focal: in pixels.
         principal_point: where the object's origin is seen, pixels (u, v), [2].
-        reconstruction_score, foreground: see `Prediction`; foreground is bool [H, W].
+        reconstruction_score, foreground, occluded: see `Prediction`; the latter two are bool [H, W].
         pose_confidence: calibrated probability that the pose is within pi/6; None where that is not known.
         runner_up: the second-best pose, of the same camera, shape []; None where no other fits nearly as well.
         unknown: whether the image shows too little of any category; None where that cannot be told.
@@ -59,6 +59,7 @@ class SinglePrediction:
     pose_confidence: float | None = None
     runner_up: Pose | None = None
     unknown: bool | None = None
+    occluded: Tensor | None = None
 
     def angles(self, *, degrees: bool = False) -> Angles:
         """Azimuth, elevation and theta; azimuth and theta in (-pi, pi], or (-180, 180] with `degrees`."""
@@ -112,6 +113,8 @@ class Prediction:
         evidence: what tells unknown objects, [B]: the reconstruction score, how well object and background together
             explain the image; of a predictor that reconstructs nothing the log odds of the best category.
         unknown: which images have less evidence than known objects have, bool [B]; None where that cannot be told.
+        occluded: cells that the object covers at its pose and that the background explains better, bool [B, H, W]: what
+            hides the object, or what its shape covers beyond the object itself. None like the former.
     """
 
     categories: tuple[str, ...]
@@ -128,6 +131,7 @@ class Prediction:
     runner_up: Pose | None = None
     evidence: Tensor | None = None
     unknown: Tensor | None = None
+    occluded: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.category_index)
@@ -157,6 +161,7 @@ class Prediction:
             pose_confidence=None if sure is None else float(sure),
             runner_up=None if second is None or second.azimuth.isnan() else second,
             unknown=bool(chosen["unknown"]) if "unknown" in chosen else None,
+            occluded=chosen.get("occluded"),
         )
 
     def __iter__(self) -> Iterator[SinglePrediction]:

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from compnet3d.data.transforms import CropMode, InputConfig
+from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.confidence import Calibration
+from compnet3d.inference.explanation import Explanation
 from compnet3d.inference.prediction import ImageLike, Prediction, predict_images
 from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.checkpoint import load_model, save_model
@@ -88,6 +90,25 @@ class Model(nn.Module):
     def calibrate(self, temperature: float, calibration: Calibration | None = None) -> None:
         """Set how answers become probabilities."""
         self.config = replace(self.config, temperature=temperature, calibration=calibration)
+
+    def explain(
+        self, image: ImageLike, *, box: Sequence[float] | None = None, against: str | None = None
+    ) -> Explanation:
+        """Why the model answers as it does for one image, as tensors; `compnet3d.reporting.explanations` draws them.
+
+        Args:
+            image: a path, a PIL image or a numpy array (any mode `as_rgb` takes).
+            box: the object's bounding box (x1, y1, x2, y2) in pixels; None takes the whole image.
+            against: the category that the best one is compared with; the runner-up by default.
+
+        Raises:
+            CompNetError: if the model is no CompNet, the image cannot be read, the box is empty, or the model does not
+                know the category.
+        """
+        raise CompNetError(
+            f"a model of the kind {self.kind!r} matches and renders nothing that could explain its answers; "
+            "explain those of a CompNet"
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Save the model as a folder (see `compnet3d.models.checkpoint.save_model`)."""

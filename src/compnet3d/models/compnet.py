@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from compnet3d.data.transforms import CropMode
+from compnet3d.data.images import as_rgb, load_image
+from compnet3d.data.transforms import CropMode, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.cuboid import Cuboids, cuboid_mesh, cuboid_vertex_count
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.category_search import CategorySearch
 from compnet3d.inference.confidence import category_confidence
+from compnet3d.inference.explanation import (
+    CategoryExplanation,
+    Explanation,
+    Subject,
+    as_tensor,
+    explain_category,
+    fine_crop,
+)
 from compnet3d.inference.matching import CropFeatures, category_scores, vertex_similarities
 from compnet3d.inference.pose_hypotheses import InitialPoses, PoseHypotheses, PoseSearch
 from compnet3d.inference.pose_search import Bonus
-from compnet3d.inference.prediction import Prediction
+from compnet3d.inference.prediction import ImageLike, Prediction, predict_boxes
 from compnet3d.inference.pruned_matching import Centroids, Pruning, pruned_scores
 from compnet3d.inference.render_and_compare import RenderAndCompare
 from compnet3d.models.backbones import FeatureExtractor, build_extractor
@@ -194,6 +204,7 @@ class CompNet(Model):
             runner_up=estimate.runner_up.wrapped(),
             evidence=score,
             unknown=calibration.is_unknown(score),
+            occluded=estimate.occluded,
         )
 
     @torch.no_grad()
@@ -212,6 +223,22 @@ class CompNet(Model):
         feature_map = self(images.to(self.device))
         similarity = vertex_similarities(feature_map, self.bank.feature_bank, category.to(self.device))
         return similarity.amax(dim=-1).unflatten(1, feature_map.shape[2:])
+
+    def explain(
+        self, image: ImageLike, *, box: Sequence[float] | None = None, against: str | None = None
+    ) -> Explanation:
+        """Why the model answers as it does for one image; see `Model.explain`."""
+        source = load_image(image) if isinstance(image, str | Path) else as_rgb(image)
+        cut = crop_box(source, box, self.input_config)
+        answer = predict_boxes(self, [cut])[0]
+        ranked = sorted(self.categories, key=lambda name: -answer.scores[name])
+        if against is not None and (against not in self.categories or against == ranked[0]):
+            raise CompNetError(f"{against!r} is no category that {ranked[0]} could be compared with; try {ranked[1:4]}")
+        others = ranked[1:2] if against is None else [against]
+        with torch.no_grad():
+            features = self.features(as_tensor(cut.image)[None].to(self.device), crop="box")
+        best, *rest = (self._explain_category(features, name) for name in (ranked[0], *others))
+        return Explanation(answer, self.input_config, fine_crop(source, box, self.input_config), best, *rest)
 
     def features(self, images: Tensor, crop: CropMode = "oracle") -> CropFeatures:
         """What classification and pose estimation need to know of crops [B, 3, height, width]."""
@@ -234,6 +261,12 @@ class CompNet(Model):
             bonus = lambda category, pose: settings.prior_weight * prior(category, pose.to_matrix())  # noqa: E731
         orders = self.calibration.orders
         return RenderAndCompare(self.bank.feature_bank, self.render, self.pose_hypotheses, settings, bonus, orders)
+
+    def _explain_category(self, features: CropFeatures, category: str) -> CategoryExplanation:
+        number = self.categories.index(category)
+        shape = self.shape(torch.tensor(number, device=self.device))
+        subject = Subject(number, category, self.mesh(category), shape.vertices[shape.real])
+        return explain_category(self.render_and_compare, features, subject)
 
     def _crop_scores(self, images: Tensor, features: CropFeatures) -> Tensor:
         if len(self.categories) == 1:

@@ -147,6 +147,15 @@ def _metrics_table(columns: Mapping[str, EvaluationResult]) -> str:
     for place, text in enumerate(("flipped poses, true category given", "flipped, of the errors beyond pi/6")):
         cells = "".join(f'<td colspan="3">{shares[place]} %</td>' for shares in flips)
         rows.append(f"<tr><th>{text}</th>{cells}</tr>")
+    told = [result.occlusion_map for result in columns.values()]
+    for name, text in (
+        ("mean_iou", "occluded cells, IoU"),
+        ("mean_iou_of_all", "IoU of calling all of the object occluded"),
+    ):
+        if any(told):
+            shares = ["-" if entry is None else f"{percent(getattr(entry, name))} %" for entry in told]
+            cells = "".join(f'<td colspan="3">{share}</td>' for share in shares)
+            rows.append(f"<tr><th>{text}</th>{cells}</tr>")
     return f'<div class="scroll"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
 
 

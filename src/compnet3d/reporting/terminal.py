@@ -51,6 +51,10 @@ def print_evaluation(result: EvaluationResult, title: str = "") -> None:
     if result.occlusion is not None:
         console.print(f"occluders hide {percent(result.occlusion.hidden_object)} % of the object and "
                       f"{percent(result.occlusion.hidden_background)} % of the background, on average")  # fmt: skip
+    if result.occlusion_map is not None:
+        told = result.occlusion_map
+        console.print(f"occluded cells: IoU {percent(told.mean_iou)} % (calling all of the object occluded: "
+                      f"{percent(told.mean_iou_of_all)} %)")  # fmt: skip
     console.print(_resources(result.resources))
 
 

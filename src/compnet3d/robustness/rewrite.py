@@ -54,9 +54,9 @@ def rewrite_dataset(
     """Write one split of a data set with its images changed, each object with an image of its own.
 
     An image with one usable object keeps its name; of an image with several, object i becomes `{name}_object{i}`, in
-    which only that object is annotated: what is changed may depend on it. CAD models, masks and `symmetry.json` are
-    copied. Images are PNG files, so that nothing but `change` alters them. They are upright, as the reader shows
-    them, whatever the EXIF orientation was.
+    which only that object is annotated: what is changed may depend on it. CAD models, masks (of occluders, too) and
+    `symmetry.json` are copied. Images are PNG files, so that nothing but `change` alters them. They are upright, as
+    the reader shows them, whatever the EXIF orientation was.
 
     Args:
         source: the data set, or its folder, in the ImageNet3D raw layout.
@@ -125,6 +125,8 @@ class _Rewriter:
             layer.save(_place(self.root, folder, sample.category, f"{name}.png"))
         if sample.mask is not None:
             copy_file(sample.mask, _place(self.root, "masks", sample.category, f"{name}.png"))
+        if sample.occluder_mask is not None:
+            copy_file(sample.occluder_mask, _place(self.root, "occluder_masks", sample.category, f"{name}.png"))
         # read again instead of made from the sample: keys that the reader does not know are carried over
         own = read_annotation(self.source / "annotations" / sample.category / f"{sample.name}.npz")
         target = _place(self.root, "annotations", sample.category, f"{name}.npz")
