@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from compnet3d.cli import main as cli
+from compnet3d.data import sources
 from compnet3d.data.annotations import read_annotation, write_annotation
 from compnet3d.data.images import load_image
 from compnet3d.data.transforms import InputConfig
@@ -32,7 +33,6 @@ from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
-from compnet3d.reporting import predictions
 from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.recipe_parts import (
     CompNetSearchSettings,
@@ -191,7 +191,7 @@ def broken_images(folder: Path) -> dict[str, Path]:
 def test_an_unreadable_image_is_one_sentence(run: Any, model_folder: Path, tmp_path: Path, kind: str) -> None:
     path = broken_images(tmp_path)[kind]
     result = run("predict", model_folder, path, "--device", "cpu")
-    fix = {"missing": "check the path", "folder": "give the files in it"}.get(kind, "replace it")
+    fix = {"missing": "check the path", "folder": "holds no image"}.get(kind, "replace it")
     sentence(result, path, fix)
     with pytest.raises(CompNetError, match=re.escape(str(path))):
         CompNet.from_pretrained(model_folder).predict(path)
@@ -203,10 +203,11 @@ def test_a_broken_image_among_sound_ones_is_reported_and_the_rest_predicted(
     good = tmp_path / "good.png"
     opened().save(good)
     bad = broken_images(tmp_path)
+    del bad["folder"]  # stands for the images in it, and is refused before anything is predicted where it has none
     status, out, err = run("predict", model_folder, good, *bad.values(), "--json", "-", "--device", "cpu")
     assert status == 2 and [answer["image"] for answer in json.loads(out)] == [str(good)]
     lines = err.splitlines()
-    assert len(lines) == len(bad) + 1 and "6 of 7 images could not be predicted" in lines[-1]
+    assert len(lines) == len(bad) + 1 and "5 of 6 images could not be predicted" in lines[-1]
     for path, line in zip(bad.values(), lines[:-1], strict=True):
         assert line.startswith("skipped: ") and str(path) in line
 
@@ -221,7 +222,7 @@ def test_arrays_of_wrong_shape_or_range_are_one_sentence(model_folder: Path) -> 
     for box in ([0, 0, 0, 5], [0, 0, float("nan"), 5], [0, 0, 5]):
         with pytest.raises(CompNetError, match="box"):
             model.predict(opened(), boxes=[box])
-    with pytest.raises(CompNetError, match="2 boxes were given for 1 images"):
+    with pytest.raises(CompNetError, match="boxes for 2 images were given for 1 images"):
         model.predict(opened(), boxes=[[0, 0, 5, 5]] * 2)
 
 
@@ -252,11 +253,11 @@ def test_one_image_of_a_batch_is_held_at_a_time(
         alive.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr(predictions, "load_image", load)
+    monkeypatch.setattr(sources, "load_image", load)
     monkeypatch.setattr(prediction, "load_image", load)
-    status, out, _ = run("predict", model_folder, *paths, "--json", "-", "--device", "cpu")
+    status, out, _ = run("predict", model_folder, *paths, "--whole", "--json", "-", "--device", "cpu")
     assert status == 0 and len(json.loads(out)) == len(alive) == 4
-    assert len(CompNet.from_pretrained(model_folder).predict(paths)) == 4 and len(alive) == 8
+    assert len(CompNet.from_pretrained(model_folder).predict(paths, boxes="whole")) == 4 and len(alive) == 8
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from compnet3d import __version__
 from compnet3d.cli import (
@@ -33,12 +30,7 @@ from compnet3d.cli import (
     train,
 )
 from compnet3d.cli import main as cli
-from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError, Terminated
-from compnet3d.geometry.camera import Pose
-from compnet3d.geometry.mesh import Mesh
-from compnet3d.inference.prediction import Prediction, predict_boxes
-from compnet3d.reporting.predictions import predict_files
 from compnet3d.training import step as training_step
 from compnet3d.training.recipe_parts import ScheduleSettings
 from compnet3d.utils.files import claim_folder, write_json
@@ -102,7 +94,7 @@ def test_options_reach_the_command():
         json=Path("m.json"), unseen=True,
     )  # fmt: skip
     command = cli.parse("predict RUN a.jpg b.jpg --box 1 2.5 30 40 --overlay O".split())
-    assert command.images == (Path("a.jpg"), Path("b.jpg")) and command.box == (1.0, 2.5, 30.0, 40.0)
+    assert command.images == ("a.jpg", "b.jpg") and command.box == (1.0, 2.5, 30.0, 40.0)
     assert cli.parse("train --recipe eth80 --data D --out R --resume".split()).resume
     assert cli.parse("data make OUT --categories 188".split()).command.categories == 188
 
@@ -142,6 +134,10 @@ def test_options_reach_the_command():
         ("predict nowhere a.jpg", "nowhere: does not exist; give MODEL"),
         ("predict .", "no image given"),
         ("predict . a.jpg --box 5 5 5 9", "--box needs X1 Y1 X2 Y2"),
+        ("predict . a.jpg --whole --detector d.onnx", "--detector and --whole both say where the objects are"),
+        ("predict . a.jpg --json - --csv -", "two formats cannot both go to the standard output"),
+        ("predict . a.jpg --objects 0", "--objects must be at least 1, not 0"),
+        ("predict . a.jpg --every 0", "--every must be at least 1, not 0"),
         ("predict . a.jpg --device warp", "--device warp: unknown"),
     ],
 )
@@ -257,121 +253,6 @@ def test_a_run_folder_stands_for_its_model(tmp_path):
     (run / "log.jsonl").touch()
     assert options.model_folder(run) == options.model_folder(run / "model") == run / "model"
     assert options.run_log(run) == options.run_log(run / "model") == run / "log.jsonl"
-
-
-class FakeModel:
-    """Takes every crop for a cube, seen in its middle."""
-
-    categories = ("cube",)
-    input_config = InputConfig(height=32, width=32, focal=40.0, distance=4.0, box_fill=0.7)
-
-    def predict_crops(self, images, *, unseen=False, crop="oracle"):
-        count = len(images)
-        return Prediction(
-            categories=("cube",),
-            category_index=torch.zeros(count, dtype=torch.long),
-            scores=torch.ones(count, 1),
-            confidence=torch.full((count,), 0.8),
-            pose=Pose.of(torch.full((count,), 0.5), 0.25, 6.2, 4.0),
-            focal=torch.full((count,), 40.0),
-            principal_point=torch.full((count, 2), 16.0),
-            reconstruction_score=torch.zeros(count),
-            foreground=torch.zeros(count, 2, 2, dtype=torch.bool),
-        )
-
-    def mesh(self, category):
-        corners = torch.tensor([[-1.0, -1, -1], [1, -1, -1], [0, 1, -1], [0, 0, 1]])
-        return Mesh(corners, torch.tensor([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]]))
-
-
-@pytest.fixture
-def images(tmp_path):
-    paths = [tmp_path / "a.png", tmp_path / "other" / "a.png", tmp_path / "wide.png"]
-    paths[1].parent.mkdir()
-    for path, size in zip(paths, [(40, 30), (30, 40), (4000, 10)], strict=True):
-        Image.new("RGB", size).save(path)
-    return paths
-
-
-def test_predictions_as_table_json_and_overlays(images, tmp_path, capsys):
-    predict_files(FakeModel(), images, json_file=tmp_path / "p.json", overlay=tmp_path / "drawn")
-    out = capsys.readouterr().out
-    assert out.count("cube") == 3 and "80.0" in out and "confidence" in out and "[%]" in out
-    answers = json.loads((tmp_path / "p.json").read_text())
-    assert [a["image"] for a in answers] == [str(p) for p in images]
-    assert answers[0]["category"] == "cube" and answers[0]["azimuth"] == pytest.approx(0.5)
-    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a-2.png", "a.png", "wide.png"]
-    with Image.open(tmp_path / "drawn" / "wide.png") as image:
-        assert image.width <= 1600
-
-
-def test_json_on_standard_output_is_nothing_but_json(images, capsys):
-    predict_files(FakeModel(), images[:1], json_file=Path("-"))
-    assert json.loads(capsys.readouterr().out)[0]["category"] == "cube"
-
-
-def test_a_broken_image_does_not_stop_the_others(images, tmp_path, capsys):
-    broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"no image")
-    with pytest.raises(CompNetError, match=r"1 of 3 images could not be predicted: .*broken\.jpg"):
-        predict_files(FakeModel(), [images[0], broken, images[1]], json_file=tmp_path / "p.json")
-    assert len(json.loads((tmp_path / "p.json").read_text())) == 2
-    assert "skipped: " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt(), ZeroDivisionError()])
-def test_what_has_been_predicted_is_not_lost(stop, images, tmp_path, capsys, monkeypatch):
-    paths = [tmp_path / f"{number}.png" for number in range(20)]
-    for path in paths:
-        path.write_bytes(images[0].read_bytes())
-    calls = []
-
-    def predict(model, crops):
-        calls.append(len(crops))
-        if len(calls) == 2:
-            raise stop
-        return predict_boxes(model, crops)
-
-    monkeypatch.setattr("compnet3d.reporting.predictions.predict_boxes", predict)
-    with pytest.raises(type(stop)):
-        predict_files(FakeModel(), paths, json_file=tmp_path / "p.json")
-    assert [answer["image"] for answer in json.loads((tmp_path / "p.json").read_text())] == [str(p) for p in paths[:16]]
-    assert calls == [16, 4] and "0.png" in capsys.readouterr().out
-
-
-def test_predictions_are_shown_where_their_file_cannot_be_written(images, tmp_path, capsys):
-    with pytest.raises(CompNetError, match=f"^{tmp_path}: cannot be written"):
-        predict_files(FakeModel(), images[:1], json_file=tmp_path)
-    assert "cube" in capsys.readouterr().out
-
-
-def test_a_files_name_does_not_steer_the_terminal(images, tmp_path, capsys):
-    odd, broken = tmp_path / "\x1b[2Jodd.png", tmp_path / "\x1b[31mbroken.png"
-    odd.write_bytes(images[0].read_bytes())
-    broken.write_bytes(b"none")
-    with pytest.raises(CompNetError):
-        predict_files(FakeModel(), [odd, broken], json_file=tmp_path / "p.json")
-    shown = capsys.readouterr()
-    assert "\x1b" not in shown.out + shown.err and "\\x1b" in "".join(shown.out.split()) and "\\x1b[31m" in shown.err
-    assert json.loads((tmp_path / "p.json").read_text())[0]["image"] == str(odd)
-    status, _, err = run_main(["data", "check", "\x1b[31mnone"], capsys)
-    assert status == 2 and "\\x1b[31mnone" in err
-
-
-def test_a_name_that_the_terminal_cannot_show_loses_nothing(images, tmp_path, monkeypatch):
-    odd = tmp_path / os.fsdecode(b"bad_\xff.png")
-    odd.write_bytes(images[0].read_bytes())
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
-    monkeypatch.setattr(sys, "stdout", stream)
-    predict_files(FakeModel(), [images[0], odd], json_file=tmp_path / "p.json")
-    assert json.loads((tmp_path / "p.json").read_text())[1]["image"] == str(odd)
-    stream.flush()
-    assert b"udcff" in b"".join(stream.buffer.getvalue().split())
-
-
-def test_a_box_outside_the_image_is_named(images):
-    with pytest.raises(CompNetError, match="lies outside the image of 40 x 30 pixels"):
-        predict_files(FakeModel(), images[:1], box=(100, 0, 120, 10))
 
 
 def test_a_folder_is_claimed_once(tmp_path):

@@ -282,7 +282,7 @@ def test_answers_are_in_pixels_of_the_image(
     crop = crop_box(image, box, CONFIG.input_config)
     view = torch.from_numpy(crop.image.copy()).permute(2, 0, 1)[None]
     there = model.predict_crops(view, crop="box")
-    here = model.predict(image, boxes=None if box is None else [box])
+    here = model.predict(image, boxes="whole" if box is None else [box])
     points = model.mesh(here[0].category).vertices
     camera = Camera(
         focal=here.focal[0], principal_point=here.principal_point[0], height=image.height, width=image.width

@@ -9,9 +9,8 @@ from PIL import Image, ImageFilter
 
 from compnet3d.data.backdrops import flat_backdrop
 from compnet3d.data.dead_leaves import scatter_dead_leaves
-from compnet3d.data.imagenet3d import IMAGE_SUFFIXES
+from compnet3d.data.images import IMAGE_FILES, images_in
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import is_file
 
 
 def find_photographs(folder: str | Path) -> tuple[Path, ...]:
@@ -23,9 +22,9 @@ def find_photographs(folder: str | Path) -> tuple[Path, ...]:
     folder = Path(folder)
     if not folder.is_dir():
         raise CompNetError(f"{folder} is not a folder; give one that holds photographs to serve as backgrounds")
-    found = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and is_file(p)))
+    found = images_in(folder)
     if not found:
-        raise CompNetError(f"{folder} holds no photograph ({', '.join(IMAGE_SUFFIXES)}); put some there as backgrounds")
+        raise CompNetError(f"{folder} holds no photograph ({', '.join(IMAGE_FILES)}); put some there as backgrounds")
     return found
 
 

@@ -11,12 +11,33 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import open_regular
+from compnet3d.utils.files import is_file, open_regular
+
+IMAGE_FILES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".gif",
+)  # what images are called, in lower case
 
 # images may be read by several threads, and the limit that is lifted below is the whole process's
 _open_lock = threading.Lock()
+
+
+def images_in(folder: str | Path) -> tuple[Path, ...]:
+    """The images of a folder and of those in it, in the order of their names; hidden ones are left out."""
+    folder = Path(folder)
+    inside = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_FILES)
+    # hidden are .thumbnails, and the ._ files that macOS leaves
+    shown = (path for path in inside if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return tuple(sorted(path for path in shown if is_file(path)))
 
 
 def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Image.Image:
@@ -171,15 +192,24 @@ def as_rgb(image: Image.Image | np.ndarray | Any) -> Image.Image:
 
     Args:
         image: a PIL image of any mode, or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] (alpha last) of uint8,
-            uint16 (0..65535), bool, or floats in 0..1. The EXIF orientation of a PIL image is left alone.
+            uint16 (0..65535), bool, or floats in 0..1; or a tensor [3, H, W] of these, channels first. The EXIF
+            orientation of a PIL image is left alone.
 
     Raises:
         CompNetError: if the shape, the type or the range is none of these.
     """
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or len(image) not in (1, 3):
+            raise CompNetError(f"An image tensor must be 3 x H x W, not {'x'.join(map(str, image.shape))}.")
+        # numpy has no bfloat16
+        pixels = image.detach().cpu()
+        image = (pixels.float() if pixels.is_floating_point() else pixels).permute(1, 2, 0).numpy()
     if isinstance(image, np.ndarray):
         return as_rgb(_array_to_pil(image))
     if not isinstance(image, Image.Image):
-        raise CompNetError(f"An image must be a file name, a PIL image or a numpy array, not {type(image).__name__}.")
+        raise CompNetError(
+            f"An image must be a file name, a PIL image, a numpy array or a tensor, not {type(image).__name__}."
+        )
     if image.mode == "RGB":
         return image
     # Pillow would clip these to 255 instead of scaling them

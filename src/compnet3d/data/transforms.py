@@ -246,11 +246,13 @@ class BoxCrop:
         image: uint8 [H, W, 3].
         scale: crop pixels per image pixel.
         matrix: float64 [2, 3], crop pixel to image pixel.
+        box: that was cut out, or the whole image, pixels of the image.
     """
 
     image: np.ndarray
     scale: float
     matrix: np.ndarray
+    box: tuple[float, ...]
 
 
 def crop_box(image: Image.Image, box: Sequence[float] | None, input_config: InputConfig) -> BoxCrop:
@@ -265,15 +267,18 @@ def crop_box(image: Image.Image, box: Sequence[float] | None, input_config: Inpu
         CompNetError: if the box is not four finite numbers, is empty, or lies outside the image.
     """
     if box is None:
-        anchor = np.array([image.width / 2, image.height / 2])
+        x1, y1, x2, y2 = 0.0, 0.0, float(image.width), float(image.height)
+        anchor = np.array([x2 / 2, y2 / 2])
         scale = min(input_config.width / image.width, input_config.height / image.height)
     else:
         _check_box(box, image.size)
-        anchor, scale = _box_anchor((float(box[0]), float(box[1]), float(box[2]), float(box[3])), input_config)
+        x1, y1, x2, y2 = map(float, box)
+        anchor, scale = _box_anchor((x1, y1, x2, y2), input_config)
     offset = anchor - np.array(input_config.centre) / scale
     matrix = np.array([[1 / scale, 0.0, offset[0]], [0.0, 1 / scale, offset[1]]])
     size = (input_config.width, input_config.height)
-    return BoxCrop(warp_image(image, matrix, size, scale, input_config.fill, border=input_config.border), scale, matrix)
+    pixels = warp_image(image, matrix, size, scale, input_config.fill, border=input_config.border)
+    return BoxCrop(pixels, scale, matrix, (x1, y1, x2, y2))
 
 
 def _check_box(box: Sequence[float], size: tuple[int, int]) -> None:

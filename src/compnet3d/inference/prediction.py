@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, overload
+from typing import Any, Literal, NamedTuple, Protocol, cast, overload
 
 import numpy as np
 import torch
@@ -19,8 +19,11 @@ from compnet3d.data.transforms import BoxCrop, CropMode, InputConfig, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.rotations import wrap_signed
+from compnet3d.inference.detection import Box, Detector
 
-ImageLike = str | Path | Image.Image | np.ndarray
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+# one box for each image, or several for each; the word for images that are crops already
+Boxes = Sequence[Box] | Sequence[Sequence[Box]] | Box | np.ndarray | Tensor | Literal["whole"] | None
 
 
 class Angles(NamedTuple):
@@ -46,6 +49,7 @@ class SinglePrediction:
         pose_confidence: calibrated probability that the pose is within pi/6; None where that is not known.
         runner_up: the second-best pose, of the same camera, shape []; None where no other fits nearly as well.
         unknown: whether the image shows too little of any category; None where that cannot be told.
+        image_index, box: see `Prediction`; box is [4].
     """
 
     category: str
@@ -60,6 +64,8 @@ class SinglePrediction:
     runner_up: Pose | None = None
     unknown: bool | None = None
     occluded: Tensor | None = None
+    image_index: int | None = None
+    box: Tensor | None = None
 
     def angles(self, *, degrees: bool = False) -> Angles:
         """Azimuth, elevation and theta; azimuth and theta in (-pi, pi], or (-180, 180] with `degrees`."""
@@ -72,6 +78,7 @@ class SinglePrediction:
         if self.runner_up is not None:
             second = {f"{name}{unit}": x for name, x in _angles(self.runner_up, degrees)._asdict().items()}
         return {
+            "box": None if self.box is None else self.box.tolist(),
             "category": self.category,
             "confidence": self.confidence,
             "unknown": self.unknown,
@@ -88,9 +95,9 @@ class SinglePrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answers for a batch of images.
+    """The answers for a batch of objects, one in each image unless more were asked for.
 
-    `prediction[0]` is the answer for the first image, `prediction[2:5]` a smaller batch; iterating gives one answer
+    `prediction[0]` is the answer for the first object, `prediction[2:5]` a smaller batch; iterating gives one answer
     after the other.
 
     Attributes:
@@ -115,6 +122,8 @@ class Prediction:
         unknown: which images have less evidence than known objects have, bool [B]; None where that cannot be told.
         occluded: cells that the object covers at its pose and that the background explains better, bool [B, H, W]: what
             hides the object, or what its shape covers beyond the object itself. None like the former.
+        image_index: number of the image that the object is in, int64 [B]; None for crops.
+        box: that it was looked for in, x1, y1, x2, y2 in pixels of its image, [B, 4]; None for crops.
     """
 
     categories: tuple[str, ...]
@@ -132,6 +141,8 @@ class Prediction:
     evidence: Tensor | None = None
     unknown: Tensor | None = None
     occluded: Tensor | None = None
+    image_index: Tensor | None = None
+    box: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.category_index)
@@ -149,6 +160,7 @@ class Prediction:
         number = operator.index(index)
         chosen = {name: value[number] for name, value in self._batched().items()}
         score, sure, second = (chosen.get(n) for n in ("reconstruction_score", "pose_confidence", "runner_up"))
+        image = chosen.get("image_index")
         return SinglePrediction(
             category=self.categories[int(chosen["category_index"])],
             confidence=float(chosen["confidence"]),
@@ -162,6 +174,8 @@ class Prediction:
             runner_up=None if second is None or second.azimuth.isnan() else second,
             unknown=bool(chosen["unknown"]) if "unknown" in chosen else None,
             occluded=chosen.get("occluded"),
+            image_index=None if image is None else int(image),
+            box=chosen.get("box"),
         )
 
     def __iter__(self) -> Iterator[SinglePrediction]:
@@ -227,44 +241,87 @@ def predict_images(
     predictor: Predictor,
     images: ImageLike | Sequence[ImageLike],
     *,
-    boxes: Sequence[Sequence[float]] | None = None,
+    boxes: Boxes = None,
+    detector: Detector | None = None,
+    objects: int = 1,
     batch_size: int = 32,
     unseen: bool = False,
 ) -> Prediction:
-    """Classify the object in each image and estimate its pose.
+    """Classify the objects in each image and estimate their poses.
 
     Args:
         predictor: the model or baseline.
-        images: one image or several: paths, PIL images or numpy arrays (any mode `as_rgb` takes).
-        boxes: the object's bounding box (x1, y1, x2, y2) in each image, in pixels; without them each image is
-            taken to be a crop of one object and is fitted into the network's input as a whole.
-        batch_size: images computed at a time.
+        images: one image or several: paths, PIL images, numpy arrays (any that `as_rgb` takes) or tensors [3, H, W] or
+            [B, 3, H, W] (uint8, or floats in 0..1).
+        boxes: where the objects are, (x1, y1, x2, y2) in pixels: one box for each image, or a list of boxes for each;
+            "whole" takes each image for a crop of one object.
+        detector: finds the objects where no boxes are given; without either, images are taken as a whole.
+        objects: how many the detector is asked for in each image.
+        batch_size: crops computed at a time.
         unseen: pose of the category with the lowest reconstruction loss instead of the best-scoring one.
 
     Returns:
-        One answer per image, its pose, focal length and principal point in pixels of that image.
+        One answer per object, image by image (`image_index`); pose, focal length and principal point are in pixels of
+        its image. An image in which the detector finds nothing has none.
 
     Raises:
         CompNetError: if an image cannot be read or a box is empty; the message names it.
     """
-    if isinstance(images, str | Path) or not isinstance(images, Sequence):
-        images = [images]
-    if boxes is not None and len(boxes) != len(images):
-        raise CompNetError(f"{len(boxes)} boxes were given for {len(images)} images; give one box for each image")
-    if not images:
+    listed = _listed(images)
+    if not listed:
         raise CompNetError("there is no image to predict; give at least one")
-    # one after the other: of a large image only its crop is kept
-    crops = [
-        crop_box(load_image(image) if isinstance(image, str | Path) else as_rgb(image), box, predictor.input_config)
-        for image, box in zip(images, [None] * len(images) if boxes is None else boxes, strict=True)
-    ]
-    return predict_boxes(predictor, crops, batch_size=batch_size, unseen=unseen)
+    given = _boxes_of_each(boxes, len(listed))
+
+    def cut(image: ImageLike, places: list[Box] | None) -> list[BoxCrop]:
+        pixels = load_image(image) if isinstance(image, str | Path) else as_rgb(image)
+        if places is None and detector is not None:
+            places = detector.detect(pixels, objects).boxes.tolist()
+        return [crop_box(pixels, box, predictor.input_config) for box in ([None] if places is None else places)]
+
+    # one after the other: of a large image only its crops are kept
+    parts = [cut(image, places) for image, places in zip(listed, given, strict=True)]
+    crops = [crop for part in parts for crop in part]
+    numbers = [number for number, part in enumerate(parts) for _ in part]
+    prediction = predict_boxes(predictor, crops, batch_size=batch_size, unseen=unseen)
+    return replace(prediction, image_index=torch.tensor(numbers, device=prediction.scores.device))
+
+
+def _listed(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
+    """The images one by one; a batch in one array or tensor is several."""
+    if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
+        return list(images)
+    return list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+
+
+def _boxes_of_each(boxes: Boxes, count: int) -> list[list[Box] | None]:
+    """The boxes of each image; None for an image without any given, or, as a box, for the whole image."""
+    if isinstance(boxes, str):
+        if boxes != "whole":
+            raise CompNetError(f'boxes must be numbers or "whole", not {boxes!r}')
+        return [[cast(Box, None)] for _ in range(count)]
+    if boxes is None:
+        return [None] * count
+    entries: list[Any] = list(boxes)
+    # the box of a single image need not be put into a list
+    if count == 1 and entries and all(_is_number(x) for x in entries):
+        entries = [entries]
+    if len(entries) != count:
+        raise CompNetError(f"boxes for {len(entries)} images were given for {count} images; give one entry for each")
+    return [[entry] if len(entry) and all(_is_number(x) for x in entry) else list(entry) for entry in entries]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) or (isinstance(value, Tensor | np.ndarray) and value.ndim == 0)
 
 
 def predict_boxes(
     predictor: Predictor, crops: Sequence[BoxCrop], *, batch_size: int = 32, unseen: bool = False
 ) -> Prediction:
-    """Answer for crops that `crop_box` cut, at least one, in pixels of their images; see `predict_images`."""
+    """Answer for crops that `crop_box` cut, in pixels of their images; see `predict_images`."""
+    if not crops:
+        # what an answer consists of is the predictor's to say: one for an empty crop is taken and dropped
+        size = (predictor.input_config.width, predictor.input_config.height)
+        return predict_boxes(predictor, [crop_box(Image.new("RGB", size), None, predictor.input_config)])[:0]
     batch = torch.stack([torch.from_numpy(crop.image.copy()).permute(2, 0, 1) for crop in crops])
     whole = Prediction.cat(
         [predictor.predict_crops(part, unseen=unseen, crop="box") for part in batch.split(batch_size)]
@@ -275,4 +332,5 @@ def predict_boxes(
     # pixels of the crop become pixels of the image. A crop is a similarity of its image, which a camera of another
     # focal length and principal point would have taken: angles and distance stay
     principal_point = (matrix[:, :, :2] @ whole.principal_point[..., None])[..., 0] + matrix[:, :, 2]
-    return replace(whole, focal=whole.focal / scale, principal_point=principal_point)
+    boxes = torch.tensor([crop.box for crop in crops], device=device)
+    return replace(whole, focal=whole.focal / scale, principal_point=principal_point, box=boxes)

@@ -15,7 +15,8 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.confidence import Calibration
 from compnet3d.inference.explanation import Explanation
-from compnet3d.inference.prediction import ImageLike, Prediction, predict_images
+from compnet3d.inference.detection import Detector
+from compnet3d.inference.prediction import Boxes, ImageLike, Prediction, predict_images
 from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.checkpoint import load_model, save_model
 from compnet3d.models.tensors import TensorShape
@@ -75,12 +76,30 @@ class Model(nn.Module):
         self,
         images: ImageLike | Sequence[ImageLike],
         *,
-        boxes: Sequence[Sequence[float]] | None = None,
+        boxes: Boxes = None,
+        detector: Detector | None = None,
+        objects: int = 1,
         batch_size: int = 32,
         unseen: bool = False,
     ) -> Prediction:
-        """Classify the object in each image and estimate its pose; see `predict_images`."""
-        return predict_images(self, images, boxes=boxes, batch_size=batch_size, unseen=unseen)
+        """Classify the objects in each image and estimate their poses; see `predict_images`.
+
+        Without boxes and detector the model searches the image itself (`object_search`).
+        """
+        finder = self.object_search() if boxes is None and detector is None else detector
+        return predict_images(
+            self, images, boxes=boxes, detector=finder, objects=objects, batch_size=batch_size, unseen=unseen
+        )
+
+    def object_search(self) -> Detector:
+        """A detector made of the model alone.
+
+        Raises:
+            CompNetError: if this kind of model cannot tell where an object is.
+        """
+        raise CompNetError(
+            f"a {self.kind} model cannot search for objects; give boxes, a detector, or take images as a whole"
+        )
 
     @property
     def calibration(self) -> Calibration:

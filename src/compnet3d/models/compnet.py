@@ -17,6 +17,7 @@ from compnet3d.geometry.cuboid import Cuboids, cuboid_mesh, cuboid_vertex_count
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.category_search import CategorySearch
 from compnet3d.inference.confidence import category_confidence
+from compnet3d.inference.detection import Detector
 from compnet3d.inference.explanation import (
     CategoryExplanation,
     Explanation,
@@ -35,6 +36,7 @@ from compnet3d.models.backbones import FeatureExtractor, build_extractor
 from compnet3d.models.bank import VertexFeatureBank, starting_features
 from compnet3d.models.base import Model
 from compnet3d.models.config import CompNetConfig
+from compnet3d.models.object_search import ObjectSearch
 from compnet3d.models.rotation_prior import RotationPrior
 from compnet3d.models.tensors import TensorShape
 from compnet3d.rendering.fragments import Fragments
@@ -206,6 +208,10 @@ class CompNet(Model):
             unknown=calibration.is_unknown(score),
             occluded=estimate.occluded,
         )
+
+    def object_search(self) -> Detector:
+        """See `Model.object_search`."""
+        return ObjectSearch(self)
 
     @torch.no_grad()
     def classify_crops(self, images: Tensor) -> Tensor:

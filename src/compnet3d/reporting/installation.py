@@ -20,6 +20,8 @@ from compnet3d.utils.files import Json
 # what each extra of the package is needed for
 FEATURES = {
     "viz": "HTML reports and plots",
+    "video": "videos and cameras (`predict`)",
+    "onnx": "detectors in ONNX (`predict --detector`)",
     "docs": "building the documentation",
     "dev": "work on the code: tests, style, types",
     "fuzz": "fuzzing the readers (`make fuzz`)",

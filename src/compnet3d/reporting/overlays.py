@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from torch.nn.functional import max_pool2d
@@ -266,6 +266,24 @@ def _heat(strength: np.ndarray) -> np.ndarray:
     stops = np.array([[20, 8, 60], [110, 25, 120], [205, 60, 90], [250, 145, 40], [252, 250, 170]], dtype=np.float32)
     position = np.linspace(0, 1, len(stops))
     return np.stack([np.interp(strength, position, stops[:, c]) for c in range(3)], axis=-1).astype(np.float32)
+
+
+def draw_label(image: np.ndarray, box: Sequence[float], text: str) -> np.ndarray:
+    """An image with a box, (x1, y1, x2, y2) in pixels, and a line of text at its upper edge, uint8 [H, W, 3]."""
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    unit = max(1, round(max(canvas.size) / 400))
+    colour = (255, 210, 0)
+    draw.rectangle([float(side) for side in box], outline=colour, width=unit)
+    font = ImageFont.load_default(size=11 * unit)
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    width, height = right - left + 4 * unit, bottom - top + 4 * unit
+    # above the box, or inside it where the image ends; never beyond the image's sides
+    x = min(max(0.0, box[0]), max(0.0, canvas.width - width))
+    y = box[1] - height if box[1] >= height else max(0.0, box[1])
+    draw.rectangle([x, y, x + width, y + height], fill=colour)
+    draw.text((x + 2 * unit - left, y + 2 * unit - top), text, fill=(0, 0, 0), font=font)
+    return np.asarray(canvas)
 
 
 def enlarge(image: np.ndarray, *, min_side: int = 320) -> np.ndarray:

@@ -1,138 +1,243 @@
-"""Predictions for image files: a table, JSON, and images with the projected model drawn over the image."""
+"""Predictions for pictures: a table, files, and pictures with the projected models drawn over them."""
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 
-from compnet3d.data.images import load_image
+from compnet3d.data.box_files import BoxFile
+from compnet3d.data.sources import Picture, Source
 from compnet3d.data.transforms import BoxCrop, InputConfig, crop_box
 from compnet3d.errors import CompNetError
-from compnet3d.geometry.camera import Camera
+from compnet3d.inference.detection import Box, Detector, beyond_image
 from compnet3d.inference.prediction import SinglePrediction, predict_boxes
+from compnet3d.reporting.prediction_files import FORMATS, Convention, as_json_lines, pose_in
+from compnet3d.reporting.prediction_overlays import Drawn, PictureOverlays
 from compnet3d.reporting.terminal import new_table, percent, terminal
 from compnet3d.utils.exclusive import exclusive
-from compnet3d.utils.files import Json, read_bytes, write_bytes, write_json
+from compnet3d.utils.files import Json, write_text
+from compnet3d.utils.progress import tracked
 from compnet3d.utils.text import printable
 
 if TYPE_CHECKING:
     from compnet3d.models.registry import TrainedModel
 
+STANDARD_OUTPUT = Path("-")
 
-def predict_files(
+
+@dataclass(frozen=True)
+class Places:
+    """Where the objects are in a picture: the first of these that is set says it; without any it is taken as a whole.
+
+    Attributes:
+        box: (x1, y1, x2, y2) in pixels, the same in every picture.
+        file: boxes of each picture.
+        detector: finds them, `objects` at most.
+    """
+
+    box: tuple[float, float, float, float] | None = None
+    file: BoxFile | None = None
+    detector: Detector | None = None
+    objects: int = 1
+
+    def of(self, picture: Picture, image: Image.Image) -> list[tuple[Box | None, Json]]:
+        """The boxes, and what a detector says of each.
+
+        Raises:
+            CompNetError: if the file of boxes has none for the picture.
+        """
+        if self.box is not None:
+            return [(self.box, {})]
+        if self.file is not None:
+            return [(box, {}) for box in self.file.of(picture.name, picture.frame)]
+        if self.detector is None:
+            return [(None, {})]
+        found = self.detector.detect(image, self.objects)
+        labels = found.labels or (None,) * len(found)
+        rows = zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True)
+        return [(box, {"detection": {"score": score, "label": label}}) for box, score, label in rows]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is made of the predictions, beside the table.
+
+    Attributes:
+        files: by their format (`prediction_files.FORMATS`); "-" is the standard output, which then has no table.
+        overlay: folder for pictures and videos with the projected models drawn over them, made if need be. Of what it
+            holds, only earlier overlays are replaced.
+        convention: also gives poses as that library wants them.
+        degrees: angles in degrees (azimuth_deg, ...) instead of radians.
+    """
+
+    files: dict[str, Path] = field(default_factory=dict)
+    overlay: Path | None = None
+    convention: Convention = "compnet3d"
+    degrees: bool = False
+
+    @property
+    def on_standard_output(self) -> str | None:
+        """The format that is written there."""
+        return next((name for name, path in self.files.items() if path == STANDARD_OUTPUT), None)
+
+
+def predict_sources(
     model: TrainedModel,
-    paths: Sequence[Path],
+    sources: Sequence[Source],
+    places: Places | None = None,
+    outputs: Outputs | None = None,
     *,
-    box: Sequence[float] | None = None,
-    json_file: Path | None = None,
-    overlay: Path | None = None,
+    every: int = 1,
 ) -> None:
-    """Predict every file and print, write and draw what was asked for.
+    """Predict every picture and print, write and draw what was asked for.
 
-    Of several files, one that cannot be read is reported on stderr and left out; the others are predicted all the same.
+    Of several pictures, one that cannot be read is reported on stderr and left out; the others are predicted all the
+    same. Whatever stops it, Ctrl-C at a camera or a fault of ours, what has been predicted is not lost.
 
     Args:
         model: the model.
-        paths: image files.
-        box: (x1, y1, x2, y2) in pixels, used for every image; None takes whole images.
-        json_file: where to write the predictions; "-" for the standard output, which then replaces the table.
-        overlay: folder for the images, made if need be. Of what it holds, only earlier overlays are replaced.
+        sources: images, videos, cameras.
+        places: where the objects are; without it pictures are taken as a whole.
+        outputs: what is made of the predictions; without it a table.
+        every: of a video or camera, every so many-th frame.
 
     Raises:
         CompNetError: if an overlay would replace something else, or another process writes into that folder; after
-            everything else is done, if a file could not be read or predicted.
+            everything else is done, if a picture could not be read or predicted.
     """
-    with nullcontext() if overlay is None else exclusive(overlay):
-        _predict_files(model, paths, box, json_file, overlay)
+    outputs = outputs or Outputs()
+    with nullcontext() if outputs.overlay is None else exclusive(outputs.overlay):
+        run = _Run(model, places or Places(), outputs, every)
+        try:
+            run.predict(sources)
+        except BaseException:
+            # whatever stops it: what has been predicted is not lost
+            if run.answers:
+                _report(run.answers, outputs)
+            raise
+        _report(run.answers, outputs)
+    if run.failures:
+        raise CompNetError(f"{len(run.failures)} of {run.seen} images could not be predicted: {run.failures[0]}")
 
 
-def _predict_files(
-    model: TrainedModel,
-    paths: Sequence[Path],
-    box: Sequence[float] | None,
-    json_file: Path | None,
-    overlay: Path | None,
-) -> None:
-    """`predict_files` in a folder of overlays that is ours."""
-    answers: list[Json] = []
-    failures: list[str] = []
-    if overlay is not None:
-        _check_overlays([overlay / name for name in _overlay_names(paths).values()])
-    try:
-        for found in _predicted(model, paths, box, overlay, failures):
-            answers += found
-    except BaseException:
-        # whatever stops it, Ctrl-C or a fault of ours: what has been predicted is not lost
-        if answers:
-            _report(answers, json_file, overlay)
-        raise
-    _report(answers, json_file, overlay)
-    if failures:
-        raise CompNetError(f"{len(failures)} of {len(paths)} images could not be predicted: {failures[0]}")
+@dataclass
+class _Run:
+    """One run of `predict_sources` and what it has come to."""
 
+    model: TrainedModel
+    places: Places
+    outputs: Outputs
+    every: int
+    answers: list[Json] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    seen: int = 0
 
-def _predicted(
-    model: TrainedModel, paths: Sequence[Path], box: Sequence[float] | None, overlay: Path | None, failures: list[str]
-) -> Iterator[list[Json]]:
-    """The answers batch by batch; what cannot be read is reported and joins the `failures`."""
-    names = _overlay_names(paths)
-    batch = 16
-    for start in range(0, len(paths), batch):
-        cut: dict[Path, _Cut] = {}
-        # a path that is named twice is predicted once
-        for path in dict.fromkeys(paths[start : start + batch]):
+    def predict(self, sources: Sequence[Source]) -> None:
+        """Batch by batch; what cannot be read is reported and joins the `failures`."""
+        alone = len(sources) == 1 and not sources[0].moving
+        moving = any(source.moving for source in sources)
+        pictures = (picture for source in sources for picture in self._pictures(source, alone))
+        shown = sys.stderr.isatty() and not alone and self.outputs.on_standard_output is None
+        steps = iter(tracked(pictures, "predicting", enabled=shown, total=None if moving else len(sources)))
+        batch = 16
+        with ExitStack() as stack:
+            drawing = None if self.outputs.overlay is None else PictureOverlays(self.outputs.overlay, self.model, stack)
+            if drawing is not None:
+                drawing.claim(sources, self.every)
+            while some := list(islice(steps, 1 if self._live(sources) else batch)):
+                self._predict_batch(some, drawing, alone)
+
+    @staticmethod
+    def _live(sources: Sequence[Source]) -> bool:
+        return any(source.live for source in sources)
+
+    def _pictures(self, source: Source, alone: bool) -> Iterator[Picture]:
+        try:
+            yield from source.pictures(self.every)
+        except CompNetError as error:
+            self._fail(error, alone)
+
+    def _fail(self, error: CompNetError, alone: bool) -> None:
+        # nothing else to go on with: the error itself is the answer
+        if alone:
+            raise error
+        self.failures.append(str(error))
+        print(f"skipped: {printable(str(error))}", file=sys.stderr)
+
+    def _predict_batch(self, pictures: Sequence[Picture], drawing: PictureOverlays | None, alone: bool) -> None:
+        cut: list[_Cut] = []
+        for picture in pictures:
+            self.seen += 1
             try:
-                cut[path] = _Cut.of(path, box, model.input_config, keep=overlay is not None)
+                cut.append(_Cut.of(picture, self.places, self.model.input_config, keep=drawing is not None))
             except CompNetError as error:
-                # nothing else to go on with: the error itself is the answer
-                if len(paths) == 1:
-                    raise
-                failures.append(str(error))
-                print(f"skipped: {printable(str(error))}", file=sys.stderr)
-        if not cut:
-            continue
-        prediction = predict_boxes(model, [one.crop for one in cut.values()])
-        rows = zip(cut.items(), prediction, prediction.to_dicts(), strict=True)
-        answers = []
-        for (path, one), single, answer in rows:
-            if overlay is not None:
-                _save_overlay(overlay / names[path], model, one, single)
-            answers.append({"image": str(path)} | answer)
-        yield answers
+                self._fail(error, alone)
+        prediction = predict_boxes(self.model, [crop for one in cut for crop in one.crops])
+        answers = iter(prediction)
+        for one in cut:
+            found = list(islice(answers, len(one.crops)))
+            if not found:
+                print(f"{printable(one.picture.title)}: no object was found", file=sys.stderr)
+            entries = [self._entry(one, number, answer) for number, answer in enumerate(found)]
+            if drawing is not None and one.small is not None:
+                drawing.add(one.picture, Drawn(one.small, one.size, [crop.box for crop in one.crops], found))
+            if self.outputs.on_standard_output == "jsonl":
+                print(as_json_lines(entries), end="", flush=True)
+            self.answers += entries
+
+    def _entry(self, one: _Cut, number: int, answer: SinglePrediction) -> Json:
+        picture, beyond = one.picture, beyond_image(one.crops[number].box, one.size)
+        entry: Json = {"image": picture.name, "image_size": list(one.size)}
+        if picture.frame is not None:
+            entry |= {"frame": picture.frame, "time": picture.time}
+        if beyond > 0:
+            entry["box_beyond_image"] = beyond
+            # of a box that was given: it may be in other pixels than was thought
+            if not one.details[number]:
+                share = f"{100 * beyond:.0f} % of the box lies beyond the image"
+                print(f"{printable(picture.title)}: {share}", file=sys.stderr)
+        told = pose_in(self.outputs.convention, answer, one.size)
+        return entry | one.details[number] | answer.to_dict(degrees=self.outputs.degrees) | told
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """What is kept of an image: its crop, its (width, height) and, for the overlay, a copy of at most 1600 pixels."""
+    """What is kept of a picture.
 
-    crop: BoxCrop
+    Attributes:
+        picture: it; size: its (width, height).
+        crops: of its objects; details: what goes into the answer of each.
+        small: for the overlay, a copy of at most 1600 pixels.
+    """
+
+    picture: Picture
     size: tuple[int, int]
+    crops: list[BoxCrop]
+    details: list[Json]
     small: Image.Image | None
 
     @classmethod
-    def of(cls, path: Path, box: Sequence[float] | None, config: InputConfig, keep: bool) -> _Cut:
-        """Read an image and cut the box out; with `keep` the small copy is made.
+    def of(cls, picture: Picture, places: Places, config: InputConfig, keep: bool) -> _Cut:
+        """Load a picture and cut its objects out; with `keep` the small copy is made.
 
         Raises:
-            CompNetError: naming the file, if it cannot be read or has nothing in the box.
+            CompNetError: naming the file, if it cannot be read or has nothing in a box.
         """
-        image = load_image(path)
+        image = picture.load()
+        found = places.of(picture, image)
         try:
-            crop = crop_box(image, box, config)
+            crops = [crop_box(image, box, config) for box, _ in found]
         except CompNetError as error:
-            raise CompNetError(f"{path}: {error}") from None
-        return cls(crop, image.size, _shrunk(image) if keep else None)
+            raise CompNetError(f"{picture.title}: {error}") from None
+        return cls(picture, image.size, crops, [more for _, more in found], _shrunk(image) if keep else None)
 
 
 def _shrunk(image: Image.Image) -> Image.Image:
@@ -143,21 +248,24 @@ def _shrunk(image: Image.Image) -> Image.Image:
     return image if shrink == 1.0 else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
-def _report(answers: Sequence[Json], json_file: Path | None, overlay: Path | None) -> None:
-    if json_file == Path("-"):
-        print(json.dumps(list(answers), indent=2))
-        return
+def _report(answers: Sequence[Json], outputs: Outputs) -> None:
+    quiet = outputs.on_standard_output
     try:
-        if json_file is not None:
-            # before the table, which a broken pipe or an odd terminal may stop
-            write_json(json_file, list(answers))
+        # before the table, which a broken pipe or an odd terminal may stop
+        for kind, path in outputs.files.items():
+            if path != STANDARD_OUTPUT:
+                write_text(path, FORMATS[kind](answers))
     finally:
-        # also where the file cannot be written
-        print_predictions(answers)
-    if json_file is not None:
-        print(f"wrote {json_file}")
-    if overlay is not None and answers:
-        print(f"wrote {len(answers)} images to {overlay}")
+        # also where a file cannot be written
+        if quiet is None:
+            print_predictions(answers)
+        elif quiet != "jsonl":  # which has been printed line by line
+            print(FORMATS[quiet](answers), end="")
+    if quiet is None:
+        for path in outputs.files.values():
+            print(f"wrote {path}")
+        if outputs.overlay is not None and answers:
+            print(f"wrote overlays to {outputs.overlay}")
 
 
 def print_predictions(answers: Sequence[Json]) -> None:
@@ -172,58 +280,23 @@ def print_predictions(answers: Sequence[Json]) -> None:
     table = new_table("", ["image", "category"], numbers, caption)
     longest = max((len(answer["category"]) for answer in answers), default=0)
     table.columns[1].min_width = min(longest, 24)  # folds the image's path, not the category
-    for answer in answers:
-        angles = [shown_degrees(answer[name]) for name in ("azimuth", "elevation", "theta")]
-        words = (Text(printable(answer[name])) for name in ("image", "category"))
+    most = 200  # lines: a video has thousands
+    for answer in answers[:most]:
+        angles = [_shown_angle(answer, name) for name in ("azimuth", "elevation", "theta")]
+        image = answer["image"] if answer.get("frame") is None else f"{answer['image']}, {answer['time']:.2f} s"
+        category = f"unknown ({answer['category']}?)" if answer.get("unknown") else answer["category"]
+        words = (Text(printable(word)) for word in (image, category))
         table.add_row(*words, percent(answer["confidence"]), *angles)
     terminal().print(table)
+    if len(answers) > most:
+        print(f"and {len(answers) - most} more; --json, --jsonl, --csv or --coco writes all")
+
+
+def _shown_angle(answer: Json, name: str) -> str:
+    return shown_degrees(math.radians(answer[f"{name}_deg"]) if f"{name}_deg" in answer else answer[name])
 
 
 def shown_degrees(angle: float) -> str:
     """An angle of -pi ... pi in degrees with one decimal, in (-180, 180]: what rounds to -180 is the same as 180."""
     rounded = round(math.degrees(angle), 1)
     return f"{180.0 if rounded == -180 else rounded + 0.0:.1f}"  # adding zero drops the sign of -0.0
-
-
-def _overlay_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A file name for each image: the image's own stem, numbered where several images share it."""
-    names: dict[Path, str] = {}
-    taken: set[str] = set()
-    for path in dict.fromkeys(paths):
-        name, number = path.stem, 1
-        while name in taken:
-            number += 1
-            name = f"{path.stem}-{number}"
-        taken.add(name)
-        names[path] = f"{name}.png"
-    return names
-
-
-def _check_overlays(paths: Sequence[Path]) -> None:
-    """Check that none of them stands where something else than an overlay is, such as the image itself."""
-    for path in paths:
-        if os.path.lexists(path) and not _is_overlay(path):
-            raise CompNetError(f"{path}: is there already and is no overlay; give --overlay another folder")
-
-
-def _is_overlay(path: Path) -> bool:
-    try:
-        with Image.open(io.BytesIO(read_bytes(path)), formats=("PNG",)) as image:
-            return image.info.get("Software") == "compnet3d"
-    except (CompNetError, OSError, ValueError, SyntaxError):
-        return False
-
-
-def _save_overlay(path: Path, model: TrainedModel, cut: _Cut, answer: SinglePrediction) -> None:
-    from compnet3d.reporting import overlays
-
-    assert cut.small is not None
-    (width, height), size = cut.size, cut.small.size
-    camera = Camera(
-        focal=torch.tensor(answer.focal) * (max(size) / max(cut.size)),
-        principal_point=answer.principal_point.cpu() * torch.tensor([size[0] / width, size[1] / height]),
-        height=size[1],
-        width=size[0],
-    )
-    drawn = overlays.draw_overlay(cut.small, model.mesh(answer.category), answer.pose.to("cpu"), camera)
-    write_bytes(path, overlays.encode_png(drawn))
