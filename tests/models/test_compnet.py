@@ -446,7 +446,7 @@ def test_a_config_survives_json_and_an_unknown_renderer_does_not_pass() -> None:
 
 
 def test_boxes_must_match_the_images(model: CompNet, images: list[Image.Image]) -> None:
-    with pytest.raises(CompNetError, match="1 boxes were given for 3 images"):
+    with pytest.raises(CompNetError, match="boxes for 1 images were given for 3 images"):
         model.predict(images, boxes=[[0, 0, 5, 5]])
 
 

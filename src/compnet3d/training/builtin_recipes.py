@@ -164,7 +164,16 @@ _COMPNETS = (
             "schedule.held_out_epochs": 18,
         }
     ),
-    _ETH80,
+    _ETH80.with_settings(
+        {
+            "loss.classification_weight": 0.4,
+            "loss.pose_contrastive_weight": 2.0,
+            "loss.flip_negatives": 0.25,
+            "loss.flip_vertex_weight": 4.0,
+            **_AFTER_POSE_CONTRASTIVE,
+            "schedule.epochs": 28,
+        }
+    ),
     _ETH80.with_settings(
         {
             "name": "robust-photos",
@@ -191,15 +200,17 @@ _COMPNETS = (
             "input.fill": 0.85,
             # less would be forgotten of photographs, which training never shows
             "schedule.learning_rate": 7e-5,
-            "schedule.epochs": 10,
+            "schedule.epochs": 26,
             "schedule.calibration_fraction": 0.08,
             "loss.classification_weight": 0.4,
             "loss.classification_cells": 72,
             "loss.pose_contrastive_weight": 2.0,
             **_AGAINST_FLIPS,
             **_AFTER_POSE_CONTRASTIVE,
-            # renderings have backgrounds of every kind already; their users have boxes
-            "augmentation": replace(_ETH80.augmentation, background_swap=0.0, box_crop=0.7),
+            # renderings have backgrounds, tilt and things in front already; their users have boxes
+            "augmentation": replace(
+                _ETH80.augmentation, background_swap=0.0, box_crop=0.7, rotation=15.0, erasing=0.25
+            ),
         }
     ),
     CompNetRecipe(
