@@ -123,26 +123,35 @@ def test_the_crop_is_the_same_window_as_fine_as_the_image_has_it() -> None:
     image = Image.fromarray(np.stack([np.tile(x, (480, 1)), np.tile(x[:480, None], (1, 640)), np.zeros((480, 640))],
                                      axis=-1).astype(np.uint8))  # fmt: skip
     for box in (None, (250, 200, 350, 280)):
-        fine, coarse = fine_crop(image, box, SPEC), torch.from_numpy(crop_box(image, box, SPEC).image.copy())
+        cut = crop_box(image, box, SPEC)
+        fine, coarse = fine_crop(image, cut, SPEC), torch.from_numpy(cut.image.copy())
         zoom = fine.shape[1] // 48
         assert zoom > 1 and fine.shape == (3, 48 * zoom, 64 * zoom)
         mean = torch.nn.functional.avg_pool2d(fine.float(), zoom)
         assert (mean - coarse.permute(2, 0, 1).float()).abs()[:, 2:-2, 2:-2].max() < 4
-    assert fine_crop(picture(32, 24), None, SPEC).shape == (3, 48, 64), "no pixels are made up"
+    small = picture(32, 24)
+    assert fine_crop(small, crop_box(small, None, SPEC), SPEC).shape == (3, 48, 64), "no pixels are made up"
 
 
 def test_a_category_may_be_asked_for() -> None:
     model = make_model()
-    named = {model.explain(picture()).best.category}
+    named = {model.explain(picture(), box="whole").best.category}
     (other,) = {"brick", "tower"} - named
-    assert model.explain(picture(), against=other).runner_up.category == other
+    assert model.explain(picture(), box="whole", against=other).runner_up.category == other
     for wrong in ("car", *named):
         with pytest.raises(CompNetError, match="is no category that"):
-            model.explain(picture(), against=wrong)
+            model.explain(picture(), box="whole", against=wrong)
 
 
 def test_one_category_has_no_runner_up_and_dual_heads_nothing_to_show() -> None:
-    assert make_model(1).explain(picture()).runner_up is None
+    assert make_model(1).explain(picture(), box="whole").runner_up is None
     heads = DualHead(DualHeadConfig(("brick", "tower"), BOUNDS, BACKBONE, SPEC)).eval()
     with pytest.raises(CompNetError, match="explain those of a CompNet"):
         heads.explain(picture())
+    with pytest.raises(CompNetError, match='four numbers or "whole"'):
+        make_model(1).explain(picture(), box="all")
+
+
+def test_without_a_box_the_object_is_searched() -> None:
+    model = make_model()
+    assert model.explain(picture()).answer.to_dict() == model.predict(picture())[0].to_dict()

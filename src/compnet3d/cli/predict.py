@@ -63,6 +63,8 @@ class Predict:
     """How categories are compared: all of them closely (Eq. 7), or only the most likely ones (faster from 50 on)."""
     overlay: Folder = None
     """Write each image or video with the projected models drawn over it into this folder."""
+    explain: Folder = None
+    """Write a sheet for each object into this folder that shows why the model answers so (needs matplotlib)."""
     device: Device = "auto"
     """Where to run the model; auto takes the GPU if there is one."""
 
@@ -73,7 +75,7 @@ class Predict:
         from compnet3d.reporting.predictions import Outputs, predict_sources
 
         sources = find_sources(self.images)
-        outputs = Outputs(self._files(), self.overlay, self.convention, self.degrees)
+        outputs = Outputs(self._files(), self.overlay, self.explain, self.convention, self.degrees)
         model = load_model(self.model, self.device, self.matching)
         predict_sources(model, sources, self._places(model), outputs, every=self.every)
 
@@ -87,6 +89,8 @@ class Predict:
         given = [name for name, value in places.items() if value is not None]
         if len(given) > 1:
             raise CompNetError(f"{' and '.join(given)} both say where the objects are; give one of them")
+        if self.overlay is not None and self.overlay == self.explain:
+            raise CompNetError("--overlay and --explain would write the same names; give them different folders")
         if list(self._files().values()).count(Path("-")) > 1:
             raise CompNetError("two formats cannot both go to the standard output; give one of them a file")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from compnet3d.data.symmetry import symmetry_orders
 from compnet3d.errors import CompNetError
-from compnet3d.evaluation.occlusion_map import MASKS, occlusion_ious
+from compnet3d.evaluation.occlusion_map import occlusion_ious
 from compnet3d.evaluation.result import EvaluationResult, Resources, Settings
 from compnet3d.evaluation.summary import HIDDEN, Errors, Outcome, summarise
 from compnet3d.geometry.camera import Pose
@@ -164,7 +164,7 @@ def _compare(batch: Mapping[str, Tensor], prediction: Prediction, lowest: Predic
         half_turn=half_turn,
         unseen_category=None if lowest is None else lowest.category_index.cpu(),
         occlusion_ious=None
-        if prediction.occluded is None or MASKS[0] not in batch
+        if prediction.occluded is None or "object_mask" not in batch
         else occlusion_ious(prediction.occluded, batch),
         hidden=torch.stack([batch[n] for n in HIDDEN], dim=-1) if HIDDEN[0] in batch else None,
         pose=torch.stack([getattr(prediction.pose, name).detach().cpu().double() for name in ANGLES], dim=-1),

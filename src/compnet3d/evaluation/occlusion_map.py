@@ -13,8 +13,6 @@ from compnet3d.utils.checks import check_shape
 from compnet3d.utils.files import Json
 from compnet3d.utils.settings import known, read
 
-MASKS = ("object_mask", "occluder_mask")
-
 
 @dataclass(frozen=True)
 class OcclusionMap:
@@ -55,7 +53,7 @@ def occlusion_ious(occluded: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     Returns:
         float64 [B, 2]; not a number where no cell is hidden.
     """
-    own, hiding = (batch[name].cpu() for name in MASKS)
+    own, hiding = batch["object_mask"].cpu(), batch["occluder_mask"].cpu()
     occluded = occluded.cpu()
     check_shape("object_mask", own, (len(occluded), "height", "width"))
     check_shape("occluder_mask", hiding, own.shape)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from compnet3d.data.transforms import InputConfig, crop_box
+from compnet3d.data.transforms import BoxCrop, InputConfig
+from compnet3d.data.warp import warp_image
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.matching import CropFeatures, vertex_similarities
@@ -152,19 +152,21 @@ def explain_category(method: RenderAndCompare, features: CropFeatures, subject: 
     )
 
 
-def fine_crop(image: Image.Image, box: Sequence[float] | None, input_config: InputConfig) -> Tensor:
-    """The window of `crop_box` with up to z times its pixels, as far as the image has them: `Explanation.crop`.
+def fine_crop(image: Image.Image, crop: BoxCrop, input_config: InputConfig) -> Tensor:
+    """The window of a crop with up to z times its pixels, as far as the image has them: `Explanation.crop`.
 
     Args:
-        image: RGB.
-        box: (x1, y1, x2, y2) in pixels; None for the whole image.
+        image: that it was cut out of, in RGB.
+        crop: by `crop_box`.
         input_config: the network's input.
     """
     largest = 480  # pixels: enough to look at
-    scale = crop_box(image, box, input_config).scale
     height, width = input_config.height, input_config.width
-    zoom = max(1, min(largest // max(height, width), round(1 / scale)))
-    return as_tensor(crop_box(image, box, replace(input_config, height=zoom * height, width=zoom * width)).image)
+    zoom = max(1, min(largest // max(height, width), round(1 / crop.scale)))
+    # a pixel is a zoom-th of one before, and the corner stays where it is
+    matrix = crop.matrix / np.array([zoom, zoom, 1])
+    size, scale = (zoom * width, zoom * height), zoom * crop.scale
+    return as_tensor(warp_image(image, matrix, size, scale, input_config.fill, border=input_config.border))
 
 
 def as_tensor(image: np.ndarray) -> Tensor:

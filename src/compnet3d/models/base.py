@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -14,8 +14,8 @@ from compnet3d.data.transforms import CropMode, InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.confidence import Calibration
+from compnet3d.inference.detection import Box, Detector
 from compnet3d.inference.explanation import Explanation
-from compnet3d.inference.detection import Detector
 from compnet3d.inference.prediction import Boxes, ImageLike, Prediction, predict_images
 from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.checkpoint import load_model, save_model
@@ -111,18 +111,19 @@ class Model(nn.Module):
         self.config = replace(self.config, temperature=temperature, calibration=calibration)
 
     def explain(
-        self, image: ImageLike, *, box: Sequence[float] | None = None, against: str | None = None
+        self, image: ImageLike, *, box: Box | Literal["whole"] | None = None, against: str | None = None
     ) -> Explanation:
-        """Why the model answers as it does for one image, as tensors; `compnet3d.reporting.explanations` draws them.
+        """Why the model answers as it does for one object, as tensors; `compnet3d.reporting.explanations` draws them.
 
         Args:
-            image: a path, a PIL image or a numpy array (any mode `as_rgb` takes).
-            box: the object's bounding box (x1, y1, x2, y2) in pixels; None takes the whole image.
+            image: a path, a PIL image, an array or a tensor (any that `as_rgb` takes).
+            box: of the object, (x1, y1, x2, y2) in pixels; "whole" takes the image for a crop of one object. Without
+                it the model searches the image itself.
             against: the category that the best one is compared with; the runner-up by default.
 
         Raises:
-            CompNetError: if the model is no CompNet, the image cannot be read, the box is empty, or the model does not
-                know the category.
+            CompNetError: if the model is no CompNet, the image cannot be read, the box is empty, nothing is found, or
+                the model does not know the category.
         """
         raise CompNetError(
             f"a model of the kind {self.kind!r} matches and renders nothing that could explain its answers; "

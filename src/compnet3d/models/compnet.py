@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from compnet3d.data.images import as_rgb, load_image
-from compnet3d.data.transforms import CropMode, crop_box
+from compnet3d.data.transforms import BoxCrop, CropMode, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.cuboid import Cuboids, cuboid_mesh, cuboid_vertex_count
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.category_search import CategorySearch
 from compnet3d.inference.confidence import category_confidence
-from compnet3d.inference.detection import Detector
+from compnet3d.inference.detection import Box, Detector
 from compnet3d.inference.explanation import (
     CategoryExplanation,
     Explanation,
@@ -231,20 +232,31 @@ class CompNet(Model):
         return similarity.amax(dim=-1).unflatten(1, feature_map.shape[2:])
 
     def explain(
-        self, image: ImageLike, *, box: Sequence[float] | None = None, against: str | None = None
+        self, image: ImageLike, *, box: Box | Literal["whole"] | None = None, against: str | None = None
     ) -> Explanation:
-        """Why the model answers as it does for one image; see `Model.explain`."""
+        """Why the model answers as it does for one object; see `Model.explain`."""
         source = load_image(image) if isinstance(image, str | Path) else as_rgb(image)
-        cut = crop_box(source, box, self.input_config)
-        answer = predict_boxes(self, [cut])[0]
+        if isinstance(box, str) and box != "whole":
+            raise CompNetError(f'box must be four numbers or "whole", not {box!r}')
+        if box is None:
+            found = self.object_search().detect(source, 1).boxes.tolist()
+            if not found:
+                raise CompNetError('no object was found; give its box, or take the image as a whole: box="whole"')
+            box = found[0]
+        place = None if isinstance(box, str) else box
+        return self.explain_crop(source, crop_box(source, place, self.input_config), against)
+
+    @torch.no_grad()
+    def explain_crop(self, image: Image.Image, crop: BoxCrop, against: str | None = None) -> Explanation:
+        """`explain` for a crop that `crop_box` cut out of an image in RGB."""
+        answer = predict_boxes(self, [crop])[0]
         ranked = sorted(self.categories, key=lambda name: -answer.scores[name])
         if against is not None and (against not in self.categories or against == ranked[0]):
             raise CompNetError(f"{against!r} is no category that {ranked[0]} could be compared with; try {ranked[1:4]}")
         others = ranked[1:2] if against is None else [against]
-        with torch.no_grad():
-            features = self.features(as_tensor(cut.image)[None].to(self.device), crop="box")
+        features = self.features(as_tensor(crop.image)[None].to(self.device), crop="box")
         best, *rest = (self._explain_category(features, name) for name in (ranked[0], *others))
-        return Explanation(answer, self.input_config, fine_crop(source, box, self.input_config), best, *rest)
+        return Explanation(answer, self.input_config, fine_crop(image, crop, self.input_config), best, *rest)
 
     def features(self, images: Tensor, crop: CropMode = "oracle") -> CropFeatures:
         """What classification and pose estimation need to know of crops [B, 3, height, width]."""

@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
 SIDE = 480  # least side of a picture, in pixels
 EXPLAINED, OCCLUDED = (46, 160, 90), (230, 95, 30)
-_LISTED = 6  # categories whose scores the sheet shows
-_LEGEND = (
-    "Colours of vertices tell where on the object they are, the same in all images of a category: red grows to its "
-    "right, green to its back, blue upwards.\n"
-    "Green cells are explained by the object. Orange ones are covered by it, but the background explains them better: "
-    "something hides the object there, or its box is larger than it is."
-)
 
 
 def draw_pose(explanation: Explanation, shown: CategoryExplanation | None = None) -> Image.Image:
@@ -117,19 +110,26 @@ def draw_sheet(explanation: Explanation) -> Image.Image:
     Raises:
         CompNetError: if matplotlib is not installed.
     """
+    legend = (
+        "Colours of vertices tell where on the object they are, the same in all images of a category: red grows to its "
+        "right, green to its back, blue upwards.\n"
+        "Green cells are explained by the object. Orange ones are covered by it, but the background explains them "
+        "better: something hides the object there, or its box is larger than it is."
+    )
     rows = [shown for shown in (explanation.best, explanation.runner_up) if shown is not None]
 
     def plot(theme: Theme) -> Figure:
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(17, 0.7 + 3.4 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(18, 0.7 + 3.4 * len(rows)), layout="constrained")
         grid = figure.subplots(len(rows), 6, squeeze=False, width_ratios=(1, 1, 1, 1, 1, 1.7))
         for axes, shown in zip(grid, rows, strict=True):
             _plot_row(axes[1:], explanation, shown, theme)
-        _show(grid[0, 0], _crop(explanation), "what the network sees")
+        seen = overlays.enlarge(np.asarray(_crop(explanation)), min_side=SIDE)
+        _show(grid[0, 0], Image.fromarray(seen), "what the network sees")
         if len(rows) > 1:
             _plot_scores(grid[1, 0], explanation, theme)
-        figure.supxlabel(_LEGEND, fontsize=9)
+        figure.supxlabel(legend, fontsize=9)
         return figure
 
     return _rendered(plot)
@@ -169,7 +169,7 @@ def _paint(explanation: Explanation, colours: Tensor, where: Tensor, strength: f
 
 def _plot_row(axes: Sequence[Axes], explanation: Explanation, shown: CategoryExplanation, theme: Theme) -> None:
     """One category in five panels."""
-    _show(axes[0], draw_pose(explanation, shown), _title(explanation, shown), _pose_text(shown))
+    _show(axes[0], draw_pose(explanation, shown), _title(explanation, shown), _note(explanation, shown))
     matched, cells = int((shown.matched_vertex >= 0).sum()), shown.matched_vertex.numel()
     note = f"{matched} of {cells} cells match one better\nthan the background"
     _show(axes[1], draw_matches(explanation, shown), "matched vertices", note)
@@ -184,20 +184,19 @@ def _plot_row(axes: Sequence[Axes], explanation: Explanation, shown: CategoryExp
 
 
 def _title(explanation: Explanation, shown: CategoryExplanation) -> str:
-    answer = explanation.answer
-    title = f"{shown.category}: score {answer.scores[shown.category]:.3f}"
+    answer, name = explanation.answer, shown.category
     if shown is not explanation.best:
-        return title
+        return name
     # where nothing explains the image, the best category is no answer
-    return f"{title}, unknown" if answer.unknown else f"{title}, {100 * answer.confidence:.0f} % sure"
+    return f"unknown ({name}?)" if answer.unknown else f"{name}, {100 * answer.confidence:.0f} % sure"
 
 
-def _pose_text(shown: CategoryExplanation) -> str:
+def _note(explanation: Explanation, shown: CategoryExplanation) -> str:
     pose = shown.pose
     angles = [math.degrees(float(x)) for x in (wrap_signed(pose.azimuth), pose.elevation, wrap_signed(pose.theta))]
     azimuth, elevation, theta = (f"{angle:.0f}\N{DEGREE SIGN}" for angle in angles)
-    score = f"reconstruction {shown.reconstruction_score:.3f}"
-    return f"azimuth {azimuth}, elevation {elevation},\ntheta {theta}, {score}"
+    scores = f"score {explanation.answer.scores[shown.category]:.3f}, reconstruction {shown.reconstruction_score:.3f}"
+    return f"azimuth {azimuth}, elevation {elevation}\nin-plane rotation {theta}\n{scores}"
 
 
 def _plot_sphere(axes: Axes, shown: CategoryExplanation, theme: Theme) -> QuadMesh:
@@ -228,11 +227,13 @@ def _edges(centres: Tensor, width: float) -> list[float]:
 
 def _plot_scores(axes: Axes, explanation: Explanation, theme: Theme) -> None:
     """The scores of the best categories as dots: they differ by little, and bars from 0 would all look alike."""
-    ranked = sorted(explanation.answer.scores.items(), key=lambda item: -item[1])[:_LISTED]
+    most = 6  # that the panel has room for
+    ranked = sorted(explanation.answer.scores.items(), key=lambda item: -item[1])[:most]
     places = range(len(ranked))
     compared = {explanation.best.category, explanation.runner_up and explanation.runner_up.category}
     colours = [theme.accent if name in compared else theme.muted for name, _ in ranked]
     axes.scatter([score for _, score in ranked], places, s=45, c=colours)
+    axes.locator_params(axis="x", nbins=4)
     axes.set_yticks(places, [name for name, _ in ranked])
     axes.set(ylim=(len(ranked) - 0.5, -0.5), title="best scores")
     axes.grid(axis="x")

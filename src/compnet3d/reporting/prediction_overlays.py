@@ -78,17 +78,9 @@ class PictureOverlays:
         Raises:
             CompNetError: if something else than an overlay is there already, such as the image itself.
         """
-        taken: set[str] = set()
-        for source in sources:
-            stem = "camera" if source.live else PurePath(source.name).stem
-            name, number = stem, 1
-            while name in taken:
-                number += 1
-                name = f"{stem}-{number}"
-            taken.add(name)
-            path = self._folder / f"{name}{'.mp4' if source.moving else '.png'}"
-            if os.path.lexists(path) and not _is_overlay(path):
-                raise CompNetError(f"{path}: is there already and is no overlay; give --overlay another folder")
+        for source, stem in file_stems(sources).items():
+            path = self._folder / f"{stem}{'.mp4' if source.moving else '.png'}"
+            check_replaceable(path, "--overlay")
             self._paths[source.name] = path
             if source.moving:
                 self._rates[source.name] = (25.0 if source.live else frame_rate(source.name)) / every
@@ -103,6 +95,31 @@ class PictureOverlays:
             writer = VideoWriter(self._paths[name], self._rates[name])
             self._videos[name] = self._stack.enter_context(writer)
         self._videos[name].write(Image.fromarray(pixels))
+
+
+def file_stems(sources: Sequence[Source]) -> dict[Source, str]:
+    """A file name for each source: its own stem, numbered where several share it."""
+    stems: dict[Source, str] = {}
+    taken: set[str] = set()
+    for source in sources:
+        stem = "camera" if source.live else PurePath(source.name).stem
+        name, number = stem, 1
+        while name in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name)
+        stems[source] = name
+    return stems
+
+
+def check_replaceable(path: Path, option: str) -> None:
+    """Check that nothing is there, or a picture of ours.
+
+    Raises:
+        CompNetError: if something else is there, such as the image itself.
+    """
+    if os.path.lexists(path) and not _is_overlay(path):
+        raise CompNetError(f"{path}: is there already and is no overlay; give {option} another folder")
 
 
 def _is_overlay(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from compnet3d.data.transforms import BoxCrop, InputConfig, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.inference.detection import Box, Detector, beyond_image
 from compnet3d.inference.prediction import SinglePrediction, predict_boxes
+from compnet3d.reporting.explanation_sheets import ExplanationSheets
 from compnet3d.reporting.prediction_files import FORMATS, Convention, as_json_lines, pose_in
 from compnet3d.reporting.prediction_overlays import Drawn, PictureOverlays
 from compnet3d.reporting.terminal import new_table, percent, terminal
@@ -74,12 +75,14 @@ class Outputs:
         files: by their format (`prediction_files.FORMATS`); "-" is the standard output, which then has no table.
         overlay: folder for pictures and videos with the projected models drawn over them, made if need be. Of what it
             holds, only earlier overlays are replaced.
+        explain: folder for a sheet for each object that shows why the model answers so, likewise.
         convention: also gives poses as that library wants them.
         degrees: angles in degrees (azimuth_deg, ...) instead of radians.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
     overlay: Path | None = None
+    explain: Path | None = None
     convention: Convention = "compnet3d"
     degrees: bool = False
 
@@ -114,7 +117,9 @@ def predict_sources(
             everything else is done, if a picture could not be read or predicted.
     """
     outputs = outputs or Outputs()
-    with nullcontext() if outputs.overlay is None else exclusive(outputs.overlay):
+    with ExitStack() as held:
+        for folder in dict.fromkeys(path for path in (outputs.overlay, outputs.explain) if path is not None):
+            held.enter_context(exclusive(folder))
         run = _Run(model, places or Places(), outputs, every)
         try:
             run.predict(sources)
@@ -139,6 +144,7 @@ class _Run:
     answers: list[Json] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     seen: int = 0
+    sheets: ExplanationSheets | None = None
 
     def predict(self, sources: Sequence[Source]) -> None:
         """Batch by batch; what cannot be read is reported and joins the `failures`."""
@@ -152,6 +158,8 @@ class _Run:
             drawing = None if self.outputs.overlay is None else PictureOverlays(self.outputs.overlay, self.model, stack)
             if drawing is not None:
                 drawing.claim(sources, self.every)
+            explain = self.outputs.explain
+            self.sheets = None if explain is None else ExplanationSheets(explain, self.model, sources)
             while some := list(islice(steps, 1 if self._live(sources) else batch)):
                 self._predict_batch(some, drawing, alone)
 
@@ -189,6 +197,8 @@ class _Run:
             entries = [self._entry(one, number, answer) for number, answer in enumerate(found)]
             if drawing is not None and one.small is not None:
                 drawing.add(one.picture, Drawn(one.small, one.size, [crop.box for crop in one.crops], found))
+            if self.sheets is not None:
+                self.sheets.add(one.picture, one.picture.load(), one.crops)
             if self.outputs.on_standard_output == "jsonl":
                 print(as_json_lines(entries), end="", flush=True)
             self.answers += entries
@@ -266,6 +276,8 @@ def _report(answers: Sequence[Json], outputs: Outputs) -> None:
             print(f"wrote {path}")
         if outputs.overlay is not None and answers:
             print(f"wrote overlays to {outputs.overlay}")
+        if outputs.explain is not None and answers:
+            print(f"wrote explanations to {outputs.explain}")
 
 
 def print_predictions(answers: Sequence[Json]) -> None:
