@@ -7,7 +7,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "compnet3d"
 ORDER = (
-    *("cli", "reproduce", "bench", "reporting", "training", "evaluation", "models", "robustness", "inference"),
+    *("cli", "apps", "reproduce", "bench", "reporting", "training", "evaluation", "models", "robustness", "inference"),
     *("procedural", "losses", "data", "rendering", "geometry", "utils", "errors"),
 )
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageFile
 
-from compnet3d.data.images import as_rgb, load_image, load_mask, load_rgba
+from compnet3d.data.images import as_rgb, decode_image, load_image, load_mask, load_rgba
 from compnet3d.errors import CompNetError
 from compnet3d.utils.memory import peak_memory_mb, resident_mb, restart_peak
 
@@ -281,6 +281,24 @@ def test_arrays_of_every_admitted_kind() -> None:
 def test_other_arrays_are_refused(array: object, text: str) -> None:
     with pytest.raises(CompNetError, match=text):
         as_rgb(array)
+
+
+def test_bytes_are_decoded_as_their_file_is(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (6, 9, 4), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("a.png", "a.webp", "a.tiff", "a.jpg"):
+        picture = Image.fromarray(noise) if name != "a.jpg" else Image.fromarray(noise[..., :3])
+        picture.save(tmp_path / name, exif=exif)
+        decoded = decode_image((tmp_path / name).read_bytes(), "sent")
+        np.testing.assert_array_equal(pixels(decoded), pixels(load_image(tmp_path / name)))
+        assert decoded.size == (6, 9)  # turned
+        with pytest.raises(CompNetError, match=r"^sent has 9 x 6 pixels, more than the limit of 5.3e-05 megapixels"):
+            decode_image((tmp_path / name).read_bytes(), "sent", max_pixels=53)
+        decode_image((tmp_path / name).read_bytes(), "sent", max_pixels=54)
+    for data in (b"", b"not one", (tmp_path / "a.png").read_bytes()[:90]):
+        with pytest.raises(CompNetError, match="^sent is (not an image|damaged)"):
+            decode_image(data, "sent")
 
 
 def test_masks_are_true_where_not_black(tmp_path: Path) -> None:

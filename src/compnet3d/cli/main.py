@@ -35,6 +35,7 @@ from compnet3d.cli.quickstart import Quickstart
 from compnet3d.cli.recipes import Recipes
 from compnet3d.cli.reproduce import Report, Reproduce
 from compnet3d.cli.runs import Runs
+from compnet3d.cli.serve import Serve
 from compnet3d.cli.train import Train
 from compnet3d.errors import CompNetError, Terminated
 from compnet3d.utils.text import printable
@@ -46,6 +47,7 @@ Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Calibrate, subcommand("calibrate")]
     | Annotated[Predict, subcommand("predict")]
+    | Annotated[Serve, subcommand("serve")]
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Data, subcommand("data")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ IMAGE_FILES = (
     ".bmp",
     ".gif",
 )  # what images are called, in lower case
+
+MOST_PIXELS = 200_000_000  # of an image: the largest cameras have 150 megapixels
+_MOST_BYTES = 2 * 2**30  # of a file
 
 # images may be read by several threads, and the limit that is lifted below is the whole process's
 _open_lock = threading.Lock()
@@ -55,8 +59,23 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
     Raises:
         CompNetError: naming the file, if it is missing, no image, cut short, or larger than 200 megapixels.
     """
-    with _explained(path):
-        return _upright(*_decode(path, as_rgb), size=size)
+    with _explained(path), open_regular(path, _MOST_BYTES) as file:
+        return _upright(*_decode(file, path, as_rgb), size=size)
+
+
+def decode_image(data: bytes, name: str, *, max_pixels: int = MOST_PIXELS) -> Image.Image:
+    """The image that a file's bytes hold, as `load_image` reads it.
+
+    Args:
+        data: all bytes of the file.
+        name: what it is called in errors.
+        max_pixels: a larger image is refused before its pixels are made.
+
+    Raises:
+        CompNetError: with the name, if it is no image, cut short, or too large.
+    """
+    with _explained(name):
+        return _upright(*_decode(io.BytesIO(data), name, as_rgb, max_pixels), size=None)
 
 
 def load_rgba(path: Path | str) -> np.ndarray:
@@ -71,8 +90,8 @@ def load_rgba(path: Path | str) -> np.ndarray:
             raise CompNetError(f"{path} has no transparency; cut the object out and save it as PNG or WebP with alpha.")
         return image.convert("RGBA")
 
-    with _explained(path):
-        image = _upright(*_decode(path, as_rgba), size=None)
+    with _explained(path), open_regular(path, _MOST_BYTES) as file:
+        image = _upright(*_decode(file, path, as_rgba), size=None)
         pixels = np.empty((image.height, image.width, 4), dtype=np.uint8)
         for top, strip in _strips(image):
             pixels[top : top + strip.height] = np.asarray(strip)
@@ -100,15 +119,16 @@ def _explained(path: Path | str) -> Iterator[None]:
         raise CompNetError(f"{path} is damaged ({reason}); replace it or remove it from its list.") from error
 
 
-def _decode(path: Path | str, convert: Callable[[Image.Image], Image.Image]) -> tuple[Image.Image, object]:
+def _decode(
+    file: BinaryIO, path: Path | str, convert: Callable[[Image.Image], Image.Image], max_pixels: int = MOST_PIXELS
+) -> tuple[Image.Image, object]:
     """What `convert` makes of the decoded image, which is dropped, and how the camera was held (1 if nothing says)."""
-    max_bytes, max_pixels = 2 * 2**30, 200_000_000  # of files and images: the largest cameras have 150 megapixels
-    with open_regular(path, max_bytes) as file, _open_unchecked(file) as image:
+    with _open_unchecked(file) as image:
         # the header alone has been read by now: the pixels of a decompression bomb are never made
         if image.width * image.height > max_pixels:
             raise CompNetError(
                 f"{path} has {image.width} x {image.height} pixels, more than the limit of "
-                f"{max_pixels // 10**6} megapixels; shrink it first."
+                f"{max_pixels / 10**6:g} megapixels; shrink it first."
             )
         if image.format in ("JPEG", "MPO"):
             _check_scans(path, file)

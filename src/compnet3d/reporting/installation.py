@@ -22,6 +22,7 @@ FEATURES = {
     "viz": "HTML reports and plots",
     "video": "videos and cameras (`predict`)",
     "onnx": "detectors in ONNX (`predict --detector`)",
+    "serve": "predictions over HTTP (`compnet3d serve`)",
     "docs": "building the documentation",
     "dev": "work on the code: tests, style, types",
     "fuzz": "fuzzing the readers (`make fuzz`)",

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from compnet3d.geometry.camera import Camera
+from compnet3d.inference.detection import beyond_image
 from compnet3d.inference.prediction import SinglePrediction
 from compnet3d.utils.files import Json
 
@@ -47,6 +48,25 @@ def pose_in(convention: Convention, answer: SinglePrediction, size: tuple[int, i
         else:
             parts = dict(zip(("R", "T"), pose.to_pytorch3d(where, K), strict=True))
     return {name: value.tolist() for name, value in (parts | {"K": K}).items()}
+
+
+def answer_entry(
+    picture: Json, answer: SinglePrediction, details: Json, convention: Convention, *, degrees: bool
+) -> Json:
+    """All that is written of an object.
+
+    Args:
+        picture: `image` and `image_size`, and what else tells of the picture that it is in.
+        answer: of `predict_boxes`.
+        details: what a detector says of it.
+        convention: also gives the pose as that library wants it.
+        degrees: angles in degrees (azimuth_deg, ...) instead of radians.
+    """
+    width, height = picture["image_size"]
+    beyond = 0.0 if answer.box is None else beyond_image(answer.box.tolist(), (width, height))
+    outside = {"box_beyond_image": beyond} if beyond > 0 else {}
+    told = pose_in(convention, answer, (width, height))
+    return picture | outside | details | answer.to_dict(degrees=degrees) | told
 
 
 def as_json(answers: Sequence[Json]) -> str:

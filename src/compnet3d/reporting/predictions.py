@@ -17,10 +17,10 @@ from compnet3d.data.box_files import BoxFile
 from compnet3d.data.sources import Picture, Source
 from compnet3d.data.transforms import BoxCrop, InputConfig, crop_box
 from compnet3d.errors import CompNetError
-from compnet3d.inference.detection import Box, Detector, beyond_image
+from compnet3d.inference.detection import Box, Detector
 from compnet3d.inference.prediction import SinglePrediction, predict_boxes
 from compnet3d.reporting.explanation_sheets import ExplanationSheets
-from compnet3d.reporting.prediction_files import FORMATS, Convention, as_json_lines, pose_in
+from compnet3d.reporting.prediction_files import FORMATS, Convention, answer_entry, as_json_lines
 from compnet3d.reporting.prediction_overlays import Drawn, PictureOverlays
 from compnet3d.reporting.terminal import new_table, percent, terminal
 from compnet3d.utils.exclusive import exclusive
@@ -61,10 +61,15 @@ class Places:
             return [(box, {}) for box in self.file.of(picture.name, picture.frame)]
         if self.detector is None:
             return [(None, {})]
-        found = self.detector.detect(image, self.objects)
-        labels = found.labels or (None,) * len(found)
-        rows = zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True)
-        return [(box, {"detection": {"score": score, "label": label}}) for box, score, label in rows]
+        return detected_boxes(self.detector, image, self.objects)
+
+
+def detected_boxes(detector: Detector, image: Image.Image, count: int) -> list[tuple[Box | None, Json]]:
+    """At most so many boxes that a detector finds in an image, and what it says of each."""
+    found = detector.detect(image, count)
+    labels = found.labels or (None,) * len(found)
+    rows = zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True)
+    return [(box, {"detection": {"score": score, "label": label}}) for box, score, label in rows]
 
 
 @dataclass(frozen=True)
@@ -204,18 +209,17 @@ class _Run:
             self.answers += entries
 
     def _entry(self, one: _Cut, number: int, answer: SinglePrediction) -> Json:
-        picture, beyond = one.picture, beyond_image(one.crops[number].box, one.size)
-        entry: Json = {"image": picture.name, "image_size": list(one.size)}
+        picture, outputs = one.picture, self.outputs
+        shown: Json = {"image": picture.name, "image_size": list(one.size)}
         if picture.frame is not None:
-            entry |= {"frame": picture.frame, "time": picture.time}
-        if beyond > 0:
-            entry["box_beyond_image"] = beyond
-            # of a box that was given: it may be in other pixels than was thought
-            if not one.details[number]:
-                share = f"{100 * beyond:.0f} % of the box lies beyond the image"
-                print(f"{printable(picture.title)}: {share}", file=sys.stderr)
-        told = pose_in(self.outputs.convention, answer, one.size)
-        return entry | one.details[number] | answer.to_dict(degrees=self.outputs.degrees) | told
+            shown |= {"frame": picture.frame, "time": picture.time}
+        entry = answer_entry(shown, answer, one.details[number], outputs.convention, degrees=outputs.degrees)
+        beyond = entry.get("box_beyond_image")
+        # of a box that was given: it may be in other pixels than was thought
+        if beyond and not one.details[number]:
+            share = f"{100 * beyond:.0f} % of the box lies beyond the image"
+            print(f"{printable(picture.title)}: {share}", file=sys.stderr)
+        return entry
 
 
 @dataclass(frozen=True)
