@@ -139,7 +139,7 @@ def main() -> None:
             wall, used = time.perf_counter(), time.process_time()
             other.submit(ask_all, url, options.clients, len(files), files, False).result()
             rounds.append((*direct, time.perf_counter() - wall, time.process_time() - used))
-            print(["%.2f" % x for x in rounds[-1]], file=sys.stderr)
+            print(*(f"{seconds:.2f}" for seconds in rounds[-1]), file=sys.stderr)
         names = ("predict wall", "predict CPU", "service wall", "service CPU")
         result["seconds for all images"] = {
             name: round(statistics.median(values), 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -18,8 +18,6 @@ from compnet3d.inference.prediction import Predictor, SinglePrediction, predict_
 from compnet3d.reporting.prediction_files import Convention, answer_entry
 from compnet3d.reporting.predictions import detected_boxes
 from compnet3d.utils.files import Json
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def _entries_of(job: Job, cuts: Sequence[_Cut], answers: Iterator[SinglePredicti
             yield answer_entry(cut.shown, answer, details, job.convention, degrees=job.degrees)
 
 
-def _tried(compute: Callable[[], Value]) -> Value | Exception:
+def _tried(compute: Callable[[], Any]) -> Any:
     """A value, or why there is none."""
     try:
         return compute()

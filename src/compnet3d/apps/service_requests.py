@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from fastapi import Request
 from pydantic import ValidationError
@@ -15,10 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from compnet3d.apps.jobs import Job, JobImage
-from compnet3d.apps.service_schema import MOST, FormOptions, Options, PredictRequest, Strict
+from compnet3d.apps.service_schema import MOST, FormOptions, Options, PredictRequest
 from compnet3d.utils.files import Json
-
-Schema = TypeVar("Schema", bound=Strict)
 
 
 async def read_job(request: Request, max_bytes: int) -> Job:
@@ -74,7 +72,8 @@ async def discard_body(request: Request, most: int) -> None:
 
 
 def _of_json(body: bytes) -> Job:
-    asked = _checked(PredictRequest, body)
+    with _explained():
+        asked = PredictRequest.model_validate_json(body)
     images = []
     for number, image in enumerate(asked.images, start=1):
         title = _title(number, image.name)
@@ -99,7 +98,8 @@ async def _of_form(form: FormData) -> Job:
             fields[name] = value
     if not files:
         raise HTTPException(422, "there is no image; send at least one file as image")
-    asked = _checked(FormOptions, _as_json(fields))
+    with _explained():
+        asked = FormOptions.model_validate_json(_as_json(fields))
     boxes = asked.boxes or [None] * len(files)
     if len(boxes) != len(files):
         raise HTTPException(422, f"boxes: has {len(boxes)} entries for {len(files)} images; give one for each")
@@ -122,9 +122,11 @@ def _as_json(fields: Mapping[str, str]) -> bytes:
     return json.dumps(values).encode()
 
 
-def _checked(schema: type[Schema], body: bytes) -> Schema:
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What does not fit a schema becomes one sentence."""
     try:
-        return schema.model_validate_json(body)
+        yield
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise HTTPException(422, _sentence(list(first["loc"]), first["msg"])) from None

@@ -11,8 +11,10 @@ from compnet3d.utils.files import Json
 
 MOST = 64  # images of a request, and objects of all its images
 
-Pixels = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
-Corners = Annotated[list[Pixels], Field(min_length=4, max_length=4, description="x1, y1, x2, y2; x1 < x2, y1 < y2")]
+Corners = Annotated[
+    list[Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]],
+    Field(min_length=4, max_length=4, description="x1, y1, x2, y2; x1 < x2, y1 < y2"),
+]
 Boxes = Literal["whole"] | Annotated[list[Corners], Field(min_length=1, max_length=MOST)]
 
 
@@ -70,9 +72,6 @@ class RunnerUp(Strict):
     theta_deg: float = 0.0
 
 
-Matrix = list[list[float]]
-
-
 class ObjectAnswer(Strict):
     """One object: what `predict --json` writes of it. Angles have `_deg` in their names where they are degrees."""
 
@@ -97,12 +96,12 @@ class ObjectAnswer(Strict):
     runner_up: RunnerUp | None
     reconstruction_score: float | None
     scores: dict[str, float]
-    R: Matrix = Field([], description="opencv, pytorch3d")
+    R: list[list[float]] = Field([], description="opencv, pytorch3d")
     t: list[float] = Field([], description="opencv")
     T: list[float] = Field([], description="pytorch3d")
-    K: Matrix = Field([], description="opencv, opengl, blender, pytorch3d")
-    view_matrix: Matrix = Field([], description="opengl")
-    matrix_world: Matrix = Field([], description="blender")
+    K: list[list[float]] = Field([], description="opencv, opengl, blender, pytorch3d")
+    view_matrix: list[list[float]] = Field([], description="opengl")
+    matrix_world: list[list[float]] = Field([], description="blender")
 
 
 class Problem(Strict):

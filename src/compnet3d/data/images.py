@@ -28,9 +28,6 @@ IMAGE_FILES = (
     ".gif",
 )  # what images are called, in lower case
 
-MOST_PIXELS = 200_000_000  # of an image: the largest cameras have 150 megapixels
-_MOST_BYTES = 2 * 2**30  # of a file
-
 # images may be read by several threads, and the limit that is lifted below is the whole process's
 _open_lock = threading.Lock()
 
@@ -59,17 +56,17 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
     Raises:
         CompNetError: naming the file, if it is missing, no image, cut short, or larger than 200 megapixels.
     """
-    with _explained(path), open_regular(path, _MOST_BYTES) as file:
+    with _explained(path), _open_file(path) as file:
         return _upright(*_decode(file, path, as_rgb), size=size)
 
 
-def decode_image(data: bytes, name: str, *, max_pixels: int = MOST_PIXELS) -> Image.Image:
+def decode_image(data: bytes, name: str, *, max_pixels: int | None = None) -> Image.Image:
     """The image that a file's bytes hold, as `load_image` reads it.
 
     Args:
         data: all bytes of the file.
         name: what it is called in errors.
-        max_pixels: a larger image is refused before its pixels are made.
+        max_pixels: a larger image is refused before its pixels are made; 200 megapixels if not given.
 
     Raises:
         CompNetError: with the name, if it is no image, cut short, or too large.
@@ -90,7 +87,7 @@ def load_rgba(path: Path | str) -> np.ndarray:
             raise CompNetError(f"{path} has no transparency; cut the object out and save it as PNG or WebP with alpha.")
         return image.convert("RGBA")
 
-    with _explained(path), open_regular(path, _MOST_BYTES) as file:
+    with _explained(path), _open_file(path) as file:
         image = _upright(*_decode(file, path, as_rgba), size=None)
         pixels = np.empty((image.height, image.width, 4), dtype=np.uint8)
         for top, strip in _strips(image):
@@ -119,10 +116,15 @@ def _explained(path: Path | str) -> Iterator[None]:
         raise CompNetError(f"{path} is damaged ({reason}); replace it or remove it from its list.") from error
 
 
+def _open_file(path: Path | str) -> BinaryIO:
+    return open_regular(path, limit=2 * 2**30)
+
+
 def _decode(
-    file: BinaryIO, path: Path | str, convert: Callable[[Image.Image], Image.Image], max_pixels: int = MOST_PIXELS
+    file: BinaryIO, path: Path | str, convert: Callable[[Image.Image], Image.Image], max_pixels: int | None = None
 ) -> tuple[Image.Image, object]:
     """What `convert` makes of the decoded image, which is dropped, and how the camera was held (1 if nothing says)."""
+    max_pixels = 200_000_000 if max_pixels is None else max_pixels  # the largest cameras have 150 megapixels
     with _open_unchecked(file) as image:
         # the header alone has been read by now: the pixels of a decompression bomb are never made
         if image.width * image.height > max_pixels:
