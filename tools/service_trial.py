@@ -41,7 +41,7 @@ Answer = tuple[int, int, str, list[float]]  # number of the request, status, nam
 def ask(url: str, client: int, clients: int, requests: int, files: Sequence[Path], bad: bool) -> list[Answer]:
     """What one client is answered: every `clients`-th request, beginning with its own number."""
     answers: list[Answer] = []
-    with httpx.Client(base_url=url, timeout=300) as http:
+    with httpx.Client(base_url=url, timeout=300, verify=False) as http:  # reading certificates would take long
         for number in range(client, requests, clients):
             data = files[number % len(files)].read_bytes()
             if bad and number % 50 == 7:

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from compnet3d import __version__
 from compnet3d.apps.batching import Batcher
 from compnet3d.apps.jobs import Job, JobPredictor
-from compnet3d.apps.metrics import Metrics
+from compnet3d.apps.service_metrics import Metrics
 from compnet3d.apps.service_requests import discard_body, read_job
 from compnet3d.apps.service_schema import Health, ObjectAnswer, Problem, request_body
 from compnet3d.errors import CompNetError

@@ -11,11 +11,19 @@ from compnet3d.utils.files import Json
 
 MOST = 64  # images of a request, and objects of all its images
 
-Corners = Annotated[
-    list[Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]],
-    Field(min_length=4, max_length=4, description="x1, y1, x2, y2; x1 < x2, y1 < y2"),
-]
-Boxes = Literal["whole"] | Annotated[list[Corners], Field(min_length=1, max_length=MOST)]
+# each x1, y1, x2, y2 with x1 < x2 and y1 < y2, which a schema cannot say
+Boxes = (
+    Literal["whole"]
+    | Annotated[
+        list[
+            Annotated[
+                list[Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]],
+                Field(min_length=4, max_length=4, description="x1, y1, x2, y2; x1 < x2, y1 < y2"),
+            ]
+        ],
+        Field(min_length=1, max_length=MOST),
+    ]
+)
 
 
 class Strict(BaseModel):

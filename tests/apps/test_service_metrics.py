@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from compnet3d.apps.metrics import Metrics
+from compnet3d.apps.service_metrics import Metrics
 
 
 def numbers(text: str) -> dict[str, float]:
