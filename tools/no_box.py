@@ -1,6 +1,6 @@
 """What is lost without a given box: the model's own search and a detector, on pasted scenes and on photographs.
 
-    python research/no_box.py MODEL DATA OUT [--backgrounds DIR] [--detector FILE] [--split val] [--images 120]
+    python tools/no_box.py MODEL DATA OUT [--backgrounds DIR] [--detector FILE] [--split val] [--images 120]
         [--set size_weight=0.005 ...] [--seed 0]
 
 Each of the data set's objects with a mask is pasted into a scene of 640 x 480 pixels, a part of a photograph of
