@@ -410,3 +410,13 @@ def same(found: Any, expected: Any) -> None:
         assert found == pytest.approx(expected, abs=1e-4, rel=1e-4)
     else:
         assert found == expected
+
+
+def test_what_is_missing_is_named_with_its_extra(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "python_multipart", None)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["serve", "nowhere"])
+    assert end.value.code == 2
+    assert 'the service needs python_multipart; install what serves: pip install "compnet3d[serve]"' in " ".join(
+        capsys.readouterr().err.split()
+    )
