@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from compnet3d.data.transforms import CropMode
+from compnet3d.geometry.camera import Pose
 from compnet3d.inference.matching import CropFeatures
 from compnet3d.inference.pose_search import PoseEstimate
 from compnet3d.models.compnet import CompNet
+from compnet3d.models.config import CompNetConfig
 from compnet3d.training.recipe import CompNetRecipe
 from compnet3d.training.recipe_parts import BackboneSettings, BankSettings, InputSettings, ModelSettings
 
@@ -39,3 +43,19 @@ def crop_features(model: CompNet, feature_map: Tensor, crop: CropMode = "oracle"
 def estimate_poses(model: CompNet, feature_map: Tensor, category: Tensor, crop: CropMode = "oracle") -> PoseEstimate:
     """Poses for a feature map [B, D, H, W] and categories int64 [B]."""
     return model.render_and_compare.estimate_poses(crop_features(model, feature_map, crop), category)
+
+
+def random_compnet(config: CompNetConfig) -> CompNet:
+    """A model whose every tensor is random, as if it had learned something; always the same one."""
+    torch.manual_seed(0)
+    model = CompNet(config)
+    features = model.bank.vertex_features
+    features.copy_(normalize(torch.randn_like(features), dim=1))
+    model.bank.update_background(normalize(torch.randn(10, features.shape[1]), dim=1))
+    if model.prior is not None:
+        usual = Pose.of(torch.linspace(0, 2, 8), 0.2, 0.1, 1.0).to_matrix()
+        model.fit_prior([usual for _ in config.categories])
+    for name, buffer in model.feature_extractor.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+    return model.eval()

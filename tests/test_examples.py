@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -64,3 +67,46 @@ def test_my_backbone(tiny_data: Path, tmp_path: Path) -> None:
 def test_my_dataset(tmp_path: Path) -> None:
     model = load("my_dataset").main(str(tmp_path / "run"), epochs=1, images=4)
     assert model.categories == ("brick", "tower")
+
+
+@pytest.mark.parametrize("border", ["constant", "reflect"])
+@pytest.mark.parametrize("box", [(5.0, 8.0, 35.5, 30.0), (-10.0, 60.0, 640.0, 500.0)], ids=["small", "large"])
+def test_onnx_without_torch(border: str, box: tuple[float, ...], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from compnet3d.data.transforms import InputConfig
+    from compnet3d.inference.pose_search import PoseSettings
+    from compnet3d.models.backbones import BackboneConfig
+    from compnet3d.models.config import CompNetConfig
+    from compnet3d.models.export import ExportSettings, export_model, float32_copy
+    from tests.networks import TINY_RESNET, random_compnet
+
+    config = CompNetConfig(
+        categories=("brick", "tower"),
+        bounds=(((-0.4, -0.2, -0.1), (0.4, 0.2, 0.1)), ((-0.1, -0.2, -0.4), (0.1, 0.2, 0.4))),
+        backbone=BackboneConfig("resnet", TINY_RESNET, dimension=16),
+        input_config=InputConfig(48, 64, focal=120.0, distance=3.0, box_fill=0.7, fill=(9, 80, 200), border=border),
+        vertex_count=30,
+        pose=PoseSettings(starts=1, steps=0),  # the model's own pose is the best initial one, too
+    )
+    model = random_compnet(config)
+    export_model(model, tmp_path / "exported", ExportSettings(forms=("onnx",)))
+    coarse = np.random.default_rng(0).integers(0, 256, (13, 17, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((680, 520), Image.Resampling.BICUBIC).save(tmp_path / "image.png")
+    # neither can be imported there
+    blocked = "sys.modules |= {'torch': None, 'compnet3d': None}"
+    code = f"import runpy, sys; {blocked}; runpy.run_path(sys.argv.pop(1), {{}}, '__main__')"
+    arguments = [EXAMPLES / "onnx_numpy.py", tmp_path / "exported", tmp_path / "image.png", *box]
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    expected = float32_copy(model).predict(tmp_path / "image.png", boxes=[box])[0]
+    assert found["category"] == expected.category
+    pose, (u, v) = expected.pose.wrapped(), expected.principal_point.tolist()
+    values = [expected.confidence, float(pose.distance), expected.focal, u, v]
+    assert [found[n] for n in ("confidence", "distance", "focal")] + found["principal_point"] == pytest.approx(
+        values, abs=0.02
+    )
+    for name in ("azimuth", "elevation", "theta"):
+        assert found[f"{name}_deg"] == pytest.approx(float(np.degrees(getattr(pose, name))), abs=0.01)

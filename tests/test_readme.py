@@ -64,7 +64,7 @@ COMMANDS = [(page_id(page), arguments) for page in PAGES for arguments in comman
 def test_commands_parse(page, arguments, capsys):
     named = [word for word in arguments if not word.startswith("-")]
     # none of them goes without an option
-    known = {*"train evaluate predict data bench reproduce report calibrate completion serve".split()}
+    known = {*"train evaluate predict export data bench reproduce report calibrate completion serve".split()}
     if len(arguments) == len(named) <= 2 and named[0] in known:
         arguments = [*arguments, "--help"]  # the command is only mentioned
     if "--help" in arguments:

@@ -21,6 +21,7 @@ from compnet3d.cli import (
     data_show,
     doctor,
     evaluate,
+    export,
     options,
     predict,
     quickstart,
@@ -37,7 +38,7 @@ from compnet3d.utils.files import claim_folder, write_json
 from tests.networks import TINY_RECIPE
 
 COMMANDS = [
-    *([c] for c in "quickstart train recipes evaluate predict reproduce report runs doctor completion".split()),
+    *([c] for c in "quickstart train recipes evaluate predict export reproduce report runs doctor completion".split()),
     *(["data", c] for c in "make render occlude corrupt import-pascal3d check show".split()),
 ]
 FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
@@ -59,7 +60,7 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
     assert status == 0 and "None" not in out
     flat = " ".join(out.replace("│", " ").split())
     classes = {"quickstart": quickstart.Quickstart, "train": train.Train, "evaluate": evaluate.Evaluate,
-               "predict": predict.Predict, "recipes": recipes.Recipes,
+               "predict": predict.Predict, "export": export.Export, "recipes": recipes.Recipes,
                "make": data.DataMake, "render": data.DataRender, "occlude": data.DataOcclude,
                "corrupt": data.DataCorrupt,
                "import-pascal3d": data.DataImportPascal3d, "check": data.DataCheck,

@@ -11,6 +11,7 @@ EXAMPLES = {
     "calibrate": "compnet3d calibrate runs/quickstart/run --data runs/quickstart/data",
     "predict": "compnet3d predict runs/quickstart/run runs/quickstart/data/images/mug/mug_i000_v00.JPEG",
     "serve": "compnet3d serve runs/quickstart/run --port 8000",
+    "export": "compnet3d export runs/quickstart/run exported --category mug --int8 static --data runs/quickstart/data",
     "reproduce": "compnet3d reproduce table2 --data runs/quickstart/data --seeds 1",
     "report": "compnet3d report runs/reproduce",
     "data": "compnet3d data make data/everyday",

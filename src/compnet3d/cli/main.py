@@ -30,6 +30,7 @@ from compnet3d.cli.data import Data
 from compnet3d.cli.doctor import Doctor
 from compnet3d.cli.evaluate import Evaluate
 from compnet3d.cli.examples import example_for
+from compnet3d.cli.export import Export
 from compnet3d.cli.predict import Predict
 from compnet3d.cli.quickstart import Quickstart
 from compnet3d.cli.recipes import Recipes
@@ -48,6 +49,7 @@ Command = (
     | Annotated[Calibrate, subcommand("calibrate")]
     | Annotated[Predict, subcommand("predict")]
     | Annotated[Serve, subcommand("serve")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Data, subcommand("data")]

@@ -46,7 +46,7 @@ class Pose:
     def __post_init__(self) -> None:
         if __debug__:
             shapes = {name: getattr(self, name).shape for name in _FIELDS}
-            if len(set(shapes.values())) > 1:
+            if any(shape != self.azimuth.shape for shape in shapes.values()):
                 raise ValueError(f"a pose needs four tensors of one shape, got {_listed(shapes)}")
             check_floating(**{name: getattr(self, name) for name in _FIELDS})
 
@@ -417,7 +417,7 @@ def fit_to_box(points: Tensor, pose: Pose, camera: Camera, side: float) -> tuple
         raise ValueError(f"side must be positive, got {side}")
     centre = torch.tensor([camera.width / 2, camera.height / 2], device=points.device)
     for _ in range(4):  # perspective makes it slightly nonlinear; each round divides the error by the distance
-        pixels, _ = camera.project(points.expand(len(pose.azimuth), -1, -1), pose)
+        pixels, _ = camera.project(points.expand(*pose.azimuth.shape, -1, -1), pose)
         low, high = pixels.amin(dim=1), pixels.amax(dim=1)
         # the size in the image goes nearly as 1 / distance; moving the principal point moves all pixels alike, but both
         # were measured at the old distance, so the next round corrects the rest

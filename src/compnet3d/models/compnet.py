@@ -280,6 +280,12 @@ class CompNet(Model):
         orders = self.calibration.orders
         return RenderAndCompare(self.bank.feature_bank, self.render, self.pose_hypotheses, settings, bonus, orders)
 
+    @property
+    def score_search(self) -> CategorySearch:
+        """How closely categories are looked at where their poses count for the scores."""
+        settings = self.config.pose
+        return CategorySearch(shortlist=5, truncation=settings.truncation, margin=settings.foreground_bonus)
+
     def _explain_category(self, features: CropFeatures, category: str) -> CategoryExplanation:
         number = self.categories.index(category)
         shape = self.shape(torch.tensor(number, device=self.device))
@@ -298,9 +304,7 @@ class CompNet(Model):
         matched, weight = self.category_scores(features), self.config.pose_score_weight
         if weight == 0:
             return matched
-        settings = self.config.pose
-        search = CategorySearch(shortlist=5, truncation=settings.truncation, margin=settings.foreground_bonus)
-        losses = self.render_and_compare.search_categories(features, search, likely=matched)
+        losses = self.render_and_compare.search_categories(features, self.score_search, likely=matched)
         return (1 - weight) * matched - weight * losses
 
 

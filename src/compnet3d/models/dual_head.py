@@ -207,9 +207,9 @@ class DualHead(Model):
         # an oracle crop has the object at the canonical distance and its origin at the centre: nothing to estimate
         distance = torch.full_like(azimuth, self.input_config.distance)
         pose = Pose(azimuth=azimuth, elevation=elevation, theta=theta, distance=distance)
-        principal_point = pose.azimuth.new_tensor([self.input_config.width / 2, self.input_config.height / 2]).expand(
-            len(chosen), 2
-        )
+        # its shape and not len, which torch.export would take for a constant
+        centre = azimuth.new_tensor([self.input_config.width / 2, self.input_config.height / 2])
+        principal_point = centre.expand(*azimuth.shape, 2)
         if crop == "box":
             pose, principal_point = self._fit(chosen, pose, principal_point)
         return Prediction(
@@ -230,7 +230,7 @@ class DualHead(Model):
         # the box's 8 corners for each image: the projection of a box is as wide as that of its corners
         corner = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], device=self.device)] * 3)
         points = low[:, None] + corner * (high - low)[:, None]
-        focal = principal_point.new_tensor(self.input_config.focal).expand(len(principal_point))
+        focal = principal_point.new_tensor(self.input_config.focal).expand(principal_point.shape[0])
         camera = Camera(
             focal=focal, principal_point=principal_point, height=self.input_config.height, width=self.input_config.width
         )

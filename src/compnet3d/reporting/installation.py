@@ -23,6 +23,7 @@ FEATURES = {
     "video": "videos and cameras (`predict`)",
     "onnx": "detectors in ONNX (`predict --detector`)",
     "serve": "predictions over HTTP (`compnet3d serve`)",
+    "export": "exported models (`compnet3d export`)",
     "docs": "building the documentation",
     "dev": "work on the code: tests, style, types",
     "fuzz": "fuzzing the readers (`make fuzz`)",

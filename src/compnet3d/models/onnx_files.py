@@ -1,0 +1,114 @@
+"""ONNX files: written from a traced graph, run by onnxruntime, quantised to int8."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compnet3d.errors import CompNetError
+from compnet3d.models.export_graphs import Answers, Graph
+from compnet3d.utils.files import Json
+
+INPUT = "images"
+# the one entry of an ONNX file's metadata, what the JSON file beside it says
+METADATA_KEY = "compnet3d"
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+Quantisation = Literal["dynamic", "static"]
+
+
+def require_onnx() -> Any:
+    """The package onnxruntime, with onnx and onnxscript beside it; imported only where a model is exported or run.
+
+    Raises:
+        CompNetError: if one of them is not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise CompNetError(f"ONNX files need {error.name}: pip install 'compnet3d[export]'") from None
+    return onnxruntime
+
+
+def write_onnx(program: torch.export.ExportedProgram, graph: Graph, path: Path, about: Json) -> None:
+    """Write a traced graph as one ONNX file with its description."""
+    size = sum(tensor.nbytes for tensor in program.state_dict.values())
+    if size > 2**31 - 2**24:
+        raise CompNetError(f"{graph.name}: has {size:,} bytes of weights, and one ONNX file holds 2 GB; leave onnx out")
+    exported = torch.onnx.export(
+        program, (), dynamo=True, verbose=False, input_names=[INPUT], output_names=list(graph.outputs)
+    )
+    if exported is None:
+        raise CompNetError(f"{graph.name}: this version of PyTorch gave no ONNX file; use a newer one")
+    for node in exported.model.graph:
+        # which part of the model a node comes from is wanted below; the rest tells of this machine's files
+        for key in [key for key in node.metadata_props if key != SCOPES]:
+            del node.metadata_props[key]
+    exported.model.metadata_props[METADATA_KEY] = json.dumps(about)
+    exported.save(path, external_data=False)
+
+
+class OnnxSession:
+    """An ONNX file that answers crops, in onnxruntime on the CPU with as many threads as PyTorch has."""
+
+    def __init__(self, path: Path) -> None:
+        """Load a file; `about` is its description, empty for a file of another origin."""
+        runtime = require_onnx()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # warnings tell developers what could be fused
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own kinds, which share no base of their own
+            reason = " ".join(str(error).split())[:200]
+            raise CompNetError(f"{path}: onnxruntime cannot load it ({reason}); export the model again") from None
+        properties = self._session.get_modelmeta().custom_metadata_map
+        self.about: Json = json.loads(properties.get(METADATA_KEY, "{}"))
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def __call__(self, images: Tensor) -> Answers:
+        """Answer crops uint8 [B, 3, height, width]."""
+        values = self._session.run(None, {INPUT: images.numpy()})
+        return {name: torch.from_numpy(np.asarray(value)) for name, value in zip(self._outputs, values, strict=True)}
+
+
+def quantise(source: Path, target: Path, how: Quantisation, calibration: Tensor | None = None) -> None:
+    """Write an ONNX file whose network has int8 weights and activations; comparing features stays in float32."""
+    import onnx
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as scratch:
+        prepared = Path(scratch) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        chosen = _network_nodes(onnx.load(str(prepared)))
+        files, common = (str(prepared), str(target)), {"nodes_to_quantize": chosen, "per_channel": True}
+        if how == "dynamic":
+            quantization.quantize_dynamic(*files, weight_type=quantization.QuantType.QInt8, **common)
+            return
+        assert calibration is not None
+        batches = iter(calibration.split(16))
+
+        class Crops(quantization.CalibrationDataReader):
+            def get_next(self) -> Json | None:
+                batch = next(batches, None)
+                return None if batch is None else {INPUT: batch.numpy()}
+
+        quantization.quantize_static(*files, Crops(), quant_format=quantization.QuantFormat.QDQ, **common)
+
+
+def _network_nodes(model: Any) -> list[str]:
+    """The names of the products and convolutions that belong to the network."""
+    return [node.name for node in model.graph.node if node.op_type in ("Conv", "MatMul", "Gemm") and _is_network(node)]
+
+
+def _is_network(node: Any) -> bool:
+    return any("network" in entry.value for entry in node.metadata_props if entry.key == SCOPES)
