@@ -24,10 +24,7 @@ from compnet3d.models.registry import TrainedModel
 from compnet3d.utils.exclusive import building, require_empty
 from compnet3d.utils.files import Json, write_json
 
-FORMAT = 1
 TOLERANCE = 1e-4
-
-Form = Literal["onnx", "pt2"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class ExportSettings:
 
     categories: Sequence[str] | None = None
     crop: CropMode = "box"
-    forms: tuple[Form, ...] = ("onnx", "pt2")
+    forms: tuple[Literal["onnx", "pt2"], ...] = ("onnx", "pt2")
     int8: Quantisation | None = None
 
     def checked_categories(self, known: Sequence[str]) -> Sequence[str]:
@@ -104,7 +101,7 @@ def describe(model: TrainedModel, graph: Graph, crop: CropMode) -> Json:
     """What a user of a file must know, for its JSON and the ONNX file's metadata."""
     pixels = model.input_config
     return {
-        "format": FORMAT,
+        "format": 1,
         "kind": model.kind,
         "graph": graph.name,
         "category": graph.category,
