@@ -124,6 +124,21 @@ def test_int8_is_near(exported: Path) -> None:
     assert 0.95 < float(cosine.mean()) and float((exact["feature_map"] - rounded["feature_map"]).abs().max()) > 1e-4
 
 
+def test_only_the_network_is_quantised(exported: Path) -> None:
+    import onnx
+
+    exact, rounded = (onnx.load(str(exported / f"matching{kind}.onnx")).graph for kind in ("", ".int8"))
+    kinds = [[node.op_type for node in graph.node] for graph in (exact, rounded)]
+    # with the background and with each category, and the confidence's: as before
+    assert kinds[0].count("MatMul") == kinds[1].count("MatMul") == 1 + len(NAMES) + 1
+    makers = {output: node.op_type for node in rounded.node for output in node.output}
+    inputs = {makers.get(name) for node in rounded.node if node.op_type == "MatMul" for name in node.input}
+    convolutions = [node for node in rounded.node if node.op_type == "Conv"]
+    assert "DequantizeLinear" not in inputs
+    assert all(makers.get(node.input[1]) == "DequantizeLinear" for node in convolutions) and len(convolutions) > 5
+    assert not any(node.metadata_props for node in exact.node)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "config",

@@ -167,10 +167,14 @@ class _Matching(_CompNetGraph):
                 self.searches.append(_Hypotheses(table, settings.truncation, settings.margin))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        feature_map = self.network(images)
-        scores = self.scores(feature_map)
         if self.mirrored:
-            scores = (scores + self.scores(self.network(images.flip(-1)))) / 2
+            # one pass over both sides: a second one would use the weights again, and exporters would then not merge
+            # batch norms into them
+            sides = self.network(torch.cat([images, images.flip(-1)])).unflatten(0, (2, -1))
+            feature_map, scores = sides[0], self.scores(sides.flatten(0, 1)).unflatten(0, (2, -1)).mean(dim=0)
+        else:
+            feature_map = self.network(images)
+            scores = self.scores(feature_map)
         return feature_map, scores, category_confidence(scores, self.temperature, self.calibration)
 
     def scores(self, feature_map: Tensor) -> Tensor:
