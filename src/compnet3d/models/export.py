@@ -36,7 +36,7 @@ class ExportSettings:
         crop: how the crops will be cut; after a box crop each initial pose has its own distance and principal point.
         forms: "onnx", "pt2" (torch.export), or both.
         int8: also write ONNX files whose network is quantised: "dynamic" measures the range of activations while
-            running, "static" takes it from calibration crops and suits convolutions. None writes none.
+            running and slows convolutions down, "static" takes it from calibration crops. None writes none.
     """
 
     categories: Sequence[str] | None = None
