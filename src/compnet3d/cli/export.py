@@ -33,7 +33,7 @@ class Export:
     crop: Literal["box", "oracle"] = "box"
     """How the crops will be cut: by the object's box, or by its annotated distance and centre."""
     int8: Annotated[Literal["static", "dynamic"] | None, arg(metavar="static|dynamic", help_behavior_hint="")] = None
-    """Also write ONNX files with an int8 network: static needs --data and is the faster, dynamic slows convolutions down."""
+    """Also write ONNX files with an int8 network: static needs --data and is faster, dynamic slows convolutions."""
     data: Folder = None
     """A data set: images of its train list calibrate static int8, and the accuracy and the time of the ONNX files on
     its val list are printed beside the model's."""
