@@ -22,12 +22,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from compnet3d.cli import main as cli
-from compnet3d.data import sources
+from compnet3d.data import images, sources
 from compnet3d.data.annotations import read_annotation, write_annotation
 from compnet3d.data.images import load_image
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
-from compnet3d.inference import prediction
 from compnet3d.inference.pose_hypotheses import PoseGrid
 from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.models.backbones import BackboneConfig
@@ -254,7 +253,7 @@ def test_one_image_of_a_batch_is_held_at_a_time(
         return image
 
     monkeypatch.setattr(sources, "load_image", load)
-    monkeypatch.setattr(prediction, "load_image", load)
+    monkeypatch.setattr(images, "load_image", load)
     status, out, _ = run("predict", model_folder, *paths, "--whole", "--json", "-", "--device", "cpu")
     assert status == 0 and len(json.loads(out)) == len(alive) == 4
     assert len(CompNet.from_pretrained(model_folder).predict(paths, boxes="whole")) == 4 and len(alive) == 8

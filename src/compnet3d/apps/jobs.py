@@ -11,12 +11,11 @@ from PIL import Image
 
 from compnet3d.apps.batching import Waiting
 from compnet3d.data.images import decode_image
-from compnet3d.data.transforms import BoxCrop, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.inference.detection import Box, Detector
 from compnet3d.inference.prediction import Predictor, SinglePrediction, predict_boxes
 from compnet3d.reporting.prediction_files import Convention, answer_entry
-from compnet3d.reporting.predictions import detected_boxes
+from compnet3d.reporting.predictions import CutObjects, detected_boxes
 from compnet3d.utils.files import Json
 
 
@@ -48,11 +47,10 @@ class Job:
 
 @dataclass(frozen=True)
 class _Cut:
-    """What is kept of an image: its crops, and what a detector says of each."""
+    """What is kept of an image: what the entries of its objects begin with, and the objects."""
 
     shown: Json
-    crops: list[BoxCrop]
-    details: list[Json]
+    objects: CutObjects
 
 
 @dataclass(frozen=True)
@@ -91,13 +89,8 @@ class JobPredictor:
                 raise TimeoutError
             pixels = decode_image(image.data, image.title, max_pixels=self.max_pixels)
             places = self._places(image, pixels, waiting.task.objects)
-            try:
-                crops = [crop_box(pixels, box, self.model.input_config) for box, _ in places]
-            except CompNetError as error:
-                raise CompNetError(f"{image.title}: {error}") from None
-            cuts.append(
-                _Cut({"image": image.name, "image_size": list(pixels.size)}, crops, [more for _, more in places])
-            )
+            objects = CutObjects.of(pixels, places, self.model.input_config, image.title)
+            cuts.append(_Cut({"image": image.name, "image_size": list(pixels.size)}, objects))
         return cuts
 
     def _places(self, image: JobImage, pixels: Image.Image, objects: int) -> list[tuple[Box | None, Json]]:
@@ -111,7 +104,7 @@ class JobPredictor:
 
     def _entries(self, jobs: Sequence[tuple[Job, list[_Cut]]]) -> list[list[Json]]:
         """The entries of each job, which are computed together."""
-        crops = [crop for _, cuts in jobs for cut in cuts for crop in cut.crops]
+        crops = [crop for _, cuts in jobs for cut in cuts for crop in cut.objects.crops]
         if not crops:
             return [[] for _ in jobs]
         answers = iter(predict_boxes(self.model, crops, batch_size=self.batch_size))
@@ -120,7 +113,7 @@ class JobPredictor:
 
 def _entries_of(job: Job, cuts: Sequence[_Cut], answers: Iterator[SinglePrediction]) -> Iterator[Json]:
     for cut in cuts:
-        for answer, details in zip(list(islice(answers, len(cut.crops))), cut.details, strict=True):
+        for answer, details in zip(list(islice(answers, len(cut.objects.crops))), cut.objects.details, strict=True):
             yield answer_entry(cut.shown, answer, details, job.convention, degrees=job.degrees)
 
 

@@ -69,8 +69,8 @@ class Detection(Strict):
     label: str | None
 
 
-class RunnerUp(Strict):
-    """The second-best pose."""
+class ShownAngles(Strict):
+    """The angles of a pose: those that end in `_deg` with `degrees`, else the others."""
 
     azimuth: float = 0.0
     elevation: float = 0.0
@@ -80,8 +80,8 @@ class RunnerUp(Strict):
     theta_deg: float = 0.0
 
 
-class ObjectAnswer(Strict):
-    """One object: what `predict --json` writes of it. Angles have `_deg` in their names where they are degrees."""
+class ObjectAnswer(ShownAngles):
+    """One object: what `predict --json` writes of it."""
 
     image: str
     image_size: list[int] = Field(description="width, height in pixels")
@@ -91,17 +91,11 @@ class ObjectAnswer(Strict):
     category: str
     confidence: float
     unknown: bool | None
-    azimuth: float = 0.0
-    elevation: float = 0.0
-    theta: float = 0.0
-    azimuth_deg: float = 0.0
-    elevation_deg: float = 0.0
-    theta_deg: float = 0.0
     pose_confidence: float | None
     distance: float
     focal: float
     principal_point: list[float]
-    runner_up: RunnerUp | None
+    runner_up: ShownAngles | None = Field(description="the second-best pose")
     reconstruction_score: float | None
     scores: dict[str, float]
     R: list[list[float]] = Field([], description="opencv, pytorch3d")

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -35,9 +36,8 @@ class BoxFile:
         Raises:
             CompNetError: naming the image, if there are none, or if its path ends like several of the file's.
         """
-        whole = PurePath(image).as_posix()
-        names = {name for name, _ in self.boxes}
-        same = [whole] if whole in names else sorted(name for name in names if _ends_alike(name, whole))
+        whole, alike = PurePath(image).as_posix(), self._by_file.get(PurePath(image).name, ())
+        same = [whole] if whole in alike else [name for name in alike if _ends_alike(name, whole)]
         if len(same) > 1:
             raise CompNetError(
                 f"{self.path}: {image} may be {same[0]} or {same[1]}; write its whole path there, as it is given here"
@@ -47,6 +47,14 @@ class BoxFile:
                 return self.boxes[key]
         shown = image if frame is None else f"{image}, frame {frame}"
         raise CompNetError(f"{self.path}: has no box for {shown}; add it, or leave the image out")
+
+    @cached_property
+    def _by_file(self) -> dict[str, list[str]]:
+        """The images by the name of their file alone, in order: each look-up goes through a few of many."""
+        found: dict[str, list[str]] = {}
+        for name in sorted({name for name, _ in self.boxes}):
+            found.setdefault(PurePath(name).name, []).append(name)
+        return found
 
 
 def read_box_file(path: str | Path) -> BoxFile:

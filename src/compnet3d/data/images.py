@@ -11,22 +11,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import is_file, open_regular
 
-IMAGE_FILES = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".gif",
-)  # what images are called, in lower case
+# what images are called, in lower case
+IMAGE_FILES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
 # images may be read by several threads, and the limit that is lifted below is the whole process's
 _open_lock = threading.Lock()
@@ -207,6 +200,20 @@ def _upright(image: Image.Image, orientation: object, size: tuple[int, int] | No
         return image
     turned = image.transpose(operation)
     return image if size is not None and image.size == size != turned.size else turned
+
+
+def read_rgb(image: Path | str | Image.Image | np.ndarray | Tensor) -> Image.Image:
+    """Any image, in a file (`load_image`) or in memory (`as_rgb`), as a PIL image in RGB.
+
+    Raises:
+        CompNetError: as these.
+    """
+    return load_image(image) if isinstance(image, str | Path) else as_rgb(image)
+
+
+def image_tensor(image: np.ndarray) -> Tensor:
+    """An image uint8 [H, W, 3] as networks take it, [3, H, W]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def as_rgb(image: Image.Image | np.ndarray | Any) -> Image.Image:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from compnet3d.data.augment import Augmentation, CropSources
 from compnet3d.data.backgrounds import beside, drawn_background, window_of
 from compnet3d.data.cutouts import Cutout, cut_object
-from compnet3d.data.images import load_image
+from compnet3d.data.images import image_tensor, load_image
 from compnet3d.data.sample import Sample
 from compnet3d.data.silhouettes import object_layer
 from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
@@ -192,7 +192,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         numbers = {name: getattr(crop, name) for name in ("azimuth", "elevation", "theta", "distance", "focal")}
         item = {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}
         # bytes: workers send a quarter of what floats would take, and the model normalises on its own device
-        item["image"] = torch.from_numpy(np.ascontiguousarray(crop.image.transpose(2, 0, 1)))
+        item["image"] = image_tensor(crop.image)
         item["category"] = torch.tensor(self._index[self.samples[index].category])
         item["principal_point"] = torch.tensor(crop.principal_point, dtype=torch.float32)
         item["occluded"] = torch.from_numpy(crop.covered)

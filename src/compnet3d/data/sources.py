@@ -58,10 +58,9 @@ class Source:
         if not self.moving:
             yield Picture(self.name, lambda: load_image(self.name))
             return
-        frames = read_camera(self.name) if self.live else read_video(self.name)
+        frames = read_camera(self.name, every) if self.live else read_video(self.name, every)
         for frame in frames:
-            if frame.number % every == 0:
-                yield Picture(self.name, _loader(frame), frame.number, frame.time)
+            yield Picture(self.name, _loader(frame), frame.number, frame.time)
 
 
 def _loader(frame: Frame) -> Callable[[], Image.Image]:

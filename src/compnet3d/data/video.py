@@ -28,8 +28,8 @@ class Frame:
     image: Image.Image
 
 
-def read_video(path: str | Path) -> Iterator[Frame]:
-    """The frames of a video's first picture track, one at a time.
+def read_video(path: str | Path, every: int = 1) -> Iterator[Frame]:
+    """Every so many-th frame of a video's first picture track, one at a time.
 
     Raises:
         CompNetError: naming the file, if it cannot be opened, has no pictures, is cut short, or its frames are larger
@@ -37,18 +37,18 @@ def read_video(path: str | Path) -> Iterator[Frame]:
     """
     if not Path(path).exists():
         raise CompNetError(f"{path} does not exist; check the path.")
-    yield from _frames(str(path), None)
+    yield from _frames(str(path), None, every)
 
 
-def read_camera(name: str) -> Iterator[Frame]:
-    """The frames of a camera until the iteration is given up: `camera`, `camera:1` or `camera:/dev/video1`.
+def read_camera(name: str, every: int = 1) -> Iterator[Frame]:
+    """Every so many-th frame of a camera until it is given up: `camera`, `camera:1` or `camera:/dev/video1`.
 
     Raises:
         CompNetError: naming the camera, if it cannot be opened; or if PyAV is missing.
     """
     device = name.partition(":")[2] or "0"
     device, system = _camera_device(device)
-    yield from _frames(device, system, name)
+    yield from _frames(device, system, every, name)
 
 
 def _camera_device(device: str, platform: str = sys.platform) -> tuple[str, str]:
@@ -62,7 +62,7 @@ def _camera_device(device: str, platform: str = sys.platform) -> tuple[str, str]
     return (f"/dev/video{device}" if device.isdigit() else device), "v4l2"
 
 
-def _frames(file: str, system: str | None, name: str | None = None) -> Iterator[Frame]:
+def _frames(file: str, system: str | None, every: int, name: str | None = None) -> Iterator[Frame]:
     most_pixels = 40_000_000  # of a frame: 8K has 33 megapixels
     av, shown = _pyav(), name or file
     with _explained(shown), av.open(file, format=system) as container:
@@ -76,6 +76,8 @@ def _frames(file: str, system: str | None, name: str | None = None) -> Iterator[
                 f"{most_pixels // 10**6} megapixels; shrink them first"
             )
         for number, frame in enumerate(container.decode(stream)):
+            if number % every:
+                continue
             # telephones write how they were held beside the pixels, counter-clockwise in degrees
             turned = frame.to_image().rotate(getattr(frame, "rotation", 0) or 0, expand=True)
             yield Frame(number, float(frame.time or 0.0), turned)

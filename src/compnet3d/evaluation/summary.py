@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ from compnet3d.evaluation.result import (
     Resources,
     Settings,
 )
-from compnet3d.geometry.rotations import CONTINUOUS, FLIP_ANGLE, half_turn_shows
+from compnet3d.geometry.rotations import CONTINUOUS, half_turn_shows
 
 if TYPE_CHECKING:
     from compnet3d.data.sample import Sample
@@ -118,7 +119,7 @@ def summarise(
 def _pose_reliability(outcome: Outcome) -> Reliability | None:
     if outcome.pose_confidence is None:
         return None
-    return summarise_reliability(outcome.pose_confidence, outcome.symmetric.predicted_category < FLIP_ANGLE)
+    return summarise_reliability(outcome.pose_confidence, outcome.symmetric.predicted_category < math.pi / 6)
 
 
 def _pose_summary(outcome: Outcome, rows: Tensor, orders: Tensor) -> PoseSummary:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from compnet3d.data.backgrounds import beside, window_of
-from compnet3d.data.images import load_image
+from compnet3d.data.images import image_tensor, load_image
 from compnet3d.data.transforms import CropMode
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.seeds import _BACKGROUND, sample_generator
@@ -106,4 +105,4 @@ def _background(predictor: Predictor, sample: Sample, seed: int) -> torch.Tensor
         return None
     size = predictor.input_config.width, predictor.input_config.height
     window = window_of(strip, size, sample_generator(sample, seed, _BACKGROUND))
-    return torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1)))
+    return image_tensor(window)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from compnet3d.data.images import image_tensor
 from compnet3d.data.transforms import BoxCrop, InputConfig
 from compnet3d.data.warp import warp_image
 from compnet3d.geometry.camera import Pose
@@ -166,9 +167,4 @@ def fine_crop(image: Image.Image, crop: BoxCrop, input_config: InputConfig) -> T
     # a pixel is a zoom-th of one before, and the corner stays where it is
     matrix = crop.matrix / np.array([zoom, zoom, 1])
     size, scale = (zoom * width, zoom * height), zoom * crop.scale
-    return as_tensor(warp_image(image, matrix, size, scale, input_config.fill, border=input_config.border))
-
-
-def as_tensor(image: np.ndarray) -> Tensor:
-    """An image uint8 [H, W, 3] as the network takes it, [3, H, W]."""
-    return torch.from_numpy(image.copy()).permute(2, 0, 1)
+    return image_tensor(warp_image(image, matrix, size, scale, input_config.fill, border=input_config.border))

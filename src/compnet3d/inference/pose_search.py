@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -182,7 +182,6 @@ def estimate_pose(
     explained = (gain[winner] > 0).reshape(covered.shape)
     matrix = {number: table.pose.to_matrix() for number, table in zip(category.tolist(), tables, strict=True)}
     rotations = torch.stack([matrix[number] for number in category.tolist()])
-    starts_of = Pose(**{f.name: getattr(pose, f.name).unflatten(0, (-1, count)) for f in fields(Pose)})
     return PoseEstimate(
         pose[winner],
         principal_point[winner],
@@ -190,7 +189,7 @@ def estimate_pose(
         explained,
         covered & ~explained,
         pose_log_odds(pose[winner].to_matrix(), rotations, torch.stack(initial), matches.orders),
-        runner_up(starts_of, total.reshape(-1, count), matches.orders),
+        runner_up(pose[torch.arange(len(total)).reshape(-1, count)], total.reshape(-1, count), matches.orders),
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from compnet3d.data.images import as_rgb, load_image
+from compnet3d.data.images import image_tensor, read_rgb
 from compnet3d.data.transforms import BoxCrop, CropMode, InputConfig, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
@@ -69,14 +69,14 @@ class SinglePrediction:
 
     def angles(self, *, degrees: bool = False) -> Angles:
         """Azimuth, elevation and theta; azimuth and theta in (-pi, pi], or (-180, 180] with `degrees`."""
-        return _angles(self.pose, degrees)
+        return shown_angles(self.pose, degrees)
 
     def to_dict(self, *, degrees: bool = False) -> dict[str, Any]:
         """A plain dictionary for JSON: `azimuth`, ... in radians, or `azimuth_deg`, ... with `degrees`."""
         unit = "_deg" if degrees else ""
         second = None
         if self.runner_up is not None:
-            second = {f"{name}{unit}": x for name, x in _angles(self.runner_up, degrees)._asdict().items()}
+            second = {f"{name}{unit}": x for name, x in shown_angles(self.runner_up, degrees)._asdict().items()}
         return {
             "box": None if self.box is None else self.box.tolist(),
             "category": self.category,
@@ -201,8 +201,8 @@ class Prediction:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def _angles(pose: Pose, degrees: bool) -> Angles:
-    """See `SinglePrediction.angles`."""
+def shown_angles(pose: Pose, degrees: bool = False) -> Angles:
+    """The angles of a single pose: azimuth and theta in (-pi, pi], or (-180, 180] with `degrees`."""
     wrapped = pose.wrapped()
     signed = (wrap_signed(wrapped.azimuth), wrapped.elevation, wrap_signed(wrapped.theta))
     # the float32 next to pi is a little above it
@@ -273,7 +273,7 @@ def predict_images(
     given = _boxes_of_each(boxes, len(listed))
 
     def cut(image: ImageLike, places: list[Box] | None) -> list[BoxCrop]:
-        pixels = load_image(image) if isinstance(image, str | Path) else as_rgb(image)
+        pixels = read_rgb(image)
         if places is None and detector is not None:
             places = detector.detect(pixels, objects).boxes.tolist()
         return [crop_box(pixels, box, predictor.input_config) for box in ([None] if places is None else places)]
@@ -322,7 +322,7 @@ def predict_boxes(
         # what an answer consists of is the predictor's to say: one for an empty crop is taken and dropped
         size = (predictor.input_config.width, predictor.input_config.height)
         return predict_boxes(predictor, [crop_box(Image.new("RGB", size), None, predictor.input_config)])[:0]
-    batch = torch.stack([torch.from_numpy(crop.image.copy()).permute(2, 0, 1) for crop in crops])
+    batch = torch.stack([image_tensor(crop.image) for crop in crops])
     whole = Prediction.cat(
         [predictor.predict_crops(part, unseen=unseen, crop="box") for part in batch.split(batch_size)]
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from compnet3d.data.images import as_rgb, load_image
+from compnet3d.data.images import image_tensor, read_rgb
 from compnet3d.data.transforms import BoxCrop, CropMode, crop_box
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
@@ -23,7 +22,6 @@ from compnet3d.inference.explanation import (
     CategoryExplanation,
     Explanation,
     Subject,
-    as_tensor,
     explain_category,
     fine_crop,
 )
@@ -235,7 +233,7 @@ class CompNet(Model):
         self, image: ImageLike, *, box: Box | Literal["whole"] | None = None, against: str | None = None
     ) -> Explanation:
         """Why the model answers as it does for one object; see `Model.explain`."""
-        source = load_image(image) if isinstance(image, str | Path) else as_rgb(image)
+        source = read_rgb(image)
         if isinstance(box, str) and box != "whole":
             raise CompNetError(f'box must be four numbers or "whole", not {box!r}')
         if box is None:
@@ -254,7 +252,7 @@ class CompNet(Model):
         if against is not None and (against not in self.categories or against == ranked[0]):
             raise CompNetError(f"{against!r} is no category that {ranked[0]} could be compared with; try {ranked[1:4]}")
         others = ranked[1:2] if against is None else [against]
-        features = self.features(as_tensor(crop.image)[None].to(self.device), crop="box")
+        features = self.features(image_tensor(crop.image)[None].to(self.device), crop="box")
         best, *rest = (self._explain_category(features, name) for name in (ranked[0], *others))
         return Explanation(answer, self.input_config, fine_crop(image, crop, self.input_config), best, *rest)
 

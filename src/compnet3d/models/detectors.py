@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from compnet3d.errors import CompNetError
 from compnet3d.inference.detection import Detections, Detector, suppress
+from compnet3d.models.onnx_files import start_session
 from compnet3d.robustness.occluders import same_category
 from compnet3d.utils.files import open_regular
 
@@ -105,7 +105,7 @@ class YoloxDetector:
             ) from None
         try:
             with open_regular(path, 2 * 2**30) as file:
-                self._session = onnxruntime.InferenceSession(file.read(), providers=["CPUExecutionProvider"])
+                self._session = start_session(onnxruntime, file.read())
         except OSError as error:
             raise CompNetError(f"{path}: cannot be read ({error.strerror}); check the path") from None
         except CompNetError:
@@ -117,7 +117,9 @@ class YoloxDetector:
         shapes = (inputs[0].shape, outputs[0].shape)
         try:
             (self._height, self._width), (cells, channels) = map(int, shapes[0][2:]), map(int, shapes[1][1:])
-            fits = cells == sum(len(grid) for grid, _ in self._grids()) and channels > 5
+            # column and row of the cell that each row of the output is of, and its stride, [N, 2] and [N, 1]
+            self._cell, self._stride = _cells_of_strides(self._height, self._width)
+            fits = cells == len(self._cell) and channels > 5
         except (TypeError, ValueError):
             fits = False
         if not fits or len(inputs) > 1:
@@ -147,22 +149,20 @@ class YoloxDetector:
         kept = (wanted & (best >= LEAST_SCORE)).nonzero()[:, 0]
         return _best(boxes[kept], best[kept], [labels[i] for i in kept.tolist()], count)
 
-    def _grids(self) -> list[tuple[Tensor, int]]:
-        """Columns and rows of the cells of each stride, float [N, 2]."""
-        grids = []
-        for stride in (8, 16, 32):
-            rows, columns = math.floor(self._height / stride), math.floor(self._width / stride)
-            v, u = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-            grids.append((torch.stack([u, v], dim=-1).reshape(-1, 2).float(), stride))
-        return grids
-
     def _decoded(self, values: Tensor) -> Tensor:
         """Corners in pixels of the input from the network's offsets and log sizes, [N, 4]."""
-        grids = self._grids()
-        cell = torch.cat([grid for grid, _ in grids])
-        stride = torch.cat([torch.full((len(grid), 1), float(step)) for grid, step in grids])
-        centre, half = (values[:, :2] + cell) * stride, values[:, 2:].exp() * stride / 2
+        centre, half = (values[:, :2] + self._cell) * self._stride, values[:, 2:].exp() * self._stride / 2
         return torch.cat([centre - half, centre + half], dim=1)
+
+
+def _cells_of_strides(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Column and row of the cells of strides 8, 16 and 32 of an input, float [N, 2], and their strides, [N, 1]."""
+    cells, strides = [], []
+    for stride in (8, 16, 32):
+        v, u = torch.meshgrid(torch.arange(height // stride), torch.arange(width // stride), indexing="ij")
+        cells.append(torch.stack([u, v], dim=-1).reshape(-1, 2).float())
+        strides.append(torch.full((len(cells[-1]), 1), float(stride)))
+    return torch.cat(cells), torch.cat(strides)
 
 
 def _best(boxes: Tensor, scores: Tensor, labels: Sequence[str], count: int) -> Detections:

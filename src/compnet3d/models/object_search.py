@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from compnet3d.data.images import image_tensor
 from compnet3d.data.transforms import BoxCrop, crop_box
 from compnet3d.inference.detection import Detections, suppress
 from compnet3d.inference.matching import CropFeatures, category_matches
@@ -62,10 +64,17 @@ class Explained:
     features: CropFeatures
     crops: list[BoxCrop]
 
+    def __getitem__(self, numbers: Tensor) -> Explained:
+        """Those of some crops, int64 [N]."""
+        there = numbers.to(self.category.device)
+        maps, background = self.features.feature_map[there], self.features.background[there]
+        features = CropFeatures(maps, background, self.features.crop)
+        return Explained(self.gain[numbers], self.category[there], features, [self.crops[i] for i in numbers.tolist()])
+
 
 @dataclass
 class ObjectSearch:
-    """A `Detector` that needs the model alone.
+    """A `Detector` that needs the model alone, as it is when the first image is searched.
 
     Scores are what the best initial pose of Eq. 8 gains over the background alone, less what the cells around it lose,
     with a little for the size (`SearchSettings.size_weight`).
@@ -80,17 +89,24 @@ class ObjectSearch:
         settings = self.settings
         most = max(count, settings.candidates)
         # the best places of every size: a size that is far off may look good everywhere
-        places = [suppress_within(boxes, scores, settings.overlap, most) for boxes, scores in self._places(image)]
+        places = [_suppress_within(boxes, scores, settings.overlap, most) for boxes, scores in self._places(image)]
         boxes, scores = (torch.cat(parts) for parts in zip(*places, strict=True))
         boxes = boxes[suppress(boxes, self._weighted(scores, boxes, image), settings.overlap, most)]
-        scores = self._scores(image, boxes)
-        best = scores.topk(min(len(scores), max(count, settings.refined))).indices
-        boxes, scores = boxes[best], scores[best]
+        seen = self._explained(image, boxes)
+        scores = self._weighted(seen.gain, boxes, image)
+        followed = scores.topk(min(len(scores), max(count, settings.refined))).indices
+        boxes, scores, seen = boxes[followed], scores[followed], seen[followed]
+        # all at first; then those that have moved: the others would be moved to where they were not better
+        followed = torch.arange(len(boxes))
         for _ in range(settings.rounds):
-            moved = self._filled_boxes(image, boxes)
-            again = self._scores(image, moved)
-            boxes = torch.where((again > scores)[:, None], moved, boxes)
-            scores = torch.maximum(again, scores)
+            moved = self._filled_boxes(image, boxes[followed], seen)
+            seen = self._explained(image, moved)
+            again = self._weighted(seen.gain, moved, image)
+            better = (again > scores[followed]).nonzero()[:, 0]
+            followed, seen = followed[better], seen[better]
+            boxes[followed], scores[followed] = moved[better], again[better]
+            if not len(followed):
+                break
         kept = suppress(boxes, scores, settings.overlap, count)
         return Detections(boxes[kept], scores[kept])
 
@@ -101,7 +117,7 @@ class ObjectSearch:
         each cell looks like each category, and every place of a box on it is scored by one filter for each category.
         """
         settings, fill = self.settings, self.model.input_config.box_fill
-        filters, longest = self._filters(), max(image.size)
+        filters, longest = self._filters, max(image.size)
         halvings = math.log2(1 / settings.smallest)
         for step in range(math.floor(settings.sizes * halvings) + 1):
             side = longest * 2 ** (-step / settings.sizes)
@@ -125,7 +141,7 @@ class ObjectSearch:
 
     def _features(self, image: Image.Image, boxes: Tensor, batch: int = 32) -> tuple[CropFeatures, list[BoxCrop]]:
         crops = [crop_box(image, box, self.model.input_config) for box in boxes.tolist()]
-        pixels = torch.stack([torch.from_numpy(crop.image.copy()).permute(2, 0, 1) for crop in crops])
+        pixels = torch.stack([image_tensor(crop.image) for crop in crops])
         maps = torch.cat([self.model(part.to(self.model.device)) for part in pixels.split(batch)])
         return CropFeatures.of(maps, self.model.bank.feature_bank, "box"), crops
 
@@ -138,6 +154,7 @@ class ObjectSearch:
         height, width = features.feature_map.shape[2:]
         return gain.view(len(features), height, width, bank.categories).permute(0, 3, 1, 2)
 
+    @cached_property
     def _filters(self) -> Tensor:
         """What a cell counts for each category: how often its initial poses cover it, less the stray, [Y, 1, H, W]."""
         seldom = 0.02  # of the poses: such a cell is beside the object
@@ -148,9 +165,6 @@ class ObjectSearch:
         covered = torch.stack(shares)
         cells = covered - self.settings.stray * (covered < seldom).float()
         return cells.view(-1, 1, *self.model.map_size) / covered.shape[1]
-
-    def _scores(self, image: Image.Image, boxes: Tensor) -> Tensor:
-        return self._weighted(self._explained(image, boxes).gain, boxes, image)
 
     def _weighted(self, gain: Tensor, boxes: Tensor, image: Image.Image) -> Tensor:
         share = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) / max(image.size)
@@ -173,9 +187,8 @@ class ObjectSearch:
             gains.append(options.gather(1, table.nearest_vertex.long()).mean(dim=0).amax())
         return Explained(torch.stack(gains).cpu(), category, features, crops)
 
-    def _filled_boxes(self, image: Image.Image, boxes: Tensor) -> Tensor:
+    def _filled_boxes(self, image: Image.Image, boxes: Tensor, seen: Explained) -> Tensor:
         """The boxes that the object fills at its estimated pose in each, [N, 4]; the same where it fills none."""
-        seen = self._explained(image, boxes)
         estimate = self.model.render_and_compare.estimate_poses(seen.features, seen.category)
         filled = []
         for number, crop in enumerate(seen.crops):
@@ -189,7 +202,7 @@ class ObjectSearch:
         return torch.stack(filled)
 
 
-def suppress_within(boxes: Tensor, scores: Tensor, overlap: float, count: int) -> tuple[Tensor, Tensor]:
+def _suppress_within(boxes: Tensor, scores: Tensor, overlap: float, count: int) -> tuple[Tensor, Tensor]:
     """The boxes that `suppress` keeps, [at most count, 4], with their scores, of the most promising ones."""
     best = scores.topk(min(len(scores), 20 * count)).indices
     kept = best[suppress(boxes[best], scores[best], overlap, count)]

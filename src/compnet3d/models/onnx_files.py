@@ -54,17 +54,22 @@ def write_onnx(program: torch.export.ExportedProgram, graph: Graph, path: Path, 
     exported.save(path, external_data=False)
 
 
+def start_session(runtime: Any, model: str | bytes) -> Any:
+    """A session of onnxruntime for a file or its bytes, on the CPU with as many threads as PyTorch has."""
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # warnings tell developers what could be fused
+    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 class OnnxSession:
-    """An ONNX file that answers crops, in onnxruntime on the CPU with as many threads as PyTorch has."""
+    """An ONNX file that answers crops."""
 
     def __init__(self, path: Path) -> None:
         """Load a file; `about` is its description, empty for a file of another origin."""
         runtime = require_onnx()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # warnings tell developers what could be fused
         try:
-            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = start_session(runtime, str(path))
         except Exception as error:  # its own kinds, which share no base of their own
             reason = " ".join(str(error).split())[:200]
             raise CompNetError(f"{path}: onnxruntime cannot load it ({reason}); export the model again") from None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from compnet3d.data.images import image_tensor
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import Crop
 from compnet3d.evaluation.crops import EvaluationCrops
@@ -262,7 +263,7 @@ def _activations(evaluation: Evaluation, count: int, link: Link) -> str:
     cards = []
     for record in list(first.values())[:: max(1, len(first) // count)][:count]:
         image = crops.crop_at(record.index).image
-        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        batch = image_tensor(image)[None]
         activation = activation_of(batch, torch.tensor([categories.index(record.category)]))[0]
         drawn = overlays.draw_activation(image, activation.float().cpu(), min_side=_IMAGE_SIDE)
         caption = f"<figcaption><b>{html.escape(record.category)}</b><br>{link(record)}</figcaption>"

@@ -15,8 +15,10 @@ from torch import Tensor
 from compnet3d.geometry.camera import Camera
 from compnet3d.geometry.rotations import wrap_signed
 from compnet3d.inference.explanation import CategoryExplanation, Explanation
+from compnet3d.inference.prediction import shown_angles
 from compnet3d.reporting import overlays
 from compnet3d.reporting.plots import LIGHT, Plot, Theme, render_plot
+from compnet3d.reporting.terminal import shown_category
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -187,14 +189,11 @@ def _title(explanation: Explanation, shown: CategoryExplanation) -> str:
     answer, name = explanation.answer, shown.category
     if shown is not explanation.best:
         return name
-    # where nothing explains the image, the best category is no answer
-    return f"unknown ({name}?)" if answer.unknown else f"{name}, {100 * answer.confidence:.0f} % sure"
+    return shown_category(name, answer.unknown, f", {100 * answer.confidence:.0f} % sure")
 
 
 def _note(explanation: Explanation, shown: CategoryExplanation) -> str:
-    pose = shown.pose
-    angles = [math.degrees(float(x)) for x in (wrap_signed(pose.azimuth), pose.elevation, wrap_signed(pose.theta))]
-    azimuth, elevation, theta = (f"{angle:.0f}\N{DEGREE SIGN}" for angle in angles)
+    azimuth, elevation, theta = (f"{angle:.0f}\N{DEGREE SIGN}" for angle in shown_angles(shown.pose, degrees=True))
     scores = f"score {explanation.answer.scores[shown.category]:.3f}, reconstruction {shown.reconstruction_score:.3f}"
     return f"azimuth {azimuth}, elevation {elevation}\nin-plane rotation {theta}\n{scores}"
 

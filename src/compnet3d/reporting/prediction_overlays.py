@@ -20,7 +20,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera
 from compnet3d.inference.prediction import SinglePrediction
 from compnet3d.reporting.overlays import draw_label, draw_overlay, encode_png, enlarge
-from compnet3d.reporting.terminal import percent
+from compnet3d.reporting.terminal import percent, shown_category
 from compnet3d.utils.files import read_bytes, write_bytes
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class Drawn:
         # over all models, so that none covers a label
         for box, answer in zip(self.boxes, self.answers, strict=True):
             seen = [side * float(scale[number % 2]) for number, side in enumerate(box)]
-            sure = f"{answer.category} {percent(answer.confidence)} %"
-            canvas = draw_label(canvas, seen, f"unknown ({answer.category}?)" if answer.unknown else sure)
+            sure = f" {percent(answer.confidence)} %"
+            canvas = draw_label(canvas, seen, shown_category(answer.category, answer.unknown, sure))
         return canvas
 
 

@@ -22,7 +22,7 @@ from compnet3d.inference.prediction import SinglePrediction, predict_boxes
 from compnet3d.reporting.explanation_sheets import ExplanationSheets
 from compnet3d.reporting.prediction_files import FORMATS, Convention, answer_entry, as_json_lines
 from compnet3d.reporting.prediction_overlays import Drawn, PictureOverlays
-from compnet3d.reporting.terminal import new_table, percent, terminal
+from compnet3d.reporting.terminal import new_table, percent, shown_category, terminal
 from compnet3d.utils.exclusive import exclusive
 from compnet3d.utils.files import Json, write_text
 from compnet3d.utils.progress import tracked
@@ -70,6 +70,28 @@ def detected_boxes(detector: Detector, image: Image.Image, count: int) -> list[t
     labels = found.labels or (None,) * len(found)
     rows = zip(found.boxes.tolist(), found.scores.tolist(), labels, strict=True)
     return [(box, {"detection": {"score": score, "label": label}}) for box, score, label in rows]
+
+
+@dataclass(frozen=True)
+class CutObjects:
+    """What is kept of the objects of a picture: their crops, and what goes into the answer of each beside it."""
+
+    crops: list[BoxCrop]
+    details: list[Json]
+
+    @classmethod
+    def of(
+        cls, image: Image.Image, places: Sequence[tuple[Box | None, Json]], config: InputConfig, title: str
+    ) -> CutObjects:
+        """Cut out the boxes; None stands for the whole image.
+
+        Raises:
+            CompNetError: with the picture's title, if there is nothing in a box.
+        """
+        try:
+            return cls([crop_box(image, box, config) for box, _ in places], [more for _, more in places])
+        except CompNetError as error:
+            raise CompNetError(f"{title}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -149,6 +171,7 @@ class _Run:
     answers: list[Json] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     seen: int = 0
+    overlays: PictureOverlays | None = None
     sheets: ExplanationSheets | None = None
 
     def predict(self, sources: Sequence[Source]) -> None:
@@ -158,19 +181,16 @@ class _Run:
         pictures = (picture for source in sources for picture in self._pictures(source, alone))
         shown = sys.stderr.isatty() and not alone and self.outputs.on_standard_output is None
         steps = iter(tracked(pictures, "predicting", enabled=shown, total=None if moving else len(sources)))
-        batch = 16
+        batch = 1 if any(source.live for source in sources) else 16
+        overlay, explain = self.outputs.overlay, self.outputs.explain
         with ExitStack() as stack:
-            drawing = None if self.outputs.overlay is None else PictureOverlays(self.outputs.overlay, self.model, stack)
-            if drawing is not None:
-                drawing.claim(sources, self.every)
-            explain = self.outputs.explain
-            self.sheets = None if explain is None else ExplanationSheets(explain, self.model, sources)
-            while some := list(islice(steps, 1 if self._live(sources) else batch)):
-                self._predict_batch(some, drawing, alone)
-
-    @staticmethod
-    def _live(sources: Sequence[Source]) -> bool:
-        return any(source.live for source in sources)
+            if overlay is not None:
+                self.overlays = PictureOverlays(overlay, self.model, stack)
+                self.overlays.claim(sources, self.every)
+            if explain is not None:
+                self.sheets = ExplanationSheets(explain, self.model, sources)
+            while some := list(islice(steps, batch)):
+                self._predict_batch(some, alone)
 
     def _pictures(self, source: Source, alone: bool) -> Iterator[Picture]:
         try:
@@ -185,25 +205,27 @@ class _Run:
         self.failures.append(str(error))
         print(f"skipped: {printable(str(error))}", file=sys.stderr)
 
-    def _predict_batch(self, pictures: Sequence[Picture], drawing: PictureOverlays | None, alone: bool) -> None:
+    def _predict_batch(self, pictures: Sequence[Picture], alone: bool) -> None:
         cut: list[_Cut] = []
         for picture in pictures:
             self.seen += 1
             try:
-                cut.append(_Cut.of(picture, self.places, self.model.input_config, keep=drawing is not None))
+                cut.append(_Cut.of(picture, self.places, self.model.input_config, keep=self.overlays is not None))
             except CompNetError as error:
                 self._fail(error, alone)
-        prediction = predict_boxes(self.model, [crop for one in cut for crop in one.crops])
+        prediction = predict_boxes(self.model, [crop for one in cut for crop in one.objects.crops])
         answers = iter(prediction)
         for one in cut:
-            found = list(islice(answers, len(one.crops)))
+            found = list(islice(answers, len(one.objects.crops)))
             if not found:
                 print(f"{printable(one.picture.title)}: no object was found", file=sys.stderr)
             entries = [self._entry(one, number, answer) for number, answer in enumerate(found)]
-            if drawing is not None and one.small is not None:
-                drawing.add(one.picture, Drawn(one.small, one.size, [crop.box for crop in one.crops], found))
+            if self.overlays is not None and one.small is not None:
+                self.overlays.add(
+                    one.picture, Drawn(one.small, one.size, [crop.box for crop in one.objects.crops], found)
+                )
             if self.sheets is not None:
-                self.sheets.add(one.picture, one.picture.load(), one.crops)
+                self.sheets.add(one.picture, one.picture.load(), one.objects.crops)
             if self.outputs.on_standard_output == "jsonl":
                 print(as_json_lines(entries), end="", flush=True)
             self.answers += entries
@@ -213,10 +235,10 @@ class _Run:
         shown: Json = {"image": picture.name, "image_size": list(one.size)}
         if picture.frame is not None:
             shown |= {"frame": picture.frame, "time": picture.time}
-        entry = answer_entry(shown, answer, one.details[number], outputs.convention, degrees=outputs.degrees)
+        entry = answer_entry(shown, answer, one.objects.details[number], outputs.convention, degrees=outputs.degrees)
         beyond = entry.get("box_beyond_image")
         # of a box that was given: it may be in other pixels than was thought
-        if beyond and not one.details[number]:
+        if beyond and not one.objects.details[number]:
             share = f"{100 * beyond:.0f} % of the box lies beyond the image"
             print(f"{printable(picture.title)}: {share}", file=sys.stderr)
         return entry
@@ -228,14 +250,13 @@ class _Cut:
 
     Attributes:
         picture: it; size: its (width, height).
-        crops: of its objects; details: what goes into the answer of each.
+        objects: that were cut out.
         small: for the overlay, a copy of at most 1600 pixels.
     """
 
     picture: Picture
     size: tuple[int, int]
-    crops: list[BoxCrop]
-    details: list[Json]
+    objects: CutObjects
     small: Image.Image | None
 
     @classmethod
@@ -246,12 +267,8 @@ class _Cut:
             CompNetError: naming the file, if it cannot be read or has nothing in a box.
         """
         image = picture.load()
-        found = places.of(picture, image)
-        try:
-            crops = [crop_box(image, box, config) for box, _ in found]
-        except CompNetError as error:
-            raise CompNetError(f"{picture.title}: {error}") from None
-        return cls(picture, image.size, crops, [more for _, more in found], _shrunk(image) if keep else None)
+        objects = CutObjects.of(image, places.of(picture, image), config, picture.title)
+        return cls(picture, image.size, objects, _shrunk(image) if keep else None)
 
 
 def _shrunk(image: Image.Image) -> Image.Image:
@@ -300,7 +317,7 @@ def print_predictions(answers: Sequence[Json]) -> None:
     for answer in answers[:most]:
         angles = [_shown_angle(answer, name) for name in ("azimuth", "elevation", "theta")]
         image = answer["image"] if answer.get("frame") is None else f"{answer['image']}, {answer['time']:.2f} s"
-        category = f"unknown ({answer['category']}?)" if answer.get("unknown") else answer["category"]
+        category = shown_category(answer["category"], answer.get("unknown"))
         words = (Text(printable(word)) for word in (image, category))
         table.add_row(*words, percent(answer["confidence"]), *angles)
     terminal().print(table)

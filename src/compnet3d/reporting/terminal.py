@@ -29,6 +29,11 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
+def shown_category(category: str, unknown: bool | None, confidence: str = "") -> str:
+    """A predicted category as it is shown, with how sure it is; where nothing explains the image, as a guess."""
+    return f"unknown ({category}?)" if unknown else f"{category}{confidence}"
+
+
 def degrees(angle: float | None) -> str:
     """An angle in degrees with one decimal."""
     return "-" if angle is None else f"{angle:.1f}"

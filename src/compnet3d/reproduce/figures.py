@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.images import image_tensor
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.crops import EvaluationCrops
@@ -237,7 +238,7 @@ def _predicted(
 
 
 def _batch(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    return image_tensor(image)[None]
 
 
 def _error(prediction: Prediction, sample: Sample) -> float:

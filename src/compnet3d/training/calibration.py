@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from compnet3d.data.augment import Augmentation
 from compnet3d.data.loader import CropDataset
 from compnet3d.evaluation.evaluate import ANGLES, pose_rotmat, rotation_errors
 from compnet3d.evaluation.metrics import confusion_matrix, is_flipped
 from compnet3d.geometry.rotations import angles_to_rotmat, half_turn_shows
 from compnet3d.inference.confidence import fit_temperature
 from compnet3d.models.compnet import CompNet
-from compnet3d.training.held_out import COVERED, DRAWS, Answers, answers, begin, fit_calibration
+from compnet3d.training.held_out import Answers, answers, calibrate_by
 from compnet3d.training.run_folder import Run
 from compnet3d.training.sampler import EpochSampler
 from compnet3d.training.step import CompNetObjective, Objective
@@ -48,15 +49,14 @@ def calibrate(run: Run, objective: Objective, held_out: CropDataset, workers: in
 
 def calibrate_run(run: Run, held_out: CropDataset, orders: Tensor, workers: int = 0) -> None:
     """Fit the confidences on the calibration split (see `fit_calibration`); `orders`: symmetry of each category [Y]."""
-    begin(run.model, orders)
-    found = []
-    for settings, draws in ((None, 1), (COVERED, DRAWS)):
+
+    def ask(settings: Augmentation | None, draws: int) -> Answers:
         crops = held_out.augmented(settings)
         parts = [answers(run.model, _batches(run, crops, workers, draw), orders) for draw in range(draws)]
         # all members get all rows, and thus the same fit
-        found.append(Answers(*run.group.gather(*Answers.cat(parts).columns())))
-    plain, covered = found
-    run.model.calibrate(*fit_calibration(plain, covered, orders))
+        return Answers(*run.group.gather(*Answers.cat(parts).columns()))
+
+    calibrate_by(run.model, orders, ask)
 
 
 @torch.no_grad()

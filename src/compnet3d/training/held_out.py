@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,15 +113,26 @@ def calibrate_confidence(model: TrainedModel, crops: CropDataset, orders: Tensor
         crops: of the images, which it was not trained on; their augmentation is not looked at.
         orders: symmetry order of each category, int64 [Y].
     """
-    begin(model, orders)
-    found = []
-    for settings, draws in ((None, 1), (COVERED, DRAWS)):
+
+    def ask(settings: Augmentation | None, draws: int) -> Answers:
         some = crops.augmented(settings)
         keys = [(draw, index) for draw in range(draws) for index in range(len(some))]
         batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-        found.append(answers(model, DataLoader(some, batch_sampler=batches), orders))
-    plain, covered = found
-    model.calibrate(*fit_calibration(plain, covered, orders))
+        return answers(model, DataLoader(some, batch_sampler=batches), orders)
+
+    calibrate_by(model, orders, ask)
+
+
+def calibrate_by(model: TrainedModel, orders: Tensor, ask: Callable[[Augmentation | None, int], Answers]) -> None:
+    """Fit a model's confidences on what it answers for images as they are, and for so many draws of covered ones.
+
+    Args:
+        model: is changed; orders: symmetry order of each category, int64 [Y].
+        ask: gives the answers for all images under an augmentation, each drawn so many times.
+    """
+    # the symmetries by which poses are compared while answers are measured
+    model.calibrate(model.config.temperature, Calibration(symmetry_orders=tuple(orders.tolist())))
+    model.calibrate(*fit_calibration(ask(None, 1), ask(COVERED, DRAWS), orders))
 
 
 def held_out_samples(run: str | Path, samples: Sequence[Sample]) -> tuple[list[Sample], int]:
@@ -141,11 +152,6 @@ def held_out_samples(run: str | Path, samples: Sequence[Sample]) -> tuple[list[S
     if not held_out:
         raise CompNetError(f"{run}: held nothing out of the train list; choose another list with --split")
     return held_out, schedule.epochs - schedule.last_held_out_epoch
-
-
-def begin(model: TrainedModel, orders: Tensor) -> None:
-    """Tell a model the symmetries by which its poses are compared while its answers are measured."""
-    model.calibrate(model.config.temperature, Calibration(symmetry_orders=tuple(orders.tolist())))
 
 
 def _three(weights: tuple[float, ...]) -> tuple[float, float, float]:
