@@ -36,6 +36,12 @@ def shared_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_models_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # for the processes that tests start, too
+    os.environ["COMPNET3D_MODELS"] = str(tmp_path_factory.mktemp("models"))
+
+
 @pytest.fixture(autouse=True)
 def _one_thread_and_a_fixed_seed() -> None:
     torch.set_num_threads(1)

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from compnet3d.data.transforms import CropMode
+from compnet3d.data.transforms import CropMode, InputConfig
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.matching import CropFeatures
-from compnet3d.inference.pose_search import PoseEstimate
+from compnet3d.inference.pose_hypotheses import PoseGrid
+from compnet3d.inference.pose_search import PoseEstimate, PoseSettings
+from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
 from compnet3d.training.recipe import CompNetRecipe
@@ -32,6 +34,17 @@ TINY_RECIPE = CompNetRecipe(
     backbone=BackboneSettings(architecture=TINY_RESNET, dimension=16),
     model=ModelSettings(vertex_count=40),
     bank=BankSettings(background_size=32),
+)
+# of two categories, untrained
+TINY_CONFIG = CompNetConfig(
+    categories=("brick", "tower"),
+    bounds=(((-0.45, -0.2, -0.15), (0.45, 0.2, 0.15)), ((-0.15, -0.2, -0.45), (0.15, 0.2, 0.45))),
+    backbone=BackboneConfig("resnet", TINY_RESNET, dimension=16),
+    input_config=InputConfig(height=48, width=48, focal=120.0, distance=3.0, box_fill=0.7),
+    vertex_count=40,
+    background_size=8,
+    pose=PoseSettings(steps=2, starts=1),
+    grid=PoseGrid(azimuths=4, elevations=1, thetas=1),
 )
 
 

@@ -25,36 +25,20 @@ from compnet3d.cli import main as cli
 from compnet3d.data import images, sources
 from compnet3d.data.annotations import read_annotation, write_annotation
 from compnet3d.data.images import load_image
-from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
-from compnet3d.inference.pose_hypotheses import PoseGrid
-from compnet3d.inference.pose_search import PoseSettings
-from compnet3d.models.backbones import BackboneConfig
 from compnet3d.models.compnet import CompNet
-from compnet3d.models.config import CompNetConfig
 from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.recipe_parts import (
     CompNetSearchSettings,
     ScheduleSettings,
 )
 from compnet3d.training.train import train
-from tests.networks import TINY_RECIPE, TINY_RESNET
+from tests.networks import TINY_CONFIG, TINY_RECIPE
 
-BOX = ((-0.45, -0.2, -0.15), (0.45, 0.2, 0.15))
-CONFIG = CompNetConfig(
-    categories=("brick", "tower"),
-    bounds=(BOX, tuple(corner[::-1] for corner in BOX)),
-    backbone=BackboneConfig("resnet", TINY_RESNET, dimension=16),
-    input_config=InputConfig(height=48, width=48, focal=120.0, distance=3.0, box_fill=0.7),
-    vertex_count=40,
-    background_size=8,
-    pose=PoseSettings(steps=2, starts=1),
-    grid=PoseGrid(azimuths=4, elevations=1, thetas=1),
-)
 TINY = replace(
     TINY_RECIPE,
     schedule=ScheduleSettings(epochs=1, batch_size=8, calibration_fraction=0.25),
-    search=CompNetSearchSettings(steps=2, starts=1, grid=CONFIG.grid),
+    search=CompNetSearchSettings(steps=2, starts=1, grid=TINY_CONFIG.grid),
 )
 
 
@@ -63,7 +47,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model on disk."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model") / "model"
-    CompNet(CONFIG).save_pretrained(folder)
+    CompNet(TINY_CONFIG).save_pretrained(folder)
     return folder
 
 
@@ -162,7 +146,7 @@ def test_tiny_and_huge_images_are_predicted(
     path = tmp_path / "image.png"
     Image.new("RGB", size, (200, 30, 90)).save(path)
     answer = predicted(run, model_folder, path, "--overlay", tmp_path / "drawn")
-    assert answer["category"] in CONFIG.categories and (tmp_path / "drawn" / "image.png").is_file()
+    assert answer["category"] in TINY_CONFIG.categories and (tmp_path / "drawn" / "image.png").is_file()
     predicted(run, model_folder, path, "--box", 0, 0, *size)
 
 
@@ -170,7 +154,7 @@ def test_cmyk_and_other_modes_are_predicted(run: Any, model_folder: Path, tmp_pa
     for mode, suffix in [("CMYK", "jpg"), ("P", "png"), ("1", "png"), ("LA", "png"), ("I", "tiff"), ("F", "tiff")]:
         path = tmp_path / f"{mode}.{suffix}"
         opened().convert("L" if mode in ("I", "F") else "RGB").convert(mode).save(path)
-        assert predicted(run, model_folder, path)["category"] in CONFIG.categories
+        assert predicted(run, model_folder, path)["category"] in TINY_CONFIG.categories
 
 
 def broken_images(folder: Path) -> dict[str, Path]:

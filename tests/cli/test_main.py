@@ -121,7 +121,7 @@ def test_options_reach_the_command():
         ("train --recipe quickstart --data nowhere --out R", "nowhere: does not exist; give --data"),
         ("train --recipe quickstart --data . --out R --backbone-weights no", "no: does not exist; give --backbone"),
         ("train --recipe magic --data . --out R", "'magic' is unknown; use one of"),
-        ("evaluate nowhere --data .", "nowhere: does not exist; give MODEL"),
+        ("evaluate nowhere --data .", "nowhere: does not exist; give the folder of a model"),
         ("evaluate . --data nowhere", "nowhere: does not exist; give --data"),
         ("evaluate . --data . --batch-size 0", "--batch-size must be at least 1"),
         (
@@ -132,7 +132,7 @@ def test_options_reach_the_command():
         ("evaluate . --data . --corruption frost --frost nowhere", "nowhere: does not exist; give --frost"),
         ("data corrupt . OUT --corruption rust", "Unknown corruption 'rust'"),
         ("data corrupt nowhere OUT --corruption fog", "nowhere: does not exist"),
-        ("predict nowhere a.jpg", "nowhere: does not exist; give MODEL"),
+        ("predict nowhere a.jpg", "nowhere: does not exist; give the folder of a model"),
         ("predict .", "no image given"),
         ("predict . a.jpg --box 5 5 5 9", "--box needs X1 Y1 X2 Y2"),
         ("predict . a.jpg --whole --detector d.onnx", "--detector and --whole both say where the objects are"),
@@ -248,11 +248,10 @@ def test_what_a_stream_cannot_show_is_escaped(encoding, monkeypatch):
     assert shown.split() == ["测试" if encoding == "utf-8" else "\\u6d4b\\u8bd5", "\\udcff"]
 
 
-def test_a_run_folder_stands_for_its_model(tmp_path):
+def test_a_run_has_its_log_whether_it_or_its_model_is_named(tmp_path):
     run = tmp_path / "run"
     (run / "model").mkdir(parents=True)
     (run / "log.jsonl").touch()
-    assert options.model_folder(run) == options.model_folder(run / "model") == run / "model"
     assert options.run_log(run) == options.run_log(run / "model") == run / "log.jsonl"
 
 

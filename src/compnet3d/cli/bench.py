@@ -16,7 +16,6 @@ from compnet3d.cli.options import (
     at_least,
     choose_device,
     command_line,
-    model_folder,
     require_folder,
 )
 from compnet3d.errors import CompNetError
@@ -103,7 +102,9 @@ class BenchMatching(BenchOptions):
         chosen = self.start()
         if self.model is not None and self.data is not None:
             require_folder(self.data, "--data")
-            chosen |= {"model": model_folder(self.model), "data": self.data}
+            from compnet3d.models.checkpoint import find_model
+
+            chosen |= {"model": find_model(self.model), "data": self.data}
         from compnet3d.bench.matching import bench_matching
 
         self.finish("matching", bench_matching(**chosen))

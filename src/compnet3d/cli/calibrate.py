@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from compnet3d.cli.options import Device, at_least, choose_device, model_folder, require_folder
+from compnet3d.cli.options import Device, at_least, choose_device, require_folder
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,16 @@ class Calibrate:
         """Fit, save, say what was done."""
         at_least(1, batch_size=self.batch_size)
         require_folder(self.data, "--data")
-        folder, device = model_folder(self.model), choose_device(self.device)
+        device = choose_device(self.device)
         from compnet3d.data.imagenet3d import ImageNet3D
         from compnet3d.data.loader import CropDataset
         from compnet3d.data.symmetry import symmetry_orders
         from compnet3d.evaluation.unseen import common_samples
+        from compnet3d.models.checkpoint import find_model
         from compnet3d.models.registry import load_predictor
         from compnet3d.training.held_out import calibrate_confidence, held_out_samples
 
+        folder = find_model(self.model)
         model, dataset = load_predictor(folder).to(device), ImageNet3D(self.data)
         if self.split is None:
             samples, epochs = held_out_samples(self.model, dataset.samples("train"))

@@ -23,7 +23,6 @@ from compnet3d.cli.options import (
     checked_shift,
     choose_device,
     command_line,
-    model_folder,
     require_folder,
     run_log,
 )
@@ -41,7 +40,7 @@ class Evaluate:
     """Measure a model's classification and pose on a data set, and print both."""
 
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
-    """The model's folder, RUN/model of a training run (RUN itself will do)."""
+    """The model: its folder, a training run's, or a name such as quickstart."""
     data: Annotated[Path, arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout."""
     split: str = "val"
@@ -188,11 +187,13 @@ class Evaluate:
 
 def load_model(path: Path, device: str, matching: str = "exhaustive") -> TrainedModel:
     """Load a model onto a device, to match categories in this way."""
-    folder, device = model_folder(path), choose_device(device)
+    device = choose_device(device)
     from compnet3d.inference.pruned_matching import Pruning
+    from compnet3d.models.checkpoint import find_model
     from compnet3d.models.compnet import CompNet
     from compnet3d.models.registry import load_predictor
 
+    folder = find_model(path)
     model = load_predictor(folder).to(device)
     if isinstance(model, CompNet):
         model.pruning = Pruning() if matching == "pruned" else None

@@ -23,6 +23,7 @@ EXAMPLES = {
     "data check": "compnet3d data check runs/quickstart/data",
     "data show": "compnet3d data show runs/quickstart/data --out annotations.html",
     "runs": "compnet3d runs runs --plot runs.png",
+    "models": "compnet3d models --keep runs/quickstart/run --name toys",
     "bench": "compnet3d bench matching",
     "bench loss": "compnet3d bench loss --json loss.json",
     "bench matching": "compnet3d bench matching --model runs/quickstart/run --data runs/quickstart/data",

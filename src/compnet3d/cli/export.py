@@ -23,7 +23,7 @@ class Export:
     """Write a model as ONNX and torch.export files, for programs without compnet3d; each is compared with the model."""
 
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
-    """The model's folder, RUN/model of a training run (RUN itself will do)."""
+    """The model: its folder, a training run's, or a name such as quickstart."""
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """A new folder for the files."""
     category: Names = ()

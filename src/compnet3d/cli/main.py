@@ -31,6 +31,7 @@ from compnet3d.cli.doctor import Doctor
 from compnet3d.cli.evaluate import Evaluate
 from compnet3d.cli.examples import example_for
 from compnet3d.cli.export import Export
+from compnet3d.cli.models import Models
 from compnet3d.cli.predict import Predict
 from compnet3d.cli.quickstart import Quickstart
 from compnet3d.cli.recipes import Recipes
@@ -54,6 +55,7 @@ Command = (
     | Annotated[Report, subcommand("report")]
     | Annotated[Data, subcommand("data")]
     | Annotated[Runs, subcommand("runs")]
+    | Annotated[Models, subcommand("models")]
     | Annotated[Bench, subcommand("bench")]
     | Annotated[Doctor, subcommand("doctor")]
     | Annotated[Completion, subcommand("completion")]

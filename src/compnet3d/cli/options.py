@@ -73,12 +73,6 @@ def choose_device(name: str) -> str:
     return require_device(name)
 
 
-def model_folder(path: Path) -> Path:
-    """The model's folder, also where the run's was given."""
-    require_folder(path, "MODEL")
-    return path / "model" if (path / "model").is_dir() else path
-
-
 def run_log(path: Path) -> Path | None:
     """The log of the training run that a model folder belongs to, if it is there."""
     # the run's folder was given, or the model in it

@@ -31,7 +31,7 @@ class Predict:
     """
 
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
-    """The model's folder, RUN/model of a training run (RUN itself will do)."""
+    """The model: its folder, a training run's, or a name such as quickstart."""
     images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGE...", help_behavior_hint="(required)")]
     """Images, folders of images, quoted patterns such as "shots/*.jpg", videos, or camera (camera:1, ...)."""
     box: Box = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from compnet3d.cli.options import (
 from compnet3d.utils.files import Json, claim_folder, write_json
 
 if TYPE_CHECKING:
+    from compnet3d.data.sample import Sample
     from compnet3d.models.registry import TrainedModel
 
 
@@ -42,6 +43,8 @@ class Quickstart:
     """Side of the images, in pixels."""
     epochs: Count = None
     """Epochs to train for; the recipe's number by default."""
+    name: str = "quickstart"
+    """Other commands find the model by this name then; an empty one keeps no copy."""
     workers: Count = None
     """Processes that make the images; one per core by default. Training reads them with one process of its own."""
     device: Device = "auto"
@@ -116,6 +119,8 @@ def _run_steps(options: Quickstart, device: str, command: str) -> Json:
             command=command,
             log=out / "run" / "log.jsonl",
         )
+    if options.name:
+        print(f"kept as the model {options.name}: {_keep(out / 'run', samples, options.name)}")
     print(f"done in {(time.perf_counter() - start) / 60:.1f} minutes: open {out / 'report.html'}")
     return metrics
 
@@ -129,6 +134,16 @@ def _make_data(folder: Path, options: Quickstart) -> None:
         return
     sizes = {key: getattr(options, key) for key in ("categories", "train", "val", "size", "seed", "workers")}
     make_dataset(folder, **sizes)
+
+
+def _keep(run: Path, samples: Sequence[Sample], name: str) -> Path:
+    """Copy the model to where it is found by name, with a test image of each category to try it on."""
+    from compnet3d.models.named import EXAMPLES, keep_model
+    from compnet3d.utils.files import copy_file
+
+    for category, sample in {sample.category: sample for sample in reversed(samples)}.items():
+        copy_file(sample.image, run / EXAMPLES / f"{category}{sample.image.suffix}")
+    return keep_model(run, name)
 
 
 def _train(options: Quickstart, device: str) -> TrainedModel:

@@ -28,7 +28,7 @@ class Serve:
     """
 
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
-    """The model's folder, RUN/model of a training run (RUN itself will do)."""
+    """The model: its folder, a training run's, or a name such as quickstart."""
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
     """The address to listen on; 0.0.0.0 lets other machines in."""
     port: Number = 8000

@@ -13,9 +13,10 @@ from typing_extensions import Self
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import load_off, save_off
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
+from compnet3d.models.named import kept_models, named_model
 from compnet3d.models.own_module import module_note, restore_module
 from compnet3d.models.tensors import TensorShape, check_shapes, load_tensors_into, save_tensors
-from compnet3d.utils.files import Json, read_json, recover_folder, write_folder, write_json
+from compnet3d.utils.files import Json, is_file, read_json, recover_folder, write_folder, write_json
 from compnet3d.utils.settings import shown
 
 FORMAT = 1
@@ -61,18 +62,29 @@ def save_model(model: Any, folder: str | Path) -> None:
     write_folder(folder, fill)
 
 
-def find_model(folder: str | Path) -> Path:
-    """A model's folder, given that or a run's folder that holds one as `model`.
+def find_model(model: str | Path) -> Path:
+    """A model's folder.
+
+    Args:
+        model: that folder, a run's folder that holds it as `model`, or a name (see `compnet3d.models.named`).
 
     Raises:
         CompNetError: if there is none.
     """
-    folder = Path(folder)
-    if not (folder / "model.safetensors").exists():
-        # a crash between the two renames of a save leaves the old copy, which is put back first
+    # a crash between the two renames of a save leaves the old copy, which is put back first
+    folder = recover_folder(model)
+    if not folder.exists():
+        folder = named_model(folder) or folder
+    if not folder.exists():
+        names = ", ".join(kept_models())
+        raise CompNetError(
+            f"{folder}: does not exist; give the folder of a model or of a training run"
+            + (f", or a name: {names}" if names else ", or make a first model with compnet3d quickstart")
+        )
+    if not is_file(folder / "model.safetensors"):
         inner = recover_folder(folder / "model")
-        folder = inner if inner.exists() else recover_folder(folder)
-    if not (folder / "model.safetensors").is_file():
+        folder = inner if inner.exists() else folder
+    if not is_file(folder / "model.safetensors"):
         raise CompNetError(f"{folder}: no model there (model.safetensors is missing); give the folder that train wrote")
     return folder
 
@@ -91,7 +103,7 @@ def load_model(folder: str | Path, kind: type[M], feature_extractor: torch.nn.Mo
     """Load a model for inference.
 
     Args:
-        folder: a model's folder, or a run's folder that holds one as `model`.
+        folder: see `find_model`.
         kind: its class.
         feature_extractor: the module, with any tensors, of a model that was trained with one of the user's.
 

@@ -16,6 +16,7 @@ from compnet3d.models.architecture import Architecture, architecture_of
 from compnet3d.models.backbones import IMAGENET_MEAN, IMAGENET_STD, BackboneConfig, FeatureExtractor, build_extractor
 from compnet3d.models.tensors import check_finite, load_tensors, read_shapes
 from compnet3d.utils.files import Json, read_json
+from compnet3d.utils.hub import fetch
 from compnet3d.utils.settings import known, plain, read, shown
 
 Colour = tuple[float, float, float]
@@ -89,13 +90,9 @@ def load_extractor(
 
 def _fetched(name: str) -> Path:
     """A copy of a hub's model on this machine: its configuration and its tensors, no code."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    files = ["config.json", "preprocessor_config.json", "model.safetensors"]
     try:
-        return Path(snapshot_download(name, allow_patterns=files))
-    except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
+        return fetch(name, ["config.json", "preprocessor_config.json", "model.safetensors"])
+    except CompNetError as error:
         raise _no_backbone(name, error) from None
 
 

@@ -18,7 +18,7 @@ def load_predictor(folder: str | Path, feature_extractor: nn.Module | None = Non
     """Load a model of any kind, ready for inference.
 
     Args:
-        folder: a model's folder, or a run's folder that holds one as `model`.
+        folder: see `find_model`.
         feature_extractor: the module, with any tensors, of a model that was trained with one of the user's.
 
     Raises:
