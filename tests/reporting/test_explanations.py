@@ -44,8 +44,8 @@ def explanation(zoom: int = 1) -> Explanation:
 
 def test_colours_tell_the_place_on_the_shape_and_nothing_else() -> None:
     colours = vertex_colours(CUBOID.vertices).int()
-    for axis in range(3):
-        order = CUBOID.vertices[:, axis].argsort()
+    for axis, sign in enumerate((1, -1, 1)):  # to the right, to the front, upwards
+        order = (sign * CUBOID.vertices[:, axis]).argsort()
         assert (colours[order, axis].diff() >= 0).all()
         assert colours[order[0], axis] == 40 and colours[order[-1], axis] == 255
     # a box of another size and place, with the same vertices relative to it

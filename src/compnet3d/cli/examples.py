@@ -10,6 +10,7 @@ EXAMPLES = {
     "evaluate": "compnet3d evaluate runs/quickstart/run --data runs/quickstart/data --report report.html",
     "calibrate": "compnet3d calibrate runs/quickstart/run --data runs/quickstart/data",
     "predict": "compnet3d predict runs/quickstart/run runs/quickstart/data/images/mug/mug_i000_v00.JPEG",
+    "demo": "compnet3d demo quickstart",
     "serve": "compnet3d serve runs/quickstart/run --port 8000",
     "export": "compnet3d export runs/quickstart/run exported --category mug --int8 static --data runs/quickstart/data",
     "reproduce": "compnet3d reproduce table2 --data runs/quickstart/data --seeds 1",

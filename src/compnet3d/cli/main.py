@@ -27,6 +27,7 @@ from compnet3d.cli.bench import Bench
 from compnet3d.cli.calibrate import Calibrate
 from compnet3d.cli.completion import Completion
 from compnet3d.cli.data import Data
+from compnet3d.cli.demo import Demo
 from compnet3d.cli.doctor import Doctor
 from compnet3d.cli.evaluate import Evaluate
 from compnet3d.cli.examples import example_for
@@ -49,6 +50,7 @@ Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Calibrate, subcommand("calibrate")]
     | Annotated[Predict, subcommand("predict")]
+    | Annotated[Demo, subcommand("demo")]
     | Annotated[Serve, subcommand("serve")]
     | Annotated[Export, subcommand("export")]
     | Annotated[Reproduce, subcommand("reproduce")]

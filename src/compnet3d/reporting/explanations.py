@@ -114,7 +114,7 @@ def draw_sheet(explanation: Explanation) -> Image.Image:
     """
     legend = (
         "Colours of vertices tell where on the object they are, the same in all images of a category: red grows to its "
-        "right, green to its back, blue upwards.\n"
+        "right, green to its front, blue upwards.\n"
         "Green cells are explained by the object. Orange ones are covered by it, but the background explains them "
         "better: something hides the object there, or its box is larger than it is."
     )
@@ -140,13 +140,15 @@ def draw_sheet(explanation: Explanation) -> Image.Image:
 def vertex_colours(vertices: Tensor) -> Tensor:
     """A colour for each vertex of a shape by its place in the shape's box, uint8 [K, 3].
 
-    Red grows along x (to the right), green along y (to the back) and blue along z (up): the same for all images.
+    Red grows to the right (x), green to the front (-y) and blue upwards (z), as the axes are drawn: the same for all
+    images.
 
     Args:
         vertices: [K, 3] in the object frame.
     """
-    low, high = vertices.amin(dim=0), vertices.amax(dim=0)
-    place = (vertices - low) / (high - low).clamp_min(1e-9)
+    towards = vertices * vertices.new_tensor([1.0, -1.0, 1.0])
+    low, high = towards.amin(dim=0), towards.amax(dim=0)
+    place = (towards - low) / (high - low).clamp_min(1e-9)
     # from 40 on: black would not be seen on a dark image
     return (40 + 215 * place).round().to(torch.uint8)
 

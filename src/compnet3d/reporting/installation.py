@@ -22,6 +22,7 @@ FEATURES = {
     "viz": "HTML reports and plots",
     "video": "videos and cameras (`predict`)",
     "onnx": "detectors in ONNX (`predict --detector`)",
+    "demo": "the demo in the browser (`compnet3d demo`)",
     "serve": "predictions over HTTP (`compnet3d serve`)",
     "export": "exported models (`compnet3d export`)",
     "docs": "building the documentation",
