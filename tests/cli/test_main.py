@@ -22,6 +22,7 @@ from compnet3d.cli import (
     doctor,
     evaluate,
     export,
+    grow,
     options,
     predict,
     quickstart,
@@ -39,6 +40,7 @@ from tests.networks import TINY_RECIPE
 
 COMMANDS = [
     *([c] for c in "quickstart train recipes evaluate predict export reproduce report runs doctor completion".split()),
+    *([f"{what}-category"] for what in ("add", "remove", "rename")),
     *(["data", c] for c in "make render occlude corrupt import-pascal3d check show".split()),
 ]
 FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
@@ -65,9 +67,25 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
                "corrupt": data.DataCorrupt,
                "import-pascal3d": data.DataImportPascal3d, "check": data.DataCheck,
                "reproduce": reproduce.Reproduce, "report": reproduce.Report, "doctor": doctor.Doctor, "runs": runs.Runs,
+               "add-category": grow.AddCategory, "remove-category": grow.RemoveCategory,
+               "rename-category": grow.RenameCategory,
                "completion": completion.Completion, "show": data_show.DataShow}  # fmt: skip
     for name in classes[command[-1]].__dataclass_fields__:
-        positional = ("model", "name", "images", "out", "data", "root", "what", "study", "folders", "shell")
+        positional = (
+            "model",
+            "name",
+            "names",
+            "old",
+            "new",
+            "images",
+            "out",
+            "data",
+            "root",
+            "what",
+            "study",
+            "folders",
+            "shell",
+        )
         assert f"--{name.replace('_', '-')}" in flat or name in positional
 
 

@@ -32,6 +32,7 @@ from compnet3d.cli.doctor import Doctor
 from compnet3d.cli.evaluate import Evaluate
 from compnet3d.cli.examples import example_for
 from compnet3d.cli.export import Export
+from compnet3d.cli.grow import AddCategory, RemoveCategory, RenameCategory
 from compnet3d.cli.models import Models
 from compnet3d.cli.predict import Predict
 from compnet3d.cli.quickstart import Quickstart
@@ -49,6 +50,9 @@ Command = (
     | Annotated[Recipes, subcommand("recipes")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Calibrate, subcommand("calibrate")]
+    | Annotated[AddCategory, subcommand("add-category")]
+    | Annotated[RemoveCategory, subcommand("remove-category")]
+    | Annotated[RenameCategory, subcommand("rename-category")]
     | Annotated[Predict, subcommand("predict")]
     | Annotated[Demo, subcommand("demo")]
     | Annotated[Serve, subcommand("serve")]

@@ -167,6 +167,20 @@ class Surfaces(nn.Module):
     def __len__(self) -> int:
         return len(self.vertices)
 
+    def __getitem__(self, category: int) -> Surface:
+        """One category's surface, where the module lives."""
+        start, end = self.mesh_offsets[category : category + 2, 1].tolist()
+        real, first = self.real[category], int(self.lookup_offset[start])
+        divisions = self.divisions[start:end]
+        return Surface(
+            self.mesh(category),
+            self.vertices[category][real],
+            self.normals[category][real],
+            float(self.spacing[category]),
+            divisions,
+            self.lookup[first : first + int((divisions + 1).square().sum())],
+        )
+
     def mesh(self, category: int) -> Mesh:
         """What is drawn of one category, where the module lives."""
         (corner, face), (last_corner, last_face) = self.mesh_offsets[category : category + 2].tolist()

@@ -141,11 +141,11 @@ def make_model(
     model = CompNet(config, extractor, surfaces)
     if model.prior is not None:
         # from the training part alone: the calibration split has to stay unseen until it has done its work
-        model.fit_prior([_rotations(training, category) for category in model.categories])
+        model.fit_prior([rotations_of(training, category) for category in model.categories])
     return model
 
 
-def _rotations(samples: Sequence[Sample], category: str) -> Tensor:
+def rotations_of(samples: Sequence[Sample], category: str) -> Tensor:
     """Object-to-camera rotations of a category's samples, [N, 3, 3]."""
     angles = [(s.azimuth, s.elevation, s.theta) for s in samples if s.category == category]
     # reshaped for categories without a sample, whose list is empty and would have one dimension only

@@ -1,0 +1,136 @@
+"""`compnet3d add-category`, `remove-category` and `rename-category`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from compnet3d.cli.evaluate import load_model
+from compnet3d.cli.options import Count, Device, Folder, Names, at_least, require_folder
+from compnet3d.errors import CompNetError
+
+if TYPE_CHECKING:
+    from compnet3d.models.compnet import CompNet
+    from compnet3d.training.data import TrainingData
+
+
+@dataclass(frozen=True)
+class AddCategory:
+    """Teach a trained model new categories from 5 to 50 posed images each; those that it knows stay."""
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL")]
+    """The run's folder, or a model's, or its name. It is not changed."""
+    data: Annotated[Path, arg(metavar="DIR")]
+    """A data set with images, poses and a CAD model of the new categories, whose train list is taken."""
+    out: Annotated[Path, arg(metavar="FOLDER")]
+    """A new folder for the larger model."""
+    categories: Names = ()
+    """Categories of --data to add; by default all that the model does not know."""
+    images: Count = None
+    """Take so many images of each new category, spread over its objects; all of them by default."""
+    old_data: Folder = None
+    """The data set that the model was trained on: the new vertices are contrasted with some of its images, and the
+    confidences of a run's model are fitted anew on those that the run held out."""
+    seed: int = 0
+    """Seed of everything random."""
+    device: Device = "auto"
+    """Where to compute; auto takes the GPU if there is one."""
+
+    def run(self) -> None:
+        """Learn, save, say what was done."""
+        at_least(1, images=self.images)
+        at_least(0, seed=self.seed)
+        require_folder(self.data, "--data")
+        if self.old_data is not None:
+            require_folder(self.old_data, "--old-data")
+        from compnet3d.training.growing import GrowSettings, add_categories, read_new, read_old
+        from compnet3d.utils.exclusive import require_empty
+
+        require_empty(self.out)
+        model = load_compnet(self.model, self.device)
+        data = read_new(self.data, model, self.categories, self.images, self.seed)
+        old = None if self.old_data is None else read_old(self.old_data, model)
+        counts = {name: sum(sample.category == name for sample in data.samples) for name in data.categories}
+        shown = ", ".join(f"{name} from {count} images" for name, count in counts.items())
+        print(f"adding {shown} to the {len(model.categories)} categories that are there", flush=True)
+        grown = add_categories(model, data, old, GrowSettings(seed=self.seed))
+        self._calibrate(grown, old)
+        save(grown, self.out)
+
+    def _calibrate(self, grown: CompNet, old: TrainingData | None) -> None:
+        """Fit the confidences anew where a run tells which of the old images it held out."""
+        if old is None or not (self.model / "model").is_dir():
+            print("the confidences are those from before; `compnet3d calibrate` fits them on images of all categories")
+            return
+        from compnet3d.training.growing import calibrate_grown
+        from compnet3d.training.held_out import held_out_samples
+
+        samples, epochs = held_out_samples(self.model, old.samples)
+        calibrate_grown(grown, samples)
+        print(f"the confidences were fitted anew on {len(samples)} images that {self.model} had held out")
+        if epochs:
+            print(f"its last {epochs} epochs trained on these, too: a list of its own (calibrate --split) is fairer")
+
+
+@dataclass(frozen=True)
+class RemoveCategory:
+    """Take categories out of a trained model; what it holds of the others stays as it is, to the bit."""
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL")]
+    """The run's folder, or a model's, or its name. It is not changed."""
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...")]
+    """The categories."""
+    out: Annotated[Path, arg(metavar="FOLDER")]
+    """A new folder for the smaller model."""
+
+    def run(self) -> None:
+        """Remove, save."""
+        from compnet3d.models.growing import remove_categories
+
+        if not self.names:
+            raise CompNetError("no category to remove; name one")
+        save(remove_categories(load_compnet(self.model, "cpu"), self.names), self.out)
+
+
+@dataclass(frozen=True)
+class RenameCategory:
+    """Give a category of a trained model another name."""
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL")]
+    """The run's folder, or a model's, or its name. It is not changed."""
+    old: Annotated[Positional[str], arg(metavar="OLD")]
+    """The name that it has."""
+    new: Annotated[Positional[str], arg(metavar="NEW")]
+    """The name that it gets."""
+    out: Annotated[Path, arg(metavar="FOLDER")]
+    """A new folder for the model."""
+
+    def run(self) -> None:
+        """Rename, save."""
+        from compnet3d.models.growing import rename_category
+
+        save(rename_category(load_compnet(self.model, "cpu"), self.old, self.new), self.out)
+
+
+def load_compnet(path: Path, device: str) -> CompNet:
+    """Load a model whose categories can be taken apart."""
+    from compnet3d.models.compnet import CompNet
+
+    model = load_model(path, device)
+    if not isinstance(model, CompNet):
+        raise CompNetError(
+            f"{path}: is a dual head, whose one classifier knows all categories together; train it again with others"
+        )
+    return model
+
+
+def save(model: CompNet, out: Path) -> None:
+    """Write a model into a folder that is new or empty, and say so."""
+    from compnet3d.utils.exclusive import building
+
+    with building(out) as folder:
+        model.save_pretrained(folder)
+    print(f"wrote {out}, {len(model.categories)} categories: {', '.join(model.categories)}")
