@@ -26,6 +26,7 @@ EXAMPLES = {
     "data import-pascal3d": "compnet3d data import-pascal3d PASCAL3D+_release1.1 data/pascal3d",
     "data check": "compnet3d data check runs/quickstart/data",
     "data show": "compnet3d data show runs/quickstart/data --out annotations.html",
+    "annotate": "compnet3d annotate runs/quickstart/data/images/mug --category mug --out data/mugs",
     "runs": "compnet3d runs runs --plot runs.png",
     "models": "compnet3d models --keep runs/quickstart/run --name toys",
     "bench": "compnet3d bench matching",

@@ -23,6 +23,7 @@ import tyro
 from tyro.conf import subcommand
 
 from compnet3d import __version__
+from compnet3d.cli.annotate import Annotate
 from compnet3d.cli.bench import Bench
 from compnet3d.cli.calibrate import Calibrate
 from compnet3d.cli.completion import Completion
@@ -60,6 +61,7 @@ Command = (
     | Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Data, subcommand("data")]
+    | Annotated[Annotate, subcommand("annotate")]
     | Annotated[Runs, subcommand("runs")]
     | Annotated[Models, subcommand("models")]
     | Annotated[Bench, subcommand("bench")]
