@@ -133,7 +133,6 @@ class Annotator:
         if asked.size is not None and self.images.size_is_open:
             cuboid_of(asked.size)  # to be refused before anything is written
         self.images.save(item, asked.placement(), asked.version, asked.size)
-        self.thumbnail.cache_clear()
         if self.proposals is not None:
             self.proposals.forget(item)
         return self.state(item)
@@ -182,6 +181,7 @@ def build_annotation_app(annotator: Annotator, port: int) -> FastAPI:
             await asyncio.to_thread(annotator.proposals.close)
 
     app = FastAPI(title="compnet3d annotate", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    kept = {"Cache-Control": "private, max-age=300"}
     _guard(app, port)
     _add_pages(app)
 
@@ -208,11 +208,11 @@ def build_annotation_app(annotator: Annotator, port: int) -> FastAPI:
 
     @app.get("/api/image")
     def image(name: str) -> Response:
-        return Response(annotator.picture(name)[0], media_type="image/jpeg")
+        return Response(annotator.picture(name)[0], media_type="image/jpeg", headers=kept)
 
     @app.get("/api/thumbnail")
     def thumbnail(name: str) -> Response:
-        return Response(annotator.thumbnail(name), media_type="image/jpeg", headers={"Cache-Control": "max-age=300"})
+        return Response(annotator.thumbnail(name), media_type="image/jpeg", headers=kept)
 
     @app.post("/api/save")
     def save(asked: Saved) -> Json:
@@ -238,7 +238,7 @@ def build_annotation_app(annotator: Annotator, port: int) -> FastAPI:
 def _add_pages(app: FastAPI) -> None:
     """The files of the page: those in `pages`, and no others."""
     kinds = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-    folder = files("compnet3d.apps") / "pages"
+    folder = files("compnet3d.apps") / "pages" / "annotate"
     for file in folder.iterdir():
         kind = kinds.get(file.name[file.name.rfind(".") :])
         if kind is None:

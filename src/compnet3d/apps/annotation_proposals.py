@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import torch
 
@@ -81,7 +82,6 @@ class Proposals:
     def __init__(self, proposer: Proposer, images: AnnotationSet) -> None:
         """Start the thread."""
         self._proposer, self._images = proposer, images
-        self._order = torch.tensor([images.symmetry_order])
         self._ready: dict[Item, Proposal | None] = {}  # None: there is none
         self._asked: list[tuple[Item, Box | None, Future[Proposal]]] = []
         self._next: list[Item] = []
@@ -123,9 +123,9 @@ class Proposals:
         saved, proposal = self._images.angles(item), self._ready.get(item)
         if saved is None or proposal is None:
             return None
-        pairs = zip(saved, (proposal.azimuth, proposal.elevation, proposal.theta), strict=True)
-        rotations = angles_to_rotmat(*(torch.tensor(pair, dtype=torch.float64) for pair in pairs))
-        return float(symmetric_rotation_error(rotations[:1], rotations[1:], self._order))
+        return _angle_between(
+            saved, (proposal.azimuth, proposal.elevation, proposal.theta), self._images.symmetry_order
+        )
 
     def close(self) -> None:
         """End the thread after what it computes now."""
@@ -173,3 +173,10 @@ class Proposals:
         """The next object that nobody waits for."""
         order = [*self._next, *self._images.items()]
         return next((item for item in order if item not in self._ready and not self._images.problem(item)), None)
+
+
+@lru_cache(maxsize=2**16)  # asked for all objects every other second
+def _angle_between(first: tuple[float, ...], second: tuple[float, ...], order: int) -> float:
+    angles = (torch.tensor(pair, dtype=torch.float64) for pair in zip(first, second, strict=True))
+    rotations = angles_to_rotmat(*angles)
+    return float(symmetric_rotation_error(rotations[:1], rotations[1:], torch.tensor([order])))

@@ -97,6 +97,7 @@ class AnnotationSet:
     Attributes:
         root: the data set; category: of all objects.
         names: of the images, in the order in which they are shown.
+        symmetry_order: of the category about its upright axis; 0: any turn changes nothing.
         meshes: CAD models by cad_index; a cuboid may still be replaced as long as nothing was saved.
     """
 
@@ -132,6 +133,7 @@ class AnnotationSet:
         notes = read_notes(root).get(category, {})
         self._skipped = set(notes.get("skipped", []))
         self._last: str | None = notes.get("last")
+        self.symmetry_order = int(symmetry_orders([category], load_symmetry(root)))
         self.meshes = read_shapes(root / "CAD" / category, mesh)
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -154,7 +156,7 @@ class AnnotationSet:
         """How far it is."""
         if item.name in self._problems:
             return "unreadable"
-        if self._entry(item) is not None and any(item.name in names for names in self._lists.values()):
+        if self._entry(item) is not None and self.split(item) is not None:
             return "saved"
         return "skipped" if item.key in self._skipped else "new"
 
@@ -218,11 +220,6 @@ class AnnotationSet:
         """What was saved last, also by an earlier session."""
         last = None if self._last is None else Item.of(self._last)
         return last if last is not None and last.name in self._objects and self._entry(last) is not None else None
-
-    @property
-    def symmetry_order(self) -> int:
-        """Of the category about its upright axis; 0: any turn changes nothing."""
-        return int(symmetry_orders([self.category], load_symmetry(self.root)))
 
     @property
     def size_is_open(self) -> bool:
@@ -304,10 +301,10 @@ class AnnotationSet:
             write_annotation(path, objects)
         except OSError as error:
             raise CompNetError(explain(error, path)) from None
-        if not any(name in names for names in self._lists.values()):
+        if self.split(Item(name)) is None:
             count = sum(map(len, self._lists.values())) + 1
             split = "val" if self.val_every is not None and count % self.val_every == 0 else "train"
-            longer = [*self._lists.get(split, []), name]
+            longer = dict.fromkeys([*self._lists.get(split, []), name])
             write_list(self.root, self.category, split, longer)
             self._lists[split] = longer
 
@@ -315,7 +312,7 @@ class AnnotationSet:
         """Take an image out of its list, then out of the data set if it is a copy of a photograph."""
         for split, names in self._lists.items():
             if name in names:
-                self._lists[split] = [other for other in names if other != name]
+                self._lists[split] = dict.fromkeys(other for other in names if other != name)
                 write_list(self.root, self.category, split, self._lists[split])
         self._annotation_path(name).unlink(missing_ok=True)
         copy = find_image(self.root, self.category, name)
@@ -346,12 +343,13 @@ class AnnotationSet:
         kept = ("object_status", "dense", "ignore", "class")
         return {**new, **entry, **{key: value for key, value in new.items() if key not in kept}}
 
-    def _read_lists(self) -> dict[str, list[str]]:
+    def _read_lists(self) -> dict[str, dict[str, None]]:
+        """The names in the list of each split; a dict finds one among many at once, and keeps their order."""
         pattern = f"{self.category}_imagenet_"
         folder = self.root / "lists"
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
         splits = {p.stem.removeprefix(pattern): p for p in paths if p.name.startswith(pattern) and p.suffix == ".txt"}
-        return {split: read_list(path) for split, path in splits.items()}
+        return {split: dict.fromkeys(read_list(path)) for split, path in splits.items()}
 
     def _read_objects(self, name: str) -> list[Annotation]:
         path = self._annotation_path(name)

@@ -23,7 +23,7 @@ FEATURES = {
     "video": "videos and cameras (`predict`)",
     "onnx": "detectors in ONNX (`predict --detector`)",
     "demo": "the demo in the browser (`compnet3d demo`)",
-    "serve": "predictions over HTTP (`compnet3d serve`)",
+    "serve": "predictions over HTTP and the annotation page (`compnet3d serve`, `annotate`)",
     "export": "exported models (`compnet3d export`)",
     "docs": "building the documentation",
     "dev": "work on the code: tests, style, types",

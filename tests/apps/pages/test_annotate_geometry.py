@@ -18,7 +18,7 @@ from compnet3d.geometry.camera import Camera, Pose, fit_to_box
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.rotations import rotmat_geodesic_distance, symmetric_rotation_error
 
-PAGES = Path(compnet3d.apps.__file__).parent / "pages"
+PAGES = Path(compnet3d.apps.__file__).parent / "pages" / "annotate"
 ANGLES = [(0.0, 0.0, 0.0), (0.7, 0.4, -0.3), (3.9, -1.2, 2.0), (6.1, math.pi / 2, 0.1), (2.2, 0.9, 5.0)]
 POINTS = cuboid_mesh(torch.tensor([0.9, 2.3, 0.7]), 60).mesh.vertices.double() + torch.tensor([0.1, -0.2, 0.3])
 

@@ -18,6 +18,7 @@ export const page = {
   framing: false,
   drag: null,
   busy: false,
+  list: null,
   refresh: () => {}, // shows what has changed
 };
 
@@ -39,43 +40,31 @@ export function change(part, kind = null) {
   page.refresh();
 }
 
-// Another placement; a box that was drawn by hand moves and grows with the shape.
-export function place(placement, kind = null, base = work().now) {
-  const hull = shapeOf(base).hull;
-  const boxes = [base.placement, placement].map((at) => geometry.boxOf(geometry.project(hull, at)));
-  change({ placement, box: base.box === null ? null : carryBox(base.box, ...boxes) }, kind);
-}
-
-function carryBox(box, before, after) {
-  if (before === null || after === null) return box;
-  const factor = Math.max(after[2] - after[0], after[3] - after[1]) / Math.max(before[2] - before[0], before[3] - before[1]);
-  const centre = (one, axis) => (one[axis] + one[axis + 2]) / 2;
-  return box.map((side, i) => centre(after, i % 2) + factor * (side - centre(before, i % 2)));
-}
+// A box that was drawn by hand is where the object is: it stays where the shape is moved.
+const place = (placement, kind) => change({ placement }, kind);
 
 export function turn(azimuth, elevation, kind) {
   const { placement } = work().now;
   const raised = Math.min(90, Math.max(-90, placement.elevation / RADIAN + elevation));
-  const box = work().now.box;
-  const azimuthNow = geometry.signed(placement.azimuth + azimuth * RADIAN);
-  change({ placement: { ...placement, azimuth: azimuthNow, elevation: raised * RADIAN }, box }, kind);
+  const around = geometry.signed(placement.azimuth + azimuth * RADIAN);
+  place({ ...placement, azimuth: around, elevation: raised * RADIAN }, kind);
 }
 
-export const move = (dx, dy, kind) => {
+export function move(dx, dy, kind) {
   const { placement } = work().now;
   place({ ...placement, u: placement.u + dx, v: placement.v + dy }, kind);
-};
+}
 
 export const scale = (factor) => place(geometry.scaled(shapeOf(work().now).hull, work().now.placement, factor), "scale");
 
-export function tilt(degrees, kind = "tilt") {
-  const { now } = work();
-  change({ placement: geometry.tilted(shapeOf(now).hull, now.placement, degrees * RADIAN), box: now.box }, kind);
-}
+export const tilt = (degrees, kind = "tilt") =>
+  place(geometry.tilted(shapeOf(work().now).hull, work().now.placement, degrees * RADIAN), kind);
 
+// The object is in this box, which the shape fills.
 export function fill(box) {
-  const { now } = work();
-  change({ placement: geometry.fitToBox(shapeOf(now).hull, now.placement, box), box: null });
+  const { now, opened } = work();
+  const placement = geometry.fitToBox(shapeOf(now).hull, now.placement, box);
+  change({ placement, box: geometry.boxInImage(box, opened.width, opened.height) });
 }
 
 export function setSide(i, value) {

@@ -2,8 +2,9 @@
 
 import { project, rotation } from "./projection.js";
 
-export const COLOURS = { front: [46, 160, 67], top: [52, 120, 230], left: [220, 70, 50], other: [140, 150, 162] };
-export const BOX_COLOUR = "#ffd21f";
+const COLOURS = { front: [46, 160, 67], top: [52, 120, 230], left: [220, 70, 50], other: [140, 150, 162] };
+const BOX_COLOUR = "#ffd21f";
+const LONGEST_ARROW = 110; // pixels of the screen
 const HANDLES = [[0, 1], [0.5, 1], [1, 1], [1, 0.5], [1, 0], [0.5, 0], [0, 0], [0, 0.5]];
 const CURSORS = ["nesw", "ns", "nwse", "ew", "nesw", "ns", "nwse", "ew"];
 
@@ -39,6 +40,7 @@ function trianglesOf(shape, placement, view) {
     if (!face.every((i) => points[i][2] > 0)) continue;
     // a side faces the camera where its corners run clockwise on the canvas, whose v is down
     const area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
+    if (shape.cuboid && area >= 0) continue; // behind: of a convex shape that is exact, and the order below is not
     triangles.push({ corners: [a, b, c], depth, colour: colourOf(normalOf(shape.vertices, face), area < 0, towardsCamera) });
   }
   return triangles.sort((first, second) => second.depth - first.depth);
@@ -92,26 +94,42 @@ export function drawShape(context, layer, shape, placement, view, opacity) {
   drawArrows(context, shape, placement, view);
 }
 
+// Whether the camera looks at a side of the box around the shape.
+function isSeen(bounds, axis, side, placement) {
+  const camera = rotation(placement)[2][axis] * placement.distance;
+  return side === 1 ? camera > bounds[axis][1] : camera < bounds[axis][0];
+}
+
+// The sides that are seen with strong edges; the edges behind them are faint.
 function drawEdges(context, shape, placement, view) {
   const bounds = boundsOf(shape.vertices);
-  const corner = (bits) => bounds.map((limits, axis) => limits[(bits >> axis) & 1]);
-  context.save();
-  context.strokeStyle = "rgb(255 255 255 / 85%)";
-  context.lineWidth = 1.5;
-  context.beginPath();
-  for (let bits = 0; bits < 8; bits += 1) {
-    for (let axis = 0; axis < 3; axis += 1) {
-      if ((bits >> axis) & 1) continue;
-      const [a, b] = project([corner(bits), corner(bits | (1 << axis))], placement);
-      context.moveTo(...toCanvas(view, a[0], a[1]));
-      context.lineTo(...toCanvas(view, b[0], b[1]));
+  const quads = { true: new Path2D(), false: new Path2D() };
+  for (const axis of [0, 1, 2]) {
+    for (const side of [0, 1]) {
+      const seen = isSeen(bounds, axis, side, placement);
+      const second = (axis + 1) % 3;
+      const corners = [[0, 0], [1, 0], [1, 1], [0, 1]].map(([b, c]) =>
+        [0, 1, 2].map((i) => bounds[i][i === axis ? side : i === second ? b : c]),
+      );
+      project(corners, placement).forEach(([u, v], i) => {
+        const at = toCanvas(view, u, v);
+        if (i === 0) quads[seen].moveTo(...at);
+        else quads[seen].lineTo(...at);
+      });
+      quads[seen].closePath();
     }
   }
-  context.stroke();
+  context.save();
+  context.lineJoin = "round";
+  for (const [seen, colour] of [[false, "rgb(255 255 255 / 25%)"], [true, "rgb(255 255 255 / 90%)"]]) {
+    context.strokeStyle = colour;
+    context.lineWidth = 1.6;
+    context.stroke(quads[seen]);
+  }
   context.restore();
 }
 
-// From the middle of a side outwards: green where the front faces, blue up.
+// From the middle of a side outwards: green where the front faces, blue up. An arrow of a side that is not seen is dashed.
 function drawArrows(context, shape, placement, view) {
   const bounds = boundsOf(shape.vertices);
   const middle = bounds.map(([low, high]) => (low + high) / 2);
@@ -120,15 +138,22 @@ function drawArrows(context, shape, placement, view) {
     const from = middle.with(axis, bounds[axis][side]);
     const to = middle.with(axis, bounds[axis][side] + (side ? 1 : -1) * 0.35 * longest);
     const [a, b] = project([from, to], placement);
-    if (a[2] > 0 && b[2] > 0) drawArrow(context, toCanvas(view, a[0], a[1]), toCanvas(view, b[0], b[1]), name, colour);
+    if (!(a[2] > 0 && b[2] > 0)) return;
+    drawArrow(context, toCanvas(view, a[0], a[1]), toCanvas(view, b[0], b[1]), {
+      name,
+      colour,
+      seen: isSeen(bounds, axis, side, placement),
+    });
   };
   arrow(2, 1, "top", COLOURS.top);
   arrow(1, 0, "front", COLOURS.front);
 }
 
-function drawArrow(context, from, to, name, rgb) {
+function drawArrow(context, from, tip, { name, colour, seen }) {
+  const whole = Math.hypot(tip[0] - from[0], tip[1] - from[1]);
+  const length = Math.min(whole, LONGEST_ARROW);
+  const to = [0, 1].map((i) => from[i] + (tip[i] - from[i]) * (whole > 0 ? length / whole : 0));
   const [dx, dy] = [to[0] - from[0], to[1] - from[1]];
-  const length = Math.hypot(dx, dy);
   const angle = Math.atan2(dy, dx);
   const head = Math.min(12, 0.6 * length);
   const path = new Path2D();
@@ -140,20 +165,28 @@ function drawArrow(context, from, to, name, rgb) {
   }
   context.save();
   context.lineCap = context.lineJoin = "round";
-  for (const [width, colour] of [[6, "rgb(255 255 255 / 90%)"], [3, `rgb(${rgb.join(" ")})`]]) {
+  context.globalAlpha = seen ? 1 : 0.75;
+  if (!seen) context.setLineDash([5, 7]);
+  for (const [width, stroke] of [[6, "rgb(255 255 255 / 90%)"], [3, `rgb(${colour.join(" ")})`]]) {
     context.lineWidth = width;
-    context.strokeStyle = colour;
+    context.strokeStyle = stroke;
     context.stroke(path);
   }
+  context.setLineDash([]);
+  context.globalAlpha = 1;
   context.font = "600 13px system-ui, sans-serif";
   context.textAlign = "center";
   context.textBaseline = "middle";
-  const [x, y] = length > 1 ? [to[0] + (dx / length) * 20, to[1] + (dy / length) * 14] : [to[0], to[1] - 16];
+  const text = seen ? name : `${name} (behind)`;
+  const half = context.measureText(text).width / 2 + 4;
+  const beyond = length > 1 ? [to[0] + (dx / length) * (half + 4), to[1] + (dy / length) * 14] : [to[0], to[1] - 16];
+  const x = Math.min(context.canvas.clientWidth - half, Math.max(half, beyond[0]));
+  const y = Math.min(context.canvas.clientHeight - 10, Math.max(10, beyond[1]));
   context.lineWidth = 4;
   context.strokeStyle = "white";
-  context.strokeText(name, x, y);
-  context.fillStyle = `rgb(${rgb.map((value) => Math.round(0.75 * value)).join(" ")})`;
-  context.fillText(name, x, y);
+  context.strokeText(text, x, y);
+  context.fillStyle = `rgb(${colour.map((value) => Math.round(0.75 * value)).join(" ")})`;
+  context.fillText(text, x, y);
   context.restore();
 }
 

@@ -27,12 +27,12 @@ export function nextNew(items, current) {
 function describe(item, dirty) {
   const words = [dirty ? "not saved" : WORDS[item.status]];
   if (item.status === "saved" && item.split !== "train") words.push(item.split);
-  if (item.disagreement !== null) words.push(`model ${Math.round(item.disagreement / RADIAN)}\u00b0 off`);
+  if (item.disagreement !== null) words.push(`${Math.round(item.disagreement / RADIAN)}\u00b0 off`);
   return words.join(", ");
 }
 
 export class List {
-  // `choose` is told the key of an object; `fail` that an image could not be read.
+  // `choose` is told the key of an object, and whether the mouse chose it; `fail` that an image could not be read.
   constructor(element, choose, fail) {
     this.element = element;
     this.choose = choose;
@@ -71,18 +71,22 @@ export class List {
       return span;
     });
     button.append(image, title, state);
-    button.addEventListener("click", () => this.choose(item.item));
+    button.addEventListener("click", (event) => this.choose(item.item, event.detail > 0));
     row.append(button);
     return row;
   }
 
   fill(item, isCurrent, dirty) {
     const button = this.row(item).firstChild;
+    const shown = JSON.stringify([item, isCurrent, dirty]);
+    if (button.dataset.shown === shown) return; // there may be thousands
+    button.dataset.shown = shown;
     const [title, state] = [button.children[1], button.children[2]];
     const plain = item.title.replace(/\.[^.]+$/, "");
     const number = Number(item.item.split("#").at(-1));
     title.textContent = number > 0 ? `${plain}, object ${number + 1}` : plain;
-    button.title = item.problem ?? item.title;
+    const off = item.disagreement === null ? "" : `: ${Math.round(item.disagreement / RADIAN)}\u00b0 from the model's pose`;
+    button.title = item.problem ?? `${item.title}${off}`;
     state.textContent = describe(item, dirty);
     const far = item.disagreement !== null && item.disagreement > FAR * RADIAN;
     state.className = `state ${far ? "far" : item.status}`;

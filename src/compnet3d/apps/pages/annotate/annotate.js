@@ -1,6 +1,6 @@
 // The annotation page: a shape is dragged and turned over a photograph until it fits, then saved.
 
-import { drawBox, drawShape, viewOf } from "./drawing.js";
+import { canvas, cover, degrees, element, focalOf, look, refresh, schedule, tell } from "./display.js";
 import { drag, nudge, press, release, wheel } from "./gestures.js";
 import { List, nextNew, ordered } from "./list.js";
 import { boxNow, change, item, page, resize, setSide, shapeOf, startOf, tilt, turn, work } from "./object.js";
@@ -8,13 +8,12 @@ import * as geometry from "./projection.js";
 import { get, post, urlOf } from "./server.js";
 import { Work } from "./work.js";
 
-const { RADIAN } = geometry;
-const element = (id) => document.getElementById(id);
-const canvas = element("view");
-const layer = document.createElement("canvas");
-const list = new List(element("list"), open, poll);
-
 // -- opening and saving ----------------------------------------------------------------------------------------------
+
+function choose(key, byMouse) {
+  if (byMouse) canvas.focus(); // else Enter would choose it once more
+  open(key);
+}
 
 async function open(key) {
   const chosen = page.items.find((one) => one.item === key);
@@ -33,6 +32,8 @@ async function open(key) {
     else work().proposal = opened.proposal ?? work().proposal;
     page.image = image;
     page.zoomed = page.framing = false;
+    const following = nextNew(page.items, key);
+    if (following !== undefined) new Image().src = urlOf("/api/image", { name: following.name }); // loaded ahead
     look();
     refresh();
   } catch (error) {
@@ -79,6 +80,7 @@ async function save() {
     page.last = { placement, cad, width: one.opened.width, height: one.opened.height };
     await load();
     one.settle(page.items.find((other) => other.item === key).version);
+    one.proposal = null; // it is computed anew, in the box that was saved
     await goOn("saved");
   });
 }
@@ -147,15 +149,6 @@ async function propose() {
   });
 }
 
-function opinion() {
-  const { proposal, taken, now } = work();
-  element("propose").firstChild.textContent = proposal !== null && taken === proposal ? "Ask again, in this box " : "Take the proposal ";
-  if (proposal === null) return "Its proposal is not computed yet; you may ask for it.";
-  const angle = geometry.disagreement(now.placement, proposal, page.session.symmetry) / RADIAN;
-  const sure = proposal.confidence === null ? "" : `, ${Math.round(100 * proposal.confidence)} % sure`;
-  return `${angle < 0.5 ? "Agrees with this pose" : `${Math.round(angle)}\u00b0 from this pose`}${sure}.`;
-}
-
 async function poll() {
   if (document.hidden || page.busy || page.drag !== null) return;
   try {
@@ -170,17 +163,6 @@ async function poll() {
   }
 }
 
-// -- what is shown ---------------------------------------------------------------------------------------------------
-
-function tell(text, kind = "") {
-  element("message").textContent = text;
-  element("message").className = kind;
-}
-
-function cover(text) {
-  element("cover").textContent = text;
-  element("cover").hidden = text === "";
-}
 
 async function busy(act) {
   if (page.busy) return;
@@ -194,91 +176,6 @@ async function busy(act) {
     refresh();
   }
 }
-
-function look() {
-  const size = { width: canvas.clientWidth, height: canvas.clientHeight };
-  if (work() !== undefined) page.view = viewOf(size, work().opened, page.zoomed ? boxNow() : null);
-  schedule();
-}
-
-let scheduled = false;
-function schedule() {
-  if (scheduled) return;
-  scheduled = true;
-  requestAnimationFrame(() => {
-    scheduled = false;
-    draw();
-  });
-}
-
-function draw() {
-  const ratio = window.devicePixelRatio;
-  const context = canvas.getContext("2d");
-  for (const one of [canvas, layer]) {
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * ratio));
-    if (one.width !== width || one.height !== height) Object.assign(one, { width, height });
-    one.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
-  }
-  context.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
-  if (page.image === null || work() === undefined) return;
-  const { view } = page;
-  const { now, opened } = work();
-  context.drawImage(page.image, view.x, view.y, view.scale * opened.width, view.scale * opened.height);
-  if (page.hidden) return;
-  drawShape(context, layer, shapeOf(now), now.placement, view, Number(element("opacity").value));
-  const drawn = page.drag?.frame ?? null;
-  drawBox(context, drawn ?? boxNow(), view, drawn !== null || now.box !== null);
-}
-
-function refresh() {
-  if (page.drag === null) {
-    list.show(ordered(page.items, element("order").value), page.current, (key) => page.works.get(key)?.dirty ?? false);
-  }
-  const readable = page.items.filter((one) => one.status !== "unreadable");
-  const done = readable.filter((one) => one.status === "saved").length;
-  element("progress").max = Math.max(1, readable.length);
-  element("progress").value = done;
-  element("count").textContent = `${done} of ${readable.length} done`;
-  const one = page.image === null ? undefined : work();
-  for (const button of document.querySelectorAll("main button, #propose")) button.disabled = one === undefined;
-  for (const id of ["previous", "next"]) element(id).disabled = false;
-  element("skip").disabled = page.current === null;
-  if (one !== undefined) {
-    if (element("cover").textContent !== "") cover("");
-    fillFields(one);
-    element("undo").disabled = one.before.length === 0;
-    element("redo").disabled = one.after.length === 0;
-    element("follow").disabled = one.now.box === null;
-    element("clear").disabled = item()?.status !== "saved";
-    for (const id of ["frame", "zoom"]) element(id).setAttribute("aria-pressed", String(page[{ frame: "framing", zoom: "zoomed" }[id]]));
-    if (page.session.model) element("opinion").textContent = opinion();
-  }
-  schedule();
-}
-
-function fillFields({ now, opened }) {
-  const write = (id, value) => {
-    if (document.activeElement !== element(id)) element(id).value = value;
-  };
-  for (const name of ["azimuth", "elevation", "theta"]) write(name, degrees(now.placement[name]));
-  boxNow(now).forEach((side, i) => write(`box-${i}`, Math.round(side)));
-  shapeOf(now).size.forEach((side, i) => write(`size-${i}`, Number(side.toPrecision(4))));
-  const open = page.sizeIsOpen;
-  element("size").hidden = !shapeOf(now).cuboid;
-  for (const i of [0, 1, 2]) element(`size-${i}`).disabled = !open;
-  element("step-size").hidden = !open;
-  const fixed = shapeOf(now).cuboid ? "A cuboid of these proportions, shared by all photographs." : "The CAD model of the category.";
-  element("size-note").textContent = open ? "In any unit; fixed with the first photograph that is saved." : fixed;
-  write("cad", String(now.cad));
-  write("perspective", nearness(now.placement.focal, opened));
-}
-
-const degrees = (angle) => Math.round(10 * (geometry.signed(angle) / RADIAN)) / 10;
-
-// The slider runs from a focal length of 16 times the image's longest side to half of it.
-const [FARTHEST, NEAREST] = [Math.log(16), Math.log(0.5)];
-const nearness = (focal, size) => (Math.log(focal / Math.max(size.width, size.height)) - FARTHEST) / (NEAREST - FARTHEST);
-const focalOf = (value, size) => Math.max(size.width, size.height) * Math.exp(FARTHEST + value * (NEAREST - FARTHEST));
 
 // -- keys and buttons ------------------------------------------------------------------------------------------------
 
@@ -388,6 +285,7 @@ function listen() {
 
 async function begin() {
   page.refresh = refresh;
+  page.list = new List(element("list"), choose, poll);
   listen();
   page.session = await get("/api/session");
   const { session } = page;

@@ -42,7 +42,7 @@ export function drag(event) {
     stepDrag({ placement: geometry.turned(placement, dx, dy, radius) });
   } else if (kind === "move") {
     const { placement } = base;
-    stepDrag({ placement: { ...placement, u: placement.u + dx, v: placement.v + dy }, box: base.box?.map((side, i) => side + [dx, dy][i % 2]) ?? null });
+    stepDrag({ placement: { ...placement, u: placement.u + dx, v: placement.v + dy } });
   } else {
     const sides = box.map((side, i) => (handle.sides.includes(i) ? side + [dx, dy][i % 2] : side));
     stepDrag({ box: [Math.min(sides[0], box[2] - 2), Math.min(sides[1], box[3] - 2), Math.max(sides[2], sides[0] + 2), Math.max(sides[3], sides[1] + 2)] });
