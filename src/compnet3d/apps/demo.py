@@ -13,33 +13,25 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-# read when gradio is imported: it would report to its makers otherwise
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+import gradio as gr
+import numpy as np
+import trimesh
+from fastapi import FastAPI
+from PIL import Image
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import gradio as gr  # noqa: E402
-import numpy as np  # noqa: E402
-import trimesh  # noqa: E402
-from fastapi import FastAPI  # noqa: E402
-from PIL import Image  # noqa: E402
-from starlette.datastructures import MutableHeaders  # noqa: E402
-from starlette.types import ASGIApp, Message, Receive, Scope, Send  # noqa: E402
-
-from compnet3d.apps.demo_answers import Change, Shown, answer, category_shares, shrink  # noqa: E402
-from compnet3d.data.images import decode_image  # noqa: E402
-from compnet3d.errors import CompNetError  # noqa: E402
-from compnet3d.models.compnet import CompNet  # noqa: E402
-from compnet3d.models.registry import TrainedModel  # noqa: E402
-from compnet3d.reporting.terminal import percent  # noqa: E402
-from compnet3d.robustness.corruption import CORRUPTIONS  # noqa: E402
-from compnet3d.utils.files import Json, read_bytes  # noqa: E402
+from compnet3d.apps.demo_answers import Change, Shown, answer, category_shares, shrink
+from compnet3d.data.images import decode_image
+from compnet3d.errors import CompNetError
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.registry import TrainedModel
+from compnet3d.reporting.terminal import percent
+from compnet3d.robustness.corruption import CORRUPTIONS
+from compnet3d.utils.files import Json, read_bytes
 
 PLACES = {"search for it": "search", "in the box": "box", "the whole image": "whole"}
-LEVELS = "0 none, 1: 20-40 % of the box, 2: 40-60 %, 3: 60-80 %"
 FIRST = "<h2>&nbsp;</h2><p>Give an image, or choose an example.</p>"
-LEGEND = """<p>Colours of vertices tell where on the object they are: red grows to its right, green to its front, blue
-upwards. Green cells are explained by the object; orange ones are covered by it, but the background explains them
-better: something hides it there, or its box is larger than it is. Hypotheses: yellow fits best, the star is the pose
-found.</p>"""
 # nothing beyond this machine is asked for, whatever the library's pages name
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
@@ -88,7 +80,7 @@ def build_demo(
         ssr_mode=False,
         enable_monitoring=False,
         theme=theme,
-        css=CSS,
+        css=_part("page.css"),
     )
 
 
@@ -107,34 +99,6 @@ class _OnThisMachine:
             await send(message)
 
         await self._app(scope, receive, send_with_policy)
-
-
-CSS = """
-.gradio-container {max-width: 1500px !important}
-#headline h2 {margin: 0; font-size: 1.6rem} #headline p {margin: .2rem 0}
-#headline .unknown {color: #b45309} #compared table {font-size: .95rem; width: 100%}
-#examples .gallery-item, #examples .gallery-item > * {width: 54px !important; height: 54px !important}
-#legend {font-size: .8rem; opacity: .75}
-#compared th, #compared td {text-align: left; padding: .25rem .6rem}
-footer {display: none !important}
-"""
-BOX_CSS = """
-canvas {margin: 0 auto; display: block; border-radius: 6px; background: #8883;
-  touch-action: none; cursor: crosshair}
-.fields {display: flex; flex-wrap: wrap; gap: .5rem; margin-top: .4rem; align-items: center; font-size: .85rem}
-input {width: 4.8rem; padding: .15rem .3rem; border: 1px solid #8888; border-radius: 4px; background: transparent}
-.empty {opacity: .7; padding: .3rem 0}
-[hidden] {display: none}
-"""
-BOX_HTML = """
-<p class="empty">Give an image first; then drag a box over it here.</p>
-<div class="filled" hidden>
-<canvas role="img" aria-label="the image; drag to draw a box"></canvas>
-<div class="fields"><span>box in pixels</span>
-<label>left <input type="number" step="1"></label> <label>top <input type="number" step="1"></label>
-<label>right <input type="number" step="1"></label> <label>bottom <input type="number" step="1"></label></div>
-</div>
-"""
 
 
 @dataclass(frozen=True)
@@ -164,12 +128,20 @@ class _Page:
                     first = "search for it" if searches else "the whole image"
                     place = gr.Radio(list(PLACES), value=first, label="where is the object?", elem_id="place")
                     box = gr.HTML(
-                        html_template=BOX_HTML, css_template=BOX_CSS, elem_id="box", label="box", value=None,
-                        js_on_load=files("compnet3d.apps").joinpath("pages/box_picker.js").read_text("utf-8"),
+                        html_template=_part("box_picker.html"), css_template=_part("box_picker.css"),
+                        js_on_load=_part("box_picker.js"), elem_id="box", label="box", value=None,
                     )  # fmt: skip
                     button = gr.Button("predict", variant="primary", elem_id="predict")
                     with gr.Accordion("hide or spoil a part of the image", open=False, elem_id="spoil"):
-                        level = gr.Slider(0, 3, step=1, value=0, label="occlusion", info=LEVELS, elem_id="occlusion")
+                        level = gr.Slider(
+                            0,
+                            3,
+                            step=1,
+                            value=0,
+                            label="occlusion",
+                            info="0 none, 1: 20-40 % of the box, 2: 40-60 %, 3: 60-80 %",
+                            elem_id="occlusion",
+                        )
                         corruption = gr.Dropdown(["none", *CORRUPTIONS], value="none", label="corruption")
                         severity = gr.Slider(1, 5, step=1, value=3, label="severity of the corruption")
                         again = gr.Button("other occluders", size="sm")
@@ -185,7 +157,7 @@ class _Page:
                         matches = self._picture("matched vertices", 250)
                         regions = self._picture("explained or hidden", 250)
                         sphere = self._picture("hypotheses", 250)
-                    gr.HTML(LEGEND, elem_id="legend")
+                    gr.HTML(_part("legend.html"), elem_id="legend")
             seed = gr.State(0)
             asked = [model, image, place, box, level, corruption, severity, seed]
             shown = [box, headline, overlay, bars, solid, matches, regions, sphere, compared]
@@ -257,6 +229,11 @@ class _told:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, CompNetError | OSError):
             raise gr.Error(html.escape(str(error)), duration=20, print_exception=False) from None
+
+
+def _part(name: str) -> str:
+    """A file of the page."""
+    return (files("compnet3d.apps") / "pages" / "demo" / name).read_text("utf-8")
 
 
 def _data_uri(image: Image.Image, longest: int = 640) -> str:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from compnet3d.cli.evaluate import load_model
-from compnet3d.cli.options import Folder, Names, at_least, require_folder
+from compnet3d.cli.options import File, Folder, Names, at_least, command_line, require_folder
 from compnet3d.errors import CompNetError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from compnet3d.bench.exported import RuntimeResult
     from compnet3d.models.registry import TrainedModel
+    from compnet3d.reporting.tables import Row
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,16 @@ class Export:
     its val list are printed beside the model's."""
     calibration_images: Annotated[int, arg(metavar="N")] = 128
     """Images that calibrate."""
+    json: File = None
+    """Write that comparison to this file, too."""
 
     def run(self) -> None:
         """Export, check, print."""
         at_least(1, calibration_images=self.calibration_images)
         if self.data is not None:
             require_folder(self.data, "--data")
+        elif self.json is not None:
+            raise CompNetError("--json needs --data DIR, on whose val list the files are compared")
         elif self.int8 == "static":
             raise CompNetError("--int8 static needs --data DIR, whose images calibrate it; or choose --int8 dynamic")
         from compnet3d.models.export import ExportSettings, export_model
@@ -81,7 +87,10 @@ class Export:
     def _compare(self, model: TrainedModel) -> None:
         from compnet3d.bench.exported import compare_exported
         from compnet3d.data.imagenet3d import ImageNet3D
-        from compnet3d.reporting.terminal import degrees, new_table, percent, terminal
+        from compnet3d.reporting.provenance import provenance
+        from compnet3d.reporting.tables import Table
+        from compnet3d.reporting.terminal import new_table, terminal
+        from compnet3d.utils.files import write_json
 
         assert self.data is not None
         dataset = ImageNet3D(self.data)
@@ -94,17 +103,29 @@ class Export:
             symmetry=dataset.symmetry,
             int8=self.int8 is not None,
         )
-        columns = ["top-1 [%]", "pose pi/6 [%]", "median [deg]", "alone [ms]", "in 32 [ms]", "ratio"]
-        table = new_table(
-            f"{found[0].images} images of the val list, poses of {found[0].posed}",
-            ["run by"],
-            columns,
-            "pose: best initial one of the true category, not refined; time: of the scores of a crop, alone and "
-            "in a batch of 32; ratio: to PyTorch's",
+        columns = ("top-1 [%]", "pose pi/6 [%]", "median [deg]", "alone [ms]", "in 32 [ms]", "ratio")
+        note = (
+            "pose: best initial one of the true category, not refined; time: of the scores of a crop, alone and in a "
+            "batch of 32; ratio: to PyTorch's"
         )
-        for way in found:
-            accuracy, pose = percent(way.accuracy), (percent(way.pose.acc_pi6), degrees(way.pose.median_deg))
-            times = [f"{1000 * seconds:.2f}" for seconds in (way.single_s, way.batch_s)]
-            shares = [f"{way.single_s / found[0].single_s:.2f}", f"{way.batch_s / found[0].batch_s:.2f}"]
-            table.add_row(way.name, accuracy, *pose, *times, " / ".join(shares))
-        terminal().print(table)
+        rows = tuple(_row(way, found[0]) for way in found)
+        title = f"{found[0].images} images of the val list, poses of {found[0].posed}"
+        drawn = Table("export", title, ("run by", *columns), rows, (f"{note}.",))
+        printed = new_table(title, ["run by"], columns, note)
+        for row in rows:
+            printed.add_row(row.label, *map(str, row.cells))
+        terminal().print(printed)
+        if self.json is not None:
+            write_json(self.json, {"tables": [drawn.to_dict()], "settings": provenance(command_line())})
+            print(f"wrote {self.json}")
+
+
+def _row(way: RuntimeResult, pytorch: RuntimeResult) -> Row:
+    """One way to run the model beside PyTorch."""
+    from compnet3d.reporting.tables import Row
+    from compnet3d.reporting.terminal import degrees, percent
+
+    accuracy = (percent(way.accuracy), percent(way.pose.acc_pi6), degrees(way.pose.median_deg))
+    times = (f"{1000 * way.single_s:.2f}", f"{1000 * way.batch_s:.2f}")
+    ratio = f"{way.single_s / pytorch.single_s:.2f} / {way.batch_s / pytorch.batch_s:.2f}"
+    return Row(way.name, (*accuracy, *times, ratio))
