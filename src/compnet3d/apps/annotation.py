@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.resources import files
-from typing import Annotated
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,14 +24,11 @@ from compnet3d.errors import CompNetError
 from compnet3d.utils.files import Json
 from compnet3d.utils.text import printable
 
-Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
-Four = Annotated[list[Number], Field(min_length=4, max_length=4)]
-
 
 class Asked(BaseModel):
     """A request about one object; `version`: what the page last saw of it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     item: str = Field(max_length=300)
     version: str = Field("", max_length=20)
 
@@ -40,28 +36,27 @@ class Asked(BaseModel):
 class Saved(Asked):
     """An object to save, in the words of `Placement`; angles in radians, `size` of the cuboid."""
 
-    azimuth: Number
-    elevation: Number
-    theta: Number
-    distance: Number
-    focal: Number
-    u: Number
-    v: Number
-    box: Four
+    azimuth: float
+    elevation: float
+    theta: float
+    distance: float
+    focal: float
+    u: float
+    v: float
+    box: tuple[float, float, float, float]
     cad: int = 1
-    size: Annotated[list[Number], Field(min_length=3, max_length=3)] | None = None
+    size: tuple[float, float, float] | None = None
 
     def placement(self) -> Placement:
         """Where the object is."""
-        x1, y1, x2, y2 = self.box
         angles = (self.azimuth, self.elevation, self.theta)
-        return Placement(*angles, self.distance, self.focal, (self.u, self.v), (x1, y1, x2, y2), self.cad)
+        return Placement(*angles, self.distance, self.focal, (self.u, self.v), self.box, self.cad)
 
 
 class Wanted(Asked):
     """An object that the model is to propose a pose for, in a box or where it finds it."""
 
-    box: Four | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 class Annotator:
@@ -70,7 +65,8 @@ class Annotator:
     def __init__(self, images: AnnotationSet, proposals: Proposals | None, notes: Json) -> None:
         """`notes` are shown as they are: see `session`."""
         self.images, self.proposals, self.notes = images, proposals, notes
-        self._decoding = threading.Semaphore(2)  # a photograph takes a hundred megabytes
+        # a photograph takes a hundred megabytes, and the one that is looked at does not wait for those in the list
+        self._thumbnails, self._pictures = threading.Semaphore(1), threading.Semaphore(2)
         self._told: set[str] = set()
         self.thumbnail = lru_cache(maxsize=2000)(self._thumbnail)
         self.picture = lru_cache(maxsize=8)(self._picture)
@@ -141,26 +137,26 @@ class Annotator:
         """The model's answer, as soon as there is one."""
         if self.proposals is None:
             raise CompNetError("there is no model; start `compnet3d annotate` with --model")
-        box = None if asked.box is None else (asked.box[0], asked.box[1], asked.box[2], asked.box[3])
-        return self.proposals.ask(Item.of(asked.item), box).result(timeout=300).to_json()
+        return self.proposals.ask(Item.of(asked.item), asked.box).result(timeout=300).to_json()
 
     def _thumbnail(self, name: str) -> bytes:
-        return _jpeg(self._decoded(name), 160)
+        with self._thumbnails:
+            return _jpeg(self._decoded(name), 160)
 
     def _picture(self, name: str) -> tuple[bytes, tuple[int, int]]:
         """An image for the screen, and its full size."""
-        image = self._decoded(name)
-        return _jpeg(image, 2000), image.size
+        with self._pictures:
+            image = self._decoded(name)
+            return _jpeg(image, 2000), image.size
 
     def _decoded(self, name: str) -> Image.Image:
-        with self._decoding:
-            try:
-                return self.images.image(name)
-            except CompNetError as error:
-                if name not in self._told:
-                    print(f"skipped: {printable(str(error))}", file=sys.stderr, flush=True)
-                self._told.add(name)
-                raise
+        try:
+            return self.images.image(name)
+        except CompNetError as error:
+            if name not in self._told:
+                print(f"skipped: {printable(str(error))}", file=sys.stderr, flush=True)
+            self._told.add(name)
+            raise
 
 
 def _jpeg(image: Image.Image, longest: int) -> bytes:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from compnet3d.geometry.mesh import Mesh
     from compnet3d.utils.files import Json
 
-Size = Annotated[tuple[float, float, float] | None, arg(metavar="W D H", help_behavior_hint="")]
-
 
 @dataclass(frozen=True)
 class Annotate:
@@ -38,7 +36,7 @@ class Annotate:
     """What the photographs show, such as mug; of a data set with several categories, the one to correct."""
     cad: File = None
     """The shape: an .off file, x right, y backward (the front faces -y), z up."""
-    cuboid: Size = None
+    cuboid: Annotated[tuple[float, float, float] | None, arg(metavar="W D H", help_behavior_hint="")] = None
     """The shape without a CAD model: its width, depth (front to back) and height, in any unit; also on the page."""
     out: Folder = None
     """The data set, new or to go on with; DIR-annotated by default."""

@@ -61,7 +61,7 @@ async function load() {
 
 function insert(one) {
   const place = page.items.findLastIndex((other) => other.name === one.name);
-  page.items.splice(place + 1, 0, one);
+  page.items = page.items.toSpliced(place + 1, 0, one);
 }
 
 async function save() {

@@ -56,9 +56,7 @@ function draw() {
 }
 
 export function refresh() {
-  if (page.drag === null) {
-    page.list.show(ordered(page.items, element("order").value), page.current, (key) => page.works.get(key)?.dirty ?? false);
-  }
+  refreshList();
   const readable = page.items.filter((one) => one.status !== "unreadable");
   const done = readable.filter((one) => one.status === "saved").length;
   element("progress").max = Math.max(1, readable.length);
@@ -79,6 +77,15 @@ export function refresh() {
     if (page.session.model) element("opinion").textContent = opinion();
   }
   schedule();
+}
+
+// There may be thousands of photographs: only where something in the list is another.
+function refreshList() {
+  const order = element("order").value;
+  const now = [page.items, page.current, work()?.dirty ?? false, order];
+  if (page.drag !== null || now.every((value, i) => value === page.listed[i])) return;
+  page.listed = now;
+  page.list.show(ordered(page.items, order), page.current, (key) => page.works.get(key)?.dirty ?? false);
 }
 
 function fillFields({ now, opened }) {

@@ -38,6 +38,33 @@ export class List {
     this.choose = choose;
     this.fail = fail;
     this.rows = new Map();
+    // few at a time, and none that is not seen: a browser opens six connections, which the photograph needs as well
+    this.waiting = [];
+    this.loading = 0;
+    this.watch = new IntersectionObserver((entries) => {
+      for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+        this.watch.unobserve(target);
+        this.waiting.push(target);
+      }
+      this.load();
+    });
+  }
+
+  load() {
+    while (this.loading < 2 && this.waiting.length > 0) {
+      const image = this.waiting.shift();
+      this.loading += 1;
+      image.src = urlOf("/api/thumbnail", { name: image.dataset.name });
+    }
+  }
+
+  loaded(image, succeeded) {
+    this.loading -= 1;
+    if (!succeeded) {
+      image.removeAttribute("src");
+      this.fail();
+    }
+    this.load();
   }
 
   // Show the items; `isDirty` tells which have changes that are not saved.
@@ -59,12 +86,10 @@ export class List {
     const [row, button] = [document.createElement("li"), document.createElement("button")];
     const image = new Image();
     image.alt = "";
-    image.loading = "lazy";
-    image.addEventListener("error", () => {
-      image.removeAttribute("src");
-      this.fail();
-    });
-    image.src = urlOf("/api/thumbnail", { name: item.name });
+    image.dataset.name = item.name;
+    image.addEventListener("load", () => this.loaded(image, true));
+    image.addEventListener("error", () => this.loaded(image, false));
+    this.watch.observe(image);
     const [title, state] = ["title", "state"].map((name) => {
       const span = document.createElement("span");
       span.className = name;

@@ -19,6 +19,7 @@ export const page = {
   drag: null,
   busy: false,
   list: null,
+  listed: [], // what the list shows
   refresh: () => {}, // shows what has changed
 };
 
