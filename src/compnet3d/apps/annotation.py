@@ -188,7 +188,8 @@ def build_annotation_app(annotator: Annotator, port: int) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     async def misread(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}; correct it"}, 422)
+        field = ".".join(str(part) for part in first["loc"][1:]) or "body"  # after where it was sent
+        return JSONResponse({"detail": f"{field}: {first['msg']}; correct it"}, 422)
 
     @app.get("/api/session")
     def session() -> Json:
