@@ -183,11 +183,13 @@ def test_the_next_starts_from_the_last_and_a_reload_goes_on(browser, server, tmp
     out, err = server.end()
     assert "2 of 4 are annotated" in out and "aa.jpg is not an image" in err and "left out: notes.txt" in err
     again = Server(str(tmp_path / "photographs"), "--category", "mug", "--out", str(tmp_path / "out"))
-    page.goto(again.address)
-    page.wait_for_selector(READY)
-    page.wait_for_selector("#count:text-is('2 of 3 done')")
-    assert pose_of(page)[0] == first[0] and page.is_disabled("#size-0")
-    again.end()
+    try:
+        page.goto(again.address)
+        page.wait_for_selector(READY)
+        page.wait_for_selector("#count:text-is('2 of 3 done')")
+        assert pose_of(page)[0] == first[0] and page.is_disabled("#size-0")
+    finally:
+        again.end()
 
 
 def test_undo_redo_and_a_box_by_hand(browser, server, tmp_path):
