@@ -1,7 +1,7 @@
 """How far a few photographs a category go, alone and with renderings beside them, and the renderings alone.
 
     python research/few_images.py PHOTOGRAPHS RENDERINGS OUT [--recipe eth80] [--images 5 10 20] [--seeds 0 1 2]
-        [--epochs 9] [--set augmentation.blur=0.5 ...] [--crop box] [--workers N] [--device cpu]
+        [--epochs 9] [--backgrounds DIR] [--set augmentation.blur=0.5 ...] [--crop box] [--workers N] [--device cpu]
 
 Both are data sets in the ImageNet3D raw layout; the categories are those that both have. Every training goes through
 about as many images: an epoch is twice the renderings, of which the few photographs make up one half, or all of it.
@@ -82,6 +82,7 @@ def measured(setup: Setup, seed: int, arguments: argparse.Namespace) -> Evaluati
         if arguments.epochs is not None:
             recipe = recipe.with_settings({"schedule.epochs": arguments.epochs})
         common: dict[str, Any] = {"seed": seed, "workers": arguments.workers, "device": arguments.device}
+        common["backgrounds"] = arguments.backgrounds
         model = train_or_load(recipe, setup.data, run, **common, **setup.options)
         dataset = ImageNet3D(arguments.photographs)
         samples = common_samples(dataset.samples("val"), model.categories)
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--backgrounds", type=Path)
     parser.add_argument("--set", nargs="+", default=[])
     parser.add_argument("--crop", choices=["oracle", "box"], default="box")
     parser.add_argument("--workers", type=int)
