@@ -54,7 +54,9 @@ MODULES = modules()
 @pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
 def test_heavy_packages_are_imported_inside_functions(name, tree):
     heavy = {target.split(".")[0] for target in imported(tree, at_import=True)} & set(HEAVY)
-    assert heavy <= ({"tyro"} if name.startswith("cli.") else set()), f"{name} imports {heavy} when it is imported"
+    # what draws the demo's page is nothing without it; its command imports it when it runs
+    allowed = {"gradio"} if name == "apps.demo" else {"tyro"} if name.startswith("cli.") else set()
+    assert heavy <= allowed, f"{name} imports {heavy} when it is imported"
 
 
 @pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
