@@ -74,6 +74,22 @@ def test_with_old_data_the_confidences_of_a_run_are_fitted_anew(
     assert "from before" in capsys.readouterr().out
 
 
+def test_tuning_moves_the_network(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data", str(data), "--images", "3", "--tune", "--epochs", "1"]
+    cli.main(["add-category", str(run), *words, "--out", str(tmp_path / "tuned")])
+    assert "tuning for 1 epochs" in capsys.readouterr().out
+    before, after = (dict(load_predictor(path).named_parameters()) for path in (run, tmp_path / "tuned"))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    # a model alone does not say how it was trained
+    out = ["--out", str(tmp_path / "other")]
+    assert "give --tune a --recipe" in refused(["add-category", str(run / "model"), *words, *out], capsys)
+    cli.main(["add-category", str(run / "model"), *words, "--recipe", "quickstart", *out])
+    assert "quickstart-heads is of a dual head" in refused(
+        ["add-category", str(run), *words, "--recipe", "quickstart-heads", "--out", str(tmp_path / "third")], capsys
+    )
+    assert not (tmp_path / "third").exists()
+
+
 def test_nothing_is_written_over(run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     taken = tmp_path / "taken"
     taken.mkdir()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from compnet3d.cli.evaluate import load_model
-from compnet3d.cli.options import Count, Device, Folder, Names, at_least, require_folder
+from compnet3d.cli.options import Count, Device, Flag, Folder, Names, at_least, require_folder
 from compnet3d.errors import CompNetError
 
 if TYPE_CHECKING:
+    from compnet3d.data.sample import Sample
     from compnet3d.models.compnet import CompNet
     from compnet3d.training.data import TrainingData
+    from compnet3d.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class AddCategory:
     old_data: Folder = None
     """The data set that the model was trained on: the new vertices are contrasted with some of its images, and the
     confidences of a run's model are fitted anew on those that the run held out."""
+    tune: Flag = False
+    """Also tune the network: more new images are found, and some old ones taken for new ones; --old-data helps."""
+    epochs: Count = None
+    """Epochs of the tuning; 5 by default."""
+    recipe: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    """The recipe that the model was trained with, for --tune; a run's folder as MODEL says it."""
     seed: int = 0
     """Seed of everything random."""
     device: Device = "auto"
@@ -41,38 +49,66 @@ class AddCategory:
 
     def run(self) -> None:
         """Learn, save, say what was done."""
-        at_least(1, images=self.images)
+        at_least(1, images=self.images, epochs=self.epochs)
         at_least(0, seed=self.seed)
         require_folder(self.data, "--data")
         if self.old_data is not None:
             require_folder(self.old_data, "--old-data")
-        from compnet3d.training.growing import GrowSettings, add_categories, read_new, read_old
+        from compnet3d.training.growing import GrowSettings, add_categories, calibrate_grown, read_new, without_samples
         from compnet3d.utils.exclusive import require_empty
 
         require_empty(self.out)
+        recipe = self._recipe() if self.tune else None
         model = load_compnet(self.model, self.device)
         data = read_new(self.data, model, self.categories, self.images, self.seed)
-        old = None if self.old_data is None else read_old(self.old_data, model)
+        old, held_out = self._old(model)
         counts = {name: sum(sample.category == name for sample in data.samples) for name in data.categories}
         shown = ", ".join(f"{name} from {count} images" for name, count in counts.items())
         print(f"adding {shown} to the {len(model.categories)} categories that are there", flush=True)
-        grown = add_categories(model, data, old, GrowSettings(seed=self.seed))
-        self._calibrate(grown, old)
+        rest = None if old is None else without_samples(old, held_out)
+        grown = add_categories(model, data, rest, GrowSettings(seed=self.seed))
+        if recipe is not None:
+            grown = self._tuned(grown, data, recipe, rest)
+        if held_out:
+            calibrate_grown(grown, held_out)
+            print(f"the confidences were fitted anew on {len(held_out)} images that {self.model} had held out")
+        else:
+            print("the confidences are those from before; `compnet3d calibrate` fits them on images of all categories")
         save(grown, self.out)
 
-    def _calibrate(self, grown: CompNet, old: TrainingData | None) -> None:
-        """Fit the confidences anew where a run tells which of the old images it held out."""
-        if old is None or not (self.model / "model").is_dir():
-            print("the confidences are those from before; `compnet3d calibrate` fits them on images of all categories")
-            return
-        from compnet3d.training.growing import calibrate_grown
+    def _old(self, model: CompNet) -> tuple[TrainingData | None, list[Sample]]:
+        """What is known of the old categories, and which of it a run's model was not trained on."""
+        if self.old_data is None:
+            return None, []
+        from compnet3d.training.growing import read_old
         from compnet3d.training.held_out import held_out_samples
 
-        samples, epochs = held_out_samples(self.model, old.samples)
-        calibrate_grown(grown, samples)
-        print(f"the confidences were fitted anew on {len(samples)} images that {self.model} had held out")
+        old = read_old(self.old_data, model)
+        if not self._is_run():
+            return old, []
+        held_out, epochs = held_out_samples(self.model, old.samples)
         if epochs:
-            print(f"its last {epochs} epochs trained on these, too: a list of its own (calibrate --split) is fairer")
+            print(f"the last {epochs} epochs of the run trained on the images that it held out before, too")
+        return old, held_out
+
+    def _tuned(self, grown: CompNet, data: TrainingData, recipe: Recipe, old: TrainingData | None) -> CompNet:
+        from compnet3d.training.tuning import TuneSettings, tuned
+
+        settings = TuneSettings(seed=self.seed)
+        settings = settings if self.epochs is None else replace(settings, epochs=self.epochs)
+        print(f"tuning for {settings.epochs} epochs", flush=True)
+        return tuned(grown, data, recipe, old, settings)
+
+    def _is_run(self) -> bool:
+        return (self.model / "model").is_dir() and (self.model / "config.json").is_file()
+
+    def _recipe(self) -> Recipe:
+        """What the model was trained with."""
+        from compnet3d.training.builtin_recipes import get_recipe
+
+        if self.recipe is None and not self._is_run():
+            raise CompNetError(f"{self.model}: is no run's folder, which would say its recipe; give --tune a --recipe")
+        return get_recipe(self.recipe or str(self.model / "config.json"))
 
 
 @dataclass(frozen=True)

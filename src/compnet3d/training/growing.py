@@ -8,7 +8,7 @@ ones', and a few steps of the new vertex features down two losses find those.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -151,6 +151,12 @@ def read_old(root: str | Path, model: CompNet) -> TrainingData:
     if not set(found) & set(model.categories):
         raise CompNetError(f"{root}: has none of the model's categories; give --old-data what it was trained on")
     return TrainingData.read(root, [name for name in found if name not in model.categories])
+
+
+def without_samples(data: TrainingData, samples: Sequence[Sample]) -> TrainingData:
+    """The data without some samples, of which a category must have others."""
+    keys = {sample.key for sample in samples}
+    return replace(data, samples=[sample for sample in data.samples if sample.key not in keys])
 
 
 def rehearsal_of(old: TrainingData, count: int, seed: int) -> list[Sample]:

@@ -166,7 +166,7 @@ class _Loop:
             waited += time.perf_counter() - before
             # set in every step from the epoch alone, so that the optimizer's state need not hold it and a resumed run
             # goes on with the same
-            _set_learning_rate(run.optimizer, run.recipe.schedule, run.epoch + number / steps)
+            set_learning_rate(run.optimizer, run.recipe.schedule, run.epoch + number / steps)
             # each process draws its own vertices and cells; the last number keeps these draws apart from the order of
             # the images, which has 1 (see `EpochSampler`)
             seed = mix_seed(run.seed, run.epoch, number, run.group.rank, 2)
@@ -252,7 +252,7 @@ def waiting_advice(entry: Json, workers: int, tolerance: float = 0.05) -> str | 
     )
 
 
-def _set_learning_rate(optimizer: torch.optim.Optimizer, schedule: ScheduleSettings, epoch: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, schedule: ScheduleSettings, epoch: float) -> None:
     """Linear warm-up, then a cosine to zero; `epoch` is fractional."""
     if epoch < schedule.warmup_epochs:
         # not quite zero, or the first step would be lost; without warm-up this branch is never taken
