@@ -1,6 +1,6 @@
 """Grown models beside models trained from scratch: old and new categories, before and after, from few images.
 
-    python tools/grow_table.py BASE DATA OUT --new NAME ... [--images 5 20 50] [--seed 0]
+    python tools/grow_table.py BASE DATA OUT --new NAME ... [--images 5 20 50] [--scratch 20] [--val 30] [--seed 0]
 
 BASE is a run of `compnet3d train --without NAME ...` on DATA; its recipe, and how many images of each category it took,
 are those of all trainings. OUT gets the trainings, one JSON file for each row, and table.json, with all rows. What is
@@ -29,7 +29,7 @@ from compnet3d.reporting.provenance import provenance
 from compnet3d.reporting.tables import Row, Table
 from compnet3d.training.builtin_recipes import get_recipe
 from compnet3d.training.data import TrainingData
-from compnet3d.training.growing import add_categories
+from compnet3d.training.growing import GrowSettings, fitted
 from compnet3d.training.run_checks import RunNotes
 from compnet3d.training.train import train
 from compnet3d.training.tuning import tuned
@@ -48,7 +48,7 @@ class Study:
     new: TrainingData
     seed: int
 
-    def rows(self, images: list[int]) -> Iterator[tuple[str, Callable[[], CompNet]]]:
+    def rows(self, images: list[int], scratch: list[int]) -> Iterator[tuple[str, Callable[[], CompNet]]]:
         """What is compared, and how to get it."""
         yield "before", self.before
         for count in images:
@@ -68,7 +68,8 @@ class Study:
 
     def grown(self, count: int, *, rehearse: bool) -> CompNet:
         """With so many images of each new category."""
-        return add_categories(self.before(), self.new.drawn(count, self.seed), self.old if rehearse else None)
+        old, settings = self.old if rehearse else None, GrowSettings(seed=self.seed)
+        return fitted(self.before(), self.new.drawn(count, self.seed), old, settings)
 
     def tuned(self, count: int, *, rehearse: bool) -> CompNet:
         """The same, tuned afterwards."""
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--new", nargs="+", required=True)
     parser.add_argument("--images", nargs="+", type=int, default=[5, 20, 50])
+    parser.add_argument("--scratch", nargs="+", type=int, help="so many new images from scratch; --images by default")
     parser.add_argument("--val", type=int)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -113,7 +115,7 @@ def main() -> None:
     if arguments.val is not None:
         samples = draw_images(samples, arguments.val, arguments.seed)
     rows = []
-    for label, make in study.rows(arguments.images):
+    for label, make in study.rows(arguments.images, arguments.scratch or arguments.images):
         path = arguments.out / f"{label.replace(', ', '-').replace(' ', '-')}.json"
         if not path.exists():
             write_json(path, {"cells": measured(make(), samples, dataset.symmetry, arguments.new)})

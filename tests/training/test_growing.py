@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.loader import CropDataset
+from compnet3d.data.sample import split_calibration
 from compnet3d.errors import CompNetError
 from compnet3d.models.compnet import CompNet
 from compnet3d.training.data import TrainingData
@@ -23,9 +25,11 @@ from compnet3d.training.growing import (
     begun,
     crops_of,
     fit_means,
+    fitted,
     new_vertices_loss,
     read_new,
     read_old,
+    unseen_evidence,
 )
 from compnet3d.training.recipe_parts import ModelSettings, ScheduleSettings
 from compnet3d.training.step import Batch
@@ -190,6 +194,32 @@ def test_the_steps_tell_new_images_from_old_ones(model: CompNet, new: TrainingDa
     settings = replace(SHORT, passes=8)
     assert lead(add_categories(model, new, settings=settings)) > lead(
         add_categories(model, new, settings=replace(settings, learning_rate=0.0))
+    )
+
+
+def test_new_objects_that_show_less_evidence_are_not_unknown(model: CompNet, new: TrainingData) -> None:
+    evidence = unseen_evidence(model, new, None, SHORT)
+    assert len(evidence) == len(new.samples)
+    # by hand: each half is asked after a fit to the other
+    halves, expected = split_calibration(new.samples, 0.5, SHORT.seed), []
+    for shown, asked in (halves, halves[::-1]):
+        grown = fitted(model, replace(new, samples=shown), None, SHORT)
+        crops = CropDataset(asked, grown.categories, grown.input_config)
+        expected += [float(grown.predict_crops(crops[i]["image"][None]).evidence[0]) for i in range(len(crops))]
+    assert sorted(evidence.tolist()) == pytest.approx(sorted(expected), abs=1e-4)
+    lowest = float(np.quantile(expected, 0.05))
+    for before, after in ((lowest + 0.3, lowest), (lowest - 0.3, lowest - 0.3), (None, None)):
+        strict = deepcopy(model)
+        strict.calibrate(9.0, replace(strict.calibration, least_evidence=before))
+        found = add_categories(strict, new, settings=SHORT)
+        assert found.config.temperature == 9.0 and found.calibration.category == model.calibration.category
+        assert found.calibration.least_evidence == (None if after is None else pytest.approx(after, abs=1e-4))
+
+
+def test_of_one_image_there_are_no_halves(model: CompNet, new: TrainingData) -> None:
+    assert not len(unseen_evidence(model, new.drawn(1, 0), None, SHORT))
+    assert add_categories(model, new.drawn(1, 0), settings=SHORT).calibration.least_evidence == (
+        model.calibration.least_evidence
     )
 
 

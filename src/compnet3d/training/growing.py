@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader
 from compnet3d.data.augment import Augmentation
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.loader import CACHE_BYTES, CropDataset
-from compnet3d.data.sample import Sample, draw_images
+from compnet3d.data.sample import Sample, draw_images, split_calibration
 from compnet3d.errors import CompNetError
+from compnet3d.inference.confidence import least_evidence
 from compnet3d.inference.matching import background_similarity, category_scores, cells_of
 from compnet3d.losses.contrastive import in_category_loss
 from compnet3d.losses.inputs import FeatureBank, Queries
@@ -86,12 +87,26 @@ def add_categories(
         settings: of the fit.
 
     Returns:
-        The larger model, in inference mode. Its confidences are those of `model`.
+        The larger model, in inference mode. Its confidences are those of `model`; the evidence below which an answer is
+        unknown is lower where new objects show less (see `unseen_evidence`).
 
     Raises:
         CompNetError: if a category is there already, or nothing of one can be seen.
     """
     settings = settings or GrowSettings()
+    grown = fitted(model, data, old, settings)
+    before = model.calibration.least_evidence
+    if before is not None:
+        lowest = least_evidence(unseen_evidence(model, data, old, settings))
+        grown.calibrate(
+            grown.config.temperature,
+            replace(grown.calibration, least_evidence=before if lowest is None else min(before, lowest)),
+        )
+    return grown
+
+
+def fitted(model: CompNet, data: TrainingData, old: TrainingData | None, settings: GrowSettings) -> CompNet:
+    """`add_categories` with the confidences of `model`, whatever its evidence of the new categories is."""
     grown = begun(model, data)
     crops = crops_of(grown, data, settings.augmentation, settings.seed)
     fit_means(grown, crops, settings)
@@ -99,6 +114,29 @@ def add_categories(
         rehearsal = [] if old is None else rehearsal_of(old, settings.rehearsed, settings.seed)
         fit_contrast(grown, len(model.categories), crops.of([*data.samples, *rehearsal]), settings)
     return grown
+
+
+def unseen_evidence(model: CompNet, data: TrainingData, old: TrainingData | None, settings: GrowSettings) -> Tensor:
+    """The evidence (see `Prediction`) of new objects that the fit has not seen: each half's, after a fit to the other.
+
+    Returns:
+        [N], of the images of categories that can be halved.
+    """
+    halves = split_calibration(data.samples, 0.5, settings.seed)
+    found = [torch.zeros(0)]
+    for shown, asked in (halves, halves[::-1]):
+        names = {sample.category for sample in shown} & {sample.category for sample in asked}
+        if not names:
+            continue
+        part = without_samples(data.leaving_out([name for name in data.categories if name not in names]), asked)
+        grown = fitted(model, part, old, settings)
+        held_out = [sample for sample in asked if sample.category in names]
+        crops = CropDataset(held_out, grown.categories, grown.input_config)
+        for batch in DataLoader(crops, batch_size=settings.batch_size):
+            evidence = grown.predict_crops(batch["image"]).evidence
+            assert evidence is not None  # a CompNet tells it
+            found.append(evidence.cpu())
+    return torch.cat(found)
 
 
 def begun(model: CompNet, data: TrainingData) -> CompNet:
@@ -278,9 +316,14 @@ def calibrate_grown(model: CompNet, held_out: Sequence[Sample]) -> None:
     """Fit the confidences of a model with new categories on held-out images of the old ones.
 
     New categories have too few images to hold any out; that old images may now be taken for one of them is measured.
+    The threshold of the evidence is lowered at most, since new objects show less of it than old ones.
     """
+    before = model.calibration.least_evidence
     orders = model.calibration.orders(torch.arange(len(model.categories)))
     calibrate_confidence(model, CropDataset(held_out, model.categories, model.input_config), orders)
+    now = model.calibration.least_evidence
+    if before is not None and now is not None:
+        model.calibrate(model.config.temperature, replace(model.calibration, least_evidence=min(before, now)))
 
 
 def _observed(model: CompNet, feature_map: Tensor, batch: Batch) -> Observation:
