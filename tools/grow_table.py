@@ -1,6 +1,6 @@
 """Grown models beside models trained from scratch: old and new categories, before and after, from few images.
 
-    python tools/grow_table.py BASE DATA OUT --new NAME ... [--images 5 20 50] [--scratch 20] [--val 30] [--seed 0]
+    python tools/grow_table.py BASE DATA OUT --new NAME ... [--images 5 20 50] [--scratch 20] [--repeated 20] [--val 30]
 
 BASE is a run of `compnet3d train --without NAME ...` on DATA; its recipe, and how many images of each category it took,
 are those of all trainings. OUT gets the trainings, one JSON file for each row, and table.json, with all rows. What is
@@ -15,7 +15,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -48,7 +48,9 @@ class Study:
     new: TrainingData
     seed: int
 
-    def rows(self, images: list[int], scratch: list[int]) -> Iterator[tuple[str, Callable[[], CompNet]]]:
+    def rows(
+        self, images: list[int], scratch: list[int], repeated: list[int]
+    ) -> Iterator[tuple[str, Callable[[], CompNet]]]:
         """What is compared, and how to get it."""
         yield "before", self.before
         for count in images:
@@ -76,9 +78,15 @@ class Study:
         recipe, old = get_recipe(str(self.base / "config.json")), self.old if rehearse else None
         return tuned(self.grown(count, rehearse=rehearse), self.new.drawn(count, self.seed), recipe, old)
 
+    def repeated(self, count: int) -> TrainingData:
+        """So many images of each new category, each as often as makes them as many as an old category has."""
+        some, usual = self.new.drawn(count, self.seed), len(self.old.samples) / len(self.old.categories)
+        return replace(some, samples=[*some.samples] * max(1, round(usual / count)))
+
     def scratch(self, new: TrainingData) -> CompNet:
         """Trained on these images of the new categories and all of the old ones, with the base's recipe."""
-        folder = self.out / f"scratch-{len(new.samples)}"
+        names = {sample.key for sample in new.samples}
+        folder = self.out / f"scratch-{len(names)}{'-repeated' if len(new.samples) > len(names) else ''}"
         if not (folder / "model").is_dir():
             both = TrainingData(
                 [*self.old.samples, *new.samples],
@@ -100,6 +108,7 @@ def main() -> None:
     parser.add_argument("--new", nargs="+", required=True)
     parser.add_argument("--images", nargs="+", type=int, default=[5, 20, 50])
     parser.add_argument("--scratch", nargs="+", type=int, help="so many new images from scratch; --images by default")
+    parser.add_argument("--repeated", nargs="+", type=int, default=[], help="the same, as often as old ones come up")
     parser.add_argument("--val", type=int)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -115,7 +124,7 @@ def main() -> None:
     if arguments.val is not None:
         samples = draw_images(samples, arguments.val, arguments.seed)
     rows = []
-    for label, make in study.rows(arguments.images, arguments.scratch or arguments.images):
+    for label, make in study.rows(arguments.images, arguments.scratch or arguments.images, arguments.repeated):
         path = arguments.out / f"{label.replace(', ', '-').replace(' ', '-')}.json"
         if not path.exists():
             write_json(path, {"cells": measured(make(), samples, dataset.symmetry, arguments.new)})

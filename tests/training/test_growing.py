@@ -224,7 +224,7 @@ def test_of_one_image_there_are_no_halves(model: CompNet, new: TrainingData) -> 
 
 
 def test_one_old_category_and_two_new_ones(model: CompNet, data: Path) -> None:
-    from compnet3d.models.growing import remove_categories
+    from compnet3d.models.category_models import remove_categories
 
     alone = remove_categories(model, ["tower"])
     alone.calibrate(1.0)  # what a model of one category is calibrated to

@@ -124,7 +124,7 @@ class RemoveCategory:
 
     def run(self) -> None:
         """Remove, save."""
-        from compnet3d.models.growing import remove_categories
+        from compnet3d.models.category_models import remove_categories
 
         if not self.names:
             raise CompNetError("no category to remove; name one")
@@ -146,7 +146,7 @@ class RenameCategory:
 
     def run(self) -> None:
         """Rename, save."""
-        from compnet3d.models.growing import rename_category
+        from compnet3d.models.category_models import rename_category
 
         save(rename_category(load_compnet(self.model, "cpu"), self.old, self.new), self.out)
 

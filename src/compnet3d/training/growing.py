@@ -25,8 +25,8 @@ from compnet3d.inference.confidence import least_evidence
 from compnet3d.inference.matching import background_similarity, category_scores, cells_of
 from compnet3d.losses.contrastive import in_category_loss
 from compnet3d.losses.inputs import FeatureBank, Queries
+from compnet3d.models.category_models import CategoryModel, add_category
 from compnet3d.models.compnet import CompNet
-from compnet3d.models.growing import CategoryModel, add_category
 from compnet3d.models.observation import Observation, observe
 from compnet3d.training.build import rotations_of
 from compnet3d.training.data import TrainingData

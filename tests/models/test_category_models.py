@@ -15,9 +15,9 @@ from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.confidence import Calibration
 from compnet3d.inference.matching import category_matches, cells_of
 from compnet3d.inference.pose_search import PoseSettings
+from compnet3d.models.category_models import CategoryModel, add_category, parts_of, remove_categories, rename_category
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
-from compnet3d.models.growing import CategoryModel, add_category, parts_of, remove_categories, rename_category
 from compnet3d.rendering.surface import Surface, Surfaces
 from tests.models.test_compnet import CONFIG
 from tests.networks import random_compnet
