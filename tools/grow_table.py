@@ -58,11 +58,11 @@ class Study:
             yield f"{count} images, frozen, with old images", lambda count=count: self.grown(count, rehearse=True)
             yield f"{count} images, tuned", lambda count=count: self.tuned(count, rehearse=False)
             yield f"{count} images, tuned with old images", lambda count=count: self.tuned(count, rehearse=True)
-            yield (
-                f"from scratch, {count} new images",
-                lambda count=count: self.scratch(self.new.drawn(count, self.seed)),
-            )
         yield "from scratch, all images", lambda: self.scratch(self.new)
+        for count in scratch:
+            yield f"from scratch, {count} images", lambda count=count: self.scratch(self.new.drawn(count, self.seed))
+        for count in repeated:
+            yield f"from scratch, {count} images repeated", lambda count=count: self.scratch(self.repeated(count))
 
     def before(self) -> CompNet:
         """The base model."""
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--new", nargs="+", required=True)
     parser.add_argument("--images", nargs="+", type=int, default=[5, 20, 50])
-    parser.add_argument("--scratch", nargs="+", type=int, help="so many new images from scratch; --images by default")
+    parser.add_argument("--scratch", nargs="+", type=int, default=[], help="so many new images from scratch")
     parser.add_argument("--repeated", nargs="+", type=int, default=[], help="the same, as often as old ones come up")
     parser.add_argument("--val", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -124,7 +124,7 @@ def main() -> None:
     if arguments.val is not None:
         samples = draw_images(samples, arguments.val, arguments.seed)
     rows = []
-    for label, make in study.rows(arguments.images, arguments.scratch or arguments.images, arguments.repeated):
+    for label, make in study.rows(arguments.images, arguments.scratch, arguments.repeated):
         path = arguments.out / f"{label.replace(', ', '-').replace(' ', '-')}.json"
         if not path.exists():
             write_json(path, {"cells": measured(make(), samples, dataset.symmetry, arguments.new)})
