@@ -1,6 +1,6 @@
 """How far a few photographs a category go, alone and with renderings beside them, and the renderings alone.
 
-    python research/few_images.py PHOTOGRAPHS RENDERINGS OUT [--recipe eth80] [--images 5 10 20] [--seeds 0 1 2]
+    python research/few_images.py PHOTOGRAPHS RENDERINGS OUT [--recipe eth80] [--images 5 10 20 all] [--seeds 0 1 2]
         [--epochs 9] [--backgrounds DIR] [--set augmentation.blur=0.5 ...] [--crop box] [--workers N] [--device cpu]
 
 Both are data sets in the ImageNet3D raw layout; the categories are those that both have. Every training goes through
@@ -53,8 +53,8 @@ class Setup:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def setups(photographs: Path, renderings: Path, numbers: list[int]) -> Iterator[Setup]:
-    """The rows, from the fewest photographs to all."""
+def setups(photographs: Path, renderings: Path, numbers: list[int | None]) -> Iterator[Setup]:
+    """The rows, one after the other; None stands for all photographs."""
     first, second = ImageNet3D(photographs), ImageNet3D(renderings)
     pairs = ((first, second), (second, first))
     only_first, only_second = (
@@ -63,7 +63,7 @@ def setups(photographs: Path, renderings: Path, numbers: list[int]) -> Iterator[
     samples = [sample for sample in first.samples("train") if sample.category in set(second.categories)]
     drawn = sum(sample.category in set(first.categories) for sample in second.samples("train"))
     yield Setup("renderings", "renderings alone", renderings, {"without": only_second, "repeat": 2})
-    for count in (*numbers, None):
+    for count in numbers:
         few = samples if count is None else draw_images(samples, count, seed=0)
         what = "all photographs" if count is None else f"{count} photographs a category"
         number = {"images_per_category": count}
@@ -112,6 +112,11 @@ def flipped(result: EvaluationResult) -> float | None:
     return None if result.pose.flips is None else result.pose.flips.true_category.share
 
 
+def number(text: str) -> int | None:
+    """How many photographs, from the command line; None for all."""
+    return None if text == "all" else int(text)
+
+
 def main() -> None:
     """Train, evaluate, write the table after each row and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -119,7 +124,7 @@ def main() -> None:
     parser.add_argument("renderings", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--recipe", default="eth80")
-    parser.add_argument("--images", type=int, nargs="+", default=[5, 10, 20])
+    parser.add_argument("--images", type=number, nargs="+", default=[5, 10, 20, None])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--backgrounds", type=Path)
