@@ -3,10 +3,10 @@
     python tools/grow_table.py BASE DATA OUT --new NAME ... [--images 5 20 50] [--scratch 20] [--repeated 20] [--val 30]
 
 BASE is a run of `compnet3d train --without NAME ...` on DATA; its recipe, and how many images of each category it took,
-are those of all trainings. OUT gets the trainings, one JSON file for each row, and table.json, with all rows. What is
-there is not done again, so that the command goes on where it stopped. Figures are of the val list (--val 30 takes 30
-images of each category): top-1 accuracy in the choice among all categories, and poses within pi/6 with the true
-category given, symmetry-aware.
+are those of all trainings. OUT gets the trainings, one JSON file for each row, and table.json, with the rows so far.
+What is there is not done again, so that the command goes on where it stopped. Figures are of the val list (--val 30
+takes 30 images of each category): top-1 accuracy in the choice among all categories, and poses within pi/6 with the
+true category given, symmetry-aware.
 """
 
 from __future__ import annotations
@@ -123,20 +123,18 @@ def main() -> None:
     samples = dataset.samples("val")
     if arguments.val is not None:
         samples = draw_images(samples, arguments.val, arguments.seed)
-    rows = []
+    counted = f"{len(old.categories)} old categories with {len(old.samples)} images; {len(samples)} images to test."
+    rows, note = [], f"New: {', '.join(new.categories)}; {counted}"
+    made = provenance(shlex.join(["python", *sys.argv]))
     for label, make in study.rows(arguments.images, arguments.scratch, arguments.repeated):
         path = arguments.out / f"{label.replace(', ', '-').replace(' ', '-')}.json"
         if not path.exists():
             write_json(path, {"cells": measured(make(), samples, dataset.symmetry, arguments.new)})
         rows.append(Row(label, tuple(read_json(path)["cells"])))
         print(label, rows[-1].cells, flush=True)
-    new_names, old_names = ", ".join(new.categories), len(old.categories)
-    note = (
-        f"New: {new_names}; {old_names} old categories with {len(old.samples)} images; {len(samples)} images to test."
-    )
-    table = Table("grow", "a grown model beside models from scratch", COLUMNS, tuple(rows), (note,))
-    made = provenance(shlex.join(["python", *sys.argv]))
-    write_json(arguments.out / "table.json", {"tables": [table.to_dict()], "settings": made})
+        table = Table("grow", "a grown model beside models from scratch", COLUMNS, tuple(rows), (note,))
+        # after each row: a table that is not whole yet can be looked at
+        write_json(arguments.out / "table.json", {"tables": [table.to_dict()], "settings": made})
     print(table.markdown())
 
 
