@@ -299,6 +299,18 @@ def test_nothing_overlaps_or_is_cut_off(browser, server, size):
     )
 
 
+@pytest.mark.parametrize("width", [360, 683])
+def test_a_narrow_window_has_all_below_each_other(browser, server, width):
+    page = opened(browser, server.address, (width, 800))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    main, photographs, side = (page.locator(name).bounding_box() for name in ("main", "nav", "aside"))
+    assert (
+        main["y"] + main["height"] <= photographs["y"] + 1 and photographs["y"] + photographs["height"] <= side["y"] + 1
+    )
+    stage = page.locator("#view").bounding_box()
+    assert stage["width"] > 0.9 * width and stage["height"] > 300
+
+
 def test_several_objects_and_taking_one_back(browser, server, tmp_path):
     page = opened(browser, server.address)
     save(page, "1 of 3")

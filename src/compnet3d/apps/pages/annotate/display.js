@@ -45,7 +45,7 @@ function draw() {
     one.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
   }
   context.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
-  if (page.image === null || work() === undefined) return;
+  if (page.image === null || work() === undefined || canvas.width * canvas.height === 0) return;
   const { view } = page;
   const { now, opened } = work();
   context.drawImage(page.image, view.x, view.y, view.scale * opened.width, view.scale * opened.height);
