@@ -35,7 +35,7 @@ class DataMake:
     """Make a data set of everyday objects by rendering procedural models: the same seed gives the same bytes."""
 
     out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """The folder to make; it must not exist or be empty."""
+    """The folder to make, new or empty."""
     categories: Annotated[int, arg(metavar="N")] = 24
     """Number of categories; beyond the built-in ones a shape grammar invents more."""
     train: Annotated[int, arg(metavar="N")] = 120
@@ -85,7 +85,7 @@ class DataRender:
     """Make a data set from your own CAD models: CAD/{category}/*.off, seen under sampled light and poses."""
 
     out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """The folder to make; it must not exist or be empty."""
+    """The folder to make, new or empty."""
     cad: Annotated[Path, arg(metavar="DIR")]
     """Folder with one folder of .off files per category (x right, y backward, z up)."""
     train: Annotated[int, arg(metavar="N")] = 120
@@ -171,7 +171,7 @@ class DataOcclude:
     data: Annotated[Positional[Path], arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout."""
     out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """The folder to make; it must not exist or be empty."""
+    """The folder to make, new or empty."""
     level: Annotated[Literal["L1", "L2", "L3"], arg(metavar="L1|L2|L3")]
     """How much is hidden: L1, L2 and L3 hide 20-40, 40-60 and 60-80 % of the object."""
     occluders: Occluders = "blobs"
@@ -218,7 +218,7 @@ class DataCorrupt:
     data: Annotated[Positional[Path], arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout."""
     out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """The folder to make; it must not exist or be empty."""
+    """The folder to make, new or empty."""
     corruption: Annotated[str, arg(metavar="NAME")]
     """Which corruption, such as fog or motion_blur."""
     severity: Severity = 4
@@ -258,7 +258,7 @@ class DataImportPascal3d:
     root: Annotated[Positional[Path], arg(metavar="ROOT")]
     """The folder PASCAL3D+_release1.1."""
     out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """The folder to make; it must not exist or be empty."""
+    """The folder to make, new or empty."""
     occluded: Folder = None
     """The folder of Occluded-PASCAL3D+: convert its images, as the val split, instead of the clean ones."""
     level: Level = None
