@@ -140,6 +140,11 @@ def test_a_box_outside_the_image_is_named(images):
         predict(images[:1], places=Places((100, 0, 120, 10)))
 
 
+def test_a_box_of_three_numbers_is_not_called_empty(images):
+    with pytest.raises(CompNetError, match=r"the box \(1, 2, 30\) does not have four numbers"):
+        predict(images[:1], places=Places((1, 2, 30)))
+
+
 def predict(images, files=None, overlay=None, places=None, every=1, **outputs):
     predict_sources(FakeModel(), find_sources(images), places, Outputs(files or {}, overlay, **outputs), every=every)
 
@@ -247,6 +252,14 @@ def test_a_video_becomes_a_drawn_video(video, tmp_path, capsys):
     assert len(list(read_video(tmp_path / "o" / "clip.mp4"))) == 3 and "0.40 s" in capsys.readouterr().out
     predict([video], overlay=tmp_path / "o", every=6)  # an earlier overlay is replaced
     assert len(list(read_video(tmp_path / "o" / "clip.mp4"))) == 2
+
+
+def test_a_video_that_cannot_be_opened_is_one_failure_and_no_table(tmp_path, capsys):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no video")
+    with pytest.raises(CompNetError, match=r"1 of 1 images could not be predicted: .*broken\.mp4"):
+        predict([broken])
+    assert capsys.readouterr().out == ""
 
 
 def test_a_video_that_is_none_of_ours_is_not_replaced(video, tmp_path):

@@ -284,7 +284,9 @@ def crop_box(image: Image.Image, box: Sequence[float] | None, input_config: Inpu
 def _check_box(box: Sequence[float], size: tuple[int, int]) -> None:
     """Refuse a box that shows nothing of an image of this (width, height), or next to nothing of it."""
     shortest, furthest = 0.01, 1e6  # pixels: of the longer side, and of its corners
-    if len(box) != 4 or not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
+    if len(box) != 4:
+        raise CompNetError(f"the box {tuple(box)} does not have four numbers; give x1 y1 x2 y2 in pixels")
+    if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
         raise CompNetError(f"the box {tuple(box)} is empty; give x1 y1 x2 y2 in pixels with x1 < x2 and y1 < y2")
     shown, limits = " ".join(f"{x:g}" for x in box), f"the image of {size[0]} x {size[1]} pixels"
     if box[2] <= 0 or box[3] <= 0 or box[0] >= size[0] or box[1] >= size[1]:

@@ -250,7 +250,8 @@ class CompNet(Model):
         answer = predict_boxes(self, [crop])[0]
         ranked = sorted(self.categories, key=lambda name: -answer.scores[name])
         if against is not None and (against not in self.categories or against == ranked[0]):
-            raise CompNetError(f"{against!r} is no category that {ranked[0]} could be compared with; try {ranked[1:4]}")
+            known = ", ".join(ranked[1:4]) or "a model of more categories"
+            raise CompNetError(f"the answer {ranked[0]!r} cannot be compared with {against!r}; take {known}")
         others = ranked[1:2] if against is None else [against]
         features = self.features(image_tensor(crop.image)[None].to(self.device), crop="box")
         best, *rest = (self._explain_category(features, name) for name in (ranked[0], *others))

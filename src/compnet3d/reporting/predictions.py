@@ -196,6 +196,7 @@ class _Run:
         try:
             yield from source.pictures(self.every)
         except CompNetError as error:
+            self.seen += 1  # what could not be opened counts as one
             self._fail(error, alone)
 
     def _fail(self, error: CompNetError, alone: bool) -> None:
@@ -289,7 +290,8 @@ def _report(answers: Sequence[Json], outputs: Outputs) -> None:
     finally:
         # also where a file cannot be written
         if quiet is None:
-            print_predictions(answers)
+            if answers:
+                print_predictions(answers)
         elif quiet != "jsonl":  # which has been printed line by line
             print(FORMATS[quiet](answers), end="")
     if quiet is None:
