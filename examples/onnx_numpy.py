@@ -18,6 +18,8 @@ from PIL import Image
 
 def load(path):
     """A session, and what the file says of itself."""
+    if not path.is_file():
+        raise SystemExit(f"error: {path} is missing; export the model with this category too")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session, json.loads(session.get_modelmeta().custom_metadata_map["compnet3d"])
 

@@ -111,3 +111,7 @@ def test_onnx_without_torch(border: str, box: tuple[float, ...], tmp_path: Path)
     )
     for name in ("azimuth", "elevation", "theta"):
         assert found[f"{name}_deg"] == pytest.approx(math.degrees(getattr(pose, name)), abs=0.01)
+    (tmp_path / "exported" / f"pose-{found['category']}.onnx").unlink()
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert f"pose-{found['category']}.onnx is missing; export the model with this category" in refused.stderr
