@@ -24,13 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from compnet3d.apps.demo_answers import Change, Shown, answer, category_shares, shrink
 from compnet3d.data.images import decode_image
 from compnet3d.errors import CompNetError
-from compnet3d.models.compnet import CompNet
 from compnet3d.models.registry import TrainedModel
 from compnet3d.reporting.terminal import percent
 from compnet3d.robustness.corruption import CORRUPTIONS
 from compnet3d.utils.files import Json, read_bytes
 
-PLACES = {"search for it": "search", "in the box": "box", "the whole image": "whole"}
+PLACES = {"the whole image": "whole", "in the box": "box", "search for it": "search"}
 FIRST = "<h2>&nbsp;</h2><p>Give an image, or choose an example.</p>"
 # nothing beyond this machine is asked for, whatever the library's pages name
 POLICY = (
@@ -111,7 +110,6 @@ class _Page:
     def layout(self, examples: Sequence[Path]) -> gr.Blocks:
         names = list(self.models)
         # files of an hour ago are removed: nothing that was uploaded is kept
-        searches = isinstance(self.models[names[0]], CompNet)
         # files of an hour ago are removed: nothing that was uploaded is kept
         with gr.Blocks(title="compnet3d", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
             gr.Markdown("# compnet3d: what is it, and how is it turned?")
@@ -125,8 +123,9 @@ class _Page:
                     if examples:
                         paths = [str(path) for path in examples]
                         gr.Examples(paths, image, label="or one of these", elem_id="examples", examples_per_page=12)
-                    first = "search for it" if searches else "the whole image"
-                    place = gr.Radio(list(PLACES), value=first, label="where is the object?", elem_id="place")
+                    place = gr.Radio(
+                        list(PLACES), value="the whole image", label="where is the object?", elem_id="place"
+                    )
                     box = gr.HTML(
                         html_template=_part("box_picker.html"), css_template=_part("box_picker.css"),
                         js_on_load=_part("box_picker.js"), elem_id="box", label="box", value=None,

@@ -56,7 +56,8 @@ class Demo:
 
         paths = self.models or (Path("quickstart"),)
         # what is uploaded is gone when the demo ends
-        with TemporaryDirectory(prefix="compnet3d-demo-") as uploads, listen("127.0.0.1", self.port) as listener:
+        folder = TemporaryDirectory(prefix="compnet3d-demo-", ignore_cleanup_errors=True)
+        with folder as uploads, listen("127.0.0.1", self.port) as listener:
             os.environ["GRADIO_TEMP_DIR"] = uploads
             models = {name: load_model(path, self.device) for name, path in _named(paths).items()}
             if self.examples is None:

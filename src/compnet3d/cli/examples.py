@@ -12,7 +12,7 @@ EXAMPLES = {
     "add-category": "compnet3d add-category runs/quickstart/run --data data/mine --out runs/larger",
     "remove-category": "compnet3d remove-category runs/quickstart/run mug --out runs/smaller",
     "rename-category": "compnet3d rename-category runs/quickstart/run mug cup --out runs/renamed",
-    "predict": "compnet3d predict runs/quickstart/run runs/quickstart/data/images/mug/mug_i000_v00.JPEG",
+    "predict": "compnet3d predict quickstart runs/quickstart/run/examples/mug.png --whole",
     "demo": "compnet3d demo quickstart",
     "serve": "compnet3d serve runs/quickstart/run --port 8000",
     "export": "compnet3d export runs/quickstart/run exported --category mug --int8 static --data runs/quickstart/data",

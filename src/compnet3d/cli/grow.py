@@ -73,7 +73,10 @@ class AddCategory:
             calibrate_grown(grown, held_out)
             print(f"the confidences were fitted anew on {len(held_out)} images that {self.model} had held out")
         else:
-            print("the confidences are those from before; `compnet3d calibrate` fits them on images of all categories")
+            print(
+                f"the confidences are those from before; to fit them on a list of images of all categories that no "
+                f"training has seen: compnet3d calibrate {self.out} --data DIR --split LIST"
+            )
         save(grown, self.out)
 
     def _old(self, model: CompNet) -> tuple[TrainingData | None, list[Sample]]:

@@ -137,12 +137,18 @@ def _make_data(folder: Path, options: Quickstart) -> None:
 
 
 def _keep(run: Path, samples: Sequence[Sample], name: str) -> Path:
-    """Copy the model to where it is found by name, with a test image of each category to try it on."""
+    """Copy the model to where it is found by name, with a test object of each category to try it on."""
+    from compnet3d.data.images import load_image
     from compnet3d.models.named import EXAMPLES, keep_model
-    from compnet3d.utils.files import copy_file
 
+    (run / EXAMPLES).mkdir(exist_ok=True)
     for category, sample in {sample.category: sample for sample in reversed(samples)}.items():
-        copy_file(sample.image, run / EXAMPLES / f"{category}{sample.image.suffix}")
+        x1, y1, x2, y2 = sample.bbox
+        # with a little around it: of what one object fills the model says most
+        margin = 0.1 * max(x2 - x1, y2 - y1)
+        left, top = (round(max(0.0, side - margin)) for side in (x1, y1))
+        right, bottom = round(min(sample.width, x2 + margin)), round(min(sample.height, y2 + margin))
+        load_image(sample.image).crop((left, top, right, bottom)).save(run / EXAMPLES / f"{category}.png")
     return keep_model(run, name)
 
 

@@ -1,6 +1,6 @@
 """How far a few photographs a category go, alone and with renderings beside them, and the renderings alone.
 
-    python research/few_images.py PHOTOGRAPHS RENDERINGS OUT [--recipe eth80] [--images 5 10 20 all] [--seeds 0 1 2]
+    python tools/few_images.py PHOTOGRAPHS RENDERINGS OUT [--recipe eth80] [--images 5 10 20 all] [--seeds 0 1 2]
         [--epochs 9] [--backgrounds DIR] [--set augmentation.blur=0.5 ...] [--crop box] [--workers N] [--device cpu]
 
 Both are data sets in the ImageNet3D raw layout; the categories are those that both have. Every training goes through
