@@ -49,6 +49,9 @@ def test_the_held_out_images_are_those_that_the_run_did_not_train_on(
     assert epochs == 1 and len(held_out) == json.loads((run / "config.json").read_text())["counts"]["calibration"]
     with pytest.raises(CompNetError, match="--split"):
         held_out_samples(tmp_path, samples)
+    # another list would be split elsewhere: some of what is held out of it the run has trained on
+    with pytest.raises(CompNetError, match=r"trained on 16 images, but the train list has 15, .*--split"):
+        held_out_samples(run, samples[:-1])
 
 
 def test_calibrating_again_changes_the_confidences_alone(run: Path, tiny_data: Path, capsys) -> None:

@@ -139,7 +139,7 @@ def held_out_samples(run: str | Path, samples: Sequence[Sample]) -> tuple[list[S
     """The part of a train list that a run held out for calibration, and how many last epochs trained on it, too.
 
     Raises:
-        CompNetError: if the folder holds no run, or one that held nothing out.
+        CompNetError: if the folder holds no run, one of another number of images, or one that held nothing out.
     """
     path = Path(run) / "config.json"
     if not path.is_file() or "recipe" not in read_json(path):
@@ -148,6 +148,12 @@ def held_out_samples(run: str | Path, samples: Sequence[Sample]) -> tuple[list[S
     kept, seed = [sample for sample in samples if sample.category not in notes.without], notes.seed or 0
     if notes.images_per_category is not None:
         kept = draw_images(kept, notes.images_per_category, seed)
+    trained = notes.counts.get("samples", len(kept))
+    if len(kept) != trained:
+        raise CompNetError(
+            f"{run}: was trained on {trained} images, but the train list has {len(kept)}, so what was held out is not "
+            "known; give the data that it was trained on, or a list of your own with --split"
+        )
     _, held_out = split_calibration(kept, schedule.calibration_fraction, seed)
     if not held_out:
         raise CompNetError(f"{run}: held nothing out of the train list; choose another list with --split")
