@@ -61,7 +61,9 @@ def silhouette(sample: Sample, mesh: Mesh, margin: float = 0.02) -> Image.Image 
     if not seen.any():
         return None
     reach = round(margin * max(width, height))
-    layer = Image.fromarray(seen).convert("L").filter(ImageFilter.MaxFilter(2 * reach + 1))
+    layer = Image.fromarray(seen).convert("L")
+    if reach:  # Pillow 12.3 divides by zero in a filter of one pixel, which would change nothing
+        layer = layer.filter(ImageFilter.MaxFilter(2 * reach + 1))
     return layer.resize((sample.width, sample.height), Image.Resampling.BILINEAR)
 
 
