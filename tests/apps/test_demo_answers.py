@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from compnet3d.apps.demo_answers import LARGEST, Change, answer, category_shares, shrink
+from compnet3d.apps.demo_answers import LARGEST, Change, answer, category_shares
+from compnet3d.data.images import shrink
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.inference.prediction import SinglePrediction
@@ -108,5 +109,5 @@ def test_a_missing_or_impossible_box_is_one_sentence(models: dict[str, TrainedMo
 
 
 def test_large_images_shrink_and_small_ones_stay() -> None:
-    assert shrink(picture(2 * LARGEST, 100)).size == (LARGEST, 50)
-    assert np.array_equal(np.asarray(shrink(picture())), np.asarray(picture()))
+    assert shrink(picture(2 * LARGEST, 100), LARGEST).size == (LARGEST, 50)
+    assert np.array_equal(np.asarray(shrink(picture(), LARGEST)), np.asarray(picture()))

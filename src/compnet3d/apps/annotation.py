@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from compnet3d.apps.annotation_proposals import Proposals
 from compnet3d.apps.annotation_set import VIEWPORT, AnnotationSet, ChangedElsewhere, Item, Placement
 from compnet3d.apps.annotation_shapes import cuboid_of, shape_json
+from compnet3d.data.images import encode_preview
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import Json
 from compnet3d.utils.text import printable
@@ -141,13 +141,13 @@ class Annotator:
 
     def _thumbnail(self, name: str) -> bytes:
         with self._thumbnails:
-            return _jpeg(self._decoded(name), 160)
+            return encode_preview(self._decoded(name), 160)
 
     def _picture(self, name: str) -> tuple[bytes, tuple[int, int]]:
         """An image for the screen, and its full size."""
         with self._pictures:
             image = self._decoded(name)
-            return _jpeg(image, 2000), image.size
+            return encode_preview(image, 2000), image.size
 
     def _decoded(self, name: str) -> Image.Image:
         try:
@@ -157,14 +157,6 @@ class Annotator:
                 print(f"skipped: {printable(str(error))}", file=sys.stderr, flush=True)
             self._told.add(name)
             raise
-
-
-def _jpeg(image: Image.Image, longest: int) -> bytes:
-    shown = image.copy()
-    shown.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    stream = io.BytesIO()
-    shown.save(stream, "JPEG", quality=88)
-    return stream.getvalue()
 
 
 def build_annotation_app(annotator: Annotator, port: int) -> FastAPI:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import trimesh
 from fastapi import FastAPI
 from PIL import Image
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from compnet3d.apps.demo_answers import Change, Shown, answer, category_shares, shrink
-from compnet3d.data.images import decode_image
+from compnet3d.apps.demo_answers import LARGEST, Change, Shown, answer, category_shares
+from compnet3d.data.images import decode_image, encode_preview, shrink
 from compnet3d.errors import CompNetError
+from compnet3d.inference.prediction import shown_angles
 from compnet3d.models.registry import TrainedModel
 from compnet3d.reporting.terminal import percent
 from compnet3d.robustness.corruption import CORRUPTIONS
@@ -187,7 +186,7 @@ class _Page:
         with _told():
             name = Path(file.get("orig_name") or file["path"]).name
             data = read_bytes(file["path"], self.limits.file)
-            return shrink(decode_image(data, name, max_pixels=self.limits.pixels))
+            return shrink(decode_image(data, name, max_pixels=self.limits.pixels), LARGEST)
 
     def _prepare(self, file: Json | None) -> Json | None:
         """The image to draw the box on."""
@@ -235,12 +234,8 @@ def _part(name: str) -> str:
     return (files("compnet3d.apps") / "pages" / "demo" / name).read_text("utf-8")
 
 
-def _data_uri(image: Image.Image, longest: int = 640) -> str:
-    small = image.copy()
-    small.thumbnail((longest, longest))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+def _data_uri(image: Image.Image) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(encode_preview(image, 640)).decode()
 
 
 def _glb(shown: Shown) -> str:
@@ -265,9 +260,7 @@ def _headline(shown: Shown) -> str:
     if best.pose_confidence is not None:
         pose += f"; {percent(best.pose_confidence)} % sure to be within 30°"
     if best.runner_up is not None:
-        second = best.runner_up.wrapped()
-        turned = (float(np.degrees(second.azimuth)) + 180) % 360 - 180
-        pose += f"; the second-best pose has azimuth {turned:.0f}°"
+        pose += f"; the second-best pose has azimuth {shown_angles(best.runner_up, degrees=True).azimuth:.0f}°"
     times = f"predicted in {one.seconds:.2f} s"
     if shown.search_seconds is not None:
         times = f"found in {shown.search_seconds:.1f} s, {times}"

@@ -22,7 +22,7 @@ from compnet3d.models.registry import TrainedModel
 from compnet3d.reporting.explanations import draw_hypotheses, draw_matches, draw_regions, vertex_colours
 from compnet3d.reporting.prediction_overlays import Drawn
 from compnet3d.robustness.corruption import corrupt
-from compnet3d.robustness.occlusion import Level, occlude
+from compnet3d.robustness.occlusion import Level, box_region, occlude
 
 Place = Literal["search", "box", "whole"]
 LARGEST = 1280  # pixels of the longer side that are looked at: crops have some hundreds
@@ -48,9 +48,7 @@ class Change:
         rng = np.random.default_rng([self.seed, self.level])
         if self.level:
             levels: tuple[Level, ...] = ("L1", "L2", "L3")
-            u, v = np.arange(image.width) + 0.5, np.arange(image.height) + 0.5
-            inside = ((box[1] <= v) & (v <= box[3]))[:, None] & ((box[0] <= u) & (u <= box[2]))[None, :]
-            image = occlude(image, inside, rng, levels[self.level - 1]).image
+            image = occlude(image, box_region(box, image.size), rng, levels[self.level - 1]).image
         if self.corruption is not None:
             image = Image.fromarray(corrupt(np.asarray(image), self.corruption, self.severity, rng))
         return image
@@ -89,13 +87,6 @@ class Shown:
     matches: Image.Image | None = None
     regions: Image.Image | None = None
     hypotheses: Image.Image | None = None
-
-
-def shrink(image: Image.Image) -> Image.Image:
-    """The image or a smaller copy, of at most `LARGEST` pixels a side."""
-    copy = image.copy()
-    copy.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
-    return copy
 
 
 def answer(

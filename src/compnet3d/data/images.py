@@ -34,6 +34,20 @@ def images_in(folder: str | Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in shown if is_file(path)))
 
 
+def shrink(image: Image.Image, longest: int) -> Image.Image:
+    """A copy of at most so many pixels a side."""
+    copy = image.copy()
+    copy.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return copy
+
+
+def encode_preview(image: Image.Image, longest: int) -> bytes:
+    """A JPEG file of at most so many pixels a side, to look at."""
+    stream = io.BytesIO()
+    shrink(image, longest).save(stream, "JPEG", quality=88)
+    return stream.getvalue()
+
+
 def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Image.Image:
     """Read an image file as an upright RGB image of 8 bits per channel.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-from compnet3d.data.images import IMAGE_FILES
+from compnet3d.data.images import images_in
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import copy_file, is_file, recover_folder, write_folder
 from compnet3d.utils.hub import fetch
@@ -56,7 +56,7 @@ def keep_model(run: Path, name: str) -> Path:
 def find_examples(folder: Path) -> list[Path]:
     """Images to try a model on, given its folder: beside it in a run and in what is kept, within what is published."""
     places = [folder / EXAMPLES, folder.parent / EXAMPLES]
-    return sorted(path for place in places for path in place.glob("*") if path.suffix.lower() in IMAGE_FILES)
+    return [path for place in places for path in images_in(place)]
 
 
 def named_model(name: Path) -> Path | None:

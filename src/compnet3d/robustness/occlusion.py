@@ -129,11 +129,21 @@ def object_region(sample: Sample, size: tuple[int, int]) -> np.ndarray:
         mask = load_mask(sample.mask, size=size)
         if mask.any():
             return mask
-    width, height = size
-    x1, y1, x2, y2 = sample.bbox
+    return box_region(sample.bbox, size, annotated=(sample.width, sample.height))
+
+
+def box_region(box: Sequence[float], size: tuple[int, int], annotated: tuple[int, int] | None = None) -> np.ndarray:
+    """The pixels whose centres are in a box, bool [H, W].
+
+    Args:
+        box: x1, y1, x2, y2 in pixels of the annotated image.
+        size: (width, height) of the image.
+        annotated: (width, height) of the annotated image, if it is another.
+    """
+    (width, height), (x1, y1, x2, y2) = size, box
     u, v = np.arange(width) + 0.5, np.arange(height) + 0.5
     # pixel centres of the image, in pixels of the annotation: the box need not be rounded
-    columns, rows = u * sample.width / width, v * sample.height / height
+    columns, rows = u * (annotated or size)[0] / width, v * (annotated or size)[1] / height
     return ((y1 <= rows) & (rows <= y2))[:, None] & ((x1 <= columns) & (columns <= x2))[None, :]
 
 
