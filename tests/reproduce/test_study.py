@@ -371,7 +371,7 @@ def test_the_papers_figures_stand_beside_its_own_data_only(
 
     at_scale = replace(experiments, paper_scale=True)
     assert not at_scale.comparable
-    named = [*Paper.UNSEEN, *Paper.ELONGATED]
+    named = [*Paper.PROTOCOL.unseen, *Paper.PROTOCOL.elongated]
     holding([name.replace("_", " ").title() for name in named])
     assert at_scale.comparable and not experiments.comparable
     holding(named[1:])

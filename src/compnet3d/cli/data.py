@@ -22,6 +22,7 @@ from compnet3d.cli.options import (
     require_folder,
 )
 from compnet3d.errors import CompNetError
+from compnet3d.utils.text import printable
 
 if TYPE_CHECKING:
     from compnet3d.procedural.variation import Variation
@@ -152,14 +153,23 @@ class DataCheck:
 
     data: Annotated[Positional[Path], arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout."""
+    protocol: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    """A published protocol, such as imagenet3d-188: also say how this copy deviates from it."""
 
     def run(self) -> None:
         """Check and print a table."""
         require_folder(self.data, "DIR")
         from compnet3d.data.check import check_dataset, print_check
+        from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.data.protocol import load_protocol, usable_images
 
+        protocol = None if self.protocol is None else load_protocol(self.protocol)
         result = check_dataset(self.data, progress=True)
         print_check(result)
+        if protocol is not None:
+            deviations = protocol.deviations(usable_images(ImageNet3D(self.data)))
+            print(f"{protocol.name}: {'as published' if not deviations else 'deviates'}")
+            print(printable("".join(f"- {deviation}\n" for deviation in deviations)), end="")
         if result.exit_code:
             raise SystemExit(result.exit_code)
 

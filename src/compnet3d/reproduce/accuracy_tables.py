@@ -186,7 +186,8 @@ def table5(experiments: Experiments) -> list[Table]:
     columns = ("true category", "predicted", "share [%]")
     tables = [Table("table5", title, columns, rows, experiments.notes())]
     if experiments.comparable:
-        printed = tuple(Row(true, (predicted, share)) for true, predicted, share in Paper.TABLE5)
+        published = zip(Paper.PROTOCOL.confused, Paper.TABLE5, strict=True)
+        printed = tuple(Row(pair[0], (pair[1], share)) for pair, share in published)
         tables.append(Table("table5", "the paper's most confused categories", columns, printed, (), "paper"))
     return tables
 
@@ -236,7 +237,7 @@ def elongated(experiments: Experiments, ratio: float = 3.0) -> list[str]:
         experiments: on which data; ratio: at least this is the longest side of a long box over the next one.
     """
     dataset = experiments.study.dataset()
-    known = plain_names(Paper.ELONGATED)
+    known = plain_names(Paper.PROTOCOL.elongated)
     papers = [name for name in dataset.categories if plain_name(name) in known]
     if experiments.paper_scale:
         return papers

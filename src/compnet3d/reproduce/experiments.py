@@ -54,7 +54,7 @@ class Experiments:
     @property
     def comparable(self) -> bool:
         """Whether the paper's own numbers belong beside ours: at its scale, on data with its categories."""
-        papers = plain_names((*Paper.UNSEEN, *Paper.ELONGATED))
+        papers = plain_names((*Paper.PROTOCOL.unseen, *Paper.PROTOCOL.elongated))
         return self.paper_scale and papers <= plain_names(self.study.dataset().categories)
 
     def method(self, suffix: str = "", base: CompNetRecipe | None = None) -> Method:
@@ -92,7 +92,7 @@ class Experiments:
         """
         dataset = self.study.dataset()
         there = dataset.categories
-        papers = plain_names(Paper.UNSEEN)
+        papers = plain_names(Paper.PROTOCOL.unseen)
         names = list(dict.fromkeys(self.unseen)) or [name for name in there if plain_name(name) in papers]
         if not names:
             raise CompNetError(f"{self.study.data}: has none of the paper's unseen categories; give some with --unseen")

@@ -25,7 +25,7 @@ def table3(experiments: Experiments) -> list[Table]:
     methods = [method for method in experiments.methods if "novum" not in method.name]
     found = {m.name: [study.unseen(m, seed, names) for seed in study.seeds] for m in methods}
     rows = [Row(method.label, _cells(found[method.name], names)) for method in methods]
-    if experiments.comparable and plain_names(names) == plain_names(Paper.UNSEEN):
+    if experiments.comparable and plain_names(names) == plain_names(Paper.PROTOCOL.unseen):
         rows += _paper_rows(names)
     ours = methods[-1]
     columns = ("method", *names, "average", "average, symmetry-aware", *COST)
@@ -47,7 +47,7 @@ def _cells(evaluations: Sequence[Evaluated[UnseenResult]], names: Sequence[str])
 def _paper_rows(names: Sequence[str]) -> list[Row]:
     rows = []
     for label, values in Paper.TABLE3.items():
-        of_name = dict(zip(map(plain_name, Paper.UNSEEN), values, strict=True))
+        of_name = dict(zip(map(plain_name, Paper.PROTOCOL.unseen), values, strict=True))
         printed = tuple(of_name[plain_name(name)] / 100 for name in names)
         rows.append(Row(f"{label} (paper)", (*printed, sum(printed) / len(printed), None, None, None)))
     return rows
