@@ -56,7 +56,7 @@ class Command:
     @property
     def goes_on(self) -> bool:
         """Whether a second run goes on where the first one stopped; others make a new folder."""
-        return self.name.startswith(("train", "reproduce"))
+        return self.name.startswith(("train", "reproduce", "data import"))
 
     def arguments(self, inputs: Path, out: Path) -> list[str]:
         """Of the command line."""
@@ -89,7 +89,7 @@ COMMANDS = (
         ("data", "corrupt", "IN/data", "OUT", "--corruption", "fog", "--split", "train", "--workers", "1"),
         ("data",),
     ),
-    Command("data import-pascal3d", ("data", "import-pascal3d", "IN/pascal", "OUT"), ("pascal",)),
+    Command("data import pascal3d", ("data", "import", "pascal3d", "IN/pascal", "OUT"), ("pascal",)),
 )
 
 
@@ -217,7 +217,11 @@ class Trial:
         """Return when a half-written file or folder is there, one of the first three; or when the command has ended."""
         nth, seen = self.random.randint(1, 3), set[str]()
         while process.poll() is None:
-            seen |= {path.name for pattern in (".*.new-*", "*/.*.new-*") for path in self.disk.glob(pattern)}
+            seen |= {
+                path.name
+                for pattern in (".*.new-*", "*/.*.new-*", "*/*/*/.*.new-*")
+                for path in self.disk.glob(pattern)
+            }
             if len(seen) >= nth or (seen and not self.command.goes_on):
                 time.sleep(self.random.uniform(0, 0.02) if self.command.goes_on else self.random.uniform(0, 1))
                 return

@@ -10,6 +10,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from compnet3d import __version__
 from compnet3d.cli import (
     completion,
     data,
+    data_import,
     data_show,
     doctor,
     evaluate,
@@ -38,10 +40,16 @@ from compnet3d.training.recipe_parts import ScheduleSettings
 from compnet3d.utils.files import claim_folder, write_json
 from tests.networks import TINY_RECIPE
 
+# the class of each format, by its name
+IMPORTS = {
+    get_args(kind)[1].name: get_args(kind)[0]
+    for kind in get_args(get_type_hints(data_import.DataImport, include_extras=True)["command"])
+}
 COMMANDS = [
     *([c] for c in "quickstart train recipes evaluate predict export reproduce report runs doctor completion".split()),
     *([f"{what}-category"] for what in ("add", "remove", "rename")),
-    *(["data", c] for c in "make render occlude corrupt import-pascal3d check show".split()),
+    *(["data", c] for c in "make render occlude corrupt check show".split()),
+    *(["data", "import", name] for name in IMPORTS),
 ]
 FROM_A_WORKER = "Caught it\nOriginal Traceback (most recent call last):\n..\ncompnet3d.errors.CompNetError: b.png: bad"
 
@@ -65,7 +73,7 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
                "predict": predict.Predict, "export": export.Export, "recipes": recipes.Recipes,
                "make": data.DataMake, "render": data.DataRender, "occlude": data.DataOcclude,
                "corrupt": data.DataCorrupt,
-               "import-pascal3d": data.DataImportPascal3d, "check": data.DataCheck,
+               "check": data.DataCheck, **IMPORTS,
                "reproduce": reproduce.Reproduce, "report": reproduce.Report, "doctor": doctor.Doctor, "runs": runs.Runs,
                "add-category": grow.AddCategory, "remove-category": grow.RemoveCategory,
                "rename-category": grow.RenameCategory,
@@ -80,7 +88,7 @@ def test_help_has_a_sentence_for_every_option(command, capsys):
             "images",
             "out",
             "data",
-            "root",
+            "src",
             "what",
             "study",
             "folders",
@@ -131,10 +139,12 @@ def test_options_reach_the_command():
         ("data occlude . OUT --level L1 --occluders nowhere", "nowhere: does not exist; give --occluders"),
         ("data occlude . OUT --level L1 --seed -1", "--seed must be at least 0, not -1"),
         ("evaluate . --data . --occlusion L1 --occluders nowhere", "nowhere: does not exist; give --occluders"),
-        ("data import-pascal3d nowhere OUT", "nowhere: does not exist; give ROOT"),
-        ("data import-pascal3d . OUT --occluded nowhere", "nowhere: does not exist; give --occluded"),
-        ("data import-pascal3d . OUT --level L1", "--occluded and --level go together"),
-        ("data import-pascal3d . OUT", "has no folder Image_sets"),
+        ("data import pascal3d nowhere OUT", "nowhere: does not exist; give SRC"),
+        (
+            "data import occluded-pascal3d . OUT --level L1 --pascal3d nowhere",
+            "nowhere: does not exist; give --pascal3d",
+        ),
+        ("data import pascal3d . OUT", "does not look like PASCAL3D+; SRC must be its folder"),
         ("data check nowhere", "nowhere: does not exist"),
         ("train --recipe quickstart --data nowhere --out R", "nowhere: does not exist; give --data"),
         ("train --recipe quickstart --data . --out R --backbone-weights no", "no: does not exist; give --backbone"),

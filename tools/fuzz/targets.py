@@ -111,7 +111,7 @@ def _mat_reader() -> Any:
 def read_mat(folder: Path) -> None:
     """Every object of the record as our annotation."""
     from compnet3d.data.annotations import SkipObject
-    from compnet3d.data.pascal3d import pascal3d_annotation
+    from compnet3d.data.importers.pascal_record import pascal3d_annotation
 
     for entry in _mat_reader().read(folder / "a.mat")["objects"]:
         try:

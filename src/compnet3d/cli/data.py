@@ -1,4 +1,4 @@
-"""`compnet3d data`: make data sets, convert or change one, check one, or look at its annotations."""
+"""`compnet3d data`: make data sets, import or change one, check one, or look at its annotations."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from compnet3d.cli.data_import import DataImport
 from compnet3d.cli.data_show import DataShow
 from compnet3d.cli.options import (
     Count,
-    Flag,
     Folder,
-    Level,
     Occluders,
     Protocol,
     Severity,
@@ -21,7 +20,6 @@ from compnet3d.cli.options import (
     checked_shift,
     require_folder,
 )
-from compnet3d.errors import CompNetError
 from compnet3d.utils.text import printable
 
 if TYPE_CHECKING:
@@ -262,51 +260,15 @@ class DataCorrupt:
 
 
 @dataclass(frozen=True)
-class DataImportPascal3d:
-    """Convert PASCAL3D+ (release 1.1, ImageNet part), or a level of Occluded-PASCAL3D+, to the ImageNet3D layout."""
-
-    root: Annotated[Positional[Path], arg(metavar="ROOT")]
-    """The folder PASCAL3D+_release1.1."""
-    out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """The folder to make, new or empty."""
-    occluded: Folder = None
-    """The folder of Occluded-PASCAL3D+: convert its images, as the val split, instead of the clean ones."""
-    level: Level = None
-    """Which level of the occluded images."""
-    all_objects: Flag = False
-    """Take all objects of the image's category; only its first one by default."""
-
-    def run(self) -> None:
-        """Convert, and say what was left out."""
-        require_folder(self.root, "ROOT")
-        if self.occluded is not None:
-            require_folder(self.occluded, "--occluded")
-        if (self.occluded is None) != (self.level is None):
-            raise CompNetError("--occluded and --level go together: give both or neither")
-        from compnet3d.data.pascal3d import import_pascal3d
-
-        report = import_pascal3d(
-            self.root,
-            self.out,
-            occluded=self.occluded,
-            level=self.level,
-            all_objects=self.all_objects,
-            progress=True,
-        )
-        print(report)
-        print(f"the data set is in {self.out}")
-
-
-@dataclass(frozen=True)
 class Data:
-    """Make data sets, convert or change one, check one, or look at its annotations."""
+    """Make data sets, import or change one, check one, or look at its annotations."""
 
     command: (
         Annotated[DataMake, subcommand("make")]
         | Annotated[DataRender, subcommand("render")]
         | Annotated[DataOcclude, subcommand("occlude")]
         | Annotated[DataCorrupt, subcommand("corrupt")]
-        | Annotated[DataImportPascal3d, subcommand("import-pascal3d")]
+        | Annotated[DataImport, subcommand("import")]
         | Annotated[DataCheck, subcommand("check")]
         | Annotated[DataShow, subcommand("show")]
     )

@@ -321,7 +321,12 @@ def write_object(
         ) from error
 
 
+def list_file(category: str, split: str) -> str:
+    """The name of a list in the folder `lists`."""
+    return f"{category}_imagenet_{split}.txt"
+
+
 def write_list(root: Path | str, category: str, split: str, names: Iterable[str]) -> None:
     """Write `lists/{category}_imagenet_{split}.txt`."""
     text = "".join(f"{name}\n" for name in names)
-    write_text(Path(root) / "lists" / f"{category}_imagenet_{split}.txt", text)
+    write_text(Path(root) / "lists" / list_file(category, split), text)

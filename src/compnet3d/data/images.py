@@ -21,6 +21,8 @@ from compnet3d.utils.files import is_file, open_regular
 # what images are called, in lower case
 IMAGE_FILES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
+_MAX_PIXELS = 200_000_000  # the largest cameras have 150 megapixels
+
 # images may be read by several threads, and the limit that is lifted below is the whole process's
 _open_lock = threading.Lock()
 
@@ -65,6 +67,18 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
     """
     with _explained(path), _open_file(path) as file:
         return _upright(*_decode(file, path, as_rgb), size=size)
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """The (width, height) of the upright image that `load_image` would read, from the file's header alone.
+
+    Raises:
+        CompNetError: naming the file, if it is missing, no image, or larger than 200 megapixels.
+    """
+    with _explained(path), _open_file(path) as file, _open_unchecked(file) as image:
+        _check_size(path, image, _MAX_PIXELS)
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF's Orientation: by a quarter
+        return (image.height, image.width) if turned else (image.width, image.height)
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int | None = None) -> Image.Image:
@@ -131,18 +145,21 @@ def _decode(
     file: BinaryIO, path: Path | str, convert: Callable[[Image.Image], Image.Image], max_pixels: int | None = None
 ) -> tuple[Image.Image, object]:
     """What `convert` makes of the decoded image, which is dropped, and how the camera was held (1 if nothing says)."""
-    max_pixels = 200_000_000 if max_pixels is None else max_pixels  # the largest cameras have 150 megapixels
     with _open_unchecked(file) as image:
         # the header alone has been read by now: the pixels of a decompression bomb are never made
-        if image.width * image.height > max_pixels:
-            raise CompNetError(
-                f"{path} has {image.width} x {image.height} pixels, more than the limit of "
-                f"{max_pixels / 10**6:g} megapixels; shrink it first."
-            )
+        _check_size(path, image, _MAX_PIXELS if max_pixels is None else max_pixels)
         if image.format in ("JPEG", "MPO"):
             _check_scans(path, file)
         image.load()
         return convert(image), image.getexif().get(0x0112, 1)  # EXIF's Orientation
+
+
+def _check_size(path: Path | str, image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise CompNetError(
+            f"{path} has {image.width} x {image.height} pixels, more than the limit of "
+            f"{max_pixels / 10**6:g} megapixels; shrink it first."
+        )
 
 
 def _open_unchecked(file: BinaryIO) -> Image.Image:

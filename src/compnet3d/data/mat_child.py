@@ -37,7 +37,8 @@ def plain_record(data: bytes) -> dict[str, Any]:
 
 
 def _plain_object(entry: dict[str, Any]) -> dict[str, Any]:
-    views = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py")
+    angles = ("azimuth", "elevation", "theta", "azimuth_coarse", "elevation_coarse")
+    views = (*angles, "distance", "focal", "viewport", "px", "py")
     plain = _numbers(entry, ("bbox", "cad_index", "occluded", "truncated", "difficult"))
     if isinstance(entry.get("viewpoint"), dict):
         plain["viewpoint"] = _numbers(entry["viewpoint"], views)

@@ -93,7 +93,7 @@ def replaced(folder: str | Path) -> Iterator[Path]:
         try:
             yield temporary
         except OSError as error:
-            raise CompNetError(_explain_filling(error, folder, temporary)) from None
+            raise CompNetError(explain_filling(error, folder, temporary)) from None
         # on the disk before any name changes: after a power failure a name might otherwise stand for empty files
         for path in temporary.rglob("*"):
             if path.is_file():
@@ -248,10 +248,10 @@ def explain(error: OSError, path: Path) -> str:
     return f"{path}: cannot be written ({error.strerror or error}); choose another place or fix its permissions"
 
 
-def _explain_filling(error: OSError, folder: Path, temporary: Path) -> str:
-    """`explain`, unless it is another file that could not be read while the folder was filled."""
+def explain_filling(error: OSError, folder: Path, place: Path) -> str:
+    """`explain`, unless it is a file outside `place` that could not be read while the folder was filled there."""
     source = error.filename
-    within = source is None or Path(os.fsdecode(source)).is_relative_to(temporary)
+    within = source is None or Path(os.fsdecode(source)).is_relative_to(place)
     if error.errno == errno.ENOSPC or within:
         return explain(error, folder)
     return f"{source}: cannot be read ({error.strerror}); put it back or fix its permissions and run again"

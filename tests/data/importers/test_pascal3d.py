@@ -20,80 +20,29 @@ from compnet3d.data.annotations import read_annotation
 from compnet3d.data.check import check_dataset, projected_box_iou
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image, load_mask
-from compnet3d.data.pascal3d import COARSE_ONLY, import_pascal3d, read_record
+from compnet3d.data.importers.occluded_pascal3d import OccludedPascal3d
+from compnet3d.data.importers.pascal3d import Pascal3d
+from compnet3d.data.importers.pascal_record import COARSE_ONLY, read_record
+from compnet3d.data.importers.report import ImportReport
+from compnet3d.data.importers.writer import import_data
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import InputConfig
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
 from compnet3d.evaluation.crops import EvaluationCrops
 from compnet3d.geometry.camera import Camera, Pose
-from compnet3d.geometry.mesh import Mesh, load_off, save_off
+from compnet3d.geometry.mesh import load_off
+from tests.data.importers.pascal_files import HEIGHT, WIDTH, mat_object, struct, write_record, write_set
 
-WIDTH, HEIGHT = 120, 90
 SPEC = InputConfig(height=40, width=40, focal=3000.0, distance=50.0, box_fill=0.8)
 
 
-def struct(**fields: Any) -> np.ndarray:
-    """A 1x1 MATLAB struct as savemat writes it from the arrays that MATLAB itself would hold."""
-    cell = np.empty((1, 1), dtype=[(name, object) for name in fields])
-    for name, value in fields.items():
-        cell[name][0, 0] = value
-    return cell
+def import_pascal3d(root: Path, out: Path, **options: Any) -> ImportReport:
+    return import_data(Pascal3d(root, **options), out)
 
 
-def viewpoint(**changes: Any) -> np.ndarray:
-    values = {
-        "azimuth_coarse": 45, "elevation_coarse": 10, "azimuth": 90.0, "elevation": 0.0, "distance": 50.0,
-        "focal": 1, "px": 60.0, "py": 45.0, "theta": 0.0, "error": 0.1, "interval_azimuth": 5,
-        "interval_elevation": 5, "num_anchor": 9, "viewport": 3000,
-    }  # fmt: skip
-    values |= changes
-    return struct(**{key: value for key, value in values.items() if value is not None})
-
-
-def mat_object(category: str = "car", **changes: Any) -> dict[str, Any]:
-    view = {k: v for k, v in changes.items() if k not in ("bbox", "cad_index", "truncated", "viewpoint")}
-    return {
-        "class": category,
-        "bbox": changes.get("bbox", np.array([[20.0, 30.0, 100.0, 60.0]])),
-        "anchors": np.zeros((0, 0)),
-        "viewpoint": changes.get("viewpoint", viewpoint(**view)),
-        "cad_index": changes.get("cad_index", np.uint8(2)),
-        "truncated": changes.get("truncated", np.uint8(0)),
-        "occluded": np.uint8(0),
-        "difficult": np.uint8(0),
-    }
-
-
-def write_record(path: Path, *objects: dict[str, Any], size: tuple[int, ...] = (WIDTH, HEIGHT, 3)) -> None:
-    array = np.empty((1, len(objects)), dtype=[(name, object) for name in mat_object()])
-    for i, entry in enumerate(objects):
-        for name, value in entry.items():
-            array[name][0, i] = value
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record = struct(
-        filename=f"{path.stem}.JPEG", folder="x", imgsize=np.array([size], dtype=np.int32), objects=array, imgname="x"
-    )
-    savemat(path, {"record": record})
-
-
-def write_set(root: Path, images: dict[str, tuple[dict[str, Any], ...]], category: str = "car") -> Path:
-    """PASCAL3D+ of one category: the first image is the train list's, the others are the val list's."""
-    (root / "Image_sets").mkdir(parents=True, exist_ok=True)
-    (root / "Images" / f"{category}_imagenet").mkdir(parents=True, exist_ok=True)
-    (root / "CAD" / category).mkdir(parents=True, exist_ok=True)
-    corners = torch.tensor([[-0.2, -0.5, -0.1], [0.2, -0.5, -0.1], [0.2, 0.5, -0.1], [-0.2, 0.5, 0.1]])
-    for number in (1, 2):
-        mesh = Mesh(corners, torch.tensor([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]]))
-        save_off(root / "CAD" / category / f"{number:02d}.off", mesh)
-    for name, objects in images.items():
-        write_record(root / "Annotations" / f"{category}_imagenet" / f"{name}.mat", *objects)
-        pixels = np.full((HEIGHT, WIDTH, 3), 99, np.uint8)
-        Image.fromarray(pixels).save(root / "Images" / f"{category}_imagenet" / f"{name}.JPEG")
-    names = list(images)
-    for split, part in (("train", names[:1]), ("val", names[1:])):
-        (root / "Image_sets" / f"{category}_imagenet_{split}.txt").write_text("".join(f"{n}\n" for n in part))
-    return root
+def import_occluded(root: Path, occluded: Path, out: Path, level: Any = "L1") -> ImportReport:
+    return import_data(OccludedPascal3d(occluded, root, level), out)
 
 
 def project(sample: Sample, *points: tuple[float, float, float]) -> np.ndarray:
@@ -117,7 +66,7 @@ def test_poses_are_those_of_the_records(tmp_path: Path) -> None:
         },
     )
     report = import_pascal3d(root, tmp_path / "out")
-    assert report.kept == 2 and report.total_skipped == 0
+    assert report.kept == 2 and report.total_left_out == 0
     dataset = ImageNet3D(tmp_path / "out")
     assert dataset.categories == ["car"] and len(dataset.meshes("car")) == 2
     (side,), (turned,) = dataset.samples("train"), dataset.samples("val")
@@ -156,7 +105,7 @@ def test_the_first_object_counts_and_coarse_ones_do_not(tmp_path: Path) -> None:
     report = import_pascal3d(root, tmp_path / "first")
     samples = [s for split in ("train", "val") for s in ImageNet3D(tmp_path / "first").samples(split)]
     assert [(s.name, round(math.degrees(s.azimuth))) for s in samples] == [("a", 10), ("b", 30)]
-    assert report.kept == 2 and report.skipped == {
+    assert report.kept == 2 and report.left_out == {
         "not the image's first object": 3, COARSE_ONLY: 1, "no object of the category": 1, "no viewpoint": 1,
         "azimuth is not finite": 1, "missing key px": 1, "empty bbox": 1,
         "missing key bbox": 1, "missing key focal": 1, "viewport < 1": 1,
@@ -168,7 +117,7 @@ def test_the_first_object_counts_and_coarse_ones_do_not(tmp_path: Path) -> None:
     samples = [s for split in ("train", "val") for s in ImageNet3D(tmp_path / "all").samples(split)]
     found = [(s.key, round(math.degrees(s.azimuth))) for s in samples]
     assert found == [("car/a#0", 10), ("car/a#1", 20), ("car/b#0", 30), ("car/c#0", 40)]
-    assert report.skipped[COARSE_ONLY] == 2 and "not the image's first object" not in report.skipped
+    assert report.left_out[COARSE_ONLY] == 2 and "not the image's first object" not in report.left_out
 
 
 def test_records_come_in_several_shapes(tmp_path: Path) -> None:
@@ -198,7 +147,7 @@ def test_missing_and_broken_files_are_counted(tmp_path: Path) -> None:
     (root / "Annotations" / "car_imagenet" / "c.mat").write_bytes(b"broken")
     (root / "Annotations" / "car_imagenet" / "d.mat").unlink()
     report = import_pascal3d(root, tmp_path / "out")
-    assert report.kept == 1 and report.skipped == {"missing image": 1, "unreadable annotation": 2}
+    assert report.kept == 1 and report.left_out == {"missing image": 1, "unreadable annotation": 2}
     assert ImageNet3D(tmp_path / "out").splits == ["train"], "an empty list is not written"
 
 
@@ -215,7 +164,7 @@ def test_numbers_that_no_camera_has_are_a_reason_to_skip(tmp_path: Path) -> None
         with (root / "Image_sets" / "car_imagenet_train.txt").open("a") as file:
             file.write(f"{name}\n")
     report = import_pascal3d(root, tmp_path / "out")
-    assert report.skipped == {f"{key} is out of range": 1 for key in absurd}
+    assert report.left_out == {f"{key} is out of range": 1 for key in absurd}
     samples = ImageNet3D(tmp_path / "out").samples("train")
     assert {(sample.width, sample.height) for sample in samples} == {(WIDTH, HEIGHT)} and len(samples) == 3
 
@@ -227,7 +176,7 @@ def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
         path.unlink()
         os.mkfifo(path)
     report = import_pascal3d(root, tmp_path / "out")
-    assert report.kept == 1 and report.skipped == {"missing image": 1, "unreadable annotation": 1}
+    assert report.kept == 1 and report.left_out == {"missing image": 1, "unreadable annotation": 1}
     (root / "CAD" / "car" / "02.off").unlink()
     os.mkfifo(root / "CAD" / "car" / "02.off")
     with pytest.raises(CompNetError, match="02.off: is not a regular file"):
@@ -241,29 +190,78 @@ def test_what_is_no_regular_file_is_never_waited_for(tmp_path: Path) -> None:
 def test_folders_that_are_something_else_are_named(tmp_path: Path) -> None:
     root = write_set(tmp_path / "p3d", {"a": (mat_object(distance=0.0),)})
 
-    def refused(match: str, root: Path = root, **options: Any) -> None:
+    def refused(match: str, source: Pascal3d | OccludedPascal3d) -> None:
         with pytest.raises(CompNetError, match=match):
-            import_pascal3d(root, tmp_path / "out", **options)
+            import_data(source, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    refused("(?s)has no usable object.*coarse label")
-    refused("has no folder Image_sets", tmp_path)
-    refused("has no folder lists", occluded=root, level="L1")
-    refused("need both", occluded=root)
-    refused("need both", level="L2")
-    refused("first object", occluded=root, level="L2", all_objects=True)
+    refused("has no usable object.*coarse label", Pascal3d(root))
+    refused("has no folder Image_sets", Pascal3d(tmp_path))
+    refused("ImageSets/Main has no image set CATEGORY_train.txt", Pascal3d(root, "pascal"))
+    refused("has no folder lists", OccludedPascal3d(root, root, "L1"))
     (root / "lists").mkdir()
-    refused("has no list CATEGORYFGL2_BGL2", occluded=root, level="L2")
+    refused("has no list CATEGORYFGL2_BGL2", OccludedPascal3d(root, root, "L2"))
     (root / "Image_sets" / "car_imagenet_val.txt").write_text("../../etc/passwd\n")
-    refused("is not an image name")
+    refused("is not an image name", Pascal3d(root))
     write_set(root, {"a": (mat_object(),)})
     for path in (root / "CAD" / "car").iterdir():
         path.unlink()
-    refused("has no CAD model")
+    refused("1 x no CAD model of car", Pascal3d(root))
     (root / "Image_sets" / "car_imagenet_train.txt").write_text("")
-    refused("names no image")
+    refused("names no image", Pascal3d(root))
+    write_set(root, {"a": (mat_object(),)})
     with pytest.raises(CompNetError, match="not an empty folder"):
         import_pascal3d(root, root)
+
+
+EMPTY = np.zeros((0, 0))
+
+
+@pytest.mark.parametrize("absent", [None, EMPTY], ids=["absent", "empty"])
+def test_a_pose_in_the_coarse_fields_is_taken(tmp_path: Path, absent: Any) -> None:
+    """The data set's annotation tool writes full poses there; a distance of 0 still means a coarse label only."""
+    coarse = {"azimuth": absent, "elevation": absent, "azimuth_coarse": -10, "elevation_coarse": 16, "theta": -0.5}
+    root = write_set(
+        tmp_path / "p3d",
+        {
+            "a": (mat_object(**coarse, distance=3.6, viewport=2000),),
+            "b": (mat_object(**coarse, distance=0.0),),
+            "c": (mat_object(**(coarse | {"azimuth_coarse": absent})),),
+            "d": (mat_object(azimuth=absent, azimuth_coarse=33, elevation=7.0, elevation_coarse=99),),
+        },
+    )
+    report = import_pascal3d(root, tmp_path / "out")
+    assert report.left_out == {COARSE_ONLY: 1, "missing key azimuth": 1}
+    dataset = ImageNet3D(tmp_path / "out")
+    (first,), (second,) = dataset.samples("train"), dataset.samples("val")
+    angles = [math.degrees(x) for x in (first.azimuth, first.elevation, first.theta)]
+    assert angles == pytest.approx([350, 16, 359.5]) and (first.distance, first.focal) == (3.6, 2000.0)
+    assert [math.degrees(x) for x in (second.azimuth, second.elevation)] == pytest.approx([33, 7])
+
+
+def test_the_pascal_part_is_split_by_vocs_image_sets(tmp_path: Path) -> None:
+    root = write_set(tmp_path / "p3d", {"n01_1": (mat_object(),), "n01_2": (mat_object(),)})
+    main = root / "PASCAL/VOCdevkit/VOC2012/ImageSets/Main"
+    main.mkdir(parents=True)
+    (main / "car_train.txt").write_text("2008_000001  1\n2008_000002 -1\n2008_000003  0\n")
+    (main / "car_val.txt").write_text("2008_000004  1\n2008_000009  1\n")  # of the last there is no record
+    (root / "Images" / "car_pascal").mkdir()
+    for number in (1, 2, 3, 4):
+        name = f"2008_{number:06d}"
+        write_record(root / "Annotations/car_pascal" / f"{name}.mat", mat_object(azimuth=10.0 * number))
+        Image.new("RGB", (WIDTH, HEIGHT)).save(root / "Images/car_pascal" / f"{name}.jpg")
+
+    def names(out: Path, split: str) -> list[tuple[str, int]]:
+        return [(s.name, round(math.degrees(s.azimuth))) for s in ImageNet3D(out).samples(split)]
+
+    assert import_pascal3d(root, tmp_path / "pascal", subset="pascal").kept == 3
+    assert names(tmp_path / "pascal", "train") == [("2008_000001", 10), ("2008_000003", 30)]
+    assert names(tmp_path / "pascal", "val") == [("2008_000004", 40)]
+    import_pascal3d(root, tmp_path / "both", subset="both")
+    assert [name for name, _ in names(tmp_path / "both", "train")] == ["n01_1", "2008_000001", "2008_000003"]
+    elsewhere = tmp_path / "Main"
+    main.rename(elsewhere)
+    assert import_pascal3d(root, tmp_path / "given", subset="pascal", voc=elsewhere).kept == 3
 
 
 def write_occluded(root: Path, name: str, occluders: Any, mask: Any, level: int = 1, category: str = "car") -> None:
@@ -302,8 +300,8 @@ def test_occluded_images_get_the_pose_of_their_source(tmp_path: Path) -> None:
     write_occluded(occluded, "d", occluders, None)
     write_occluded(occluded, "e", None, own)
     write_occluded(occluded, "a", ~occluders, own, level=2)
-    report = import_pascal3d(root, tmp_path / "out", occluded=occluded, level="L1")
-    assert report.kept == 3 and report.skipped == {"unreadable masks": 1}
+    report = import_occluded(root, occluded, tmp_path / "out", "L1")
+    assert report.kept == 3 and report.left_out == {"unreadable masks": 1}
     dataset = ImageNet3D(tmp_path / "out")
     assert dataset.splits == ["val"] and len(dataset.meshes("car")) == 2
     samples = dataset.samples("val")
@@ -321,7 +319,7 @@ def test_occluded_images_get_the_pose_of_their_source(tmp_path: Path) -> None:
     assert float(item["hidden_object"]) == pytest.approx(shares[0])
     assert check_dataset(tmp_path / "out").count("error") == 0
 
-    import_pascal3d(root, tmp_path / "second", occluded=occluded, level="L2")
+    import_occluded(root, occluded, tmp_path / "second", "L2")
     assert [s.name for s in ImageNet3D(tmp_path / "second").samples("val")] == ["a"]
 
 
@@ -345,15 +343,15 @@ def test_pickles_in_masks_are_never_run(tmp_path: Path, monkeypatch: pytest.Monk
         pickle.dump(cell, stream)
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(header, "occluder_mask.npy")
-    report = import_pascal3d(root, tmp_path / "out", occluded=tmp_path / "occluded", level="L1")
-    assert report.kept == 1 and report.skipped == {"unreadable masks": 1} and not (tmp_path / "owned").exists()
+    report = import_occluded(root, tmp_path / "occluded", tmp_path / "out")
+    assert report.kept == 1 and report.left_out == {"unreadable masks": 1} and not (tmp_path / "owned").exists()
 
 
 def test_the_command_converts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_set(tmp_path / "p3d", {"a": (mat_object(),), "b": (mat_object(distance=0.0),)})
-    cli.main(["data", "import-pascal3d", str(root), str(tmp_path / "out")])
+    cli.main(["data", "import", "pascal3d", str(root), str(tmp_path / "out")])
     out = capsys.readouterr().out
-    assert "1 objects read, 1 skipped" in out and "coarse label" in out
+    assert "1 objects on 1 images of 1 categories taken, 1 left out" in out and "coarse label" in out
 
 
 def test_a_real_object_survives(tmp_path: Path, shared_dir: Path) -> None:

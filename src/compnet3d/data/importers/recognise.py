@@ -1,0 +1,131 @@
+"""Which formats a folder or file looks like, so that a wrong one is named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from compnet3d.errors import CompNetError
+from compnet3d.utils.files import is_file
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that can be imported.
+
+    Attributes:
+        name: as it is typed.
+        title: as it is known.
+        holds: what the source must hold, as a user would look for it.
+        is_like: whether a folder or file looks like it, by the names in it.
+    """
+
+    name: str
+    title: str
+    holds: str
+    is_like: Callable[[Path], bool]
+
+
+def check_format(source: Path, name: str) -> None:
+    """Check that a source looks like the format that was named.
+
+    Raises:
+        CompNetError: if it is not there, or looks like another one, or like none.
+    """
+    if not source.exists():
+        raise CompNetError(f"{source}: does not exist; give SRC an existing folder or file")
+    chosen = next(entry for entry in FORMATS if entry.name == name)
+    if chosen.is_like(source):
+        return
+    others = [entry for entry in FORMATS if entry.is_like(source)]
+    if others:
+        raise CompNetError(f"{source}: looks like {others[0].title}; use `data import {others[0].name}`")
+    raise CompNetError(f"{source}: does not look like {chosen.title}; SRC must be {chosen.holds}")
+
+
+def _folders(root: Path, *names: str) -> bool:
+    return all((root / name).is_dir() for name in names)
+
+
+def _names(folder: Path, most: int = 20_000) -> Iterable[str]:
+    """The names in a folder; none where there is no folder."""
+    return [path.name for path in islice(folder.iterdir(), most)] if folder.is_dir() else []
+
+
+def _any(folder: Path, pattern: str) -> bool:
+    return any(re.fullmatch(pattern, name) for name in _names(folder))
+
+
+def _is_pascal3d(root: Path) -> bool:
+    return _folders(root, "Annotations") and _any(root / "Annotations", r".+_(imagenet|pascal)")
+
+
+def _is_objectnet3d(root: Path) -> bool:
+    return _folders(root, "Annotations", "Image_sets") and _any(root / "Annotations", r".+\.mat")
+
+
+def _is_occluded(root: Path) -> bool:
+    return _folders(root, "annotations") and _any(root / "annotations", r".+FGL\d_BGL\d")
+
+
+def _is_ood_cv(root: Path) -> bool:
+    lists = r"TrainSet\.txt|.+_(context|pose|shape|texture|weather)\.txt"
+    return _folders(root, "annotations") and _any(root / "lists", lists) and _has_file(root / "annotations", "*/*.mat")
+
+
+def _is_imagenet3d(root: Path) -> bool:
+    return any(_is_layout(place) for place in (root, *folders_in(root)))
+
+
+def _is_layout(root: Path) -> bool:
+    return _folders(root, "images", "annotations") and _has_file(root / "annotations", "*/*.npz") and not (
+        _is_occluded(root)
+    )  # fmt: skip
+
+
+def _is_coco(path: Path) -> bool:
+    if path.is_dir():
+        return any(_is_coco(file) for file in [*path.glob("*.json"), *path.glob("annotations/*.json")])
+    if path.suffix.lower() != ".json" or not is_file(path):
+        return False
+    with path.open("rb") as file:
+        head = file.read(2**16).lstrip()
+    # a COCO file is one object; which of its keys comes first is not said
+    return head.startswith(b"{") and any(key in head for key in (b'"images"', b'"annotations"', b'"categories"'))
+
+
+def _is_bop(root: Path) -> bool:
+    return any((folder / "scene_gt.json").is_file() for folder in (root, *folders_in(root), *_folders_below(root)))
+
+
+def _folders_below(root: Path) -> list[Path]:
+    return [inner for folder in folders_in(root) for inner in folders_in(folder)[:3]]
+
+
+def _is_table(path: Path) -> bool:
+    return is_file(path) and path.suffix.lower() in TABLE_SUFFIXES
+
+
+def folders_in(root: Path) -> list[Path]:
+    """The folders in a folder, in the order of their names; none in what is no folder."""
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def _has_file(folder: Path, pattern: str) -> bool:
+    return next(folder.glob(pattern), None) is not None
+
+
+FORMATS = (
+    Format("pascal3d", "PASCAL3D+", "its folder PASCAL3D+_release1.1 with Annotations/CATEGORY_imagenet", _is_pascal3d),
+    Format(
+        "occluded-pascal3d",
+        "Occluded-PASCAL3D+",
+        "its folder with images, annotations and lists of CATEGORYFGL1_BGL1",
+        _is_occluded,
+    ),
+)
