@@ -12,6 +12,7 @@ import sys
 from torch import Tensor, nn
 
 from compnet3d import CompNet, get_recipe, train
+from compnet3d.data.imagenet3d import ImageNet3D
 
 
 class MyBackbone(nn.Module):
@@ -32,11 +33,14 @@ class MyBackbone(nn.Module):
 
 
 def main(data: str, out: str, epochs: int = 10) -> CompNet:
-    """Train, then load the model again: its folder holds the tensors, your code holds the architecture."""
+    """Train, load the model again (its folder holds the tensors, your code the architecture), and predict."""
     recipe = get_recipe("quickstart", [f"schedule.epochs={epochs}", "schedule.learning_rate=0.003"])
     train(recipe, data, out, feature_extractor=MyBackbone(), workers=0)
     model = CompNet.from_pretrained(out, feature_extractor=MyBackbone())
     print(f"{len(model.categories)} categories, stride {model.feature_extractor.stride}")
+    sample = ImageNet3D(data).samples("val")[0]
+    prediction = model.predict(sample.image, boxes=sample.bbox)
+    print(f"{sample.category}: taken for {model.categories[int(prediction.category_index[0])]}")
     return model
 
 

@@ -25,11 +25,11 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.inference.pose_hypotheses import PoseGrid
 from compnet3d.inference.pose_search import PoseSettings
-from compnet3d.models.architecture import checked_architecture
 from compnet3d.models.backbones import BackboneConfig, build_extractor
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
 from compnet3d.models.dual_head import DualHead, DualHeadConfig
+from compnet3d.models.families import checked_architecture
 from compnet3d.models.pretrained import load_extractor
 from compnet3d.models.registry import TrainedModel
 from compnet3d.rendering.spread import spread_vertices
@@ -360,7 +360,12 @@ BACKBONES: dict[str, tuple[str, Any]] = {
     "code": ("auto_map", lambda c: c | {"auto_map": {"AutoModel": "modeling.Evil"}}),
     "grey": ("num_channels must be 3, not 1", lambda c: c | {"num_channels": 1}),
     "an activation": ("hidden_act", lambda c: c | {"hidden_act": "evil"}),
-    "a family": ("family 'dinov2_with_registers' is unknown", lambda c: c | {"model_type": "dinov2_with_registers"}),
+    "a family": (
+        "family 'dinov2_registers' is unknown, the nearest is dinov2_with_registers",
+        lambda c: c | {"model_type": "dinov2_registers"},
+    ),
+    "a language": ("family 'bert' is unknown", lambda c: c | {"model_type": "bert"}),
+    "a tower": ("vision_config must be a group", lambda c: {"model_type": "clip", "vision_config": [1]}),
     "no family": ("family", lambda c: c | {"model_type": [[]]}),
     "a list": ("no configuration", lambda c: [c]),
     "a promise": ("do not belong together", lambda c: c | {"hidden_size": 4096, "intermediate_size": 16384}),
@@ -409,7 +414,7 @@ def test_one_number_normalises_all_channels(backbone: Path) -> None:
 
 def test_weights_in_another_format_are_said_to_be_unread(backbone: Path) -> None:
     (backbone / "model.safetensors").rename(backbone / "pytorch_model.bin")
-    with pytest.raises(CompNetError, match="pytorch_model.bin is not read; convert it"):
+    with pytest.raises(CompNetError, match="pytorch_model.bin is not read; convert it to model.safetensors.*AutoModel"):
         load_extractor(backbone)
 
 

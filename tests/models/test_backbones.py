@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from compnet3d.errors import CompNetError
-from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, ResNetExtractor, build_extractor
+from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, PyramidExtractor, build_extractor
 from compnet3d.models.pretrained import load_extractor
 from compnet3d.training.builtin_recipes import SMALL_DINOV2, SMALL_RESNET
 from tests.networks import TINY_RESNET
@@ -155,7 +155,7 @@ def test_head_parameters_are_those_outside_the_backbone() -> None:
 
 def test_frozen_statistics_stay_as_they_are() -> None:
     extractor = build_extractor(BackboneConfig("resnet", TINY_RESNET, 12, freeze_statistics=True))
-    assert isinstance(extractor, ResNetExtractor)
+    assert isinstance(extractor, PyramidExtractor)
     before = {n: b.clone() for n, b in extractor.backbone.named_buffers()}
     extractor.train()(torch.rand(2, 3, 32, 32))
     assert extractor.training and not any(m.training for m in extractor.backbone.modules() if "Norm" in str(type(m)))
@@ -169,8 +169,8 @@ def test_configs_survive_json() -> None:
 
 
 def test_bad_configs_are_named() -> None:
-    with pytest.raises(CompNetError, match="'swin' is unknown; use one of resnet"):
-        build_extractor(BackboneConfig("swin"))
+    with pytest.raises(CompNetError, match="'swim' is unknown, the nearest is swin; use one of resnet"):
+        build_extractor(BackboneConfig("swim"))
     with pytest.raises(CompNetError, match="upsampling 3 does not divide the patch size 16"):
         build_extractor(BackboneConfig("vit", VIT, upsampling=3))
 

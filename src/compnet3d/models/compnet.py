@@ -73,12 +73,7 @@ class CompNet(Model):
         super().__init__()
         self.config = config
         self.feature_extractor = feature_extractor or build_extractor(config.backbone)
-        unit, pixels = self.feature_extractor.unit, config.input_config
-        if pixels.height % unit or pixels.width % unit:
-            raise CompNetError(
-                f"{pixels.height} x {pixels.width} pixels do not fit the backbone; choose an input.height "
-                f"and an input.width that are multiples of {unit}"
-            )
+        self.feature_extractor.check_input(config.input_config.height, config.input_config.width)
         self.cuboids = Cuboids([cuboid_mesh(torch.tensor(b), config.vertex_count) for b in config.bounds])
         self.surfaces: Surfaces | None = None
         if config.shape == "mesh":

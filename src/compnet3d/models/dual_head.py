@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,12 @@ from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.inference.confidence import Calibration, category_confidence, category_log_odds
 from compnet3d.inference.prediction import Prediction
-from compnet3d.models.architecture import OWN_MODULE
-from compnet3d.models.backbones import (
-    BackboneConfig,
-    FeatureExtractor,
-    _freeze_statistics,
-    _normalised,
-    build_extractor,
-)
+from compnet3d.models.architecture_pyramids import PyramidArchitecture
+from compnet3d.models.architecture_tokens import TokenArchitecture
+from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor, keep_frozen, normalised
 from compnet3d.models.base import Model
 from compnet3d.models.config import check_categories
+from compnet3d.models.families import OWN_MODULE, family_of
 from compnet3d.models.tensors import TensorShape
 from compnet3d.utils.files import Json
 from compnet3d.utils.settings import check_groups, check_ranges, read, setting
@@ -242,8 +238,9 @@ class DualHead(Model):
 class ImageEncoder(nn.Module):
     """The backbone of a feature extractor as classifiers use it: one vector per image.
 
-    A ResNet's last stage, or the map of a module of the user's, averaged over the image; a ViT's class token; DINOv2's
-    class token beside the mean of its patch tokens, which its authors classify with.
+    The last stage of a pyramid, or the map of a module of the user's, averaged over the image; of a vision transformer
+    what its authors classify with (`Family.vector`): the class token, the mean of the patch tokens, or one beside the
+    other.
 
     Attributes:
         config: of the extractor.
@@ -256,36 +253,41 @@ class ImageEncoder(nn.Module):
     def __init__(self, extractor: FeatureExtractor) -> None:
         """Take over the extractor's backbone; what it adds on top is left out."""
         super().__init__()
-        self.config, self.amp, self.backbone = extractor.config, extractor.amp, extractor.backbone
+        config = self.config = extractor.config
+        self.amp, self.backbone = extractor.amp, extractor.backbone
         self.register_buffer("mean", extractor.mean, persistent=False)
         self.register_buffer("std", extractor.std, persistent=False)
-        shape: Any = getattr(self.backbone, "config", None)
-        # functions, and only one is called: a configuration has the sizes of its own family alone
-        sizes = {
-            "resnet": lambda: shape.hidden_sizes[-1],
-            "dinov2": lambda: 2 * shape.hidden_size,
-            OWN_MODULE: lambda: self.config.dimension,
-        }
-        self.size: int = sizes.get(self.config.family, lambda: shape.hidden_size)()
+        self.size: int = config.dimension
+        if config.family != OWN_MODULE:
+            architecture = extractor.architecture
+            if isinstance(architecture, PyramidArchitecture):
+                self.size = architecture.channels[config.stages]
+            elif isinstance(architecture, TokenArchitecture):
+                self.size = architecture.hidden_size * (2 if family_of(config.family).vector == "both" else 1)
+                self.prefix = architecture.prefix
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images, as `FeatureExtractor.forward` takes them, to float32 vectors [B, C]."""
-        images = _normalised(images, self.mean, self.std)
+        images = normalised(images, self.mean, self.std)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
-            if self.config.family == OWN_MODULE:
-                vectors = self.backbone(images).mean(dim=(2, 3))
-            elif self.config.family == "resnet":
-                vectors = self.backbone(images).feature_maps[-1].mean(dim=(2, 3))
-            elif self.config.family == "dinov2":
-                tokens = self.backbone(images).last_hidden_state
-                vectors = torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
-            else:
-                vectors = self.backbone(images, interpolate_pos_encoding=True).last_hidden_state[:, 0]
+            vectors = self._vectors(images)
         return vectors.float()
 
+    def _vectors(self, images: Tensor) -> Tensor:
+        if self.config.family == OWN_MODULE:
+            maps: Tensor = self.backbone(images)
+            return maps.mean(dim=(2, 3))
+        family = family_of(self.config.family)
+        seen = family.read(self.backbone, images)
+        if family.is_pyramid:
+            coarsest: Tensor = seen[-1]
+            return coarsest.mean(dim=(2, 3))
+        parts = [seen[:, 0]] if family.vector != "mean" else []
+        parts += [seen[:, self.prefix :].mean(dim=1)] if family.vector != "class" else []
+        return torch.cat(parts, dim=1)
+
     def train(self, mode: bool = True) -> ImageEncoder:
-        """As `nn.Module.train`, but frozen statistics stay frozen."""
+        """As `nn.Module.train`, but what is frozen stays as it is."""
         super().train(mode)
-        if self.config.freeze_statistics:
-            _freeze_statistics(self.backbone)
+        keep_frozen(self.config, self.backbone)
         return self

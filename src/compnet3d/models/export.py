@@ -127,7 +127,7 @@ def describe(model: TrainedModel, graph: Graph, crop: CropMode) -> Json:
 
 
 def _unit(model: TrainedModel) -> int:
-    return model.feature_extractor.unit if isinstance(model, CompNet) else 1
+    return model.feature_extractor.sizes[0] if isinstance(model, CompNet) else 1
 
 
 def _write(

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from compnet3d.errors import CompNetError
-from compnet3d.models.architecture import OWN_MODULE
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
+from compnet3d.models.families import OWN_MODULE
 from compnet3d.utils.settings import shown
 
 
@@ -25,6 +25,7 @@ class ModuleExtractor(FeatureExtractor):
         super().__init__(config)
         self.backbone = module
         self.stride = int(config.architecture["stride"])
+        self.train_backbone(frozen=config.frozen, checkpointing=config.checkpointing)
 
     def features(self, images: Tensor) -> Tensor:
         """See `FeatureExtractor.features`."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from compnet3d.errors import CompNetError
-from compnet3d.models.architecture import Architecture, architecture_of
-from compnet3d.models.backbones import IMAGENET_MEAN, IMAGENET_STD, BackboneConfig, FeatureExtractor, build_extractor
-from compnet3d.models.tensors import check_finite, load_tensors, read_shapes
+from compnet3d.models.architecture import Architecture
+from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
+from compnet3d.models.families import FAMILIES, VISION_TOWERS, Colour, Family, family_of
+from compnet3d.models.tensors import check_finite
+from compnet3d.models.weight_files import FETCHED, WeightFiles
 from compnet3d.utils.files import Json, read_json
 from compnet3d.utils.hub import fetch
-from compnet3d.utils.settings import known, plain, read, shown
-
-Colour = tuple[float, float, float]
+from compnet3d.utils.settings import known, nearest, plain, read, shown
 
 
 def find_weights(names: Sequence[str], data: str | Path) -> str | Path:
@@ -45,8 +45,9 @@ def load_extractor(
     """A feature extractor with a pretrained backbone.
 
     Args:
-        source: a local folder in the transformers layout (config.json and model.safetensors); a text that names no
-            folder is a hub name, a path never is.
+        source: a local folder in the transformers layout (config.json and model.safetensors, or several files and their
+            index); a text that names no folder is a hub name, a path never is. Of a model of texts and images the
+            tower that sees is taken.
         dimension, upsampling, stages: see `BackboneConfig`.
         layers: keep only the first layers of a transformer; by default all.
 
@@ -81,26 +82,29 @@ def load_extractor(
         )
     except ValueError as error:
         raise CompNetError(f"{folder / 'config.json'}: {error}; give another backbone") from None
-    weights = folder / "model.safetensors"
+    weights = WeightFiles.of(folder)
     _check_weights(weights, config)
     extractor = build_extractor(config)
-    extractor.backbone.load_state_dict(_pretrained_state(weights, extractor.backbone))
+    prefix = "vision_model." if values["model_type"] in VISION_TOWERS else ""
+    extractor.backbone.load_state_dict(_pretrained_state(weights, extractor.backbone, prefix, family_of(family)))
     return extractor
 
 
 def _fetched(name: str) -> Path:
     """A copy of a hub's model on this machine: its configuration and its tensors, no code."""
     try:
-        return fetch(name, ["config.json", "preprocessor_config.json", "model.safetensors"])
+        return fetch(name, FETCHED)
     except CompNetError as error:
         raise _no_backbone(name, error) from None
 
 
 def _no_backbone(source: str | Path, error: Exception) -> CompNetError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
+    like = nearest(str(source)[-100:], [family.example for family in FAMILIES.values()])
     return CompNetError(
-        f"{source}: no backbone there ({reason}); give a folder with config.json and model.safetensors, or a hub name "
-        "that this machine can reach; training looks in the folder $COMPNET3D_WEIGHTS and in ./weights first"
+        f"{source}: no backbone there ({reason}); give a folder with config.json and model.safetensors, or a hub name, "
+        f"such as {like}, that this machine can reach; training looks in the folder $COMPNET3D_WEIGHTS and in "
+        "./weights first"
     )
 
 
@@ -110,43 +114,58 @@ def _read_architecture(values: Any, path: Path) -> tuple[str, Json]:
         raise CompNetError(f"{path}: is no configuration of a model; copy it again")
     if "model_type" not in values and "pretrained_cfg" in values:
         raise CompNetError(f"{path}: this is a timm model; give one in the transformers layout")
-    if code := sorted({"auto_map", "custom_pipelines", "trust_remote_code"} & values.keys()):
-        raise CompNetError(f"{path}: asks for code of its own ({code[0]}), which is never run; give another backbone")
+    for part in (values, values.get("vision_config"), values.get("vision_config_dict")):
+        if code := sorted({"auto_map", "custom_pipelines", "trust_remote_code"} & set(part or ())):
+            raise CompNetError(
+                f"{path}: asks for code of its own ({code[0]}), which is never run; give another backbone"
+            )
     try:
         family = shown(values.get("model_type")).strip("'")
-        kind: type[Architecture] = architecture_of(family)
+        if family in VISION_TOWERS:
+            family, values = VISION_TOWERS[family], _tower(values)
+        kind: type[Architecture] = family_of(family).architecture
         given = {name: value for name, value in known(kind, values).items() if value is not None}
+        for entry in fields(kind):
+            if isinstance(entry.default, int) and _is_square(given.get(entry.name)):
+                given[entry.name] = given[entry.name][0]  # of rows and of columns
         found = plain(read(kind, given))
     except (CompNetError, ValueError) as error:
         raise CompNetError(f"{path}: {error}; give another backbone") from None
     return family, {name: value for name, value in found.items() if value is not None}
 
 
-def _check_weights(path: Path, config: BackboneConfig) -> None:
-    """Check that a file holds about as many numbers as a backbone needs, before memory is taken for that."""
-    if not path.exists():
-        other = path.with_name("pytorch_model.bin").exists()
-        reason = "pytorch_model.bin is not read; convert it to" if other else "put there a"
-        raise CompNetError(f"{path.parent}: cannot load the backbone's weights: {reason} model.safetensors")
-    numbers = sum(math.prod(shape) for shape in read_shapes(path).values())
+def _is_square(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and value[0] == value[1]
+
+
+def _tower(values: Json) -> Json:
+    """The entries of the tower that sees: older files repeat them, and the second copy counts."""
+    parts = [values.get(name) or {} for name in ("vision_config", "vision_config_dict")]
+    if not all(isinstance(part, dict) for part in parts):
+        raise ValueError("vision_config must be a group of entries")
+    return parts[0] | {name: value for name, value in parts[1].items() if value is not None}
+
+
+def _check_weights(weights: WeightFiles, config: BackboneConfig) -> None:
+    """Check that files hold about as many numbers as a backbone needs, before memory is taken for that."""
     with torch.device("meta"):
         backbone = build_extractor(config).backbone
     wanted = sum(tensor.numel() for tensor in backbone.state_dict().values())
     # a file that only lacks some tensors is told so by their names
-    if wanted > numbers + 1_000_000:
+    if wanted > weights.count + 1_000_000:
         raise CompNetError(
-            f"{path}: holds {numbers:,} numbers and its config.json asks for {wanted:,}; they do not belong together, "
-            "copy both again"
+            f"{weights.path}: holds {weights.count:,} numbers and its config.json asks for {wanted:,}; they do not "
+            "belong together, copy both again"
         )
 
 
-def _pretrained_state(path: Path, backbone: Any) -> dict[str, Tensor]:
-    """The pretrained tensors of a backbone, which its own class finds among those of a file."""
+def _pretrained_state(weights: WeightFiles, backbone: Any, prefix: str, family: Family) -> dict[str, Tensor]:
+    """The pretrained tensors of a backbone, which its own class finds among those that begin with a prefix."""
     from transformers.utils import logging
 
-    tensors = {name: tensor.float() for name, tensor in load_tensors(path).items()}
+    path, wanted = weights.path, backbone.state_dict().keys()
+    tensors = {name: tensor.float() for name, tensor in weights.load(prefix).items()}
     check_finite(path, tensors)
-    options = {"add_pooling_layer": False} if type(backbone).__name__ == "ViTModel" else {}
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # the classifier's tensors are expected to be left over
     logging.disable_progress_bar()
@@ -159,24 +178,23 @@ def _pretrained_state(path: Path, backbone: Any) -> dict[str, Tensor]:
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            **options,
+            **family.built,
         )
     except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CompNetError(f"{path}: cannot load the backbone's weights ({reason}); copy them again") from None
     finally:
         logging.set_verbosity(verbosity)
-    if notes["missing_keys"]:
-        names = sorted(notes["missing_keys"])
+    # what the class has besides, and the backbone here has not, may be missing
+    if names := sorted(wanted & set(notes["missing_keys"])):
         raise CompNetError(f"{path.parent}: the weights lack {len(names)} tensors of the backbone, such as {names[0]}")
-    if notes["mismatched_keys"]:
-        name, found, wanted = sorted(notes["mismatched_keys"])[0]
-        raise CompNetError(
-            f"{path}: tensor {name} has shape {list(found)} and config.json asks for {list(wanted)}; they do not "
-            "belong together, copy both again"
-        )
-    state: dict[str, Tensor] = loaded.state_dict()
-    return state
+    for name, found, asked in sorted(notes["mismatched_keys"]):
+        if name in wanted:
+            raise CompNetError(
+                f"{path}: tensor {name} has shape {list(found)} and config.json asks for {list(asked)}; they do not "
+                "belong together, copy both again"
+            )
+    return {name: tensor for name, tensor in loaded.state_dict().items() if name in wanted}
 
 
 def _normalisation(path: Path, family: str) -> tuple[Colour, Colour]:
@@ -187,9 +205,7 @@ def _normalisation(path: Path, family: str) -> tuple[Colour, Colour]:
             raise CompNetError(f"{path}: is no configuration of images; copy it again or delete it")
         if "image_mean" in values and "image_std" in values:
             return _colour(path, "image_mean", values), _colour(path, "image_std", values)
-    if family == "vit":
-        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    return IMAGENET_MEAN, IMAGENET_STD
+    return family_of(family).normalisation
 
 
 def _colour(path: Path, name: str, values: Json) -> Colour:

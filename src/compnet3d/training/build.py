@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from torch import Tensor
 
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import InputConfig
+from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh, cuboid_bounds
 from compnet3d.geometry.rotations import angles_to_rotmat
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor, build_extractor
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
 from compnet3d.models.dual_head import DualHead, DualHeadConfig
+from compnet3d.models.layers import parameter_depths
 from compnet3d.models.pretrained import find_weights, load_extractor
 from compnet3d.models.registry import TrainedModel
 from compnet3d.rendering.spread import representative, spread_vertices
@@ -49,18 +52,15 @@ def make_extractor(
     }
     if weights is not None and not from_scratch:
         return load_extractor(weights, **options)
-    architecture = settings.architecture
-    mean_std: dict[str, Any] = {}
+    config = BackboneConfig(
+        settings.family, settings.architecture, settings.dimension, settings.upsampling, settings.stages
+    )
     # from scratch, the recipe names only the pretrained backbone: its configuration is read, and its tensors are
     # dropped. The normalisation of its input belongs to the architecture.
-    if not architecture and settings.pretrained:
-        config = load_extractor(weights or find_weights(settings.pretrained, data), **options).config
-        architecture, mean_std = config.architecture, {"mean": config.mean, "std": config.std}
-    return build_extractor(
-        BackboneConfig(
-            settings.family, architecture, settings.dimension, settings.upsampling, settings.stages, **mean_std
-        )
-    )
+    if not settings.architecture and settings.pretrained:
+        found = load_extractor(weights or find_weights(settings.pretrained, data), **options).config
+        config = replace(found, freeze_statistics=False)
+    return build_extractor(config)
 
 
 def backbone_source(
@@ -109,7 +109,11 @@ def make_model(
     Args:
         meshes: CAD models of each category; training: the training images; the input is fitted to their objects, a
             prior over rotations to their poses.
+
+    Raises:
+        CompNetError: if the backbone takes no input of the recipe's size.
     """
+    extractor.check_input(recipe.input.height, recipe.input.width)
     common: dict[str, Any] = {
         "categories": tuple(meshes),
         # plain numbers, as a configuration is written to JSON
@@ -153,17 +157,45 @@ def rotations_of(samples: Sequence[Sample], category: str) -> Tensor:
 
 
 def make_optimizer(model: TrainedModel, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with the recipe's rates, and weight decay for matrices alone."""
+    """AdamW with the recipe's rates, and weight decay for matrices alone; what is frozen is left out.
+
+    Raises:
+        CompNetError: if nothing is left to learn, or the rate is to decay over layers that are not known.
+    """
+    schedule, factors = recipe.schedule, _layer_factors(model, recipe.backbone.layer_decay)
     # by identity: comparing parameters with == compares their values
     head = {id(p) for p in model.head_parameters()}
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for parameter in model.parameters():
-        rate = recipe.schedule.head_learning_rate if id(parameter) in head else recipe.schedule.learning_rate
+    for parameter in filter(lambda p: p.requires_grad, model.parameters()):
+        rate = schedule.head_learning_rate if id(parameter) in head else schedule.learning_rate
         # biases and the scales of normalisation layers are vectors, which are usually not shrunk
-        decay = recipe.schedule.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
+        decay = schedule.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate * factors.get(id(parameter), 1.0), decay), []).append(parameter)
+    if not groups:
+        raise CompNetError(
+            "backbone.frozen leaves nothing to learn: this feature extractor has nothing beside its backbone; set it "
+            "to false, or let the module freeze a part of itself"
+        )
     return torch.optim.AdamW(
         [{"params": ps, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()],
         # one kernel over all parameters instead of several for each: small networks have many small parameters
         fused=True,
     )
+
+
+def _layer_factors(model: TrainedModel, decay: float) -> dict[int, float]:
+    """By which the learning rates of a backbone's parameters (by id) are multiplied: `decay` once for each later layer.
+
+    See Bao et al., BEiT, 2021, who take it over from Clark et al., ELECTRA, 2020.
+    """
+    if decay == 1:
+        return {}
+    network = model.feature_extractor if isinstance(model, CompNet) else model.encoder
+    depths = parameter_depths(model.config.backbone.family, network.backbone)
+    last = max(depths.values(), default=0)
+    if last == 0:
+        raise CompNetError(
+            "the layers of a module of your own are not known, over which the learning rate would decay; set "
+            "backbone.layer_decay to 1"
+        )
+    return {parameter: decay ** (last - depth) for parameter, depth in depths.items()}

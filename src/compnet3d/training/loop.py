@@ -67,7 +67,7 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
 
 def _begin(group: ProcessGroup, job: TrainingJob) -> Run:
     """The run at its first step, or where its checkpoint left it."""
-    # for the layers' initial weights; what is drawn in a step has generators of its own, seeded by epoch and step
+    # for the layers' initial weights; what is drawn in a step is seeded by epoch and step
     torch.manual_seed(job.seed)
     recipe, data = job.recipe, job.data
     if job.resume:
@@ -93,12 +93,16 @@ def _begin(group: ProcessGroup, job: TrainingJob) -> Run:
 
 
 def _extractor(job: TrainingJob) -> FeatureExtractor:
-    """The user's module, that of the model to start from, or the recipe's."""
+    """The user's module, that of the model to start from, or the recipe's; it learns as the recipe says."""
+    settings = job.recipe.backbone
     if job.feature_extractor is not None:
-        return wrap_module(job.feature_extractor, job.recipe.input.height, job.recipe.input.width)
-    if job.init_from is not None:
-        return extractor_of(job.init_from)
-    return make_extractor(job.recipe, job.data.root or Path(), job.backbone_weights, job.from_scratch)
+        extractor = wrap_module(job.feature_extractor, job.recipe.input.height, job.recipe.input.width)
+    elif job.init_from is not None:
+        extractor = extractor_of(job.init_from)
+    else:
+        extractor = make_extractor(job.recipe, job.data.root or Path(), job.backbone_weights, job.from_scratch)
+    extractor.train_backbone(frozen=settings.frozen, checkpointing=settings.checkpointing)
+    return extractor
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,8 @@ class _Loop:
             # each process draws its own vertices and cells; the last number keeps these draws apart from the order of
             # the images, which has 1 (see `EpochSampler`)
             seed = mix_seed(run.seed, run.epoch, number, run.group.rank, 2)
+            # of what a backbone drops at random; all else has a generator of its own
+            torch.manual_seed(seed)
             with self._stopping(loader, number):
                 losses = train_step(run, self.objective, batch, seed=seed)
                 loss = self._loss_of_all(losses["loss"])

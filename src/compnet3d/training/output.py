@@ -48,7 +48,7 @@ def first_line(job: TrainingJob, run: Run) -> str:
     if job.data.more:
         share = 1 - len(job.data.more) / len(job.epoch_samples(held_out=True))
         parts.append(f"{100 * share:.0f} % of an epoch are of these, beside {len(job.data.more)} images of more data")
-    return "; ".join([*parts, f"backbone {_backbone(job)}", *_backgrounds(job)])
+    return "; ".join([*parts, f"backbone {_backbone(job, run)}", *_backgrounds(job)])
 
 
 def _backgrounds(job: TrainingJob) -> list[str]:
@@ -65,7 +65,7 @@ def _backgrounds(job: TrainingJob) -> list[str]:
     return [f"{100 * share:.0f} % of the crops get another background by {by} ({', '.join(sources)})"]
 
 
-def _backbone(job: TrainingJob) -> str:
+def _backbone(job: TrainingJob, run: Run) -> str:
     if job.resume:
         return "from the checkpoint"
     if job.feature_extractor is not None:
@@ -75,7 +75,7 @@ def _backbone(job: TrainingJob) -> str:
         return "of the model to start from" + ("" if same else " (its categories are others, and begin anew)")
     settings = job.recipe.backbone
     source = backbone_source(settings, job.data.root, job.backbone_weights, job.from_scratch)
-    return f"{settings.family} from scratch" if source is None else f"{settings.family} from {source}"
+    return f"{run.model.config.backbone.family} from {'scratch' if source is None else source}"
 
 
 class Silence(AbstractContextManager["Silence"]):

@@ -143,14 +143,14 @@ class ProcessGroup:
 
 
 class FlatGradients:
-    """The gradients of all parameters as views of one vector, so that a sum over processes is one message.
+    """The gradients of all parameters that learn as views of one vector, so that a sum over processes is one message.
 
     Attributes:
         vector: all gradients, [number of parameters].
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        parameters = list(parameters)
+        parameters = [parameter for parameter in parameters if parameter.requires_grad]
         like = parameters[0]
         size = sum(p.numel() for p in parameters)
         # one place more, for the number that `average` sends along

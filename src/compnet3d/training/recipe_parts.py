@@ -11,7 +11,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.inference.pose_hypotheses import PoseGrid
 from compnet3d.inference.pose_search import PoseSettings
 from compnet3d.losses.grouping import refreshed_weights
-from compnet3d.models.architecture import checked_architecture
+from compnet3d.models.families import checked_architecture
 from compnet3d.utils.settings import setting
 
 
@@ -39,6 +39,9 @@ class BackboneSettings:
         family, architecture: the backbone when there is none (see `BackboneConfig`).
         dimension: D (paper: 128).
         upsampling, stages: see `BackboneConfig`.
+        frozen: the backbone learns nothing, what is added to it does; saves time and memory.
+        checkpointing: layers are computed again for the gradient instead of kept; saves memory, costs time.
+        layer_decay: the learning rate of a layer over that of the next one; 1 has all learn at the same rate.
     """
 
     # a folder beside the data first, so that a machine without a network needs no hub
@@ -49,6 +52,9 @@ class BackboneSettings:
     dimension: int = setting(128, least=1, most=16384)
     upsampling: int = setting(1, least=1, most=256)
     stages: int = setting(3, least=1, most=3)
+    frozen: bool = False
+    checkpointing: bool = False
+    layer_decay: float = setting(1.0, least=0.01, most=1)
 
     def __post_init__(self) -> None:
         try:
