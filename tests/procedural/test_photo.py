@@ -17,7 +17,7 @@ from compnet3d.data.symmetry import measure_mirror
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import load_off, save_off
-from compnet3d.procedural.cad import load_cad_part
+from compnet3d.procedural.cad import CadFile, load_cad
 from compnet3d.procedural.categories import category
 from compnet3d.procedural.deform import deformed
 from compnet3d.procedural.model import prepare
@@ -103,7 +103,7 @@ def test_deformed_instances_have_exact_poses_too(cad, photographs, tmp_path):
     variation = Variation(style="photo", backgrounds=photographs, deform=0.2)
     render_dataset(cad, tmp_path / "set", 10, 0, 72, seed=4, workers=1, variation=variation)
     rest = load_off(tmp_path / "set" / "CAD" / "stool" / "01.off")
-    model = prepare(load_cad_part(cad / "stool" / "01.off"))
+    model = prepare(load_cad(CadFile(cad / "stool" / "01.off")).part)
     exact, unlike = [], []
     for instance, sample in enumerate(ImageNet3D(tmp_path / "set").samples("train")):
         rng = np.random.default_rng([4, zlib.crc32(b"stool"), instance, 3])

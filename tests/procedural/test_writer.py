@@ -13,7 +13,9 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.symmetry import sample_surface
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
+from compnet3d.geometry.frame import Frame
 from compnet3d.geometry.mesh import load_off, save_off
+from compnet3d.procedural.cad import CadFolder
 from compnet3d.procedural.categories import BUILTIN, category
 from compnet3d.procedural.model import corner_normals, prepare
 from compnet3d.procedural.palette import random_palette
@@ -152,7 +154,10 @@ def cad(tmp_path):
 
 def test_render_cad_models(cad, tmp_path):
     out = tmp_path / "out"
-    assert render_dataset(cad, out, 3, 2, 96, seed=0, workers=1, variation=Variation(views=2)) == ["cart", "stool"]
+    assert render_dataset(cad, out, 3, 2, 96, seed=0, workers=1, variation=Variation(views=2)).categories == (
+        "cart",
+        "stool",
+    )
     data = ImageNet3D(out)
     assert {s.cad_index for s in data.samples("train") if s.category == "cart"} == {1}
     assert {s.cad_index for s in data.samples("val") if s.category == "cart"} == {2}
@@ -194,3 +199,35 @@ def test_errors_are_one_clear_sentence(cad, tmp_path, small):
     (tmp_path / "file").write_text("")
     fails("cannot be written", lambda: make_dataset(tmp_path / "file" / "x", 1, 1, 0, workers=1))
     assert not (tmp_path / "x").exists() and not list(tmp_path.glob(".x*"))
+
+
+def test_models_with_colours_and_axes_of_their_own(tmp_path):
+    """A tower with y up and a red picture: drawn upright and red, in random materials where these are asked for."""
+    folder = tmp_path / "cad" / "tower"
+    folder.mkdir(parents=True)
+    from compnet3d.procedural.parts import box
+
+    tower = box((0.3, 2.0, 0.3))
+    lines = [f"v {x} {y} {z}" for x, y, z in tower.vertices] + ["vt 0.5 0.5", "mtllib a.mtl", "usemtl m"]
+    lines += ["f " + " ".join(f"{i + 1}/1" for i in face) for face in tower.faces] + ["f 1/1 1/1 2/1"]
+    (folder / "01.OBJ").write_text("\n".join(lines))
+    (folder / "a.mtl").write_text("newmtl m\nmap_Kd a.png\n")
+    Image.new("RGB", (4, 4), (230, 20, 20)).save(folder / "a.png")
+    cad = CadFolder(tmp_path / "cad", Frame("y", "z"))
+    report = render_dataset(cad, tmp_path / "out", 4, 0, 64, workers=1)
+    assert report.unstated == () and len(report.notes) == 1 and "1 face without area" in report.notes[0]
+    for sample in ImageNet3D(tmp_path / "out").samples("train"):
+        pixels = np.asarray(Image.open(sample.image), dtype=float)
+        red, green, _ = pixels[np.asarray(Image.open(sample.mask)) > 0].mean(axis=0)
+        assert red > 2 * green
+    extents = np.ptp(load_off(tmp_path / "out" / "CAD" / "tower" / "01.off").vertices.numpy(), axis=0)
+    assert extents[2] > 5 * max(extents[:2])
+    view = np.asarray(Image.open(tmp_path / "out" / "views" / "tower.png").convert("RGB"), dtype=float)
+    drawn = np.argwhere((view[44:, :224, 0] > 100) & (view[44:, :224, 1] < 60))
+    assert np.ptp(drawn[:, 0]) > 5 * np.ptp(drawn[:, 1]) > 0
+    plain = CadFolder(tmp_path / "cad", Frame("y", "z"), own_colours=False)
+    assert render_dataset(CadFolder(tmp_path / "cad"), tmp_path / "flat", 1, 0, 64, workers=1).unstated == (".obj",)
+    for style in ("plain", "photo"):
+        for name, source in (("own", cad), ("random", plain)):
+            render_dataset(source, tmp_path / style / name, 2, 0, 64, workers=1, variation=Variation(style=style))
+        assert _hash(tmp_path / style / "own") != _hash(tmp_path / style / "random")

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from compnet3d.errors import CompNetError
 from tools.fuzz.judge import Limits
 from tools.fuzz.mutate import Form, Seed
 
@@ -140,6 +141,80 @@ def read_off(folder: Path) -> None:
     from compnet3d.geometry.mesh import cuboid_bounds, load_off
 
     cuboid_bounds([load_off(folder / "a.off")])
+
+
+def _box_file(suffix: str) -> bytes:
+    """A small box with colours, as trimesh writes it; it is imported here, before anything is measured."""
+    import trimesh
+
+    box = trimesh.creation.box((1.0, 2.0, 3.0))
+    box.visual.vertex_colors = [200, 100, 50, 255]
+    written = box.export(file_type=suffix)
+    return written.encode() if isinstance(written, str) else bytes(written)
+
+
+def obj_seeds(folder: Path) -> list[Seed]:
+    """A model with a material and a picture, and one with colours of vertices."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 50, 50)).save(stream, "PNG")
+    text = b"mtllib a.mtl\nv 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 1\nvt 0 0\nvt 1 0\nvt 1 1\nusemtl m\nf 1/1 2/2 3/3 -1/1\n"
+    library = b"newmtl m\nKd 0.5 0.2 0.1\nmap_Kd -s 1 1 1 a.png\n"
+    files = [Seed("a.obj", text, "text"), Seed("a.mtl", library, "text"), Seed("a.png", stream.getvalue())]
+    for seed in files:
+        (folder / seed.path).write_bytes(seed.data)
+    return [*files, Seed("a.obj", _box_file("obj"), "text")]
+
+
+def ply_seeds(folder: Path) -> list[Seed]:
+    """As text and in bytes."""
+    text = b"ply\nformat ascii 1.0\nelement vertex 4\n" + b"".join(b"property float %c\n" % axis for axis in b"xyz")
+    text += b"element face 2\nproperty list uchar int vertex_indices\nend_header\n"
+    text += b"0 0 0\n1 0 0\n1 1 0\n0 1 1\n4 0 1 2 3\n3 0 1 2\n"
+    return [Seed("a.ply", text, "text"), Seed("a.ply", _box_file("ply"))]
+
+
+def stl_seeds(folder: Path) -> list[Seed]:
+    """As text and in bytes."""
+    return [Seed("a.stl", _box_file("stl_ascii"), "text"), Seed("a.stl", _box_file("stl"))]
+
+
+def gltf_seeds(folder: Path) -> list[Seed]:
+    """In one file, and with a file beside it."""
+    import trimesh
+
+    box = trimesh.creation.box((1.0, 2.0, 3.0))
+    box.visual.vertex_colors = [200, 100, 50, 255]
+    files = trimesh.Scene(box).export(file_type="gltf")
+    for name, data in files.items():
+        (folder / ("a.gltf" if name == "model.gltf" else name)).write_bytes(data)
+    return [Seed("a.gltf", files["model.gltf"], "json"), Seed("a.glb", _box_file("glb"))]
+
+
+def collada_seeds(folder: Path) -> list[Seed]:
+    """One file."""
+    return [Seed("a.dae", _box_file("dae"), "text")]
+
+
+def read_shapes(folder: Path) -> None:
+    """Every model of the folder, with its colours."""
+    import numpy as np
+
+    from compnet3d.data.shapes import find_shapes, load_mesh, load_shape
+
+    refused = None
+    for path in [path for suffix in ("obj", "ply", "stl", "gltf", "glb", "dae") for path in folder.glob(f"a.{suffix}")]:
+        try:
+            shape = load_shape(path)
+            if shape.skin is not None and len(shape.faces):
+                shape.skin.at(np.arange(len(shape.faces)), np.full((len(shape.faces), 3), 1 / 3, dtype=np.float32))
+            load_mesh(path)
+        except CompNetError as error:
+            refused = error
+    find_shapes(folder)
+    if refused is not None:
+        raise refused
 
 
 def data_seeds(folder: Path) -> list[Seed]:
@@ -384,6 +459,11 @@ TARGETS = (
     Target("annotations", annotation_seeds, read_annotations, "atheris", weight=6),
     Target("mat", mat_seeds, read_mat, limits=Limits(seconds=2.0), weight=2),
     Target("off", off_seeds, read_off, "atheris", weight=4),
+    Target("obj", obj_seeds, read_shapes, "atheris", weight=2),
+    Target("ply", ply_seeds, read_shapes, "atheris", weight=2),
+    Target("stl", stl_seeds, read_shapes, "atheris", weight=2),
+    Target("gltf", gltf_seeds, read_shapes, weight=2),
+    Target("collada", collada_seeds, read_shapes, weight=1),
     Target("lists", data_seeds, read_data, "atheris", weight=1),
     Target("images", image_seeds, read_image, weight=5),
     Target("data check", check_seeds, check_data, limits=Limits(seconds=5.0), weight=0.4),

@@ -28,6 +28,7 @@ from compnet3d.data.annotations import (
 from compnet3d.data.imagenet3d import find_image, is_image_name, read_list, write_list
 from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
+from compnet3d.data.shapes.read import indexed_shapes
 from compnet3d.data.symmetry import load_symmetry, symmetry_orders
 from compnet3d.data.transforms import match_image_size
 from compnet3d.errors import CompNetError
@@ -379,7 +380,8 @@ class AnnotationSet:
         return self.root / "annotations" / self.category / f"{name}.npz"
 
     def _cad_path(self, index: int) -> Path:
-        return self.root / "CAD" / self.category / f"{index:02d}.off"
+        folder = self.root / "CAD" / self.category
+        return indexed_shapes(folder).get(index, folder / f"{index:02d}.off")
 
 
 def placement_of(sample: Sample) -> Placement:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from compnet3d.data.shapes.read import indexed_shapes, load_mesh
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.cuboid import cuboid_mesh
-from compnet3d.geometry.mesh import Mesh, load_off, save_off
+from compnet3d.geometry.mesh import Mesh, save_off
 from compnet3d.utils.files import Json, explain
 
 
@@ -21,7 +22,7 @@ def read_shapes(folder: Path, mesh: Mesh | None) -> dict[int, Mesh]:
     Raises:
         CompNetError: if a model is broken, or the category has another than `mesh`.
     """
-    found = {int(path.stem): load_off(path) for path in sorted(folder.glob("*.off")) if path.stem.isdecimal()}
+    found = {number: load_mesh(path) for number, path in indexed_shapes(folder).items()}
     if not found:
         return {1: cuboid_of((1.0, 1.0, 1.0)) if mesh is None else mesh}
     if mesh is not None and (1 not in found or not _equal(mesh, found[1])):

@@ -35,7 +35,7 @@ class Annotate:
     category: Name = None
     """What the photographs show, such as mug; of a data set with several categories, the one to correct."""
     cad: File = None
-    """The shape: an .off file, x right, y backward (the front faces -y), z up."""
+    """The shape: .off, .obj, .ply, .stl, .glb, .gltf or .dae, x right, y backward (the front faces -y), z up."""
     cuboid: Annotated[tuple[float, float, float] | None, arg(metavar="W D H", help_behavior_hint="")] = None
     """The shape without a CAD model: its width, depth (front to back) and height, in any unit; also on the page."""
     out: Folder = None
@@ -115,12 +115,12 @@ class Annotate:
 
     def _mesh(self) -> Mesh | None:
         from compnet3d.apps.annotation_shapes import cuboid_of
-        from compnet3d.geometry.mesh import load_off
+        from compnet3d.data.shapes.read import load_mesh
 
         if self.cad is not None and self.cuboid is not None:
             raise CompNetError("--cad and --cuboid are two shapes; give one of them")
         if self.cad is not None:
-            return load_off(self.cad)
+            return load_mesh(self.cad)
         return None if self.cuboid is None else cuboid_of(self.cuboid)
 
     def _proposer(self, category: str) -> Proposer | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,9 +24,11 @@ from compnet3d.cli.options import (
 from compnet3d.utils.text import printable
 
 if TYPE_CHECKING:
+    from compnet3d.geometry.frame import Frame
     from compnet3d.procedural.variation import Variation
 
 Style = Annotated[Literal["plain", "photo"], arg(metavar="plain|photo")]
+AxisName = Annotated[Literal["x", "y", "z", "-x", "-y", "-z"] | None, arg(metavar="AXIS")]
 Elevation = Annotated[tuple[float, float] | None, arg(metavar="MIN MAX", help_behavior_hint="")]
 
 
@@ -81,12 +84,20 @@ class DataMake:
 
 @dataclass(frozen=True)
 class DataRender:
-    """Make a data set from your own CAD models: CAD/{category}/*.off, seen under sampled light and poses."""
+    """Make a data set from your own CAD models (.off .obj .ply .stl .glb .gltf .dae), seen under sampled light and
+    poses.
+    """
 
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """The folder to make, new or empty."""
     cad: Annotated[Path, arg(metavar="DIR")]
-    """Folder with one folder of .off files per category (x right, y backward, z up)."""
+    """Folder with one folder of model files per category, named 01.obj, 02.obj and so on."""
+    up: AxisName = None
+    """Which axis of the files points up; by default what the format states (y for glTF), and z where it states none."""
+    front: AxisName = None
+    """Where the objects' fronts face in the files, as --front=-y; -y by default where z is up, else z."""
+    colours: Annotated[Literal["own", "random"], arg(metavar="own|random")] = "own"
+    """Draw colours and textures that the files have, or materials of random looks as models without any get."""
     train: Annotated[int, arg(metavar="N")] = 120
     """Training images per category."""
     val: Annotated[int, arg(metavar="N")] = 24
@@ -115,10 +126,11 @@ class DataRender:
         at_least(32, size=self.size)
         require_folder(self.cad, "--cad")
         variation = _variation(self)
+        from compnet3d.procedural.cad import CadFolder
         from compnet3d.procedural.writer import render_dataset
 
-        render_dataset(
-            self.cad,
+        report = render_dataset(
+            CadFolder(self.cad, self._frame(), self.colours == "own"),
             self.out,
             train=self.train,
             val=self.val,
@@ -127,7 +139,27 @@ class DataRender:
             workers=self.workers,
             variation=variation,
         )
+        for note in report.notes[:20]:
+            print(f"note: {printable(note)}", file=sys.stderr)
+        if len(report.notes) > 20:
+            print(f"and {len(report.notes) - 20} notes more", file=sys.stderr)
+        views = self.out / "views"
+        if report.unstated:
+            print(
+                f"{', '.join(report.unstated)} files state no axes: taken as z up, the front faces -y; if {views} "
+                "shows otherwise, give --up and --front"
+            )
+        print(f"the models from the front and the side are in {views}, one picture a category")
         print(f"the data set is in {self.out}")
+
+    def _frame(self) -> Frame | None:
+        """The axes that are given; what the formats state by default."""
+        from compnet3d.geometry.frame import Frame
+
+        if self.up is None and self.front is None:
+            return None
+        usual = Frame.with_up(self.up or "z")
+        return Frame(usual.up, self.front or usual.front)
 
 
 def _variation(options: DataMake | DataRender) -> Variation:

@@ -13,10 +13,11 @@ import torch
 from compnet3d.data.imagenet3d import ImageNet3D, ReadReport, read_objects
 from compnet3d.data.images import load_image, load_mask
 from compnet3d.data.sample import Sample
+from compnet3d.data.shapes.read import load_mesh
 from compnet3d.data.transforms import match_image_size
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
-from compnet3d.geometry.mesh import Mesh, load_off
+from compnet3d.geometry.mesh import Mesh
 from compnet3d.utils.files import is_file
 from compnet3d.utils.progress import tracked
 from compnet3d.utils.text import printable
@@ -156,9 +157,14 @@ def _read(dataset: ImageNet3D, category: str, name: str, result: CheckResult) ->
 def check_cad(dataset: ImageNet3D, category: str, result: CheckResult) -> dict[int, Mesh]:
     """The category's readable CAD models by index; findings on the others go to the result."""
     meshes: dict[int, Mesh] = {}
-    for path in dataset.cad_paths(category):
+    try:
+        paths = dataset.cad_paths(category)
+    except CompNetError as error:  # two files for one model
+        result.add("error", category, "broken CAD model", dataset.root / "CAD" / category, str(error))
+        return meshes
+    for path in paths:
         try:
-            mesh = load_off(path)
+            mesh = load_mesh(path)
         except CompNetError as error:
             result.add("error", category, "broken CAD model", path, str(error))
             continue

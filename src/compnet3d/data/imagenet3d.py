@@ -3,7 +3,7 @@
 - ROOT/images/{category}/{name}.JPEG
 - ROOT/annotations/{category}/{name}.npz: key `annotations`, an object array with one dict per object
 - ROOT/lists/{category}_imagenet_{train,val}.txt: names without extension, one per line
-- ROOT/CAD/{category}/{idx:02d}.off: 1-based, named by cad_index
+- ROOT/CAD/{category}/{idx:02d}.off, or of another format of `data.shapes`: 1-based, named by cad_index
 - ROOT/masks/{category}/{name}.png and ROOT/symmetry.json: optional
 - ROOT/occluder_masks/{category}/{name}.png and ROOT/occlusion.json: of data sets that were occluded on purpose
 """
@@ -21,9 +21,10 @@ import numpy as np
 
 from compnet3d.data.annotations import Annotation, SkipObject, parse_object, read_annotation, write_annotation
 from compnet3d.data.sample import Sample
+from compnet3d.data.shapes.read import find_shapes, load_mesh
 from compnet3d.data.symmetry import Symmetry, load_symmetry
 from compnet3d.errors import CompNetError
-from compnet3d.geometry.mesh import Mesh, load_off
+from compnet3d.geometry.mesh import Mesh
 from compnet3d.utils.files import is_file, read_bytes, write_text
 
 # the data set's own spelling first: one look-up finds most files
@@ -133,24 +134,26 @@ class ImageNet3D:
         return found
 
     def cad_paths(self, category: str) -> list[Path]:
-        """The category's CAD files in the order of their index (01.off is cad_index 1); maybe empty."""
-        folder = self.root / "CAD" / category
-        # names have leading zeros, so that their order is that of the numbers
-        return sorted(folder.glob("*.off")) if folder.is_dir() else []
+        """The category's CAD files in the order of their index (01.off is cad_index 1); maybe empty.
+
+        Raises:
+            CompNetError: if there are two for one index.
+        """
+        return find_shapes(self.root / "CAD" / category)
 
     def meshes(self, category: str) -> list[Mesh]:
         """The category's CAD models, in the order of `cad_paths`.
 
         Raises:
-            CompNetError: if there are none, or one is broken.
+            CompNetError: if there are none, two for one index, or one is broken.
         """
         paths = self.cad_paths(category)
         if not paths:
             raise CompNetError(
                 f"{self.root / 'CAD' / category} has no CAD model; put at least one there as 01.off "
-                "(x right, y backward, z up)."
+                "(x right, y backward, z up), .obj, .ply, .stl, .glb, .gltf or .dae."
             )
-        return [load_off(path) for path in paths]
+        return [load_mesh(path) for path in paths]
 
     def advice(self) -> str:
         """What was skipped so far, and what lists it all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from compnet3d.errors import CompNetError
+from compnet3d.geometry.off import parse_off
+from compnet3d.geometry.polygons import Doubles, Integers, Polygons, check_polygons, triangulate
 from compnet3d.utils.checks import check_floating, check_index, check_shape
 from compnet3d.utils.files import read_bytes
 
@@ -43,43 +45,72 @@ class Mesh:
 
 
 def load_off(path: str | Path) -> Mesh:
-    """Read an OFF file; polygons are split into triangle fans, comments and blank lines are skipped.
-
-    Coordinates are at most 10^9 and the model's longest side at least 10^-6, or single precision could not hold areas.
+    """Read an OFF file of any dialect (`off.parse_off`); polygons are cut into triangles, concave ones too.
 
     Raises:
-        CompNetError: if the file is missing, empty or broken, or the model is beyond those numbers; the message names
-            the file and the place.
+        CompNetError: as `mesh_of`, and if the file is missing, empty or broken; the message names the file and the
+            place.
     """
-    path, largest = Path(path), 128 * 2**20  # bytes: a million vertices
+    return mesh_of(Path(path), parse_off(Path(path), read_model(path)))
+
+
+def read_model(path: str | Path) -> bytes:
+    """The bytes of a model's file.
+
+    Raises:
+        CompNetError: naming the file, if it is missing or larger than 128 MiB, or holds no model but an archive, a web
+            page, or a pointer of Git LFS.
+    """
+    largest = 128 * 2**20  # a million vertices as text
     try:
-        # a comment in another encoding does no harm; a broken number is found below, with its place
-        text = read_bytes(path, largest).decode("utf-8", errors="replace")
+        data = read_bytes(path, largest)
     except OSError as error:
-        raise CompNetError(f"{path}: cannot read this CAD model ({error.strerror}); put an OFF file there") from None
-    lines = list(_content_lines(text))
-    if not lines:
-        raise CompNetError(f"{path}: the file is empty; an OFF file starts with the word OFF")
-    header, lines = lines[0], lines[1:]
-    if not header.upper().startswith("OFF"):
-        raise CompNetError(f"{path}: not an OFF file (it starts with {header[:20]!r}); convert the model to ASCII OFF")
-    # some exporters write "OFF 8 6 0" or even "OFF8 6 0" on one line
-    if header[3:].strip():
-        lines.insert(0, header[3:].strip())
-    try:
-        vertex_count, face_count = (int(x) for x in lines[0].split()[:2])
-    except (IndexError, ValueError):
-        raise CompNetError(f"{path}: the line after OFF must give the numbers of vertices and faces") from None
-    if min(vertex_count, face_count) < 0 or len(lines) < 1 + vertex_count + face_count:
+        reason = error.strerror or "no such file"
+        raise CompNetError(f"{path}: cannot read this CAD model ({reason}); put a model there") from None
+    except ValueError:  # of a name that no system has
+        raise CompNetError(f"{path}: cannot read this CAD model (no such name); check the path") from None
+    kinds = {
+        b"\x1f\x8b": "is packed (gzip); unpack it",
+        b"BZh": "is packed (bzip2); unpack it",
+        b"PK\x03\x04": "is a zip archive; unpack it",
+        b"version https://git-lfs": "is a pointer of Git LFS; run `git lfs pull` where it comes from",
+        b"<!doctype html": "is a web page; download the model itself",
+        b"<html": "is a web page; download the model itself",
+    }
+    for start, what in kinds.items():
+        if data[:40].lstrip().lower().startswith(start.lower()):
+            raise CompNetError(f"{path}: {what}")
+    return data
+
+
+def mesh_of(path: Path, polygons: Polygons) -> Mesh:
+    """Polygons as a mesh in single precision.
+
+    Coordinates are at most 10^9, the longest side at least 10^-6, and the model so near to its origin that single
+    precision keeps its shape.
+
+    Raises:
+        CompNetError: naming the file, if the model is beyond those numbers; see `check_polygons`, `triangulate`.
+    """
+    check_polygons(path, polygons)
+    places, _ = triangulate(path, polygons)
+    return float_mesh(path, polygons.vertices, polygons.corners[places])
+
+
+def float_mesh(path: Path, vertices: Doubles, faces: Integers) -> Mesh:
+    """A mesh from float64 [V, 3] and int64 [F, 3].
+
+    Raises:
+        CompNetError: naming the file, if the model lies so far from its origin that single precision would lose a
+            ten-thousandth of its longest side.
+    """
+    side, away = float(np.ptp(vertices, axis=0).max()), float(np.abs(vertices).max())
+    if away * 2**-24 > 1e-4 * side:
         raise CompNetError(
-            f"{path}: cut short: it promises {vertex_count} vertices and {face_count} faces "
-            f"but holds {len(lines) - 1} lines; export the model again"
+            f"{path}: the model lies {away:g} from its origin, too far for its size of {side:g}; move it to the "
+            "origin, about which poses turn"
         )
-    vertices = _parse_vertices(path, lines[1 : 1 + vertex_count])
-    faces = _parse_faces(path, lines[1 + vertex_count : 1 + vertex_count + face_count], vertex_count)
-    if vertex_count == 0 or not faces:
-        raise CompNetError(f"{path}: the model has no vertices or no faces; export the model again")
-    return Mesh(torch.from_numpy(vertices), torch.tensor(faces, dtype=torch.int64))
+    return Mesh(torch.from_numpy(vertices.astype(np.float32)), torch.from_numpy(faces))
 
 
 def save_off(path: str | Path, mesh: Mesh) -> None:
@@ -118,48 +149,3 @@ def cuboid_bounds(meshes: Sequence[Mesh], coverage: float = 0.99) -> Tensor:
     # a box without thickness has no lattice, and the ray-caster divides by its sides
     padding = (longest * 1e-3 - (high - low)).clamp_min(0) / 2
     return torch.stack([low - padding, high + padding])
-
-
-def _content_lines(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        line = line.split("#", 1)[0].strip()
-        if line:
-            yield line
-
-
-def _parse_vertices(path: Path, rows: list[str]) -> np.ndarray:
-    largest, shortest_side = 1e9, 1e-6
-    vertices = np.empty((len(rows), 3))
-    for number, row in enumerate(rows):
-        try:
-            # normals or colours may follow the position
-            x, y, z = (float(coordinate) for coordinate in row.split()[:3])
-        except ValueError:
-            raise CompNetError(f"{path}: vertex {number} is not three numbers: {row[:40]!r}") from None
-        vertices[number] = x, y, z
-    if not np.isfinite(vertices).all():
-        bad = int(np.flatnonzero(~np.isfinite(vertices).all(axis=1))[0])
-        raise CompNetError(f"{path}: vertex {bad} is not finite; export the model again")
-    if len(vertices) and np.abs(vertices).max() > largest:
-        bad = int(np.abs(vertices).max(axis=1).argmax())
-        raise CompNetError(f"{path}: vertex {bad} lies beyond {largest:g}; scale the model down")
-    side = float(np.ptp(vertices, axis=0).max()) if len(vertices) else 1.0
-    if side == 0.0:
-        raise CompNetError(f"{path}: all vertices are one point; export the model again")
-    if side < shortest_side:
-        raise CompNetError(f"{path}: the model's longest side is {side:g}, less than {shortest_side:g}; scale it up")
-    return vertices.astype(np.float32)
-
-
-def _parse_faces(path: Path, rows: list[str], vertex_count: int) -> list[list[int]]:
-    faces = []
-    for number, row in enumerate(rows):
-        try:
-            # a colour may follow the corners
-            count, *rest = (int(x) for x in row.split()[: 1 + int(row.split()[0])])
-        except (ValueError, IndexError):
-            raise CompNetError(f"{path}: face {number} is not a list of vertex numbers: {row[:40]!r}") from None
-        if not 0 < count <= len(rest) or any(not 0 <= i < vertex_count for i in rest):
-            raise CompNetError(f"{path}: face {number} names vertices that the file does not have: {row[:40]!r}")
-        faces += [[rest[0], rest[i], rest[i + 1]] for i in range(1, count - 1)]
-    return faces

@@ -3,18 +3,60 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from compnet3d.data.shapes.read import SUFFIXES, degenerate, find_shapes, load_shape
 from compnet3d.errors import CompNetError
-from compnet3d.geometry.mesh import load_off
+from compnet3d.geometry.frame import Frame
 from compnet3d.procedural.parts import Part, Role
 
 
-def load_cad_part(path: str | Path) -> Part:
-    """A CAD file as a part: centred, unit diagonal, degenerate faces dropped.
+@dataclass(frozen=True)
+class CadFolder:
+    """A folder with one folder of CAD models for each category, and how these are taken; see `CadFile`."""
+
+    path: str | Path
+    frame: Frame | None = None
+    own_colours: bool = True
+
+
+@dataclass(frozen=True)
+class CadFile:
+    """A CAD model's file and how it is taken.
+
+    Attributes:
+        path: the file.
+        frame: its axes, None for what the format states.
+        own_colours: whether colours and pictures of the file are drawn.
+    """
+
+    path: Path
+    frame: Frame | None = None
+    own_colours: bool = True
+
+
+@dataclass(frozen=True)
+class Cad:
+    """A CAD model that was read.
+
+    Attributes:
+        part: centred, unit diagonal, without degenerate faces.
+        frame: the file's axes; stated: whether it, its format or the caller states them.
+        notes: what was left out, one sentence each.
+    """
+
+    part: Part
+    frame: Frame
+    stated: bool
+    notes: tuple[str, ...]
+
+
+def load_cad(file: CadFile) -> Cad:
+    """A CAD file as a part: centred (in double precision), unit diagonal, degenerate faces dropped.
 
     Connected pieces get roles in the order of their area (the largest is MAIN); a model of one piece gets them by
     height and by which way its faces look.
@@ -22,19 +64,43 @@ def load_cad_part(path: str | Path) -> Part:
     Raises:
         CompNetError: naming the file, if it is absent, empty, broken or without area.
     """
-    mesh = load_off(path)
-    vertices, faces = mesh.vertices.double().numpy(), mesh.faces.numpy()
-    area = face_areas(vertices, faces)
-    used = vertices[np.unique(faces)]
-    diagonal = float(np.linalg.norm(used.max(axis=0) - used.min(axis=0)))
-    if not diagonal > 0 or not (area > 1e-12 * diagonal**2).any():
-        raise CompNetError(f"{path}: the model has no surface (all faces are degenerate); export the model again.")
-    faces = faces[area > 1e-12 * diagonal**2]
+    shape = load_shape(file.path, file.frame)
+    flat = degenerate(shape.vertices, shape.faces)
+    if flat.all():
+        raise CompNetError(f"{file.path}: the model has no surface (all faces are degenerate); export the model again.")
     # vertices of no face would count in the box, and move and shrink the model
-    kept, inverse = np.unique(faces, return_inverse=True)
-    vertices, faces = vertices[kept], inverse.reshape(-1, 3).astype(np.int64)
+    kept, inverse = np.unique(shape.faces[~flat], return_inverse=True)
+    vertices, faces = shape.vertices[kept], inverse.reshape(-1, 3).astype(np.int64)
     part = Part(vertices, faces, np.zeros(len(faces), dtype=np.int64)).normalised()
-    return Part(part.vertices, part.faces, piece_roles(part.vertices, faces, zlib.crc32(Path(path).name.encode())))
+    roles = piece_roles(part.vertices, faces, zlib.crc32(file.path.name.encode()))
+    skin = shape.skin.of(np.flatnonzero(~flat)) if shape.skin is not None and file.own_colours else None
+    count = int(flat.sum())
+    notes = (f"{file.path}: {count} face{'s' * (count > 1)} without area left out",) if count else ()
+    part = Part(part.vertices, faces, roles, skin)
+    return Cad(part, shape.frame, shape.stated or file.frame is not None, (*shape.notes, *notes))
+
+
+def find_models(cad: CadFolder) -> dict[str, list[CadFile]]:
+    """CAD files of every category folder in alphabetical order.
+
+    Raises:
+        CompNetError: if the folder is missing, holds no category, or a category holds no model, or two files for one.
+    """
+    folder = Path(cad.path)
+    if not folder.is_dir():
+        raise CompNetError(f"{folder} is not a folder; give one that holds CATEGORY/01.off files.")
+    found = {}
+    for child in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        paths = find_shapes(child)
+        if not paths:
+            raise CompNetError(
+                f"{child} holds no CAD model; put at least one there as 01.off (or {', '.join(SUFFIXES[1:])}) "
+                "or remove the folder."
+            )
+        found[child.name] = [CadFile(path, cad.frame, cad.own_colours) for path in paths]
+    if not found:
+        raise CompNetError(f"{folder} holds no category folder; it needs CATEGORY/01.off files.")
+    return found
 
 
 def face_areas(vertices: npt.NDArray[np.float64], faces: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

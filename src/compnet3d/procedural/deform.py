@@ -18,7 +18,7 @@ def deformed(rng: Generator, model: Model, amount: float) -> Model:
         amount: how much lengths change along each axis, as a share, >= 0.
     """
     vertices = _bent(rng, model.mesh.vertices.double().numpy(), amount)
-    return prepare(Part(vertices, model.mesh.faces.numpy(), model.roles).normalised())
+    return prepare(Part(vertices, model.mesh.faces.numpy(), model.roles, model.skin).normalised())
 
 
 def _bent(rng: Generator, vertices: Array, amount: float) -> Array:

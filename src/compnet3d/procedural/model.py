@@ -14,6 +14,7 @@ from compnet3d.procedural.shadow import footprint
 from compnet3d.procedural.view import View
 from compnet3d.rendering.materials import Floats
 from compnet3d.rendering.raster import rasterize
+from compnet3d.rendering.skin import Skin
 
 # cells along each side of a pixel: the coverage of borders comes in steps of a quarter
 _SUPERSAMPLING = 2
@@ -68,12 +69,14 @@ class Model:
         roles: int64 [F], which material each face has.
         normals: float32 [F, 3, 3], unit normal at each corner of each face, smooth over blunt edges.
         footprint: float32 [G, G], how much stands above the ground over [-0.75, 0.75]^2 (rows along y).
+        skin: colours of its own, which go before those of materials; None for none.
     """
 
     mesh: Mesh
     roles: npt.NDArray[np.int64]
     normals: Floats
     footprint: Floats
+    skin: Skin | None = None
 
     @property
     def floor(self) -> float:
@@ -113,7 +116,7 @@ def prepare(part: Part) -> Model:
     """Normals and footprint of a normalised part."""
     mesh = part.mesh()
     vertices, faces = mesh.vertices.numpy(), mesh.faces.numpy()
-    return Model(mesh, part.roles, corner_normals(vertices, faces), footprint(mesh))
+    return Model(mesh, part.roles, corner_normals(vertices, faces), footprint(mesh), part.skin)
 
 
 def corner_normals(vertices: Floats, faces: npt.NDArray[np.int64]) -> Floats:

@@ -7,7 +7,7 @@ closed and wound counter-clockwise seen from outside.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from compnet3d.geometry.mesh import Mesh
+from compnet3d.rendering.skin import Skin
 
 Array = npt.NDArray[np.float64]
 Vector = Sequence[float]
@@ -40,25 +41,30 @@ class Part:
         vertices: float64 [V, 3].
         faces: int64 [F, 3], outward.
         roles: int64 [F].
+        skin: colours of the faces' own, as files have them; None for none.
     """
 
     vertices: Array
     faces: npt.NDArray[np.int64]
     roles: npt.NDArray[np.int64]
+    skin: Skin | None = None
 
     def moved(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Part:
         """Shift."""
-        return Part(self.vertices + np.array([x, y, z]), self.faces, self.roles)
+        return replace(self, vertices=self.vertices + np.array([x, y, z]))
 
     def turned(self, axis: str, degrees: float) -> Part:
         """Turn about an axis through the origin ('x', 'y' or 'z'), counter-clockwise."""
-        return Part(self.vertices @ axis_rotation(axis, degrees).T, self.faces, self.roles)
+        return replace(self, vertices=self.vertices @ axis_rotation(axis, degrees).T)
 
     def scaled(self, x: float = 1.0, y: float = 1.0, z: float = 1.0) -> Part:
         """Stretch along the axes; a mirroring keeps the faces outward."""
+        vertices = self.vertices * np.array([x, y, z])
+        if x * y * z > 0:
+            return replace(self, vertices=vertices)
         # copied, as torch takes no arrays of negative strides
-        faces = self.faces if x * y * z > 0 else self.faces[:, ::-1].copy()
-        return Part(self.vertices * np.array([x, y, z]), faces, self.roles)
+        skin = None if self.skin is None else self.skin.turned_round()
+        return Part(vertices, self.faces[:, ::-1].copy(), self.roles, skin)
 
     def mirrored(self) -> Part:
         """The mirror image under x to -x."""
@@ -75,7 +81,7 @@ class Part:
     def normalised(self) -> Part:
         """Centred on its bounding box, whose diagonal becomes 1."""
         low, high = self.bounds()
-        return Part((self.vertices - (low + high) / 2) / np.linalg.norm(high - low), self.faces, self.roles)
+        return replace(self, vertices=(self.vertices - (low + high) / 2) / np.linalg.norm(high - low))
 
     def mesh(self) -> Mesh:
         """Vertices as float32 tensors, roles dropped."""
@@ -83,7 +89,7 @@ class Part:
 
 
 def join(parts: Sequence[Part]) -> Part:
-    """All parts as one (they may run into each other)."""
+    """All parts as one (they may run into each other), without skins."""
     offsets = np.cumsum([0] + [len(p.vertices) for p in parts[:-1]])
     return Part(
         np.concatenate([p.vertices for p in parts]),

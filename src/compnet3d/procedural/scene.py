@@ -115,7 +115,7 @@ def draw(model: Model, palette: dict[Role, Material], view: View, rng: Generator
     light = sample_light(rng, view.azimuth)
     shadow = ShadowMap(model.mesh, light.direction)
     hits = model.seen(view)
-    colour, alpha = hits.layer(_shade(hits, model.roles[hits.face], palette, light, shadow))
+    colour, alpha = hits.layer(_shade(hits, model, palette, light, shadow))
     rendered = flat_backdrop(rng, view.size)
     ground = Ground.sample(rng, view, model.floor)
     if ground is not None:
@@ -126,11 +126,9 @@ def draw(model: Model, palette: dict[Role, Material], view: View, rng: Generator
     return RenderedImage(_sensor(rng, rendered), mask, mask_box(mask))
 
 
-def _shade(
-    hits: Hits, roles: npt.NDArray[np.int64], palette: dict[Role, Material], light: Light, shadow: ShadowMap
-) -> Floats:
+def _shade(hits: Hits, model: Model, palette: dict[Role, Material], light: Light, shadow: ShadowMap) -> Floats:
     """Lambert and Blinn-Phong with a two-coloured sky; both sides of a surface are lit alike."""
-    points, normals = hits.points, hits.normals
+    points, normals, roles = hits.points, hits.normals, model.roles[hits.face]
     facing = np.maximum(normals @ light.direction, 0) * shadow.lit(points)
     up = (0.5 + 0.5 * normals[:, 2])[:, None]
     radiance = light.ground + up * (light.sky - light.ground) + facing[:, None] * light.colour
@@ -144,7 +142,10 @@ def _shade(
             continue
         # no highlight where the light does not reach
         glint = material.gloss * highlight[chosen] ** material.shininess * (facing[chosen] > 0.05)
-        result[chosen] = material.albedo(points[chosen]) * radiance[chosen] + glint[:, None] * light.colour
+        albedo = material.albedo(points[chosen])
+        if model.skin is not None:
+            albedo = model.skin.over(albedo, hits.face[chosen], hits.weight[chosen])
+        result[chosen] = albedo * radiance[chosen] + glint[:, None] * light.colour
     return result.clip(0, 1.3)
 
 

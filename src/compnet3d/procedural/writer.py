@@ -21,7 +21,7 @@ from compnet3d.data.imagenet3d import write_list, write_object
 from compnet3d.data.symmetry import Symmetry, measure_mirror, save_symmetry
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import save_off
-from compnet3d.procedural.cad import load_cad_part
+from compnet3d.procedural.cad import CadFile, CadFolder, find_models, load_cad
 from compnet3d.procedural.categories import category, category_names
 from compnet3d.procedural.deform import deformed
 from compnet3d.procedural.model import Model, prepare
@@ -34,7 +34,9 @@ from compnet3d.procedural.photo.pieces import Pieces
 from compnet3d.procedural.scene import RenderedImage, draw, sample_view
 from compnet3d.procedural.variation import PLAIN, Variation
 from compnet3d.procedural.view import View
+from compnet3d.procedural.views import views_picture
 from compnet3d.utils.exclusive import building
+from compnet3d.utils.files import write_bytes
 from compnet3d.utils.workers import spread_out
 
 # the view and the image that a generator stands for
@@ -46,23 +48,38 @@ class _Task:
     """All views of one instance.
 
     `source` is a category's number, or the CAD file to draw; `cad_index` is fixed for CAD files and found by likeness
-    for built-in categories.
+    for built-in categories (0).
     """
 
     root: Path
     name: str
-    source: int | Path
+    source: int | CadFile
     instance: int
     views: tuple[int, ...]
     size: int
     seed: int
     variation: Variation
-    cad_index: int | None = None
+    cad_index: int = 0
     cad_instances: tuple[int, ...] = ()
 
     def names(self) -> list[str]:
         """Image names, such as car_i012_v03."""
         return [f"{self.name}_i{self.instance:03d}_v{view:02d}" for view in self.views]
+
+
+@dataclass(frozen=True)
+class RenderReport:
+    """What `render_dataset` has to say.
+
+    Attributes:
+        categories: their names.
+        unstated: suffixes of the files that state no axes, where none were given.
+        notes: what was left out of models, one sentence each.
+    """
+
+    categories: tuple[str, ...]
+    unstated: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def make_dataset(
@@ -119,7 +136,7 @@ def make_dataset(
 
 
 def render_dataset(
-    cad_dir: str | Path,
+    cad: CadFolder | str | Path,
     out: str | Path,
     train: int = 120,
     val: int = 24,
@@ -127,15 +144,16 @@ def render_dataset(
     seed: int = 0,
     workers: int | None = None,
     variation: Variation = PLAIN,
-) -> list[str]:
-    """Draw a data set from CAD models: cad_dir/{category}/01.off, 02.off, ... (x right, y backward, z up).
+) -> RenderReport:
+    """Draw a data set from CAD models: cad/{category}/01.off, 02.obj, ... of any format of `data.shapes`.
 
-    An instance is a model in materials of its own. A category with several models keeps its last one for val. Models
-    are centred and scaled to unit diagonal. `symmetry.json` says of each category whether its models are
-    mirror-symmetric, which is measured; nothing is claimed about rotations.
+    An instance is a model in materials of its own, or in the colours that its file gives. A category with several
+    models keeps its last one for val. Models are centred and scaled to unit diagonal. `symmetry.json` says of each
+    category whether its models are mirror-symmetric, which is measured; nothing is claimed about rotations.
+    `views/{category}.png` shows the models from the front and from the side, to see whether their axes are right.
 
     Args:
-        cad_dir: one folder for each category.
+        cad: one folder for each category, and the axes of the files.
         out: folder to make; it must not exist or be empty.
         train, val: images of each category.
         size: height and width of the images in pixels, >= 16.
@@ -143,58 +161,43 @@ def render_dataset(
         workers: processes; None takes one per CPU, 1 works in this process.
         variation: how the images differ: views of each instance, style, photographs, angles.
 
-    Returns:
-        The categories' names.
-
     Raises:
         CompNetError: as `make_dataset`, and for folders without models and for broken models, naming the file.
     """
     _check_numbers(train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0))
     _check_images(train, val)
     _check_backgrounds(variation)
-    models = find_models(cad_dir)
+    models = find_models(cad if isinstance(cad, CadFolder) else CadFolder(cad))
+    unstated: dict[str, None] = {}
+    notes: list[str] = []
     with building(out) as root:
         tasks, table = [], {}
-        for name, paths in models.items():
-            parts = [load_cad_part(path) for path in paths]
+        for name, files in models.items():
+            loaded = [load_cad(file) for file in files]
+            parts = [one.part for one in loaded]
+            notes += [note for one in loaded for note in one.notes]
+            unstated |= {
+                file.path.suffix.lower(): None for file, one in zip(files, loaded, strict=True) if not one.stated
+            }
             _save_cad(root, name, parts)
+            write_bytes(root / "views" / f"{name}.png", views_picture(name, parts))
             table[name] = Symmetry(order=1, mirror=measure_mirror([part.mesh() for part in parts]))
             plan = _plan(train, val, variation.views)
-            usable = {split: _models_for(split, len(paths)) for split in plan}
+            usable = {split: _models_for(split, len(files)) for split in plan}
             chosen = []
             for split in plan:
                 for turn, (instance, shown) in enumerate(plan[split]):
                     number = usable[split][turn % len(usable[split])]
                     chosen.append(
-                        _Task(root, name, paths[number], instance, shown, size, seed, variation, cad_index=number + 1)
+                        _Task(root, name, files[number], instance, shown, size, seed, variation, cad_index=number + 1)
                     )
             tasks += chosen
             _write_lists(root, name, chosen, len(plan["train"]))
         save_symmetry(root, table)
         # instances of one model follow each other, so that each worker prepares few models
-        tasks.sort(key=lambda task: (task.name, str(task.source), task.instance))
+        tasks.sort(key=lambda task: (task.name, task.cad_index, task.instance))
         _run(tasks, workers, f"drawing {len(models)} categories, {len(models) * (train + val)} images")
-    return list(models)
-
-
-def find_models(cad_dir: str | Path) -> dict[str, list[Path]]:
-    """CAD files of every category folder in alphabetical order.
-
-    Raises:
-        CompNetError: if the folder is missing, holds no category, or a category holds no model.
-    """
-    folder = Path(cad_dir)
-    if not folder.is_dir():
-        raise CompNetError(f"{folder} is not a folder; give one that holds CATEGORY/01.off files.")
-    found = {}
-    for child in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        paths = sorted(child.glob("*.off"))
-        if not paths:
-            raise CompNetError(f"{child} holds no CAD model; put at least one there as 01.off or remove the folder.")
-        found[child.name] = paths
-    if not found:
-        raise CompNetError(f"{folder} holds no category folder; it needs CATEGORY/01.off files.")
-    return found
+    return RenderReport(tuple(models), tuple(unstated), tuple(notes))
 
 
 def _check_numbers(**limits: tuple[int, int]) -> None:
@@ -257,18 +260,18 @@ def _instance(index: int, instance: int, seed: int) -> Part:
 
 
 @lru_cache(maxsize=4)
-def _cad_model(path: Path) -> Model:
-    return prepare(load_cad_part(path))
+def _cad_model(file: CadFile) -> Model:
+    return prepare(load_cad(file).part)
 
 
 @lru_cache(maxsize=4)
-def _cad_openness(path: Path) -> Openness:
-    return Openness(_cad_model(path).mesh)
+def _cad_openness(file: CadFile) -> Openness:
+    return Openness(_cad_model(file).mesh)
 
 
 @lru_cache(maxsize=4)
-def _cad_pieces(path: Path) -> Pieces:
-    return Pieces.of(_cad_model(path), _cad_openness(path))
+def _cad_pieces(file: CadFile) -> Pieces:
+    return Pieces.of(_cad_model(file), _cad_openness(file))
 
 
 def _likest(part: Part, others: Sequence[Part]) -> int:
@@ -283,8 +286,8 @@ def _likest(part: Part, others: Sequence[Part]) -> int:
 
 def _draw_task(task: _Task) -> int:
     """Draw all views of one instance; returns their number."""
-    if isinstance(task.source, Path):
-        model, cad_index = _cad_model(task.source), task.cad_index or 1
+    if isinstance(task.source, CadFile):
+        model, cad_index = _cad_model(task.source), task.cad_index
     else:
         part = _instance(task.source, task.instance, task.seed)
         model = prepare(part)
@@ -326,7 +329,7 @@ def _plain_painter(task: _Task, model: Model) -> _Painter:
 
 def _photo_painter(task: _Task, model: Model, rest: Model) -> _Painter:
     rng, folder = _generator(task.seed, task.name, task.instance, 1), task.variation.backgrounds
-    if isinstance(task.source, Path):
+    if isinstance(task.source, CadFile):
         openness = _cad_openness(task.source)
         look = random_look(rng, rest, _cad_pieces(task.source), folder)
     else:

@@ -23,6 +23,7 @@ FEATURES = {
     "video": "videos and cameras (`predict`)",
     "onnx": "detectors in ONNX (`predict --detector`)",
     "demo": "the demo in the browser (`compnet3d demo`)",
+    "collada": "CAD models in COLLADA (.dae)",
     "serve": "predictions over HTTP and the annotation page (`compnet3d serve`, `annotate`)",
     "export": "exported models (`compnet3d export`)",
     "docs": "building the documentation",

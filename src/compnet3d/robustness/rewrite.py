@@ -15,6 +15,7 @@ from compnet3d.data.annotations import Annotation, read_annotation, write_annota
 from compnet3d.data.imagenet3d import ImageNet3D, write_list
 from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
+from compnet3d.data.shapes.read import copy_shapes
 from compnet3d.data.symmetry import FILE_NAME
 from compnet3d.errors import CompNetError
 from compnet3d.utils.exclusive import building, require_empty
@@ -84,8 +85,7 @@ def rewrite_dataset(
     # into a temporary folder: no order of these steps matters, as a crash leaves nothing at `out`
     with building(out) as root:
         for category in dataset.categories:
-            for path in dataset.cad_paths(category):
-                copy_file(path, root / "CAD" / category / path.name)
+            copy_shapes(dataset.root / "CAD" / category, root / "CAD" / category)
         if (dataset.root / FILE_NAME).is_file():
             copy_file(dataset.root / FILE_NAME, root / FILE_NAME)
         lists: dict[str, list[str]] = {}

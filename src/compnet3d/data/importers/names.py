@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from compnet3d.data.imagenet3d import IMAGE_SUFFIXES, is_image_name, read_list
+from compnet3d.data.shapes.read import find_shapes
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import is_file
 
@@ -93,5 +94,5 @@ def image_file(folder: Path, name: str, suffixes: Sequence[str] = IMAGE_SUFFIXES
 
 
 def cad_files(folder: Path) -> dict[str, Path]:
-    """The `.off` files of a folder by their names, in order; maybe none."""
-    return {path.name: path for path in sorted(folder.glob("*.off"))} if folder.is_dir() else {}
+    """The model files of a folder by their names, in order; maybe none."""
+    return {path.name: path for path in find_shapes(folder)}

@@ -88,6 +88,7 @@ def shade(
         if role in (Role.MAIN, Role.SECOND):
             for decal in look.decals:
                 albedo = decal.apply(albedo, place.points[chosen], place.normals[chosen])
+        albedo = look.over(albedo, place, chosen)
         metallic = np.float32(surface.metallic)
         base = np.float32(surface.reflectance) * (1 - metallic) + metallic * albedo
         # matt surfaces lose the gain at grazing angles to their roughness
