@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compnet3d.inference.prediction import Prediction, Predictor
     from compnet3d.models.compnet import CompNet
     from compnet3d.models.registry import load_predictor
+    from compnet3d.reporting.publishing import push_to_hub
     from compnet3d.training.builtin_recipes import get_recipe
     from compnet3d.training.data import TrainingData
     from compnet3d.training.recipe import CompNetRecipe, Recipe
@@ -41,6 +42,7 @@ _HOMES = {
     "evaluate": "compnet3d.evaluation.evaluate",
     "get_recipe": "compnet3d.training.builtin_recipes",
     "load_predictor": "compnet3d.models.registry",
+    "push_to_hub": "compnet3d.reporting.publishing",
     "train": "compnet3d.training.train",
 }
 _PACKAGES = ("data", "evaluation", "geometry", "inference", "losses", "models", "rendering", "training")
@@ -67,6 +69,7 @@ __all__ = [
     "load_predictor",
     "losses",
     "models",
+    "push_to_hub",
     "rendering",
     "train",
     "training",

@@ -32,6 +32,8 @@ EXAMPLES = {
     "annotate": "compnet3d annotate runs/quickstart/data/images/mug --category mug --out data/mugs",
     "runs": "compnet3d runs runs --plot runs.png",
     "models": "compnet3d models --keep runs/quickstart/run --name toys",
+    "models list": "compnet3d models list",
+    "models push": "compnet3d models push quickstart someone/toys --licence cc-by-4.0 --dry-run published",
     "bench": "compnet3d bench matching",
     "bench loss": "compnet3d bench loss --json loss.json",
     "bench matching": "compnet3d bench matching --model runs/quickstart/run --data runs/quickstart/data",

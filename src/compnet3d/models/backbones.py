@@ -54,8 +54,8 @@ class BackboneConfig:
     mean: Colour = setting(IMAGENET[0], least=-1000, most=1000)
     std: Colour = setting(IMAGENET[1], least=1e-6, most=1000)
     freeze_statistics: bool = False
-    frozen: bool = False
-    checkpointing: bool = False
+    frozen: bool = setting(False, later=True)
+    checkpointing: bool = setting(False, later=True)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -10,16 +10,20 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from typing_extensions import Self
 
+from compnet3d import __version__
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import load_off, save_off
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
 from compnet3d.models.named import kept_models, named_model
 from compnet3d.models.own_module import module_note, restore_module
 from compnet3d.models.tensors import TensorShape, check_shapes, load_tensors_into, save_tensors
-from compnet3d.utils.files import Json, is_file, read_json, recover_folder, write_folder, write_json
+from compnet3d.utils.files import Json, is_file, read_json, recover_folder, sha256_of, write_folder, write_json
 from compnet3d.utils.settings import shown
 
-FORMAT = 1
+# of the folders that are written; format 1 had no checksum
+FORMAT = 2
+# what config.json says of the folder, beside the model's configuration
+_ABOUT_FOLDER = ("format", "version", "sha256")
 
 
 class SavedModel(Protocol):
@@ -54,7 +58,8 @@ def save_model(model: Any, folder: str | Path) -> None:
 
     def fill(target: Path) -> None:
         save_tensors(target / "model.safetensors", model.state_dict())
-        write_json(target / "config.json", {"format": FORMAT, **model.config.to_dict()})
+        about = {"format": FORMAT, "version": __version__, "sha256": sha256_of(target / "model.safetensors")}
+        write_json(target / "config.json", about | model.config.to_dict())
         (target / "meshes").mkdir()
         for category, mesh in model.cad_meshes.items():
             save_off(target / "meshes" / f"{category}.off", mesh)
@@ -117,20 +122,65 @@ def load_model(folder: str | Path, kind: type[M], feature_extractor: torch.nn.Mo
             "use compnet3d.load_predictor, which loads both"
         )
     values = read_json(folder / "config.json", 2**24)
-    version = values.pop("format", None) if isinstance(values, dict) else None
-    if version != FORMAT or isinstance(version, bool):
-        raise CompNetError(
-            f"{folder / 'config.json'}: format is {shown(version)} but this version reads {FORMAT}; "
-            "copy or train the model again, or use the version that wrote it"
-        )
+    about = _about_folder(values, folder / "config.json")
     model: Any = _build(values, folder / "config.json", kind, feature_extractor)
     load_tensors_into(model, folder / "model.safetensors")
+    # last, since what the checks before it say of a file is more than that it has changed
+    _check_sum(about, folder / "model.safetensors")
     for path in sorted(folder / "meshes" / f"{name}.off" for name in model.categories):
         if path.exists():
             model.cad_meshes[path.stem] = load_off(path)
     model.eval()
     loaded: M = model
     return loaded
+
+
+def check_folder(folder: Path) -> Json:
+    """Check that a model's folder is as it was written, without loading the model.
+
+    Returns:
+        Its config.json.
+
+    Raises:
+        CompNetError: if it is of another format, or its tensors have changed.
+    """
+    values = read_json(folder / "config.json", 2**24)
+    _check_sum(
+        _about_folder(dict(values) if isinstance(values, dict) else values, folder / "config.json"),
+        folder / "model.safetensors",
+    )
+    found: Json = values
+    return found
+
+
+def _about_folder(values: Any, path: Path) -> Json:
+    """Take out of a config.json what it says of its folder; what this version can read is checked.
+
+    Raises:
+        CompNetError: if a newer version wrote it, or none at all.
+    """
+    about = {name: values.pop(name, None) for name in _ABOUT_FOLDER} if isinstance(values, dict) else {}
+    number = about.get("format")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise CompNetError(
+            f"{path}: format is {shown(number)} but this version reads 1 to {FORMAT}; copy or train the model again"
+        )
+    if number > FORMAT:
+        raise CompNetError(
+            f"{path}: was written by compnet3d {shown(about['version'])} in format {shown(number)}, and this is "
+            f"{__version__}, which reads formats 1 to {FORMAT}; install the newer version, or train the model again"
+        )
+    return about
+
+
+def _check_sum(about: Json, path: Path) -> None:
+    if about["format"] == 1:
+        return  # earlier versions noted none
+    if about["sha256"] != sha256_of(path):
+        raise CompNetError(
+            f"{path}: is not what was written with its config.json (the SHA-256 is another), after a copy that went "
+            "wrong or a change by hand; copy or train the model again"
+        )
 
 
 def model_from_config(path: Path, kind: type[M], feature_extractor: torch.nn.Module | None = None) -> M:

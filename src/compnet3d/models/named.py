@@ -44,7 +44,9 @@ def keep_model(run: Path, name: str) -> Path:
         raise CompNetError(f"{run}: no model there (model/model.safetensors is missing); give a training run's folder")
 
     def fill(target: Path) -> None:
-        for path in sorted([*(run / "model").rglob("*"), *(run / EXAMPLES).glob("*")]):
+        # with what says how it was trained, for whoever publishes it
+        notes = [run / "config.json"]
+        for path in sorted([*(run / "model").rglob("*"), *(run / EXAMPLES).glob("*"), *notes]):
             if path.is_file():
                 copy_file(path, target / path.relative_to(run))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import re
@@ -60,6 +61,15 @@ def copy_file(source: Path, target: Path, limit: int = 2 * 2**30) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_regular(source, limit) as file, target.open("wb") as copy:
         shutil.copyfileobj(file, copy)
+
+
+def sha256_of(path: str | Path, limit: int = 2**44) -> str:
+    """The SHA-256 of a regular file of at most `limit` bytes, as hexadecimal digits; see `open_regular`."""
+    digest = hashlib.sha256()
+    with open_regular(path, limit) as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def is_file(path: Path) -> bool:

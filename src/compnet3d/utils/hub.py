@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,4 +21,37 @@ def fetch(name: str, files: Sequence[str], revision: str | None = None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
     except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
-        raise CompNetError((str(error).splitlines() or [type(error).__name__])[0]) from None
+        raise CompNetError(_reason(error)) from None
+
+
+def publish(name: str, folder: Path, *, private: bool, message: str) -> str:
+    """Put a folder's files on the hub as a model, which is made if it is not there; who may do so the hub knows by the
+    token of `hf auth login` or $HF_TOKEN.
+
+    Args:
+        name: OWNER/NAME; private: of a new one; message: of the commit.
+
+    Returns:
+        Its address.
+
+    Raises:
+        CompNetError: with the reason alone, for the caller's sentence.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    api = HfApi()
+    try:
+        address = str(api.create_repo(name, private=private, exist_ok=True))
+        # what an earlier upload had there is replaced as a whole
+        stale = ["meshes/*", "examples/*"]
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message=message, delete_patterns=stale)
+    except (OSError, ValueError, RuntimeError, HfHubHTTPError, LocalTokenNotFoundError) as error:
+        raise CompNetError(_reason(error)) from None
+    return address
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without the tokens that a library may have put into it."""
+    text = (str(error).splitlines() or [""])[0].strip() or type(error).__name__
+    return re.sub(r"(hf_|Bearer )\w+", r"\1...", text)

@@ -16,10 +16,18 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 def setting(
-    default: Any = MISSING, *, least: float | None = None, below: float | None = None, most: float | None = None
+    default: Any = MISSING,
+    *,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    later: bool = False,
 ) -> Any:
-    """A dataclass field with the range of its number or numbers: at least `least`, below `below`, at most `most`."""
-    return field(default=default, metadata={"least": least, "below": below, "most": most})
+    """A dataclass field with the range of its number or numbers: at least `least`, below `below`, at most `most`.
+
+    One that came `later` is lacking in files of earlier versions (see `check_groups`).
+    """
+    return field(default=default, metadata={"least": least, "below": below, "most": most, "later": later})
 
 
 def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -82,7 +90,8 @@ def check_groups(kind: type, values: Any) -> None:
         if is_dataclass(inner):
             group = values.get(name) if isinstance(values, Mapping) else None
             for entry in fields(inner):
-                if not isinstance(group, Mapping) or entry.name not in group:
+                # what earlier versions did not write yet has its default
+                if not isinstance(group, Mapping) or (entry.name not in group and not entry.metadata.get("later")):
                     raise ValueError(f"{name}.{entry.name} is missing")
 
 
