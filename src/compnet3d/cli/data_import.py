@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
-from compnet3d.cli.options import Count, Flag, Folder, at_least, require_folder
+from compnet3d.cli.options import Count, File, Flag, Folder, Names, at_least, require_folder
 
 if TYPE_CHECKING:
     from compnet3d.data.importers.writer import Source
+
+_CONVENTION = arg(metavar="compnet3d|opencv|opengl|blender|pytorch3d", help_behavior_hint="")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,50 @@ class _Import:
         report = import_data(source, self.out, link=self.link, workers=self.workers, progress=True)
         print(report)
         print(f"the data set is in {self.out}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportTable(_Import):
+    """A table (CSV, TSV or JSON lines) with a line for each object: image, category, box and pose."""
+
+    angles: Annotated[Literal["degrees", "radians"] | None, arg(metavar="degrees|radians", help_behavior_hint="")] = (
+        None
+    )
+    """Unit of columns azimuth, elevation and theta; needless for azimuth_deg, azimuth_rad and so on."""
+    convention: Annotated[Literal["compnet3d", "opencv", "opengl", "blender", "pytorch3d"] | None, _CONVENTION] = None
+    """Of rotations (nine numbers, row by row) and quaternions: from the object to the camera in the axes of compnet3d,
+    OpenCV, OpenGL or PyTorch3D, or Blender's matrix_world of the camera; the same for translations."""
+    quaternion: Annotated[Literal["wxyz", "xyzw"] | None, arg(metavar="wxyz|xyzw", help_behavior_hint="")] = None
+    """Order of a column quaternion; needless for quaternion_wxyz, quaternion_xyzw or qw, qx, qy, qz."""
+    box: Literal["xyxy", "xywh"] = "xyxy"
+    """What a column box holds: two corners, or a corner and two sides; needless for x1, y1, x2, y2 or x, y, w, h."""
+    relative: Flag = False
+    """Boxes are in shares of the image's sides, not in pixels."""
+    focal: Annotated[float | None, arg(metavar="PIXELS", help_behavior_hint="")] = None
+    """Focal length of all images, where the table has none; 1.2 times the longer side by default."""
+    columns: Names = ()
+    """Columns with unusual names, as MEANING=COLUMN: image=photo azimuth_deg=heading."""
+    category: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    """The category of all lines, where the table has none."""
+    images: Folder = None
+    """Folder that the images and masks are relative to; that of the table by default."""
+    cad: Folder = None
+    """Folder with one folder of CAD models per category (x right, y backward, z up)."""
+    sizes: File = None
+    """Table with columns category, width, depth, height, for categories without CAD models; else boxes are fitted."""
+
+    def run(self) -> None:
+        """Import."""
+        from compnet3d.data.importers.posed_row import RowForm
+        from compnet3d.data.importers.shapes import Shapes
+        from compnet3d.data.importers.table import Table
+
+        for folder, option in ((self.cad, "--cad"), (self.images, "--images")):
+            if folder is not None:
+                require_folder(folder, option)
+        form = RowForm(self.angles, self.convention, self.quaternion, self.box, self.relative, self.focal)
+        shapes = Shapes(self.cad, self.sizes)
+        self.convert(Table(self.src, form, shapes, self.images, self.columns, self.category))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +128,8 @@ class DataImport:
     """Write a data set of another format in the ImageNet3D layout; what was left out, and why, is reported."""
 
     command: (
-        Annotated[ImportPascal3d, subcommand("pascal3d")]
+        Annotated[ImportTable, subcommand("table")]
+        | Annotated[ImportPascal3d, subcommand("pascal3d")]
         | Annotated[ImportOccludedPascal3d, subcommand("occluded-pascal3d")]
     )
 

@@ -23,7 +23,8 @@ EXAMPLES = {
     "data render": "compnet3d data render data/mine --cad runs/quickstart/data/CAD",
     "data occlude": "compnet3d data occlude runs/quickstart/data data/occluded --level L1",
     "data corrupt": "compnet3d data corrupt runs/quickstart/data data/fog --corruption fog --severity 3",
-    "data import": "compnet3d data import pascal3d PASCAL3D+_release1.1 data/pascal3d",
+    "data import": "compnet3d data import table poses.csv data/mine --angles degrees",
+    "data import table": "compnet3d data import table poses.csv data/mine --angles degrees",
     "data import pascal3d": "compnet3d data import pascal3d PASCAL3D+_release1.1 data/pascal3d",
     "data import occluded-pascal3d": "compnet3d data import occluded-pascal3d OccludedPASCAL3D data/occluded"
     " --pascal3d PASCAL3D+_release1.1 --level L1",

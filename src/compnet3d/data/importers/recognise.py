@@ -121,6 +121,7 @@ def _has_file(folder: Path, pattern: str) -> bool:
 
 
 FORMATS = (
+    Format("table", "a table", "a file .csv, .tsv or .jsonl with a line for each object", _is_table),
     Format("pascal3d", "PASCAL3D+", "its folder PASCAL3D+_release1.1 with Annotations/CATEGORY_imagenet", _is_pascal3d),
     Format(
         "occluded-pascal3d",

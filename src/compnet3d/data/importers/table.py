@@ -1,0 +1,63 @@
+"""A table (CSV, TSV or JSON lines) with a line for each object: its image, category, box and pose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from compnet3d.data.importers.columns import read_table
+from compnet3d.data.importers.posed_row import RowForm
+from compnet3d.data.importers.posed_rows import PosedRows, RowItem
+from compnet3d.data.importers.report import LeftOut
+from compnet3d.data.importers.shapes import Shapes
+from compnet3d.data.importers.writer import Record
+from compnet3d.geometry.mesh import Mesh
+from compnet3d.utils.files import Json
+
+
+@dataclass
+class Table:
+    """A table of objects with poses.
+
+    Attributes:
+        root: the file; images and masks are relative to `images`, by default to its folder.
+        form: how its numbers are to be understood; shapes: where the categories' shapes come from.
+        columns: MEANING=COLUMN where a column has no usual name.
+        category: of all lines, where the table has none.
+    """
+
+    format: ClassVar[str] = "table"
+    root: Path
+    form: RowForm = RowForm()
+    shapes: Shapes = Shapes()
+    images: Path | None = None
+    columns: tuple[str, ...] = ()
+    category: str | None = None
+    rows: PosedRows = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        folder = self.root.parent if self.images is None else self.images
+        self.rows = PosedRows(self.form, self.shapes, folder, self.category)
+
+    def items(self) -> tuple[Sequence[RowItem], list[LeftOut], list[str]]:
+        """The lines by their images."""
+        lines, left_out = read_table(self.root, self.columns)
+        items, more, notes = self.rows.items(lines, self.root)
+        return items, [*left_out, *more], notes
+
+    def read(self, item: RowItem) -> tuple[Sequence[Record], Sequence[LeftOut]]:
+        """The image with its objects."""
+        return self.rows.read(item)
+
+    def models(self, category: str) -> Mapping[str, Path | Mesh]:
+        """The user's CAD models, or a box."""
+        return self.rows.models(category)
+
+    def symmetry(self) -> Json:
+        """A table says nothing of it."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing was started."""
