@@ -14,10 +14,13 @@ from PIL import Image
 from rich.console import Console
 
 from compnet3d.data.annotations import annotation_dict, parse_object
-from compnet3d.data.check import CheckResult, check_dataset, implausible, print_check, projected_box_iou
+from compnet3d.data.check import check_dataset
+from compnet3d.data.check_object import implausible, projected_box_iou
+from compnet3d.data.findings import CheckResult
 from compnet3d.data.imagenet3d import write_list, write_object
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh, save_off
+from compnet3d.reporting.data_check import print_check
 
 CORNERS = torch.tensor([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 CUBE = Mesh(CORNERS, torch.tensor([[0, 1, 3], [4, 6, 7], [0, 4, 5], [2, 3, 7], [0, 2, 6], [1, 5, 7]]))
@@ -79,7 +82,8 @@ def test_the_projected_box_of_a_cube_is_known() -> None:
         ({"bbox": np.array([500.0, 0, 600, 50])}, "box outside the image"),
         ({"bbox": np.array([350.0, 0, 600, 50])}, "box mostly outside the image"),
         ({"bbox": np.array([50.0, 20, 51, 50])}, "box under two pixels"),
-        ({"viewport": 700}, "viewport * focal is unusual"),
+        ({"viewport": 5}, "field of view over 150 degrees"),  # millimetres
+        ({"focal": 3000.0}, "field of view under half a degree"),
     ],
 )
 def test_implausible_annotations_are_reported(changes: dict[str, Any], problem: str) -> None:
@@ -130,7 +134,7 @@ def test_everything_that_can_be_wrong_is_found_at_once(tmp_path: Path) -> None:
         "unreadable annotation": 1,
         "broken image": 1,
         "image of another size than annotated": 1,
-        "broken mask": 1,
+        "broken mask, or of another image": 1,
         "broken CAD model": 1,
         "no CAD model": 2,
         "no usable object in a split": 1,

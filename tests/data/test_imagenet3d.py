@@ -432,3 +432,94 @@ def test_eth80_is_read_whole(shared_dir: Path) -> None:
     assert all(s.mask is not None and s.instance is not None for s in train)
     assert all(0 <= s.elevation <= math.pi / 2 for s in train + val)
     assert len(dataset.meshes("car")) == 1 and dataset.symmetry["apple"].order == 0
+
+
+# ---- as people leave their data ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".Jpg", ".Jpeg", ".Png", ".JPG", ".PNG", ".webp", ".tif", ".TIFF"])
+def test_suffixes_in_capitals_and_of_other_formats(tmp_path: Path, suffix: str) -> None:
+    dataset = make_dataset(tmp_path, {"a": [make_object()]})
+    image = tmp_path / "images/mug/a.JPEG"
+    image.rename(image.with_suffix(suffix))
+    (tmp_path / "masks/mug").mkdir(parents=True)
+    (tmp_path / "masks/mug" / f"a{suffix}").touch()
+    (sample,) = dataset.samples("train")
+    assert sample.image.suffix == suffix and sample.mask is not None and sample.mask.suffix == suffix
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["a", "a.JPEG", "a.jpg", "images/mug/a.JPEG", "./a.JPEG", "images\\mug\\a.JPEG", "/data/images/mug/a.jpg", "mug/a"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_lists_as_ls_find_and_powershell_write_them(tmp_path: Path, entry: str, encoding: str) -> None:
+    dataset = make_dataset(tmp_path, {"a": [make_object()]})
+    text = ("\ufeff" if encoding == "utf-16-be" else "") + f"{entry}  \r\n\r\n"
+    (tmp_path / "lists/mug_imagenet_train.txt").write_bytes(text.encode(encoding))
+    assert dataset.names("mug", "train") == ["a"] and [s.name for s in dataset.samples("train")] == ["a"]
+
+
+def test_a_name_may_hold_what_looks_like_a_suffix(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, {"a.jpg": [make_object()], "v1.2": [make_object()]})
+    assert [sample.name for sample in dataset.samples("train")] == ["a.jpg", "v1.2"]
+
+
+def test_lists_that_systems_leave_are_no_categories(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, {"a": [make_object()]})
+    for name in ("._mug_imagenet_train.txt", ".cup_imagenet_val.txt"):
+        (dataset.root / "lists" / name).write_bytes(b"\0\5\x16\7")
+    assert ImageNet3D(tmp_path).categories == ["mug"]
+
+
+def test_units_that_are_no_radians_and_no_pixels_are_left_out_and_named(tmp_path: Path) -> None:
+    turn = 2 * math.pi
+    objects = {
+        "degrees": [make_object(azimuth=90.0)],
+        "below": [make_object(theta=-7.0)],
+        "shares": [make_object(bbox=np.array([0.1, 0.1, 0.9, 0.9]))],
+        "whole": [make_object(azimuth=turn, elevation=-turn)],
+    }
+    dataset = make_dataset(tmp_path, objects)
+    assert [sample.name for sample in dataset.samples("train")] == ["whole"]
+    assert dataset.report.skipped == {
+        "an angle is beyond 2 pi: degrees in the place of radians?": 2,
+        "the box is in 0..1: shares of the image in the place of pixels?": 1,
+    }
+
+
+def test_the_writer_refuses_degrees_and_shares() -> None:
+    good: dict[str, Any] = {
+        "category": "mug", "azimuth": -1.0, "elevation": 0.2, "theta": 0.0, "distance": 5.0, "focal": 300.0,
+        "principal_point": (20.0, 15.0), "bbox": (5.0, 5.0, 35.0, 25.0), "width": 40, "height": 30,
+    }  # fmt: skip
+    assert annotation_dict(**good)["azimuth"] == pytest.approx(2 * math.pi - 1)
+    for name in ("azimuth", "elevation", "theta"):
+        with pytest.raises(CompNetError, match=f"{name} = 90 is not an angle in radians; did you mean degrees"):
+            annotation_dict(**good | {name: 90.0})
+        with pytest.raises(CompNetError, match=f"{name} = nan is not an angle"):
+            annotation_dict(**good | {name: math.nan})
+    with pytest.raises(CompNetError, match="is in shares of the image; give x1, y1, x2, y2 in pixels"):
+        annotation_dict(**good | {"bbox": (0.1, 0.1, 0.9, 0.9)})
+
+
+def test_annotations_of_other_layouts_are_named(tmp_path: Path) -> None:
+    names = ("mat", "yolo", "processed", "occluded")
+    dataset = make_dataset(tmp_path, {name: [make_object()] for name in names})
+    folder = tmp_path / "annotations/mug"
+    for name, file in (("mat", folder / "mat.mat"), ("yolo", tmp_path / "images/mug/yolo.txt")):
+        (folder / f"{name}.npz").unlink()
+        file.write_text("")
+    np.savez(folder / "processed.npz", azimuth=1.0, elevation=0.1, theta=0.0, distance=5.0)
+    np.savez(folder / "occluded.npz", mask=np.zeros((2, 2)), occluder_mask=np.zeros((2, 2)))
+    with pytest.raises(CompNetError, match="no usable object"):
+        dataset.samples("train")
+    report = ReadReport()
+    for name in names:
+        assert read_objects(tmp_path, "mug", name, report) == []
+    assert report.skipped == {
+        "annotation is a MATLAB file, as PASCAL3D+ has, not .npz: see `data import`": 1,
+        "annotation is a text file, as YOLO has, not .npz: see `data import`": 1,
+        "annotation is of the processed layout: see `data import`": 1,
+        "annotation is of Occluded-PASCAL3D+: see `data import`": 1,
+    }

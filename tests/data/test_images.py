@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageFile
 
-from compnet3d.data.images import as_rgb, decode_image, load_image, load_mask, load_rgba
+from compnet3d.data.conversion import as_rgb
+from compnet3d.data.images import (
+    decode_image,
+    image_facts,
+    images_in,
+    load_image,
+    load_mask,
+    load_rgba,
+    load_stored,
+)
 from compnet3d.errors import CompNetError
 from compnet3d.utils.memory import peak_memory_mb, resident_mb, restart_peak
 
@@ -312,3 +321,125 @@ def test_masks_are_true_where_not_black(tmp_path: Path) -> None:
 def test_a_real_jpeg(shared_dir: Path) -> None:
     image = load_image(shared_dir / "data" / "samples" / "car_image.JPEG")
     assert image.mode == "RGB" and min(image.size) > 100
+
+
+# ---- masks of any kind -----------------------------------------------------------------------------------------------
+
+SHAPE = np.zeros((8, 12), dtype=bool)
+SHAPE[2:6, 3:10] = True
+
+
+def masks() -> dict[str, Image.Image]:
+    """SHAPE as people store it."""
+    grey = SHAPE.astype(np.uint8)
+    dark = Image.fromarray(np.dstack([np.zeros((8, 12, 3), dtype=np.uint8), grey * 255]))  # a black object, cut out
+    palette = Image.fromarray(grey).convert("P")
+    palette.putpalette([0, 0, 0, 128, 0, 0] + [0, 0, 0] * 254)
+    inverted = Image.fromarray(1 - grey).convert("P")
+    inverted.putpalette([255, 255, 255, 0, 0, 0] + [9, 9, 9] * 254)  # 0 is white, and the object
+    clear = Image.fromarray(grey).convert("P")
+    clear.putpalette([0, 0, 0, 0, 0, 0] + [0, 0, 0] * 254)
+    clear.info["transparency"] = 0
+    opaque = Image.fromarray(np.dstack([grey * 255] * 3 + [np.full((8, 12), 255, dtype=np.uint8)]))
+    unseen = Image.fromarray(np.dstack([grey * 255] * 3 + [np.zeros((8, 12), dtype=np.uint8)]))
+    return {
+        "label.png": Image.fromarray(grey),
+        "label.bmp": Image.fromarray(grey * 255),
+        "label.tif": Image.fromarray(grey.astype(np.uint16)),
+        "deep.png": Image.fromarray(grey.astype(np.uint16)),
+        "wide.tif": Image.fromarray(grey.astype(np.int32)),
+        "bit.png": Image.fromarray(SHAPE),
+        "colour.png": Image.fromarray(np.dstack([grey * 0, grey * 200, grey * 0])),
+        "blue.png": Image.fromarray(np.dstack([grey * 0, grey * 0, grey * 1])),
+        "palette.png": palette,
+        "inverted.png": inverted,
+        "clear.png": clear,
+        "cut.png": dark,
+        "cut.webp": dark,
+        "grey-alpha.png": dark.convert("LA"),
+        "opaque.png": opaque,
+        "unseen.png": unseen,
+    }
+
+
+@pytest.mark.parametrize("name", masks())
+def test_masks_are_read_in_every_mode(tmp_path: Path, name: str) -> None:
+    options = {"lossless": True, "exact": True} if name.endswith("webp") else {}
+    masks()[name].save(tmp_path / name, **options)
+    np.testing.assert_array_equal(load_mask(tmp_path / name), SHAPE)
+
+
+def test_a_jpeg_mask_has_no_exact_black(tmp_path: Path) -> None:
+    large = np.kron(SHAPE, np.ones((13, 13), dtype=bool))
+    Image.fromarray(large).convert("L").save(tmp_path / "m.jpg", quality=60)
+    assert (np.asarray(Image.open(tmp_path / "m.jpg")) > 0)[~large].any()  # as the mask would grow
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.jpg"), large)
+
+
+def test_a_mask_has_the_proportions_of_its_image(tmp_path: Path) -> None:
+    Image.fromarray(SHAPE).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.png", size=(24, 16)), np.kron(SHAPE, np.ones((2, 2))) > 0)
+    with pytest.raises(CompNetError, match="m.png is 12 x 8 pixels, but its image is 8 x 12; turned as the image is"):
+        load_mask(tmp_path / "m.png", size=(8, 12))
+    with pytest.raises(CompNetError, match="12 x 8 pixels, but its image is 120 x 120; save the mask of the whole"):
+        load_mask(tmp_path / "m.png", size=(120, 120))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(SHAPE).save(tmp_path / "t.png", exif=exif)
+    np.testing.assert_array_equal(load_mask(tmp_path / "t.png", size=(8, 12)), np.rot90(SHAPE, -1))
+    np.testing.assert_array_equal(load_mask(tmp_path / "t.png", size=(12, 8)), SHAPE)
+
+
+# ---- orientation -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("orientation", "stored", "annotated", "size", "settled"),
+    [
+        (1, (48, 32), (48, 32), (48, 32), True),
+        (6, (48, 32), (48, 32), (48, 32), True),
+        (6, (48, 32), (32, 48), (32, 48), True),
+        (6, (48, 32), (480, 320), (48, 32), True),  # a resized copy of the stored raster
+        (6, (48, 32), (320, 480), (32, 48), True),
+        (6, (32, 32), (32, 32), (32, 32), False),
+        (3, (48, 32), (48, 32), (48, 32), False),
+        (2, (48, 32), (48, 32), (48, 32), False),
+        (99, (48, 32), (48, 32), (48, 32), True),
+    ],
+)
+def test_the_annotated_size_settles_the_orientation_where_it_can(
+    tmp_path: Path, orientation: int, stored: tuple[int, int], annotated: tuple[int, int], size: tuple[int, int],
+    settled: bool,
+) -> None:  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", stored).save(path, exif=exif)
+    facts = image_facts(path, annotated)
+    assert (facts.size, facts.settled) == (size, settled)
+    assert load_image(path, size=annotated).size == size and load_stored(path).size == stored
+
+
+def test_a_damaged_jpeg_is_found_without_making_its_pixels(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (640, 480, 3), dtype=np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise).save(path)
+    assert image_facts(path, (480, 640)).size == (480, 640)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 9 // 10])
+    with pytest.raises(CompNetError, match="a.jpg"):
+        image_facts(path, (480, 640))
+
+
+def test_lab_is_no_image_with_transparency(tmp_path: Path) -> None:
+    Image.new("LAB", (8, 8), (255, 128, 128)).save(tmp_path / "a.tif")  # white
+    assert pixels(load_image(tmp_path / "a.tif")).min() > 240
+
+
+def test_what_systems_leave_lying_about_is_no_image(tmp_path: Path) -> None:
+    kept = {"a.JPG", "b/c.Png"}
+    left = {".DS_Store", "._a.JPG", "Thumbs.db", "desktop.ini", "__MACOSX/a.jpg", "b/@eaDir/c.jpg", "d.png~", ".e.swp"}
+    for name in kept | left:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
+    assert {path.relative_to(tmp_path).as_posix() for path in images_in(tmp_path)} == kept

@@ -148,7 +148,8 @@ def _keep(run: Path, samples: Sequence[Sample], name: str) -> Path:
         margin = 0.1 * max(x2 - x1, y2 - y1)
         left, top = (round(max(0.0, side - margin)) for side in (x1, y1))
         right, bottom = round(min(sample.width, x2 + margin)), round(min(sample.height, y2 + margin))
-        load_image(sample.image).crop((left, top, right, bottom)).save(run / EXAMPLES / f"{category}.png")
+        image = load_image(sample.image, size=(sample.width, sample.height))
+        image.crop((left, top, right, bottom)).save(run / EXAMPLES / f"{category}.png")
     return keep_model(run, name)
 
 

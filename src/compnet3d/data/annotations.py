@@ -16,13 +16,22 @@ from typing import Any
 import numpy as np
 
 from compnet3d.data.sample import Sample, parse_instance
-from compnet3d.data.unpickle import load_npz_objects
+from compnet3d.data.unpickle import MissingKey, load_npz_objects
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.rotations import TWO_PI
 
 # one object as the files hold it
 Annotation = dict[str, Any]
+ANGLES = ("azimuth", "elevation", "theta")
+# reasons to leave an object out that tell of a mistake with all of them
+DEGREES = "an angle is beyond 2 pi: degrees in the place of radians?"
+SHARES = "the box is in 0..1: shares of the image in the place of pixels?"
+EMPTY_BOX = "empty bbox"
 HIDDEN_KEYS = ("hidden_object", "hidden_background")
+
+
+class OtherLayoutError(CompNetError):
+    """A file of another layout of annotations; the message says of which."""
 
 
 class SkipObject(Exception):
@@ -34,8 +43,16 @@ def read_annotation(path: Path | str) -> list[Annotation]:
 
     Raises:
         CompNetError: naming the file, if it is missing, broken, or holds anything but plain data.
+        OtherLayoutError: if it has another layout that is known.
     """
-    objects = load_npz_objects(path, "annotations")
+    try:
+        objects = load_npz_objects(path, "annotations")
+    except MissingKey as error:
+        if {"azimuth", "elevation", "distance"} <= error.keys:
+            raise OtherLayoutError("annotation is of the processed layout: see `data import`") from None
+        if {"occluder_mask", "mask"} <= error.keys:
+            raise OtherLayoutError("annotation is of Occluded-PASCAL3D+: see `data import`") from None
+        raise
     # a file of one object may hold it without the list around it
     if isinstance(objects, dict):
         objects = [objects]
@@ -55,14 +72,14 @@ def parse_object(
 ) -> Sample:
     """One annotation dict as a `Sample`.
 
-    Numbers that no camera and no image have are refused, since geometry in single precision does not hold there:
-    angles beyond 1000 rad, other numbers beyond 10^6, distances and focal lengths next to zero.
+    Numbers that are in another unit are refused: angles beyond 2 pi, which are degrees, and boxes in 0..1, which are
+    shares of the image. So are those that no camera and no image have, since geometry in single precision does not hold
+    there: numbers beyond 10^6, distances and focal lengths next to zero.
 
     Raises:
         SkipObject: if the object cannot be used; the message is the reason to count.
     """
     numbers = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "px", "py", "height", "width")
-    largest = dict.fromkeys(("azimuth", "elevation", "theta"), 1000.0)
     required = (*numbers, "bbox", "cad_index", "object_status")
     for key in required:
         if key not in entry:
@@ -74,7 +91,9 @@ def parse_object(
     # the data set's own tools leave these out, and objects of no distance
     if _number(entry.get("ignore", 0), "ignore") > 0:
         raise SkipObject("marked ignore")
-    values = {key: _number(entry[key], key, largest.get(key, 1e6)) for key in numbers}
+    values = {key: _number(entry[key], key) for key in numbers}
+    if any(beyond_a_turn(values[key]) for key in ANGLES):
+        raise SkipObject(DEGREES)
     if values["distance"] <= 0:
         raise SkipObject("distance <= 0")
     if values["distance"] < 1e-6:
@@ -117,6 +136,16 @@ def _parse_hidden(entry: Annotation) -> tuple[float, float] | None:
     return on_object, on_background
 
 
+def beyond_a_turn(angle: float) -> bool:
+    """Whether an angle is more than a whole turn, which none in radians has to be."""
+    return abs(angle) > TWO_PI + 1e-6  # rounding in single precision
+
+
+def in_shares(box: Sequence[float]) -> bool:
+    """Whether a box is in shares of the image instead of pixels: all of it would lie in the first pixel."""
+    return min(box) >= 0.0 and max(box) <= 1.0
+
+
 def plain_name(label: str) -> str:
     """A category's name without its case, spaces, underscores and hyphens, for comparing names of different sources."""
     return re.sub(r"[\s_-]", "", label).lower()
@@ -148,7 +177,9 @@ def _parse_bbox(value: Any) -> tuple[float, float, float, float]:
         raise SkipObject("wrong type of bbox")
     x1, y1, x2, y2 = (_number(x, "bbox") for x in value)
     if x2 <= x1 or y2 <= y1 or max(x2 - x1, y2 - y1) < smallest_side:
-        raise SkipObject("empty bbox")
+        raise SkipObject(EMPTY_BOX)
+    if in_shares((x1, y1, x2, y2)):
+        raise SkipObject(SHARES)
     return x1, y1, x2, y2
 
 
@@ -168,7 +199,17 @@ def annotation_dict(
     status: str = "status_good",
     viewport: int = 3000,
 ) -> Annotation:
-    """One object as ImageNet3D writes it: angles (radians) wrapped to [0, 2 pi), `focal` (pixels) over `viewport`."""
+    """One object as ImageNet3D writes it: angles (radians) wrapped to [0, 2 pi), `focal` (pixels) over `viewport`.
+
+    Raises:
+        CompNetError: if an angle is not finite or beyond 2 pi, or the box is in 0..1 instead of pixels.
+    """
+    for name, angle in zip(ANGLES, (azimuth, elevation, theta), strict=True):
+        if not math.isfinite(angle) or beyond_a_turn(angle):
+            hint = f"did you mean degrees? Give math.radians({angle:g})" if math.isfinite(angle) else "give a number"
+            raise CompNetError(f"{name} = {angle:g} is not an angle in radians; {hint}.")
+    if in_shares(bbox):
+        raise CompNetError(f"the box {tuple(bbox)} is in shares of the image; give x1, y1, x2, y2 in pixels.")
     return {
         "azimuth": float(azimuth) % TWO_PI,
         "elevation": float(elevation) % TWO_PI,

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from compnet3d.data.images import load_image, load_mask, load_rgba
+from compnet3d.data.images import images_in, load_image, load_mask, load_rgba
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import is_file
 
 OPAQUE = 128  # a pixel counts as hidden where at least half of what is seen is the cut-out
 
@@ -137,7 +136,7 @@ def load_cutouts(folder: str | Path, count: int = 64, seed: int = 0) -> list[Cut
     folder = Path(folder)
     if not folder.is_dir():
         raise CompNetError(f"{folder} is not a folder; give one of RGBA cut-outs (.png, .webp), or blobs or objects")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".png", ".webp") and is_file(p))
+    paths = [path for path in images_in(folder) if path.suffix.lower() in (".png", ".webp")]
     if not paths:
         raise CompNetError(f"{folder} holds no occluder; put cut-outs with transparency (.png, .webp) there")
     # in the order of the names again: with room for all of them, the seed changes nothing

@@ -1,34 +1,46 @@
 """The ImageNet3D raw layout on disk: the layout of every data set in this project.
 
-- ROOT/images/{category}/{name}.JPEG
+- ROOT/images/{category}/{name}.JPEG, or another of `IMAGE_SUFFIXES`
 - ROOT/annotations/{category}/{name}.npz: key `annotations`, an object array with one dict per object
 - ROOT/lists/{category}_imagenet_{train,val}.txt: names without extension, one per line
 - ROOT/CAD/{category}/{idx:02d}.off, or of another format of `data.shapes`: 1-based, named by cad_index
-- ROOT/masks/{category}/{name}.png and ROOT/symmetry.json: optional
+- ROOT/masks/{category}/{name}.png (or another of them) and ROOT/symmetry.json: optional
 - ROOT/occluder_masks/{category}/{name}.png and ROOT/occlusion.json: of data sets that were occluded on purpose
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PureWindowsPath
 
 import numpy as np
 
-from compnet3d.data.annotations import Annotation, SkipObject, parse_object, read_annotation, write_annotation
+from compnet3d.data.annotations import (
+    Annotation,
+    OtherLayoutError,
+    SkipObject,
+    parse_object,
+    read_annotation,
+    write_annotation,
+)
 from compnet3d.data.sample import Sample
 from compnet3d.data.shapes.read import find_shapes, load_mesh
 from compnet3d.data.symmetry import Symmetry, load_symmetry
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.utils.files import is_file, read_bytes, write_text
+from compnet3d.utils.files import is_clutter, is_file, read_bytes, write_text
 
+_SUFFIXES = ("jpeg", "jpg", "png", "webp", "tif", "tiff")
 # the data set's own spelling first: one look-up finds most files
-IMAGE_SUFFIXES = (".JPEG", ".jpg", ".jpeg", ".png", ".JPG", ".PNG")
+IMAGE_SUFFIXES = (
+    ".JPEG",
+    *(f".{spell(suffix)}" for spell in (str.lower, str.upper, str.title) for suffix in _SUFFIXES),
+)
 
 
 @dataclass
@@ -105,9 +117,13 @@ class ImageNet3D:
         return split in self._splits.get(category, {})
 
     def names(self, category: str, split: str) -> list[str]:
-        """The image names in one list file, without duplicates; empty if the category has no such list."""
+        """The image names in one list file, without duplicates; empty if the category has no such list.
+
+        Entries as `ls` and `find` write them, with suffix and folder (`images/mug/a.JPEG`), are names, too.
+        """
         path = self._splits.get(category, {}).get(split)
-        return [] if path is None else read_list(path)
+        entries = [] if path is None else read_list(path)
+        return list(dict.fromkeys(self._as_name(category, entry) for entry in entries))
 
     def samples(self, split: str) -> list[Sample]:
         """All usable objects of a split, categories in order, images in list order, objects in file order.
@@ -159,6 +175,17 @@ class ImageNet3D:
         """What was skipped so far, and what lists it all."""
         return f"{self.report}\n  `compnet3d data check {self.root}` names every file"
 
+    def _as_name(self, category: str, entry: str) -> str:
+        path = PureWindowsPath(entry)  # whose parts are parted by / and by \\
+        # no other folder than the category's: a list must not lead out of the data set
+        if ".." not in path.parts and (path.parent.name == category or not path.parent.parts):
+            entry = path.name
+        if path.suffix not in IMAGE_SUFFIXES or not is_image_name(entry):
+            return entry
+        # a name may hold what looks like a suffix: the image a.jpg.JPEG
+        itself = is_file(self.root / "images" / category / entry)
+        return path.stem if itself or find_image(self.root, category, entry) is None else entry
+
     def _add(self, report: ReadReport) -> None:
         self.report.kept += report.kept
         for reason, count in report.skipped.items():
@@ -192,7 +219,7 @@ def _find_lists(root: Path) -> dict[str, dict[str, Path]]:
     for path in sorted(folder.iterdir()):
         # "_imagenet_" comes from PASCAL3D+, which has lists of other sources beside it
         match = re.fullmatch(r"(?P<category>.+)_imagenet_(?P<split>[A-Za-z0-9-]+)\.txt", path.name)
-        if match and is_file(path):
+        if match and not is_clutter(PurePath(path.name)) and is_file(path):
             found.setdefault(match["category"], {})[match["split"]] = path
     if not found:
         raise CompNetError(f"{folder} holds no list; it needs files named CATEGORY_imagenet_train.txt and _val.txt.")
@@ -212,8 +239,11 @@ def read_list(path: Path) -> list[str]:
     """
     largest = 16 * 2**20  # bytes: a million names
     try:
-        # some editors begin a file with a byte order mark, which would become part of the first name
-        lines = read_bytes(path, largest).decode("utf-8-sig").splitlines()
+        data = read_bytes(path, largest)
+        # PowerShell's > writes two bytes for each character. Some editors begin a file with a byte order mark, which
+        # would become part of the first name
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        lines = data.decode("utf-16" if wide else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CompNetError(f"{path} cannot be read as a list of image names ({error}).") from error
     return list(dict.fromkeys(name for name in (line.strip() for line in lines) if name))
@@ -235,12 +265,28 @@ def is_image_name(name: str) -> bool:
 
 def find_image(root: Path, category: str, name: str) -> Path | None:
     """The image file of a name: `.JPEG`, or another of `IMAGE_SUFFIXES`; None if there is none."""
-    folder = root / "images" / category
-    for suffix in IMAGE_SUFFIXES:
-        path = folder / (name + suffix)
-        if is_file(path):
-            return path
-    return None
+    return _find(root / "images" / category, name, IMAGE_SUFFIXES)
+
+
+def _find(folder: Path, name: str, suffixes: Sequence[str]) -> Path | None:
+    paths = (folder / (name + suffix) for suffix in suffixes)
+    return next((path for path in paths if is_file(path)), None)
+
+
+def find_mask(root: Path, category: str, name: str) -> Path | None:
+    """The mask of a name: `.png`, or another of `IMAGE_SUFFIXES`; None if there is none."""
+    folder = root / "masks" / category
+    # asked first: most data sets have none, and there are many suffixes
+    return _find(folder, name, (".png", *IMAGE_SUFFIXES, ".bmp", ".BMP")) if folder.is_dir() else None
+
+
+def _annotation_of_another_kind(root: Path, category: str, name: str) -> str | None:
+    """What is there in the place of an annotation, for a data set in another layout."""
+    kinds = {".mat": "MATLAB file, as PASCAL3D+ has", ".json": "JSON file", ".txt": "text file, as YOLO has",
+             ".xml": "XML file, as PASCAL VOC has"}  # fmt: skip
+    places = [root / part / category for part in ("annotations", "images", "labels")]
+    found = (kind for suffix, kind in kinds.items() for place in places if is_file(place / (name + suffix)))
+    return next(found, None)
 
 
 def read_objects(root: Path, category: str, name: str, report: ReadReport) -> list[Sample]:
@@ -255,16 +301,20 @@ def read_objects(root: Path, category: str, name: str, report: ReadReport) -> li
         report.skip("missing image", root / "images" / category / f"{name}.JPEG")
         return []
     if not is_file(annotation):
-        report.skip("missing annotation", annotation)
+        other = _annotation_of_another_kind(root, category, name)
+        reason = "missing annotation" if other is None else f"annotation is a {other}, not .npz: see `data import`"
+        report.skip(reason, annotation)
         return []
     try:
         objects = read_annotation(annotation)
+    except OtherLayoutError as error:
+        report.skip(str(error), annotation)
+        return []
     except CompNetError:
         report.skip("unreadable annotation", annotation)
         return []
     # one mask for each image; objects that share an image share it
-    mask = root / "masks" / category / f"{name}.png"
-    found_mask = mask if is_file(mask) else None
+    found_mask = find_mask(root, category, name)
     occluders = root / "occluder_masks" / category / f"{name}.png"
     samples = []
     for index, entry in enumerate(objects):

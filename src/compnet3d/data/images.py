@@ -7,33 +7,34 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from compnet3d.data.conversion import as_rgb, finite, is_clear, is_deep, strips
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import is_file, open_regular
+from compnet3d.utils.files import is_clutter, is_file, open_regular
 
 # what images are called, in lower case
 IMAGE_FILES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
 _MAX_PIXELS = 200_000_000  # the largest cameras have 150 megapixels
+_ORIENTATION = 0x0112  # of EXIF: how the camera was held
 
 # images may be read by several threads, and the limit that is lifted below is the whole process's
 _open_lock = threading.Lock()
 
 
 def images_in(folder: str | Path) -> tuple[Path, ...]:
-    """The images of a folder and of those in it, in the order of their names; hidden ones are left out."""
+    """The images of a folder and of those in it, in the order of their names; what `is_clutter` knows is left out."""
     folder = Path(folder)
     inside = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_FILES)
-    # hidden are .thumbnails, and the ._ files that macOS leaves
-    shown = (path for path in inside if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    return tuple(sorted(path for path in shown if is_file(path)))
+    return tuple(sorted(path for path in inside if not is_clutter(path.relative_to(folder)) and is_file(path)))
 
 
 def shrink(image: Image.Image, longest: int) -> Image.Image:
@@ -53,14 +54,16 @@ def encode_preview(image: Image.Image, longest: int) -> bytes:
 def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Image.Image:
     """Read an image file as an upright RGB image of 8 bits per channel.
 
-    JPEG, PNG, WebP, TIFF, BMP and GIF (its first frame) are read. The EXIF orientation is applied; grey, CMYK, palette,
-    16-bit and float images are converted (16 bits are scaled, not clipped); transparent pixels show neutral grey.
+    JPEG, PNG, WebP, TIFF, BMP and GIF (its first frame) are read. The EXIF orientation is applied, unless `size` says
+    that the annotation was made without it. Grey, CMYK, palette, 16-bit and float images are converted (16 bits are
+    scaled, not clipped); transparent pixels show neutral grey.
     At most 8 bytes of memory are held per pixel, besides the decoder's (6 for progressive JPEG, 12 for WebP).
 
     Args:
         path: the file.
-        size: the (width, height) that an annotation states. Where the stored raster has exactly that size and the
-            upright image has not, the annotation was made on the raster, which is then returned without turning it.
+        size: the (width, height) that an annotation states. Where the stored raster has that size, or is a resized copy
+            of one that has, and the upright image is not, then the annotation was made on the raster, which is returned
+            without turning it.
 
     Raises:
         CompNetError: naming the file, if it is missing, no image, cut short, or larger than 200 megapixels.
@@ -77,8 +80,13 @@ def image_size(path: Path | str) -> tuple[int, int]:
     """
     with _explained(path), _open_file(path) as file, _open_unchecked(file) as image:
         _check_size(path, image, _MAX_PIXELS)
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF's Orientation: by a quarter
-        return (image.height, image.width) if turned else (image.width, image.height)
+        return image.size[::-1] if _turn_of(image.getexif().get(_ORIENTATION, 1)) in _QUARTERS else image.size
+
+
+def load_stored(path: Path | str) -> Image.Image:
+    """`load_image` without turning anything: the raster as it is stored, whatever EXIF says."""
+    with _explained(path), _open_file(path) as file:
+        return _decode(file, path, as_rgb)[0]
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int | None = None) -> Image.Image:
@@ -104,14 +112,14 @@ def load_rgba(path: Path | str) -> np.ndarray:
     """
 
     def as_rgba(image: Image.Image) -> Image.Image:
-        if not _is_clear(image):
+        if not is_clear(image):
             raise CompNetError(f"{path} has no transparency; cut the object out and save it as PNG or WebP with alpha.")
         return image.convert("RGBA")
 
     with _explained(path), _open_file(path) as file:
         image = _upright(*_decode(file, path, as_rgba), size=None)
         pixels = np.empty((image.height, image.width, 4), dtype=np.uint8)
-        for top, strip in _strips(image):
+        for top, strip in strips(image):
             pixels[top : top + strip.height] = np.asarray(strip)
         return pixels
 
@@ -146,12 +154,16 @@ def _decode(
 ) -> tuple[Image.Image, object]:
     """What `convert` makes of the decoded image, which is dropped, and how the camera was held (1 if nothing says)."""
     with _open_unchecked(file) as image:
-        # the header alone has been read by now: the pixels of a decompression bomb are never made
-        _check_size(path, image, _MAX_PIXELS if max_pixels is None else max_pixels)
-        if image.format in ("JPEG", "MPO"):
-            _check_scans(path, file)
+        _check_header(path, file, image, max_pixels)
         image.load()
-        return convert(image), image.getexif().get(0x0112, 1)  # EXIF's Orientation
+        return convert(image), image.getexif().get(_ORIENTATION, 1)
+
+
+def _check_header(path: Path | str, file: BinaryIO, image: Image.Image, max_pixels: int | None) -> None:
+    """Refuse what would take too much memory or time. The header alone has been read by now."""
+    _check_size(path, image, _MAX_PIXELS if max_pixels is None else max_pixels)
+    if image.format in ("JPEG", "MPO"):
+        _check_scans(path, file)
 
 
 def _check_size(path: Path | str, image: Image.Image, max_pixels: int) -> None:
@@ -200,22 +212,16 @@ def _count_scans(jpeg: bytes) -> int:
     return scans
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """The image in pieces, each with its first row, so that what is made on the way takes little memory."""
-    rows = max(1, 2**18 // image.width)
-    for top in range(0, image.height, rows):
-        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
-
-
-def _strip_by_strip(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """The image in RGB, as `convert` makes it of each strip."""
-    converted = Image.new("RGB", image.size)
-    for top, strip in _strips(image):
-        converted.paste(convert(strip), (0, top))
-    return converted
-
-
 def _upright(image: Image.Image, orientation: object, size: tuple[int, int] | None) -> Image.Image:
+    operation = _turn_of(orientation)
+    if operation is None:
+        return image
+    turned_size = image.size[::-1] if operation in _QUARTERS else image.size
+    return image if size is not None and _means_stored(image.size, turned_size, size) else image.transpose(operation)
+
+
+def _turn_of(orientation: object) -> Image.Transpose | None:
+    """What turns a stored image upright, for EXIF's Orientation; None for nothing."""
     operations = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -226,11 +232,64 @@ def _upright(image: Image.Image, orientation: object, size: tuple[int, int] | No
         8: Image.Transpose.ROTATE_90,
     }
     # damaged files have anything there
-    operation = operations.get(orientation) if isinstance(orientation, int) else None
-    if operation is None:
-        return image
-    turned = image.transpose(operation)
-    return image if size is not None and image.size == size != turned.size else turned
+    return operations.get(orientation) if isinstance(orientation, int) else None
+
+
+_QUARTERS = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
+
+
+def _means_stored(stored: tuple[int, int], upright: tuple[int, int], annotated: tuple[int, int]) -> bool:
+    """Whether an annotated size is that of the stored raster or of a resized copy, and not of the upright image."""
+    return _are_alike(stored, annotated) and not _are_alike(upright, annotated)
+
+
+def _are_alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one size is that of a resized copy of the other, which has whole pixels."""
+    across, down = other[0] / size[0], other[1] / size[1]
+    return abs(across - down) <= 0.02 * max(across, down) + 2.0 * max(across / size[0], down / size[1])
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What a file says of its image.
+
+    Attributes:
+        size: (width, height) of what `load_image` gives for the annotated size.
+        turned: whether EXIF's orientation says that the stored raster is not upright.
+        settled: whether the annotated size tells which of the two was annotated; where nothing is turned it does.
+    """
+
+    size: tuple[int, int]
+    turned: bool
+    settled: bool
+
+
+def image_facts(path: Path | str, annotated: tuple[int, int]) -> ImageFacts:
+    """What a file says of its image. All of the file is gone through, so that a damaged one is found.
+
+    Args:
+        path: the file; annotated: the (width, height) that its annotation states.
+
+    Raises:
+        CompNetError: as `load_image`.
+    """
+    with _explained(path), _open_file(path) as file, _open_unchecked(file) as image:
+        whole = image.size
+        _check_header(path, file, image, None)
+        image.draft(
+            "L", (max(1, whole[0] // 8), max(1, whole[1] // 8))
+        )  # all of a JPEG, but few of its pixels are made
+        image.load()
+        operation = _turn_of(image.getexif().get(_ORIENTATION, 1))
+    upright = whole[::-1] if operation in _QUARTERS else whole
+    stored = operation is not None and _means_stored(whole, upright, annotated)
+    settled = operation is None or _are_alike(whole, annotated) != _are_alike(upright, annotated)
+    return ImageFacts(whole if stored else upright, operation is not None, settled)
 
 
 def read_rgb(image: Path | str | Image.Image | np.ndarray | Tensor) -> Image.Image:
@@ -247,114 +306,62 @@ def image_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def as_rgb(image: Image.Image | np.ndarray | Any) -> Image.Image:
-    """Any image in memory as a PIL image in RGB.
-
-    Args:
-        image: a PIL image of any mode, or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] (alpha last) of uint8,
-            uint16 (0..65535), bool, or floats in 0..1; or a tensor [3, H, W] of these, channels first. The EXIF
-            orientation of a PIL image is left alone.
-
-    Raises:
-        CompNetError: if the shape, the type or the range is none of these.
-    """
-    if isinstance(image, Tensor):
-        if image.ndim != 3 or len(image) not in (1, 3):
-            raise CompNetError(f"An image tensor must be 3 x H x W, not {'x'.join(map(str, image.shape))}.")
-        # numpy has no bfloat16
-        pixels = image.detach().cpu()
-        image = (pixels.float() if pixels.is_floating_point() else pixels).permute(1, 2, 0).numpy()
-    if isinstance(image, np.ndarray):
-        return as_rgb(_array_to_pil(image))
-    if not isinstance(image, Image.Image):
-        raise CompNetError(
-            f"An image must be a file name, a PIL image, a numpy array or a tensor, not {type(image).__name__}."
-        )
-    if image.mode == "RGB":
-        return image
-    # Pillow would clip these to 255 instead of scaling them
-    if image.mode.startswith("I") or image.mode == "F":
-        return _deep_to_rgb(image)
-    if _is_clear(image):
-        return _strip_by_strip(image, _over_neutral)
-    return image.convert("RGB")
-
-
-def _is_clear(image: Image.Image) -> bool:
-    """Whether some of its pixels may be transparent."""
-    # "a" is premultiplied alpha; palette images and some RGB ones keep theirs in `info`
-    return "A" in image.mode or "a" in image.mode or "transparency" in image.info
-
-
-def _over_neutral(image: Image.Image) -> Image.Image:
-    """An image with transparency in RGB: grey shows through it."""
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, (128, 128, 128, 255)), layer).convert("RGB")
-
-
-def _deep_to_rgb(image: Image.Image) -> Image.Image:
-    """One channel of more than 8 bits: 16-bit integers over their full range, others over the range they use."""
-    kind = np.asarray(image.crop((0, 0, 1, 1))).dtype
-    if kind == np.uint16:
-        full = 65535.0
-    else:
-        highest = max(float(_finite(strip).max(initial=0.0)) for _, strip in _strips(image))
-        ranges = (1.0, 255.0, 65535.0) if np.issubdtype(kind, np.floating) else (255.0, 65535.0)
-        # 32-bit integers, which some 16-bit files are opened as, do not tell their range; the values have to
-        full = next((limit for limit in ranges if highest <= limit), highest)
-
-    def to_rgb(strip: Image.Image) -> Image.Image:
-        levels = np.clip(np.rint(_finite(strip) * (255.0 / full)), 0, 255).astype(np.uint8)
-        return Image.fromarray(levels).convert("RGB")
-
-    return _strip_by_strip(image, to_rgb)
-
-
-def _finite(image: Image.Image) -> np.ndarray:
-    """The numbers of an image of one channel, float64 [H, W]; what is not finite is 0."""
-    with np.errstate(invalid="ignore"):  # a NaN of any kind is one
-        return np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _array_to_pil(array: np.ndarray) -> Image.Image:
-    shape = "x".join(map(str, array.shape))
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        hint = " (channels come last: transpose it)" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        raise CompNetError(f"An image array must be H x W, H x W x 3 or H x W x 4, not {shape}{hint}.")
-    if array.size == 0:
-        raise CompNetError(f"An image array must not be empty, but its shape is {shape}.")
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype == np.uint16:
-        # 257 = 65535 / 255; 32 bits, or the sum would overflow
-        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    elif np.issubdtype(array.dtype, np.floating):
-        if not np.isfinite(array).all() or array.min() < 0.0 or array.max() > 1.0:
-            raise CompNetError("A floating-point image must hold values in 0..1; scale it, or use uint8 for 0..255.")
-        array = np.rint(array * 255.0).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        raise CompNetError(f"An image array must be uint8, uint16 or floats in 0..1, not {array.dtype}; convert it.")
-    return Image.fromarray(np.ascontiguousarray(array))
-
-
 def load_mask(path: Path | str, *, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read a segmentation mask as bool [H, W]: True where the file is not black.
+    """Read a segmentation mask as bool [H, W]: True where the object is.
+
+    That is where the file is opaque, if some of it is clear and some opaque; else where it is not black: grey or in
+    colour, with a palette, of 1, 8, 16 or 32 bits, so that any label but 0 counts. A JPEG file holds no exact black, so
+    what is brighter than half of its brightest pixel counts there.
 
     Args:
-        path: an image file of one channel.
-        size: the (width, height) of its image; a mask of another size is scaled to it.
+        path: an image file, upright or stored as its image is.
+        size: the (width, height) of its image; a mask of another size and the same proportions is scaled to it.
 
     Raises:
-        CompNetError: as `load_image`.
+        CompNetError: as `load_image`, or if the proportions differ.
     """
-    # masks may be palette images or in colour
-    image = ImageOps.grayscale(load_image(path))
-    if size is not None and image.size != size:
+    with _explained(path), _open_file(path) as file:
+        mask = _upright(*_decode(file, path, _as_mask), size=size)
+    if size is not None and mask.size != size:
+        _check_proportions(path, mask.size, size)
         # nearest: mixed values would count as object, and the mask would grow
-        image = image.resize(size, Image.Resampling.NEAREST)
-    return np.asarray(image) > 0
+        mask = mask.resize(size, Image.Resampling.NEAREST)
+    return np.asarray(mask) > 0
+
+
+def _as_mask(image: Image.Image) -> Image.Image:
+    """White where the object is, black elsewhere, in L."""
+    solid = 128  # of alpha: at least half opaque
+    if not is_deep(image) and is_clear(image):
+        layer = image.convert("RGBA")
+        alpha = layer.getchannel("A")
+        opaque = alpha.point([255 * (level >= solid) for level in range(256)])
+        if opaque.getextrema() == (0, 255):
+            return opaque
+        image = layer.convert("RGB")  # all of it is equally opaque, which says nothing
+    mask = Image.new("L", image.size)
+    lossy = image.format in ("JPEG", "MPO")
+    darkest = max(_brightest(strip).max() for _, strip in strips(image)) / 2 if lossy else 0.0
+    for top, strip in strips(image):
+        mask.paste(Image.fromarray(_brightest(strip) > darkest).convert("L"), (0, top))
+    return mask
+
+
+def _brightest(image: Image.Image) -> np.ndarray:
+    """The largest channel of each pixel, [H, W]; what is not finite is 0."""
+    if is_deep(image):
+        return np.abs(finite(image))
+    return np.asarray(image.convert("RGB")).max(axis=-1)
+
+
+def _check_proportions(path: Path | str, mask: tuple[int, int], image: tuple[int, int]) -> None:
+    """Refuse a mask that is not a resized copy of its image's: stretched, it would lie beside the object."""
+    if not _are_alike(mask, image):
+        turned = "; turned as the image is, it would fit" if image == mask[::-1] else ""
+        raise CompNetError(
+            f"{path} is {mask[0]} x {mask[1]} pixels, but its image is {image[0]} x {image[1]}{turned}; "
+            "save the mask of the whole image, upright as the image is."
+        )
 
 
 def hidden_shares(occluders: np.ndarray, object_mask: np.ndarray) -> tuple[float, float]:

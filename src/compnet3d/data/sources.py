@@ -12,6 +12,7 @@ from PIL import Image
 from compnet3d.data.images import IMAGE_FILES, images_in, load_image
 from compnet3d.data.video import VIDEO_SUFFIXES, Frame, read_camera, read_video
 from compnet3d.errors import CompNetError
+from compnet3d.utils.files import is_clutter
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,11 @@ def _of_name(name: str) -> list[Source]:
         return [Source(str(image)) for image in images]
     # a file may have these characters in its name
     if glob.has_magic(name) and not path.exists():
-        files = [file for file in sorted(glob.glob(name, recursive=True)) if Path(file).is_file()]
+        files = [
+            file
+            for file in sorted(glob.glob(name, recursive=True))
+            if Path(file).is_file() and not is_clutter(Path(Path(file).name))
+        ]
         if not files:
             raise CompNetError(f"{name}: matches no file; check the pattern, and quote it")
         return [_of_file(file) for file in files]

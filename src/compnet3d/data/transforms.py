@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from compnet3d.data.annotations import in_shares
 from compnet3d.data.augment import NO_SOURCES, Augmentation, CropSources, GeometricDraw, augment_pixels
 from compnet3d.data.images import load_mask
 from compnet3d.data.sample import Sample
@@ -283,7 +284,7 @@ def crop_box(image: Image.Image, box: Sequence[float] | None, input_config: Inpu
 
 def _check_box(box: Sequence[float], size: tuple[int, int]) -> None:
     """Refuse a box that shows nothing of an image of this (width, height), or next to nothing of it."""
-    shortest, furthest = 0.01, 1e6  # pixels: of the longer side, and of its corners
+    shortest, furthest = 2.0, 1e6  # pixels: of the longer side, and of its corners
     if len(box) != 4:
         raise CompNetError(f"the box {tuple(box)} does not have four numbers; give x1 y1 x2 y2 in pixels")
     if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
@@ -291,7 +292,10 @@ def _check_box(box: Sequence[float], size: tuple[int, int]) -> None:
     shown, limits = " ".join(f"{x:g}" for x in box), f"the image of {size[0]} x {size[1]} pixels"
     if box[2] <= 0 or box[3] <= 0 or box[0] >= size[0] or box[1] >= size[1]:
         raise CompNetError(f"the box {shown} lies outside {limits}; give x1 y1 x2 y2 in pixels of it")
-    if max(map(abs, box)) > furthest or max(box[2] - box[0], box[3] - box[1]) < shortest:
+    if max(box[2] - box[0], box[3] - box[1]) < min(shortest, *size):
+        shares = "; it is in shares of the image" if in_shares(box) else ""
+        raise CompNetError(f"the box {shown} is smaller than two pixels{shares}; give x1 y1 x2 y2 in pixels")
+    if max(map(abs, box)) > furthest:
         raise CompNetError(f"the box {shown} does not fit {limits}; give x1 y1 x2 y2 in pixels of it")
 
 

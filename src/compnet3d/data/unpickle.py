@@ -25,6 +25,17 @@ from compnet3d.errors import CompNetError
 from compnet3d.utils.files import read_bytes
 
 
+class MissingKey(CompNetError):
+    """An `.npz` file without the key that was asked for; `keys` are those that it has."""
+
+    def __init__(self, path: Path, key: str, keys: Iterable[str]) -> None:
+        self.keys = frozenset(keys)
+        super().__init__(
+            f"{path} is not a readable annotation (it has no key {key!r}); it must be an .npz file whose key {key!r} "
+            "holds only numpy arrays and plain Python values. Restore or remove the file."
+        )
+
+
 def load_npz_objects(path: Path | str, key: str) -> Any:
     """The entry `key` of an `.npz` file: plain Python containers, numbers, strings and numpy arrays.
 
@@ -59,7 +70,8 @@ def _read_entry(path: Path, entry: str) -> bytes:
         raise ValueError("it is an archive of too many files")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if entry not in archive.namelist():
-            raise ValueError(f"it has no key {entry.removesuffix('.npy')!r}")
+            keys = (name.removesuffix(".npy") for name in archive.namelist())
+            raise MissingKey(path, entry.removesuffix(".npy"), keys)
         if archive.getinfo(entry).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError("it is compressed in a way that numpy does not use")
         with archive.open(entry) as stream:

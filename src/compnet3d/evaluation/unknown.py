@@ -100,7 +100,7 @@ def _known(predictor: Predictor, images: torch.Tensor, crop: CropMode) -> torch.
 
 def _background(predictor: Predictor, sample: Sample, seed: int) -> torch.Tensor | None:
     """A window of the sample's image without its object, uint8 [3, H, W]; None where there is no room for one."""
-    strip = beside(load_image(sample.image), sample.bbox)
+    strip = beside(load_image(sample.image, size=(sample.width, sample.height)), sample.bbox)
     if strip is None:
         return None
     size = predictor.input_config.width, predictor.input_config.height

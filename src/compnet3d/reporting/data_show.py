@@ -15,7 +15,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from compnet3d.data.check import CheckResult, check_cad, check_sample, mesh_of, projected_box_iou
+from compnet3d.data.check import check_cad
+from compnet3d.data.check_object import check_sample, mesh_of, projected_box_iou
+from compnet3d.data.findings import CheckResult
 from compnet3d.data.imagenet3d import ImageNet3D, read_objects
 from compnet3d.data.images import load_image, load_mask
 from compnet3d.data.sample import Sample

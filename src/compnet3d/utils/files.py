@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 from compnet3d.errors import CompNetError
@@ -75,6 +75,16 @@ def sha256_of(path: str | Path, limit: int = 2**44) -> str:
 def is_file(path: Path) -> bool:
     """Whether there is a regular file; False, too, for names that no file can have and where nobody may look."""
     return os.path.isfile(path)
+
+
+def is_clutter(path: PurePath) -> bool:
+    """Whether a name, or a folder before it, is what operating systems and editors leave lying about.
+
+    Give the part of a path that was found in a folder: what the folder itself is called is its owner's business.
+    """
+    left = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r")
+    # hidden are .DS_Store, .thumbnails, and the ._ files in which macOS keeps what other file systems do not take
+    return any(part.startswith(".") or part.endswith("~") or part.lower() in left for part in path.parts)
 
 
 def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:

@@ -17,7 +17,8 @@ from scipy.io import savemat
 
 from compnet3d.cli import main as cli
 from compnet3d.data.annotations import read_annotation
-from compnet3d.data.check import check_dataset, projected_box_iou
+from compnet3d.data.check import check_dataset
+from compnet3d.data.check_object import projected_box_iou
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image, load_mask
 from compnet3d.data.importers.occluded_pascal3d import OccludedPascal3d

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compnet3d.data.annotations import Annotation, SkipObject, annotation_dict, plain_name
+from compnet3d.data.annotations import SHARES, Annotation, SkipObject, annotation_dict, in_shares, plain_name
 from compnet3d.data.images import image_size
 from compnet3d.data.importers.report import LeftOut
 from compnet3d.data.mat_reader import MatReader
@@ -136,15 +136,17 @@ def pascal3d_annotation(entry: Annotation, category: str, size: tuple[int, int])
     box = np.ravel(entry.get("bbox", ()))
     if len(box) != 4 or box.dtype.kind not in "buif":
         raise SkipObject("missing key bbox")
+    if in_shares(box.tolist()):
+        raise SkipObject(SHARES)
     names = ("occluded", "truncated", "difficult")
     flags = {name: int(_number(entry, name)) if np.size(entry.get(name, ())) else 0 for name in names}
     # ImageNet3D's word for both; reports tell them apart by the flags, which are kept
     partial = flags["occluded"] or flags["truncated"]
     made = annotation_dict(
         category=category,
-        azimuth=math.radians(view["azimuth"]),
-        elevation=math.radians(view["elevation"]),
-        theta=math.radians(view["theta"]),
+        azimuth=math.radians(view["azimuth"] % 360.0),
+        elevation=math.radians(view["elevation"] % 360.0),
+        theta=math.radians(view["theta"] % 360.0),
         distance=view["distance"],
         focal=view["focal"] * view["viewport"],
         principal_point=(view["px"], view["py"]),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compnet3d.data.images import load_image
+from compnet3d.data.images import images_in, load_image
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.corruption import blur, colour, noise, weather
 from compnet3d.robustness.corruption.liquid import spatter
@@ -125,7 +125,7 @@ def load_textures(folder: str | Path) -> list[np.ndarray]:
     folder = Path(folder)
     if not folder.is_dir():
         raise CompNetError(f"{folder} is not a folder; give one that holds images of frost.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in texture_suffixes)
+    paths = sorted(path for path in images_in(folder) if path.suffix.lower() in texture_suffixes)
     if not paths:
         raise CompNetError(f"{folder} holds no image of frost ({', '.join(texture_suffixes)}).")
     return [np.asarray(load_image(path)) for path in paths]
