@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from compnet3d.cli.data_import import DataImport
 from compnet3d.cli.data_show import DataShow
+from compnet3d.cli.data_symmetry import DataSymmetry
 from compnet3d.cli.options import (
     Count,
     Folder,
@@ -311,6 +312,7 @@ class Data:
         | Annotated[DataImport, subcommand("import")]
         | Annotated[DataCheck, subcommand("check")]
         | Annotated[DataShow, subcommand("show")]
+        | Annotated[DataSymmetry, subcommand("symmetry")]
     )
 
     def run(self) -> None:

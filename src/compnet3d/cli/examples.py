@@ -30,6 +30,7 @@ EXAMPLES = {
     " --pascal3d PASCAL3D+_release1.1 --level L1",
     "data check": "compnet3d data check runs/quickstart/data",
     "data show": "compnet3d data show runs/quickstart/data --out annotations.html",
+    "data symmetry": "compnet3d data symmetry runs/quickstart/data",
     "annotate": "compnet3d annotate runs/quickstart/data/images/mug --category mug --out data/mugs",
     "runs": "compnet3d runs runs --plot runs.png",
     "models": "compnet3d models --keep runs/quickstart/run --name toys",
