@@ -22,6 +22,7 @@ from compnet3d.models.registry import TrainedModel, untrained_model
 from compnet3d.training.build import extractor_of, make_extractor, make_model, make_optimizer, start_from
 from compnet3d.training.calibration import calibrate, calibrate_run
 from compnet3d.training.job import TrainingJob
+from compnet3d.training.memory import check_need, measure_need
 from compnet3d.training.output import Output, make_output
 from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe_parts import ScheduleSettings
@@ -51,8 +52,11 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
     # the schedule below still runs over the recipe's epochs: a run that is stopped early and resumed has the same
     # learning rates as one that was not
     last = schedule.epochs if job.stop_after is None else min(job.stop_after, schedule.epochs)
+    need = measure_need(run.model, -(-schedule.batch_size // group.size))
+    if group.is_rank_zero:
+        check_need(need, run.model.device, group.size)
     objective = objective_of(job.recipe, job.data.symmetry_orders.to(job.device), last_flips(run))
-    with explaining_lost_loaders(), make_output(job, run) as output:
+    with explaining_lost_loaders(), make_output(job, run, need) as output:
         loop = _Loop(run, objective, output, job.workers, job.data.symmetry_orders)
         # two passes over one schedule: with the calibration split held out, then with it among the training images.
         # Either does nothing where its epochs are done already, which is how a resumed run finds its place.

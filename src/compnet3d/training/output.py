@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from compnet3d.training.build import backbone_source
 from compnet3d.training.job import TrainingJob
+from compnet3d.training.memory import MemoryNeed
 from compnet3d.training.run_folder import Run
 from compnet3d.utils.files import Json
 
@@ -31,24 +32,26 @@ class Output(Protocol):
         ...
 
 
-def make_output(job: TrainingJob, run: Run) -> AbstractContextManager[Output]:
+def make_output(job: TrainingJob, run: Run, need: MemoryNeed) -> AbstractContextManager[Output]:
     """Silence without progress and in all processes but one; else a first line, then bars in a terminal or lines."""
     if not job.progress or not run.group.is_rank_zero:
         return Silence()
-    print(first_line(job, run), flush=True)
+    print(first_line(job, run, need), flush=True)
     kind = Bars if sys.stdout.isatty() else Lines
     return kind(run.epoch, job.recipe.schedule.epochs)
 
 
-def first_line(job: TrainingJob, run: Run) -> str:
-    """Device, images, categories, and the backbone and where it comes from."""
+def first_line(job: TrainingJob, run: Run, need: MemoryNeed) -> str:
+    """Device, images, categories, the backbone and where it comes from, and what memory it takes."""
     device = job.device if job.processes == 1 else f"{job.device} ({job.processes} processes)"
     images = f"{len(job.data.samples)} images of {len(job.data.categories)} categories"
     parts = [f"training on {device}: {images}, {len(job.calibration)} of them for calibration"]
     if job.data.more:
         share = 1 - len(job.data.more) / len(job.epoch_samples(held_out=True))
         parts.append(f"{100 * share:.0f} % of an epoch are of these, beside {len(job.data.more)} images of more data")
-    return "; ".join([*parts, f"backbone {_backbone(job, run)}", *_backgrounds(job)])
+    each = " each" if job.processes > 1 else ""
+    memory = f"about {need.total:,.0f} MB{each} for gradients and activations"
+    return "; ".join([*parts, f"backbone {_backbone(job, run)}", *_backgrounds(job), memory])
 
 
 def _backgrounds(job: TrainingJob) -> list[str]:
