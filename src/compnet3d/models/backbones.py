@@ -139,9 +139,10 @@ class FeatureExtractor(nn.Module):
         if frozen or self.config.frozen:
             # of a module of the user's, only what was frozen here is let loose again
             self.backbone.requires_grad_(not frozen)
+            # and no other part's mode is touched: a module of the user's may have frozen some of them
+            self.backbone.train(self.training and not frozen)
         recompute_layers(layers, on=checkpointing)
         self.config = replace(self.config, frozen=frozen, checkpointing=checkpointing)
-        self.train(self.training)
 
     def features(self, images: Tensor) -> Tensor:
         """Feature map before centring and normalisation, [B, D, H/stride, W/stride], of normalised images."""
