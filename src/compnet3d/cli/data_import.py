@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from compnet3d.cli.options import Count, File, Flag, Folder, Names, at_least, require_folder
+from compnet3d.errors import CompNetError
 
 if TYPE_CHECKING:
     from compnet3d.data.importers.writer import Source
@@ -123,6 +124,61 @@ class ImportOccludedPascal3d(_Import):
         self.convert(OccludedPascal3d(self.src, self.pascal3d, self.level))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportWalk(_Import):
+    """A walk round one object, a video or photographs: cameras are placed, you look at the box, then confirm it."""
+
+    category: Annotated[str, arg(metavar="NAME")]
+    """Of the object."""
+    confirm: Flag = False
+    """The box in OUT.walk/box.jpg is right: write the data set."""
+    front: Annotated[str | None, arg(metavar="FRAME", help_behavior_hint="")] = None
+    """The frame that sees the front best, by its name in box.jpg; the first one by default."""
+    turn: Annotated[float, arg(metavar="DEGREES")] = 0.0
+    """Turn the box about its vertical axis, counter-clockwise seen from above."""
+    shift: Annotated[tuple[float, float, float], arg(metavar="X Y Z")] = (0.0, 0.0, 0.0)
+    """Move the box to its right, back and up, in lengths of its diagonal."""
+    scale: Annotated[tuple[float, float, float], arg(metavar="X Y Z")] = (1.0, 1.0, 1.0)
+    """Make the box wider, deeper, higher by these factors."""
+    frames: Annotated[int, arg(metavar="N")] = 60
+    """How many images are taken at most; of a video the sharpest ones."""
+    split: Literal["train", "val"] = "train"
+    """The list that they go into: all show one object, so that a test needs a walk round another."""
+
+    def run(self) -> None:
+        """Place the cameras, draw the box, and write what was confirmed."""
+        at_least(8, frames=self.frames)
+        if min(self.scale) <= 0:
+            raise CompNetError("--scale takes factors above 0")
+        from compnet3d.data.importers.recognise import check_format
+        from compnet3d.data.importers.walk import WalkRound
+        from compnet3d.data.importers.walk_cameras import place_cameras
+        from compnet3d.reporting.walk_sheet import write_walk_sheet
+
+        check_format(self.src, "walk")
+        folder = self.out.with_name(f"{self.out.name}.walk")
+        walk = place_cameras(self.src, folder, frames=self.frames, say=print, progress=True)
+        source = WalkRound.of(
+            walk,
+            self.category,
+            self.front,
+            turn=self.turn,
+            shift=self.shift,
+            scale=self.scale,
+            split=self.split,
+        )
+        sheet = folder / "box.jpg"
+        write_walk_sheet(sheet, source)
+        if self.confirm:
+            self.convert(source)
+            return
+        placed, size = len(walk.frames), source.box.size / source.box.size.max()
+        print(f"{placed} of {placed + len(walk.lost)} cameras placed; the box is {size[0]:.2f} wide, ", end="")
+        print(f"{size[1]:.2f} deep and {size[2]:.2f} high")
+        print(f"look at {sheet}: the box must hold the object, and the green arrow leave its front")
+        print("where it is right, give the command again with --confirm; else with --front, --turn, --shift or --scale")
+
+
 @dataclass(frozen=True)
 class DataImport:
     """Write a data set of another format in the ImageNet3D layout; what was left out, and why, is reported."""
@@ -131,6 +187,7 @@ class DataImport:
         Annotated[ImportTable, subcommand("table")]
         | Annotated[ImportPascal3d, subcommand("pascal3d")]
         | Annotated[ImportOccludedPascal3d, subcommand("occluded-pascal3d")]
+        | Annotated[ImportWalk, subcommand("walk")]
     )
 
     def run(self) -> None:

@@ -21,6 +21,7 @@ from compnet3d.utils.files import Json
 FEATURES = {
     "viz": "HTML reports and plots",
     "video": "videos and cameras (`predict`)",
+    "sfm": "walks round an object (`data import walk`)",
     "onnx": "detectors in ONNX (`predict --detector`)",
     "demo": "the demo in the browser (`compnet3d demo`)",
     "collada": "CAD models in COLLADA (.dae)",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from compnet3d.data.images import images_in
+from compnet3d.data.video import VIDEO_SUFFIXES
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import is_file
 
@@ -120,6 +122,13 @@ def _has_file(folder: Path, pattern: str) -> bool:
     return next(folder.glob(pattern), None) is not None
 
 
+def _is_walk(path: Path) -> bool:
+    if path.suffix.lower() in VIDEO_SUFFIXES and is_file(path):
+        return True
+    # photographs and nothing else, or it is some data set
+    return path.is_dir() and not folders_in(path) and len(images_in(path)) >= 3
+
+
 FORMATS = (
     Format("table", "a table", "a file .csv, .tsv or .jsonl with a line for each object", _is_table),
     Format("pascal3d", "PASCAL3D+", "its folder PASCAL3D+_release1.1 with Annotations/CATEGORY_imagenet", _is_pascal3d),
@@ -129,4 +138,5 @@ FORMATS = (
         "its folder with images, annotations and lists of CATEGORYFGL1_BGL1",
         _is_occluded,
     ),
+    Format("walk", "a walk round an object", "a video, or a folder of photographs of one object", _is_walk),
 )
