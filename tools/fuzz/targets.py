@@ -214,7 +214,8 @@ def gltf_seeds(folder: Path) -> list[Seed]:
     files = trimesh.Scene(box).export(file_type="gltf")
     for name, data in files.items():
         (folder / ("a.gltf" if name == "model.gltf" else name)).write_bytes(data)
-    return [Seed("a.gltf", files["model.gltf"], "json"), Seed("a.glb", _box_file("glb"))]
+    beside = [Seed(name, data) for name, data in files.items() if name != "model.gltf"]
+    return [Seed("a.gltf", files["model.gltf"], "json"), *beside, Seed("a.glb", _box_file("glb"))]
 
 
 def collada_seeds(folder: Path) -> list[Seed]:
@@ -226,7 +227,7 @@ def read_shapes(folder: Path) -> None:
     """Every model of the folder, with its colours."""
     import numpy as np
 
-    from compnet3d.data.shapes import find_shapes, load_mesh, load_shape
+    from compnet3d.data.shapes import load_mesh, load_shape
 
     refused = None
     for path in [path for suffix in ("obj", "ply", "stl", "gltf", "glb", "dae") for path in folder.glob(f"a.{suffix}")]:
@@ -237,7 +238,6 @@ def read_shapes(folder: Path) -> None:
             load_mesh(path)
         except CompNetError as error:
             refused = error
-    find_shapes(folder)
     if refused is not None:
         raise refused
 

@@ -143,8 +143,8 @@ def _taken(rows: list[_Row], count: int) -> tuple[list[str], list[_Row]]:
 
 
 def _vertices(rows: list[_Row], position: int) -> Doubles | None:
-    """Positions [V, 3], or None if one is not so many numbers, or the lines differ in length."""
-    if len({len(row) for row in rows}) > 1:
+    """Positions [V, 3], or None if one is not so many numbers."""
+    if any(len(row) < position for row in rows):
         return None
     flat = numbers([word for row in rows for word in row[:position]])
     if flat is None:
@@ -208,7 +208,7 @@ def _problem(path: Path, body: _Body) -> CompNetError:
         if len(row) < body.position or numbers(row) is None:
             amount = "three" if body.position == 3 else "four"
             return CompNetError(f"{path}: vertex {number} is not {amount} numbers: {_shown(row)}")
-        if len(row) != usual or len(row) - body.position in (1, 8):
+        if len(row) - body.position in (1, 8) or len(row) - body.position > 9:
             more = "" if len(row) == usual else f", and others {usual}"
             return CompNetError(
                 f"{path}: vertex {number} has {len(row)} numbers{more}; it must have {body.position}, or a normal or "
@@ -243,7 +243,7 @@ def _broken_promise(path: Path, body: _Body) -> CompNetError:
 
 
 def _all_vertices(body: _Body, rows: list[_Row]) -> bool:
-    return bool(rows) and len(rows[0]) >= body.position and _vertices(rows, body.position) is not None
+    return len({len(row) for row in rows}) == 1 and _vertices(rows, body.position) is not None
 
 
 def _shown(words: list[str]) -> str:
