@@ -146,6 +146,85 @@ def read_tables(folder: Path) -> None:
                 table.read(item)
 
 
+def coco_seeds(folder: Path) -> list[Seed]:
+    """A file of COCO with each kind of segmentation, and a table of poses."""
+    from PIL import Image
+
+    Image.new("RGB", (40, 30)).save(folder / "a.png")
+    runs: list[object] = [{"size": [30, 40], "counts": [100, 100, 1000]}, {"size": [30, 40], "counts": "T3T3Xo0"}]
+    shapes = [[[4, 4, 30, 4, 30, 20]], *runs]
+    box = {"image_id": 1, "category_id": 1, "bbox": [4, 4, 26, 16]}
+    values = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"id": n, "segmentation": shape, **box} for n, shape in enumerate(shapes)],
+    }
+    table = "annotation_id,azimuth_deg,elevation_deg\n0,1,2\n1,3,4\n2,5,6\n"
+    return [Seed("coco.json", json.dumps(values).encode(), "json"), Seed("poses.csv", table.encode(), "text")]
+
+
+def read_coco(folder: Path) -> None:
+    """Every annotation as records."""
+    from compnet3d.data.importers.coco import Coco
+
+    source = Coco(folder / "coco.json", folder / "poses.csv")
+    for item in source.items()[0]:
+        source.read(item)
+
+
+def bop_seeds(folder: Path) -> list[Seed]:
+    """A scene of BOP with one object."""
+    from PIL import Image
+
+    scene = folder / "train" / "000001"
+    (scene / "rgb").mkdir(parents=True)
+    Image.new("RGB", (40, 30)).save(scene / "rgb" / "000003.png")
+    pose = {"cam_R_m2c": [1, 0, 0, 0, -1, 0, 0, 0, -1], "cam_t_m2c": [0, 0, 500], "obj_id": 1}
+    files = {
+        "scene_gt.json": {"3": [pose]},
+        "scene_gt_info.json": {"3": [{"bbox_obj": [4, 4, 20, 10]}]},
+        "scene_camera.json": {"3": {"cam_K": [500, 0, 20, 0, 500, 15, 0, 0, 1]}},
+    }
+    return [Seed(f"train/000001/{name}", json.dumps(value).encode(), "json") for name, value in files.items()]
+
+
+def read_bop(folder: Path) -> None:
+    """Every object as records."""
+    from compnet3d.data.importers.bop import Bop
+
+    source = Bop(folder)
+    for item in source.items()[0]:
+        source.read(item)
+
+
+def cut_seeds(folder: Path) -> list[Seed]:
+    """An object that the tools of ImageNet3D cut out."""
+    import numpy as np
+    from PIL import Image
+
+    for part in ("images", "annotations", "lists"):
+        (folder / part / "car_train").mkdir(parents=True)
+    Image.new("RGB", (40, 30)).save(folder / "images/car_train/a.JPEG")
+    path = folder / "annotations/car_train/a.npz"
+    np.savez(
+        path, azimuth=1.0, elevation=0.1, theta=0.0, distance=4.0, focal=1, viewport=3000, px=20.0, py=15.0,
+        principal=np.array([20.0, 15.0]), bbox=np.array([4.0, 4.0, 30.0, 20.0]), cad_index=1,
+        padding_params=np.array([1, 2, 3, 4, 0, 0]),
+    )  # fmt: skip
+    (folder / "lists/car_train/mesh01.txt").write_text("a\n")
+    npz = Seed("annotations/car_train/a.npz", path.read_bytes(), "npz")
+    return [npz, Seed("lists/car_train/mesh01.txt", b"a\n", "text")]
+
+
+def read_cut(folder: Path) -> None:
+    """Every image as records."""
+    from compnet3d.data.importers.imagenet3d import ImageNet3dSource
+
+    source = ImageNet3dSource(folder)
+    for item in source.items()[0]:
+        source.read(item)
+
+
 # -- other files of a data set --------------------------------------------------------------------------------------
 
 
@@ -484,6 +563,9 @@ TARGETS = (
     Target("annotations", annotation_seeds, read_annotations, "atheris", weight=6),
     Target("mat", mat_seeds, read_mat, limits=Limits(seconds=2.0), weight=2),
     Target("tables", table_seeds, read_tables, weight=2),
+    Target("coco", coco_seeds, read_coco, weight=1),
+    Target("bop", bop_seeds, read_bop, weight=1),
+    Target("cut objects", cut_seeds, read_cut, weight=1),
     Target("off", off_seeds, read_off, "atheris", weight=4),
     Target("obj", obj_seeds, read_shapes, "atheris", weight=2),
     Target("ply", ply_seeds, read_shapes, "atheris", weight=2),

@@ -88,6 +88,112 @@ class ImportTable(_Import):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportImageNet3d(_Import):
+    """ImageNet3D: the raw download, as far as it is complete, or either layout that its tools make of it."""
+
+    cad: Folder = None
+    """The folder with the CAD models, one folder for each category; CAD in SRC by default."""
+
+    def run(self) -> None:
+        """Import."""
+        from compnet3d.data.importers.imagenet3d import ImageNet3dSource
+
+        if self.cad is not None:
+            require_folder(self.cad, "--cad")
+        self.convert(ImageNet3dSource(self.src, self.cad))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOodCv(_Import):
+    """OOD-CV: the train split, one split for each of the five shifts, and all of them together as val."""
+
+    cad: Folder = None
+    """The folder with the CAD models, one folder for each category; CAD in SRC by default."""
+
+    def run(self) -> None:
+        """Import."""
+        from compnet3d.data.importers.ood_cv import OodCv
+
+        if self.cad is not None:
+            require_folder(self.cad, "--cad")
+        self.convert(OodCv(self.src, self.cad))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportObjectNet3d(_Import):
+    """ObjectNet3D: all objects of its 100 categories."""
+
+    cad: Folder = None
+    """The folder with the CAD models, one folder for each category; CAD/off or CAD in SRC by default."""
+
+    def run(self) -> None:
+        """Import."""
+        from compnet3d.data.importers.objectnet3d import ObjectNet3d
+
+        if self.cad is not None:
+            require_folder(self.cad, "--cad")
+        self.convert(ObjectNet3d(self.src, self.cad))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportCoco(_Import):
+    """Boxes and segmentations of a COCO file, with poses in a table: annotation_id or image_id, and a pose."""
+
+    poses: Annotated[Path, arg(metavar="FILE")]
+    """The table (.csv, .tsv, .jsonl); its columns are those of `data import table`."""
+    angles: Annotated[Literal["degrees", "radians"] | None, arg(metavar="degrees|radians", help_behavior_hint="")] = (
+        None
+    )
+    """Unit of columns azimuth, elevation and theta; needless for azimuth_deg, azimuth_rad and so on."""
+    convention: Annotated[Literal["compnet3d", "opencv", "opengl", "blender", "pytorch3d"] | None, _CONVENTION] = None
+    """Of rotations and quaternions; see `data import table`."""
+    quaternion: Annotated[Literal["wxyz", "xyzw"] | None, arg(metavar="wxyz|xyzw", help_behavior_hint="")] = None
+    """Order of a column quaternion."""
+    focal: Annotated[float | None, arg(metavar="PIXELS", help_behavior_hint="")] = None
+    """Focal length of all images, where the table has none; 1.2 times the longer side by default."""
+    columns: Names = ()
+    """Columns with unusual names, as MEANING=COLUMN."""
+    images: Folder = None
+    """Folder that the images are relative to; that of the COCO file by default."""
+    cad: Folder = None
+    """Folder with one folder of CAD models per category (x right, y backward, z up)."""
+    sizes: File = None
+    """Table with columns category, width, depth, height, for categories without CAD models; else boxes are fitted."""
+
+    def run(self) -> None:
+        """Import."""
+        from compnet3d.data.importers.coco import Coco
+        from compnet3d.data.importers.posed_row import RowForm
+        from compnet3d.data.importers.shapes import Shapes
+
+        for folder, option in ((self.cad, "--cad"), (self.images, "--images")):
+            if folder is not None:
+                require_folder(folder, option)
+        form = RowForm(self.angles, self.convention, self.quaternion, "xywh", focal=self.focal)
+        self.convert(Coco(self.src, self.poses, form, Shapes(self.cad, self.sizes), self.images, self.columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportBop(_Import):
+    """BOP: 6D poses of known objects; each object in an image becomes an image of its own, with its mask."""
+
+    axes: Names = ()
+    """Axes of the models that point up and to the front, as UP,FRONT for all or OBJECT=UP,FRONT for one: z,-y 5=y,z.
+    Ours are z,-y, which is what is taken where nothing is said."""
+    names: Names = ()
+    """Names of the objects, as OBJECT=NAME: 1=ape 5=can; obj_000001 and so on by default."""
+    visible_box: Flag = False
+    """Boxes around what is visible of the objects, not around the whole objects."""
+
+    def run(self) -> None:
+        """Import."""
+        from compnet3d.data.importers.bop import Bop, parse_frames, parse_names
+
+        box = "bbox_visib" if self.visible_box else "bbox_obj"
+        self.convert(Bop(self.src, parse_frames(self.axes), parse_names(self.names), box))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportPascal3d(_Import):
     """PASCAL3D+, release 1.1: its ImageNet part, each image's first object."""
 
@@ -185,6 +291,11 @@ class DataImport:
 
     command: (
         Annotated[ImportTable, subcommand("table")]
+        | Annotated[ImportImageNet3d, subcommand("imagenet3d")]
+        | Annotated[ImportOodCv, subcommand("ood-cv")]
+        | Annotated[ImportObjectNet3d, subcommand("objectnet3d")]
+        | Annotated[ImportCoco, subcommand("coco")]
+        | Annotated[ImportBop, subcommand("bop")]
         | Annotated[ImportPascal3d, subcommand("pascal3d")]
         | Annotated[ImportOccludedPascal3d, subcommand("occluded-pascal3d")]
         | Annotated[ImportWalk, subcommand("walk")]

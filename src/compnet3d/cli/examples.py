@@ -25,6 +25,11 @@ EXAMPLES = {
     "data corrupt": "compnet3d data corrupt runs/quickstart/data data/fog --corruption fog --severity 3",
     "data import": "compnet3d data import table poses.csv data/mine --angles degrees",
     "data import table": "compnet3d data import table poses.csv data/mine --angles degrees",
+    "data import imagenet3d": "compnet3d data import imagenet3d download data/imagenet3d",
+    "data import ood-cv": "compnet3d data import ood-cv OOD-CV data/ood-cv --cad PASCAL3D+_release1.1/CAD",
+    "data import objectnet3d": "compnet3d data import objectnet3d ObjectNet3D data/objectnet3d",
+    "data import coco": "compnet3d data import coco instances.json data/mine --poses poses.csv --images photos",
+    "data import bop": "compnet3d data import bop lm data/lm --axes z,-y --names 1=ape 5=can",
     "data import pascal3d": "compnet3d data import pascal3d PASCAL3D+_release1.1 data/pascal3d",
     "data import occluded-pascal3d": "compnet3d data import occluded-pascal3d OccludedPASCAL3D data/occluded"
     " --pascal3d PASCAL3D+_release1.1 --level L1",

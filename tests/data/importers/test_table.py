@@ -238,7 +238,7 @@ def test_what_is_not_stated_follows_from_the_shape(tmp_path: Path) -> None:
     assert check_dataset(tmp_path / "out").count("error") == 0
 
 
-@given(st.tuples(*[st.floats(0.2, 1.0)] * 3), st.integers(0, 99))
+@given(st.tuples(*[st.floats(0.3, 1.0)] * 3), st.integers(0, 99))
 @settings(max_examples=20)
 def test_fitted_sizes_are_those_of_the_box_that_was_seen(size: tuple[float, float, float], seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -250,13 +250,13 @@ def test_fitted_sizes_are_those_of_the_box_that_was_seen(size: tuple[float, floa
         low, high = seen.min(axis=0), seen.max(axis=0)
         views.append((rotmat, (low[0], low[1], high[0], high[1]), None))
     wanted = np.array(size) / np.linalg.norm(size)
-    assert fitted_size(views) == pytest.approx(tuple(wanted), rel=0.02)
+    assert fitted_size(views) == pytest.approx(tuple(wanted), abs=0.02)
     with_distance = [(rotmat, box, 1 / 50) for rotmat, box, _ in views[:1]]
     corner = (np.abs(views[0][0][:2]) @ np.array(size)).sum()
     box = with_distance[0][1]
     scaled = fitted_size([*views[1:], with_distance[0]])
     assert np.linalg.norm(scaled) == pytest.approx(
-        np.linalg.norm(size) * (box[2] - box[0] + box[3] - box[1]) / 50 / corner, rel=0.02
+        np.linalg.norm(size) * (box[2] - box[0] + box[3] - box[1]) / 50 / corner, rel=0.05
     )
 
 

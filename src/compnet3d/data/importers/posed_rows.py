@@ -53,6 +53,7 @@ class PosedRows:
     folder: Path
     category: str | None = None
     sizes: dict[str, Size] = field(default_factory=dict)
+    outlines: dict[tuple[str, int], torch.Tensor] = field(default_factory=dict)  # what each process has read
 
     def items(self, rows: Sequence[Row], where: Path) -> tuple[list[RowItem], list[LeftOut], list[str]]:
         """The lines by their images, lines that are none, and what is assumed.
@@ -187,6 +188,11 @@ class PosedRows:
             if part
         ], left_out
 
+    def _outline(self, category: str, cad_index: int) -> torch.Tensor:
+        if (category, cad_index) not in self.outlines:
+            self.outlines[category, cad_index] = outline(self.models(category), cad_index)
+        return self.outlines[category, cad_index]
+
     def _size(self, values: Mapping[str, Any], image: Path) -> tuple[int, int]:
         width, height = (number_of(values.get(name), 0) for name in ("width", "height"))
         return (width, height) if width > 0 and height > 0 else image_size(image)
@@ -203,7 +209,7 @@ class PosedRows:
         models = self.models(category)
         distance, point, box = placed.distance, placed.principal_point, placed.box
         if models and (distance is None or point is None or box is None):
-            distance, point, box = completed(placed, outline(models, cad_index), size)
+            distance, point, box = completed(placed, self._outline(category, cad_index), size)
         if distance is None or point is None or box is None:
             raise SkipObject("no box" if box is None else "no distance")
         pose = Pose.from_matrix(placed.rotmat)

@@ -85,14 +85,11 @@ def _is_imagenet3d(root: Path) -> bool:
 
 
 def _is_layout(root: Path) -> bool:
-    return _folders(root, "images", "annotations") and _has_file(root / "annotations", "*/*.npz") and not (
-        _is_occluded(root)
-    )  # fmt: skip
+    whole = _folders(root, "images", "annotations", "lists") and not _is_occluded(root)
+    return whole and _has_file(root / "annotations", "*/*.npz")
 
 
 def _is_coco(path: Path) -> bool:
-    if path.is_dir():
-        return any(_is_coco(file) for file in [*path.glob("*.json"), *path.glob("annotations/*.json")])
     if path.suffix.lower() != ".json" or not is_file(path):
         return False
     with path.open("rb") as file:
@@ -130,6 +127,16 @@ def _is_walk(path: Path) -> bool:
 
 
 FORMATS = (
+    Format(
+        "ood-cv",
+        "OOD-CV",
+        "its folder with images, annotations and lists such as TrainSet.txt and CATEGORY_context.txt",
+        _is_ood_cv,
+    ),
+    Format("imagenet3d", "ImageNet3D", "a folder with images, annotations (.npz) and lists", _is_imagenet3d),
+    Format("objectnet3d", "ObjectNet3D", "its folder with Annotations, Images and Image_sets", _is_objectnet3d),
+    Format("coco", "a file of COCO", "an instances file (.json)", _is_coco),
+    Format("bop", "a data set of BOP", "a folder with models and SPLIT/SCENE/scene_gt.json", _is_bop),
     Format("table", "a table", "a file .csv, .tsv or .jsonl with a line for each object", _is_table),
     Format("pascal3d", "PASCAL3D+", "its folder PASCAL3D+_release1.1 with Annotations/CATEGORY_imagenet", _is_pascal3d),
     Format(

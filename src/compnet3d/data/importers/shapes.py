@@ -14,9 +14,10 @@ from torch import Tensor
 from compnet3d.data.importers.columns import numbers_in, read_table
 from compnet3d.data.importers.names import cad_files
 from compnet3d.data.importers.posed_row import Box
+from compnet3d.data.shapes.read import load_mesh
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.cuboid import cuboid_mesh
-from compnet3d.geometry.mesh import Mesh, load_off
+from compnet3d.geometry.mesh import Mesh
 
 # lengths along x (width), y (depth) and z (height)
 Size = tuple[float, float, float]
@@ -69,7 +70,7 @@ def outline(models: Mapping[str, Path | Mesh], cad_index: int) -> Tensor:
     """The points that fill the same box in the image as the model with this number, float64 [V, 3]."""
     paths = [*models.values()]
     chosen = models.get(f"{cad_index:02d}.off", paths[0])
-    mesh = chosen if isinstance(chosen, Mesh) else load_off(chosen)
+    mesh = chosen if isinstance(chosen, Mesh) else load_mesh(chosen)
     return mesh.vertices.double()
 
 
@@ -90,7 +91,7 @@ def fitted_size(views: Sequence[View]) -> Size:
         equation = (x2 - x1) * np.abs(rotmat[1]) - (y2 - y1) * np.abs(rotmat[0])
         rows.append(equation / (x2 - x1 + y2 - y1))
     count = math.sqrt(len(rows))
-    cube = 0.03 * count * (np.eye(3) - 1 / 3)  # draws a side to the mean of all
+    cube = 0.01 * count * (np.eye(3) - 1 / 3)  # draws a side to the mean of all
     matrix = np.concatenate([np.stack(rows), cube, count * np.ones((1, 3))])
     sides, _ = nnls(matrix, np.array([0.0] * (len(rows) + 3) + [count]))
     sides = np.maximum(sides, 0.02 * sides.max())

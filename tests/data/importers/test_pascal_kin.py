@@ -1,0 +1,73 @@
+"""OOD-CV and ObjectNet3D, whose records are those of PASCAL3D+."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from PIL import Image
+
+from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.importers.objectnet3d import ObjectNet3d
+from compnet3d.data.importers.ood_cv import SHIFTS, OodCv
+from compnet3d.data.importers.writer import import_data
+from tests.data.importers.pascal_files import HEIGHT, WIDTH, mat_object, write_models, write_record
+
+
+def photo(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(path)
+
+
+def test_each_shift_of_ood_cv_is_a_split(tmp_path: Path) -> None:
+    root = tmp_path / "ood"
+    (root / "lists").mkdir(parents=True)
+    write_models(tmp_path / "CAD" / "car")
+    objects = {"t1": (mat_object(azimuth=5.0),), "t2": (mat_object("bus"), mat_object(azimuth=15.0))}
+    for place, shift in enumerate(SHIFTS):
+        objects[f"s{place}"] = (mat_object(azimuth=0.0), mat_object(azimuth=100.0 + place))
+        (root / "lists" / f"car_{shift}.txt").write_text(f"s{place}.JPEG 1\n")
+    (root / "lists" / "car_pose.txt").write_text("s1 1\ns1 0\ns2 1\ns9 0\n../s1 0\ns0 7\n")
+    (root / "lists" / "TrainSet.txt").write_text("t1 0\ncar/t2.JPEG 1\nnowhere 0\n")
+    (root / "lists" / "car_all.txt").write_text("s0 0\n")
+    for name, members in objects.items():
+        write_record(root / "annotations" / "car" / f"{name}.mat", *members)
+        photo(root / "images" / "car" / f"{name}.JPEG")
+    report = import_data(OodCv(root, tmp_path / "CAD"), tmp_path / "out")
+    dataset = ImageNet3D(tmp_path / "out")
+    assert dataset.splits == sorted(["train", "val", *SHIFTS])
+
+    def azimuths(split: str) -> list[int]:
+        return [round(math.degrees(sample.azimuth)) for sample in dataset.samples(split)]
+
+    assert azimuths("train") == [5, 15] and azimuths("texture") == [103]
+    # an image is in two shifts; with both of its listed objects
+    assert azimuths("pose") == [100, 0, 101, 102] and azimuths("context") == [100]
+    assert len(azimuths("val")) == 6 and report.kept == 8
+    assert report.left_out == {
+        "missing image": 2, "list entry is not an image name": 1, "the record has no object of this number": 1,
+    }  # fmt: skip
+
+
+def test_an_image_of_objectnet3d_has_objects_of_several_categories(tmp_path: Path) -> None:
+    root = tmp_path / "objectnet3d"
+    (root / "Image_sets").mkdir(parents=True)
+    write_models(root / "CAD" / "off" / "car")
+    write_models(root / "CAD" / "off" / "filing_cabinet")
+    write_record(
+        root / "Annotations" / "n1.mat",
+        mat_object(azimuth=10.0), mat_object("filing_cabinet", azimuth=20.0), mat_object(azimuth=30.0),
+        mat_object("pen", azimuth=40.0),
+    )  # fmt: skip
+    write_record(root / "Annotations" / "n2.mat", mat_object(azimuth=50.0), mat_object(distance=0.0))
+    for name in ("n1", "n2"):
+        photo(root / "Images" / f"{name}.JPEG")
+    (root / "Image_sets" / "train.txt").write_text("n1\n")
+    (root / "Image_sets" / "val.txt").write_text("n2\nn3\n")
+    report = import_data(ObjectNet3d(root), tmp_path / "out")
+    assert report.kept == 4 and report.left_out == {
+        "missing image": 1, "distance = 0: a coarse label only": 1, "no CAD model of pen": 1
+    }  # fmt: skip
+    train = ImageNet3D(tmp_path / "out").samples("train")
+    found = [(sample.key, round(math.degrees(sample.azimuth))) for sample in train]
+    assert found == [("car/n1#0", 10), ("car/n1#1", 30), ("filing_cabinet/n1#0", 20)]
