@@ -116,6 +116,8 @@ class Bop:
         """The object with its mask."""
         if not is_file(item.image):
             return (), [("missing image", str(item.image))]
+        if not np.isfinite(item.rotation).all():
+            return (), [("rotation is not finite", item.where)]
         turned = self._frame(item.category).rotation()
         try:
             size = image_size(item.image)
