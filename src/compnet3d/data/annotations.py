@@ -19,15 +19,15 @@ from compnet3d.data.sample import Sample, parse_instance
 from compnet3d.data.unpickle import MissingKey, load_npz_objects
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.rotations import TWO_PI
+from compnet3d.utils.files import Json
 
 # one object as the files hold it
-Annotation = dict[str, Any]
+Annotation = Json
 ANGLES = ("azimuth", "elevation", "theta")
 # reasons to leave an object out that tell of a mistake with all of them
 DEGREES = "an angle is beyond 2 pi: degrees in the place of radians?"
 SHARES = "the box is in 0..1: shares of the image in the place of pixels?"
 EMPTY_BOX = "empty bbox"
-HIDDEN_KEYS = ("hidden_object", "hidden_background")
 
 
 class OtherLayoutError(CompNetError):
@@ -130,9 +130,10 @@ def parse_object(
 
 
 def _parse_hidden(entry: Annotation) -> tuple[float, float] | None:
-    if not all(key in entry for key in HIDDEN_KEYS):
+    keys = ("hidden_object", "hidden_background")
+    if not all(key in entry for key in keys):
         return None
-    on_object, on_background = (_number(entry[key], key, 1.0) for key in HIDDEN_KEYS)
+    on_object, on_background = (_number(entry[key], key, 1.0) for key in keys)
     return on_object, on_background
 
 

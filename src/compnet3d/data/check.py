@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from compnet3d.data.annotations import DEGREES, SHARES
-from compnet3d.data.check_category import Angles, check_orientation, check_poses, check_units, compare_all
+from compnet3d.data.check_category import check_orientation, check_poses, check_units, compare_all
 from compnet3d.data.check_object import check_annotation, check_pixels
 from compnet3d.data.check_poses import Fits, outermost
 from compnet3d.data.findings import CategoryCounts, CheckResult, Finding, Severity
@@ -22,8 +22,6 @@ from compnet3d.geometry.mesh import Mesh
 from compnet3d.utils.files import is_clutter, is_file
 from compnet3d.utils.progress import tracked
 from compnet3d.utils.workers import spread_out
-
-_CHUNK = 64  # images that are checked at a time
 
 
 def check_dataset(
@@ -63,10 +61,11 @@ def check_dataset(
 
 def _tasks_of(category: str, listed: dict[str, list[str]]) -> list[_Files | _Poses]:
     """What is to be done for a category."""
+    chunk = 64  # images that are checked at a time
     files = [
-        _Files(category, split, tuple(names[start : start + _CHUNK]))
+        _Files(category, split, tuple(names[start : start + chunk]))
         for split, names in listed.items()
-        for start in range(0, len(names), _CHUNK)
+        for start in range(0, len(names), chunk)
     ]
     return [*files, _Poses(category, tuple(_drawn(category, listed)))]
 
@@ -97,7 +96,7 @@ class _Part:
     objects: int = 0
     masks: int = 0
     instances: set[str] = field(default_factory=set)
-    angles: list[Angles] = field(default_factory=list)
+    angles: list[tuple[float, float, float]] = field(default_factory=list)
     unsettled: list[Sample] = field(default_factory=list)
     fits: Fits | None = None
 

@@ -10,15 +10,13 @@ import numpy as np
 
 from compnet3d.data.check_poses import box_ious
 
-Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
 
 @dataclass(frozen=True)
 class BoxLayout:
     """What the four numbers of a box may be instead of x1, y1, x2, y2: `name`, and how to read these from them."""
 
     name: str
-    columns: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Columns]
+    columns: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]]
 
     def read(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes x1, y1, x2, y2 [N, 4] of those in this layout."""

@@ -22,13 +22,14 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.geometry.rotations import TWO_PI
 
-Angles = tuple[float, float, float]  # azimuth, elevation and theta as a sample has them
-ALL = "all categories"  # in the place of a category
-_ROUND = 40  # objects that are compared at a time
 
+def check_units(category: str, angles: Sequence[tuple[float, float, float]], result: CheckResult) -> None:
+    """Add a finding if a category's angles look like degrees, or like radians that were made radians again.
 
-def check_units(category: str, angles: Sequence[Angles], result: CheckResult) -> None:
-    """Add a finding if a category's angles look like degrees, or like radians that were made radians again."""
+    Args:
+        category: is named by the finding; angles: azimuth, elevation and theta, as a sample has them.
+        result: what the finding is added to.
+    """
     enough = 4
     azimuths = sorted({azimuth for azimuth, _, _ in angles if azimuth > 0})
     if len(azimuths) < enough:
@@ -44,7 +45,7 @@ def check_units(category: str, angles: Sequence[Angles], result: CheckResult) ->
         result.add("note", category, "all angles are small: converted to radians twice?", category, detail)
 
 
-def _largest(angles: Sequence[Angles]) -> list[tuple[float, float]]:
+def _largest(angles: Sequence[tuple[float, float, float]]) -> list[tuple[float, float]]:
     """What azimuth and elevation can be at most, and are."""
     azimuth, elevation = (max(abs(entry[i]) for entry in angles) for i in (0, 1))
     return [(TWO_PI, azimuth), (math.pi / 2, elevation)]
@@ -83,13 +84,14 @@ def check_poses(
     Returns:
         The fits; None where nothing can be compared.
     """
+    at_a_time = 40  # objects
     if not meshes:
         return None
     parts: list[Fits] = []
     better: Better | None = None
     layout: BoxLayout | None = None
-    for start in range(0, len(names), _ROUND):
-        samples = [sample for name in names[start : start + _ROUND] for sample in _objects(root, category, name)]
+    for start in range(0, len(names), at_a_time):
+        samples = [sample for name in names[start : start + at_a_time] for sample in _objects(root, category, name)]
         if start == 0:
             layout = _check_boxes(category, samples, meshes, result)
         if layout is not None:
@@ -111,10 +113,11 @@ def check_poses(
 
 def compare_all(fits: Sequence[Fits], result: CheckResult) -> None:
     """Add a finding if a mistake shows only over all categories: those of few images may not tell alone."""
+    everywhere = "all categories"
     for by in ("masks", "boxes"):
         own = [part for part in fits if part.by == by]
         if len(own) > 1 and (better := find_better(Fits.cat(own))) is not None:
-            result.add("warning", ALL, f"poses: {better.names[0]} fits better", ALL, str(better))
+            result.add("warning", everywhere, f"poses: {better.names[0]} fits better", everywhere, str(better))
 
 
 def _objects(root: Path, category: str, name: str) -> list[Sample]:

@@ -23,10 +23,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.geometry.rotations import TWO_PI, angles_to_rotmat
 
-Angles = tuple[Tensor, Tensor, Tensor]
-_QUARTER = math.pi / 2
-# mask cells along the object's longer side, and along the side of what is compared: as much again lies around it
-_OBJECT_CELLS, _CELLS = 24, 48
+_CELLS = 48  # of a mask, along the side of what is compared: half of it is the object's longer side
 
 
 @dataclass(frozen=True)
@@ -40,34 +37,30 @@ class Mistake:
     """
 
     name: str
-    undo: Callable[[Tensor, Tensor, Tensor], Angles] = lambda azimuth, elevation, theta: (azimuth, elevation, theta)
+    undo: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] = lambda *angles: angles
     axes: tuple[tuple[int, int, int], ...] = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 
 
-_TO_DEGREES = 180 / math.pi
 # those that are made more often first: where several fit alike, the first one is named
 MISTAKES = (
     Mistake("azimuth negated", lambda a, e, t: (-a, e, t)),
     Mistake("180 degrees added to azimuth", lambda a, e, t: (a + math.pi, e, t)),
-    Mistake("90 degrees added to azimuth", lambda a, e, t: (a + _QUARTER, e, t)),
-    Mistake("90 degrees taken from azimuth", lambda a, e, t: (a - _QUARTER, e, t)),
+    Mistake("90 degrees added to azimuth", lambda a, e, t: (a + math.pi / 2, e, t)),
+    Mistake("90 degrees taken from azimuth", lambda a, e, t: (a - math.pi / 2, e, t)),
     Mistake("elevation negated", lambda a, e, t: (a, -e, t)),
     Mistake("theta negated", lambda a, e, t: (a, e, -t)),
     Mistake("azimuth and theta negated (a mirrored image)", lambda a, e, t: (-a, e, -t)),
     Mistake("180 degrees minus azimuth", lambda a, e, t: (math.pi - a, e, t)),
-    Mistake("90 degrees minus azimuth", lambda a, e, t: (_QUARTER - a, e, t)),
-    Mistake("270 degrees minus azimuth", lambda a, e, t: (-_QUARTER - a, e, t)),
-    Mistake("90 degrees minus elevation (a polar angle)", lambda a, e, t: (a, _QUARTER - e, t)),
+    Mistake("90 degrees minus azimuth", lambda a, e, t: (math.pi / 2 - a, e, t)),
+    Mistake("270 degrees minus azimuth", lambda a, e, t: (-math.pi / 2 - a, e, t)),
+    Mistake("90 degrees minus elevation (a polar angle)", lambda a, e, t: (a, math.pi / 2 - e, t)),
     Mistake("180 degrees added to theta (an image upside down)", lambda a, e, t: (a, e, t + math.pi)),
-    Mistake("90 degrees added to theta (an image on its side)", lambda a, e, t: (a, e, t + _QUARTER)),
-    Mistake("90 degrees taken from theta (an image on its side)", lambda a, e, t: (a, e, t - _QUARTER)),
+    Mistake("90 degrees added to theta (an image on its side)", lambda a, e, t: (a, e, t + math.pi / 2)),
+    Mistake("90 degrees taken from theta (an image on its side)", lambda a, e, t: (a, e, t - math.pi / 2)),
     Mistake("CAD models whose y axis is up turned upright", axes=((1, 0, 0), (0, 0, -1), (0, 1, 0))),
     Mistake("CAD models whose -y axis is up turned upright", axes=((1, 0, 0), (0, 0, 1), (0, -1, 0))),
     Mistake("CAD models whose x axis is up turned upright", axes=((0, 0, -1), (0, 1, 0), (1, 0, 0))),
-    Mistake(
-        "angles times 57.3 (converted to radians twice)",
-        lambda a, e, t: (a * _TO_DEGREES, e * _TO_DEGREES, t * _TO_DEGREES),
-    ),
+    Mistake("angles times 57.3 (converted to radians twice)", lambda a, e, t: (a.rad2deg(), e.rad2deg(), t.rad2deg())),
 )
 
 
@@ -145,9 +138,7 @@ def find_better(fits: Fits) -> Better | None:
 
     Clearly: by 0.02 on average and by four standard errors of the paired differences; over four objects at least.
     """
-    gains = fits.values[1:] - fits.values[:1]
-    mean, deviations = gains.mean(axis=-1), _deviations(gains)
-    clear = (mean > CLEARLY) & (deviations > DEVIATIONS)
+    mean, deviations, clear = _gains(fits, least_deviations=4.0)
     if fits.values.shape[-1] < 4 or not clear.any():
         return None
     # of the two views the one that tells more
@@ -167,17 +158,19 @@ def find_better(fits: Fits) -> Better | None:
 
 def is_open(fits: Fits) -> bool:
     """Whether something fits a little better, so that more objects are worth a look."""
+    return bool(_gains(fits, least_deviations=1.0)[2].any())
+
+
+def _gains(fits: Fits, least_deviations: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each undone mistake gains, [number of mistakes, 2] each.
+
+    The mean difference; this over its standard error, of which equal differences have a little too; and whether both
+    are large enough.
+    """
     gains = fits.values[1:] - fits.values[:1]
-    return bool(((gains.mean(axis=-1) > CLEARLY) & (_deviations(gains) > 1.0)).any())
-
-
-CLEARLY, DEVIATIONS = 0.02, 4.0
-
-
-def _deviations(gains: np.ndarray) -> np.ndarray:
-    """Means of differences [..., N] over their standard errors, [...]; equal differences have a little of both."""
-    count = gains.shape[-1]
-    return gains.mean(axis=-1) / (gains.std(axis=-1, ddof=min(1, count - 1)) / math.sqrt(count) + 0.002)
+    mean, count = gains.mean(axis=-1), gains.shape[-1]
+    deviations = mean / (gains.std(axis=-1, ddof=min(1, count - 1)) / math.sqrt(count) + 0.002)
+    return mean, deviations, (mean > 0.02) & (deviations > least_deviations)
 
 
 class _Scorer:
@@ -234,7 +227,7 @@ class _MaskScorer(_Scorer):
         # the silhouette alone in the middle, then of the mask's area at the mask's centre
         low, high = (best.reduce(pixels, axis=1, keepdims=True) for best in (np.fmin, np.fmax))  # NaN is left out
         longest = (high - low).max(axis=-1, keepdims=True)
-        alone = (pixels - (low + high) / 2) / longest * _OBJECT_CELLS + _CELLS / 2
+        alone = (pixels - (low + high) / 2) / longest * (_CELLS / 2) + _CELLS / 2
         centres, lengths = _moments(_drawn(alone))
         moved = (alone - centres) * (self.lengths / lengths) + self.centres
         return np.stack([_mask_ious(placed, self.masks), _mask_ious(_drawn(moved), self.masks)])
@@ -276,7 +269,7 @@ def _window(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """A mask in cells around its object, bool [_CELLS, _CELLS]; the pixel where they begin, and pixels per cell."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     low, high = np.array([columns[0], rows[0]]), np.array([columns[-1] + 1, rows[-1] + 1])
-    cell = float((high - low).max()) / _OBJECT_CELLS
+    cell = float((high - low).max()) / (_CELLS / 2)
     origin = (low + high - cell * _CELLS) / 2
     layer = Image.fromarray(mask).convert("L")
     matrix = (cell, 0.0, origin[0], 0.0, cell, origin[1])
