@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from compnet3d.procedural.variation import Variation
 
 Style = Annotated[Literal["plain", "photo"], arg(metavar="plain|photo")]
-AxisName = Annotated[Literal["x", "y", "z", "-x", "-y", "-z"] | None, arg(metavar="AXIS")]
+AxisName = Annotated[Literal["x", "y", "z", "-x", "-y", "-z"] | None, arg(metavar="AXIS", help_behavior_hint="")]
 Elevation = Annotated[tuple[float, float] | None, arg(metavar="MIN MAX", help_behavior_hint="")]
 
 
