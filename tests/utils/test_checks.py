@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from compnet3d.utils import checks
         ((0, 3), (..., 3)),
     ],
 )
-def test_shapes_that_fit(shape: tuple[int, ...], pattern: checks.Pattern) -> None:
+def test_shapes_that_fit(shape: tuple[int, ...], pattern: tuple[Any, ...]) -> None:
     checks.check_shape("x", torch.zeros(shape), pattern)
 
 
@@ -37,7 +38,7 @@ def test_shapes_that_fit(shape: tuple[int, ...], pattern: checks.Pattern) -> Non
         ((), (..., 3), r"\[..., 3\], got \[\]"),
     ],
 )
-def test_shapes_that_do_not(shape: tuple[int, ...], pattern: checks.Pattern, wanted: str) -> None:
+def test_shapes_that_do_not(shape: tuple[int, ...], pattern: tuple[Any, ...], wanted: str) -> None:
     with pytest.raises(ValueError, match=f"points must have shape {wanted}"):
         checks.check_shape("points", torch.zeros(shape), pattern)
 

@@ -35,7 +35,6 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.utils.files import Json, explain, is_file, write_bytes, write_json
 
-Status = Literal["new", "saved", "skipped", "unreadable"]
 VIEWPORT = 3000  # focal length in pixels where nothing else is known, as in ImageNet3D
 
 
@@ -153,7 +152,7 @@ class AnnotationSet:
         label, ignored = entry.get("class", self.category), entry.get("ignore", 0)
         return plain_name(str(label)) == plain_name(self.category) and not (isinstance(ignored, int) and ignored > 0)
 
-    def status(self, item: Item) -> Status:
+    def status(self, item: Item) -> Literal["new", "saved", "skipped", "unreadable"]:
         """How far it is."""
         if item.name in self._problems:
             return "unreadable"

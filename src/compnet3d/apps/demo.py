@@ -30,11 +30,6 @@ from compnet3d.utils.files import Json, read_bytes
 
 PLACES = {"the whole image": "whole", "in the box": "box", "search for it": "search"}
 FIRST = "<h2>&nbsp;</h2><p>Give an image, or choose an example.</p>"
-# nothing beyond this machine is asked for, whatever the library's pages name
-POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
-    "connect-src 'self' ws: data: blob:; frame-ancestors 'self'; form-action 'self'"
-)
 
 
 @dataclass(frozen=True)
@@ -89,10 +84,16 @@ class _OnThisMachine:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # nothing beyond this machine is asked for, whatever the library's pages name
+        policy = (
+            "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+            "connect-src 'self' ws: data: blob:; frame-ancestors 'self'; form-action 'self'"
+        )
+
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = POLICY
+                headers["Content-Security-Policy"] = policy
                 headers["Referrer-Policy"] = "no-referrer"
             await send(message)
 

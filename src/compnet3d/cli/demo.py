@@ -13,10 +13,8 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from compnet3d.cli.evaluate import load_model
-from compnet3d.cli.options import Device, Flag, Folder, at_least, require_folder
+from compnet3d.cli.options import Device, Flag, Folder, Number, at_least, require_folder
 from compnet3d.errors import CompNetError
-
-Number = Annotated[int, arg(metavar="N")]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ from tyro.conf import Positional, arg, subcommand
 from compnet3d.cli.options import Flag, Folder
 from compnet3d.errors import CompNetError
 
-Files = Annotated[tuple[Path, ...], arg(metavar="FILE ...", help_behavior_hint="")]
-
 
 @dataclass(frozen=True)
 class ModelsPush:
@@ -27,7 +25,7 @@ class ModelsPush:
     """Its name on the hub; a new one is made."""
     licence: Annotated[str, arg(metavar="NAME")]
     """Its licence, as the hub calls it: cc-by-4.0, mit, other and so on. The training data may not allow any."""
-    metrics: Files = ()
+    metrics: Annotated[tuple[Path, ...], arg(metavar="FILE ...", help_behavior_hint="")] = ()
     """What evaluate --json wrote, of plain and of occluded images, for the card."""
     about: Annotated[str, arg(metavar="TEXT", help_behavior_hint="")] = ""
     """What else the card shall say."""

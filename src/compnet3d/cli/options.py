@@ -20,6 +20,7 @@ Box = Annotated[tuple[float, float, float, float] | None, arg(metavar="X1 Y1 X2 
 File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")]
 Folders = Annotated[tuple[Path, ...], arg(metavar="DIR ...", help_behavior_hint="")]
+Number = Annotated[int, arg(metavar="N")]
 Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
 Settings = UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE", help_behavior_hint="")]]

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from compnet3d.cli.evaluate import load_model
-from compnet3d.cli.options import Device, at_least
+from compnet3d.cli.options import Device, Number, at_least
 from compnet3d.cli.predict import Name
 from compnet3d.errors import CompNetError
 
 if TYPE_CHECKING:
     from compnet3d.inference.detection import Detector
     from compnet3d.models.registry import TrainedModel
-
-Number = Annotated[int, arg(metavar="N")]
 
 
 @dataclass(frozen=True)

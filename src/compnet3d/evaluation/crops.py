@@ -21,7 +21,7 @@ from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
 from compnet3d.data.warp import warp_image
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.corruption import corrupt
-from compnet3d.robustness.seeds import _BACKGROUND, _ROTATION, corruption_generator, sample_generator
+from compnet3d.robustness.seeds import Purpose, corruption_generator, sample_generator
 from compnet3d.robustness.shift import Shift
 from compnet3d.utils.progress import with_progress
 
@@ -104,7 +104,7 @@ class EvaluationCrops(CropDataset):
         """The crop of one sample; `epoch` changes nothing."""
         sample = self.samples[index]
         # drawn even without a rotation, from a generator that nothing else uses
-        rng = sample_generator(sample, self.seed, _ROTATION)
+        rng = sample_generator(sample, self.seed, Purpose.ROTATION)
         rotation = math.radians(self.shift.rotation) * rng.uniform(-1, 1)
         image = self._before_background(self._image_of(sample), sample)
         self._hidden, hiding = sample.hidden, None
@@ -148,7 +148,7 @@ class EvaluationCrops(CropDataset):
         """The image with another background, if that was asked for."""
         if not self.photographs:
             return image
-        rng = sample_generator(sample, self.seed, _BACKGROUND)
+        rng = sample_generator(sample, self.seed, Purpose.BACKGROUND)
         path = self.photographs[int(rng.integers(len(self.photographs)))]
         background = window_of(load_image(path), image.size, rng)
         layer = object_layer(sample, image.size)

@@ -12,7 +12,7 @@ from compnet3d.data.backgrounds import beside, window_of
 from compnet3d.data.images import image_tensor, load_image
 from compnet3d.data.transforms import CropMode
 from compnet3d.errors import CompNetError
-from compnet3d.robustness.seeds import _BACKGROUND, sample_generator
+from compnet3d.robustness.seeds import Purpose, sample_generator
 from compnet3d.utils.files import Json
 from compnet3d.utils.settings import known, read, setting
 
@@ -104,5 +104,5 @@ def _background(predictor: Predictor, sample: Sample, seed: int) -> torch.Tensor
     if strip is None:
         return None
     size = predictor.input_config.width, predictor.input_config.height
-    window = window_of(strip, size, sample_generator(sample, seed, _BACKGROUND))
+    window = window_of(strip, size, sample_generator(sample, seed, Purpose.BACKGROUND))
     return image_tensor(window)

@@ -14,10 +14,6 @@ from compnet3d.utils.checks import check_shape
 
 # as the pose contrastive loss has it, 100 (- L) tells in logarithms how much likelier a pose is than others
 POSE_SCALE = 100.0
-# poses within it of each other are one answer, as the accuracy at pi/6 has it
-APART = math.pi / 6
-# a second pose is told where the first is less than ten times as likely
-NEARLY_AS_WELL = math.log(10) / POSE_SCALE
 # e^20 to 1 is as sure as a grid of poses can be
 MOST = 20.0
 
@@ -57,11 +53,13 @@ def runner_up(pose: Pose, losses: Tensor, order: Tensor) -> Pose:
     Raises:
         ValueError: if a shape does not fit.
     """
+    # a second pose is told where the first is less than ten times as likely
+    nearly_as_well = math.log(10) / POSE_SCALE
     rotations, rows = pose.to_matrix(), torch.arange(len(losses), device=losses.device)
     best = losses.argmin(dim=1)
     apart = _apart(rotations[rows, best], rotations, order)
     check_shape("losses", losses, apart.shape)
-    apart &= losses <= losses[rows, best, None] + NEARLY_AS_WELL
+    apart &= losses <= losses[rows, best, None] + nearly_as_well
     second = losses.masked_fill(~apart, torch.inf).argmin(dim=1)
     found = pose[rows, second]
     nothing = ~apart.any(dim=1)
@@ -70,7 +68,9 @@ def runner_up(pose: Pose, losses: Tensor, order: Tensor) -> Pose:
 
 def _apart(answer: Tensor, rotations: Tensor, order: Tensor) -> Tensor:
     """Which rotations [B, P, 3, 3] are more than pi/6 from the answers [B, 3, 3], bool [B, P]."""
+    # poses within it of each other are one answer, as the accuracy at pi/6 has it
+    limit = math.pi / 6
     count = rotations.shape[1]
     repeated = answer[:, None].expand_as(rotations).flatten(0, 1)
     error = symmetric_rotation_error(rotations.flatten(0, 1), repeated, order.repeat_interleave(count))
-    return error.unflatten(0, (len(answer), count)) > APART
+    return error.unflatten(0, (len(answer), count)) > limit

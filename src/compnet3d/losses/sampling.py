@@ -119,10 +119,6 @@ def near_vertices(vertices: Tensor, vertex: Tensor, radius: float, *, half_turn:
     return torch.cdist(positions, vertices) < radius
 
 
-NEGATIVE_POSE_ANGLE = math.radians(25)  # nearer poses are not told from the true one (see `draw_negative_poses`)
-FLIP_JITTER = math.radians(10)  # in which azimuth and elevation of a flipped negative pose are off, at most
-
-
 def draw_negative_poses(
     pose: Pose, order: Tensor, count: int, generator: torch.Generator, flips: int = 0
 ) -> tuple[Pose, Tensor]:
@@ -132,13 +128,15 @@ def draw_negative_poses(
         pose: of a batch, [B]; order: of its objects' symmetry (see `symmetric_rotation_error`), int [B]; count: P;
         generator: on any device.
         flips: how many of the P, the last ones, are the image's own pose after half a turn about the object's vertical
-            axis, but for up to FLIP_JITTER in azimuth and elevation. Objects that half a turn leaves as they are have
+            axis, but for up to 10 degrees in azimuth and elevation. Objects that half a turn leaves as they are have
             none of them.
 
     Returns:
         Poses [B, 1 + P], the image's own first and its distance for all; which of the P others are at least
-        NEGATIVE_POSE_ANGLE away from its own and from those that look the same, bool [B, P].
+        25 degrees away from its own and from those that look the same, bool [B, P].
     """
+    # by which a flipped pose is off at most; within which poses are not told from the true one
+    most_jitter, least_angle = math.radians(10), math.radians(25)
     check_shape("order", order, (len(pose.azimuth),))
     images, device = len(pose.azimuth), pose.azimuth.device
     turn = 2 * math.pi * uniform((images, 1 + count), generator, device)
@@ -149,7 +147,7 @@ def draw_negative_poses(
     elevation, theta = pose.elevation[donor], pose.theta[donor]
     if flips:
         # drawn after the rest, and not at all where there are none: the other poses are the same with and without
-        jitter = FLIP_JITTER * (2 * uniform((2, images, flips), generator, device) - 1)
+        jitter = most_jitter * (2 * uniform((2, images, flips), generator, device) - 1)
         shows, last = half_turn_shows(order)[:, None], slice(1 + count - flips, None)
         turn[:, last] = torch.where(shows, math.pi + jitter[0], turn[:, last])
         elevation[:, last] = torch.where(shows, pose.elevation[:, None] + jitter[1], elevation[:, last])
@@ -163,7 +161,7 @@ def draw_negative_poses(
     # a donor's pose may look like the own one, by chance or by symmetry; to push the two apart would teach a difference
     # that no image shows
     own, others = poses.to_matrix().split([1, count], dim=1)
-    return poses, _angles_apart(others, own, order) >= NEGATIVE_POSE_ANGLE
+    return poses, _angles_apart(others, own, order) >= least_angle
 
 
 def flipped_poses(poses: Pose, order: Tensor) -> Tensor:

@@ -22,8 +22,6 @@ from compnet3d.utils.settings import shown
 
 # of the folders that are written; format 1 had no checksum
 FORMAT = 2
-# what config.json says of the folder, beside the model's configuration
-_ABOUT_FOLDER = ("format", "version", "sha256")
 
 
 class SavedModel(Protocol):
@@ -159,7 +157,9 @@ def _about_folder(values: Any, path: Path) -> Json:
     Raises:
         CompNetError: if a newer version wrote it, or none at all.
     """
-    about = {name: values.pop(name, None) for name in _ABOUT_FOLDER} if isinstance(values, dict) else {}
+    # what config.json says of the folder, beside the model's configuration
+    names = ("format", "version", "sha256")
+    about = {name: values.pop(name, None) for name in names} if isinstance(values, dict) else {}
     number = about.get("format")
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise CompNetError(

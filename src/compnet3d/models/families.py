@@ -41,9 +41,6 @@ IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES: tuple[Colour, Colour] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 CLIP: tuple[Colour, Colour] = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
-# of normalised images, from a backbone: tokens [B, n, C], or the maps [B, C, h, w] of stages from fine to coarse
-Reader = Callable[[Any, Tensor], Any]
-
 
 @dataclass(frozen=True)
 class Family:
@@ -65,7 +62,7 @@ class Family:
 
     model: str
     architecture: type[Architecture]
-    read: Reader
+    read: Callable[[Any, Tensor], Any]
     layers: tuple[str, ...]
     example: str
     normalisation: tuple[Colour, Colour] = IMAGENET

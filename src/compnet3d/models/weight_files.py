@@ -16,8 +16,6 @@ from compnet3d.utils.files import is_file, read_json
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 # of a hub's repository: what is read here, and no code
 FETCHED = ("config.json", "preprocessor_config.json", SINGLE, INDEX, "model-*-of-*.safetensors")
-# what other programs leave in place of it; some of these are pickles, which run code when they are opened
-OTHERS = ("pytorch_model*.bin", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.safetensors")
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,9 @@ def _sharded(folder: Path) -> Mapping[Path, Mapping[str, TensorShape]]:
 
 def _advice(folder: Path) -> str:
     """What to do about a folder without a file of the right name."""
-    found = next((path.name for pattern in OTHERS for path in sorted(folder.glob(pattern))), None)
+    # what other programs leave in place of it; some of these are pickles, which run code when they are opened
+    others = ("pytorch_model*.bin", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.safetensors")
+    found = next((path.name for pattern in others for path in sorted(folder.glob(pattern))), None)
     if found is None:
         return f"put there a {SINGLE}"
     if found.endswith(".safetensors"):

@@ -14,8 +14,6 @@ from compnet3d.procedural import grammar
 from compnet3d.procedural.objects import appliances, craft, furniture, tools, vehicles
 from compnet3d.procedural.parts import Array, Part
 
-Builder = Callable[[Generator], Part]
-
 
 @dataclass(frozen=True)
 class Category:
@@ -28,7 +26,7 @@ class Category:
     """
 
     name: str
-    build: Builder
+    build: Callable[[Generator], Part]
     symmetry: Symmetry
 
     def instance(self, rng: Generator) -> Part:

@@ -14,12 +14,6 @@ from compnet3d.procedural.parts import Part
 from compnet3d.procedural.view import View
 from compnet3d.rendering.materials import Floats
 
-# what the columns show: azimuth and elevation in degrees
-_COLUMNS = (
-    ("front (azimuth 0)", 0.0, 0.0),
-    ("side (90): its front is at the left", 90.0, 0.0),
-    ("from above", 30.0, 35.0),
-)
 _CELL, _CAPTION, _MOST_MODELS = 224, 22, 6
 
 
@@ -30,13 +24,19 @@ def views_picture(name: str, parts: Sequence[Part]) -> bytes:
         name: of the category.
         parts: its models, normalised.
     """
+    # what the columns show: azimuth and elevation in degrees
+    columns = (
+        ("front (azimuth 0)", 0.0, 0.0),
+        ("side (90): its front is at the left", 90.0, 0.0),
+        ("from above", 30.0, 35.0),
+    )
     shown = parts[:_MOST_MODELS]
     more = f", {len(shown)} of {len(parts)} models" if len(shown) < len(parts) else ""
-    image = Image.new("RGB", (_CELL * len(_COLUMNS), 2 * _CAPTION + _CELL * len(shown)), (255, 255, 255))
+    image = Image.new("RGB", (_CELL * len(columns), 2 * _CAPTION + _CELL * len(shown)), (255, 255, 255))
     write, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     # the font has no more letters than these
     write.text((8, 4), name.encode("latin-1", "replace").decode("latin-1") + more, (0, 0, 0), font)
-    for column, (caption, azimuth, elevation) in enumerate(_COLUMNS):
+    for column, (caption, azimuth, elevation) in enumerate(columns):
         write.text((8 + column * _CELL, _CAPTION + 2), caption, (90, 90, 90), font)
         for row, part in enumerate(shown):
             cell = _draw(prepare(part), math.radians(azimuth), math.radians(elevation))

@@ -19,12 +19,8 @@ from compnet3d.utils.checks import check_integer, check_shape
 
 # (triangle, cell) pairs tried at a time: 16 MB for each vector of doubles, of which there are about ten
 _PAIRS_PER_CHUNK = 1 << 21
-# barycentric slack that closes the pinholes where a corner falls exactly on a cell centre
-_ROUNDING = 1e-10
 # cells along each side of the grid in which `hidden_points` looks for the points near a face
 _VISIBILITY_CELLS = 128
-# a vertex is on faces itself and beside others of a thin wall or a fold: they must not hide it
-_VISIBILITY_TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def rasterize(
 
 
 @torch.no_grad()
-def hidden_points(points: Tensor, corners: Tensor, faces: Tensor, tolerance: float = _VISIBILITY_TOLERANCE) -> Tensor:
+def hidden_points(points: Tensor, corners: Tensor, faces: Tensor, tolerance: float = 2e-3) -> Tensor:
     """Which points a mesh hides from the camera.
 
     Exact: a point is hidden if some face contains its viewing ray and lies in front of it by more than the tolerance.
@@ -93,7 +89,8 @@ def hidden_points(points: Tensor, corners: Tensor, faces: Tensor, tolerance: flo
 
     Args:
         points: [B, P, 3] in camera axes; corners: of the mesh, [B, V, 3] in camera axes; faces: int64 [F, 3].
-        tolerance: as a share of the diagonal of the box around the corners.
+        tolerance: as a share of the diagonal of the box around the corners; a vertex is on faces itself and beside
+            others of a thin wall or a fold, which must not hide it.
 
     Returns:
         bool [B, P]; points behind the camera are hidden.
@@ -247,6 +244,8 @@ def _covered_cells(
     First every row of a triangle's box is cut to a span by the edge functions, so that thin slanted triangles cost what
     they cover; then every cell in the spans is tested exactly.
     """
+    # barycentric slack that closes the pinholes where a corner falls exactly on a cell centre
+    rounding = 1e-10
     triangle, row = _ranges(boxes[:, 0], (boxes[:, 1] - boxes[:, 0] + 1).clamp_min(0))
     v = stride * (row.to(coefficients) + 0.5)
     # index_select copies whole rows and is several times faster than indexing
@@ -268,7 +267,7 @@ def _covered_cells(
     least = torch.minimum(torch.minimum(edges[0], edges[1]), edges[2])
     # a negative total is the triangle's mirror image behind the camera. A cell centre on a shared edge belongs to both
     # triangles, and the z-buffer decides
-    hit = ((least >= -_ROUNDING * total) & (total > 0) & (depth > near)).nonzero().squeeze(1)
+    hit = ((least >= -rounding * total) & (total > 0) & (depth > near)).nonzero().squeeze(1)
     span = span[hit]
     return triangle[span], row[span] * size[1] + column[hit], depth[hit]
 

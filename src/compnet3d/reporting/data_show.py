@@ -33,7 +33,6 @@ from compnet3d.utils.files import write_bytes, write_text
 from compnet3d.utils.progress import tracked
 
 _SIDE = 260  # pixels of a picture's longer side
-_NOTHING = "none"  # what objects without a finding are filtered by
 Pictures = tuple[np.ndarray, np.ndarray]
 
 
@@ -268,6 +267,7 @@ def _categories(shown: Sequence[Shown]) -> str:
 
 
 def _item(entry: Shown, pictures: Pictures) -> Item:
+    nothing = "none"  # what objects without a finding are filtered by
     sample = entry.sample
     plain, drawn = (data_uri(encode_jpeg(picture)) for picture in pictures)
     findings = "".join(f'<br><span class="bad">{html.escape(finding)}</span>' for finding in entry.findings)
@@ -281,7 +281,7 @@ def _item(entry: Shown, pictures: Pictures) -> Item:
     )
     angles = {key: round(_signed(getattr(sample, key)), 2) for key in ("azimuth", "elevation", "theta")}
     values: dict[str, Value] = {"category": sample.category, "split": entry.split, "name": sample.key}
-    return Item(body, values | angles | {"fit": round(entry.fit, 4), "findings": entry.findings or (_NOTHING,)})
+    return Item(body, values | angles | {"fit": round(entry.fit, 4), "findings": entry.findings or (nothing,)})
 
 
 def _name(sample: Sample) -> str:

@@ -14,7 +14,6 @@ from compnet3d.evaluation.result import Record
 from compnet3d.reporting.listing import Item, Order, Value, rows
 
 Link = Callable[[Record], str]
-_MOST = 3000  # rows: a browser sorts more of them slowly
 
 
 def image_links(samples: Sequence[Sample], folder: Path) -> Link:
@@ -35,7 +34,8 @@ def image_links(samples: Sequence[Sample], folder: Path) -> Link:
 
 def image_list(records: Sequence[Record], link: Link) -> str:
     """The section: a row for each image, or for those that went worst where there are very many."""
-    worst = sorted(records, key=_badness, reverse=True)[:_MOST]
+    most = 3000  # rows: a browser sorts more of them slowly
+    worst = sorted(records, key=_badness, reverse=True)[:most]
     text = "A click on a name opens the image. Errors are of the pose of the predicted category and symmetry-aware."
     if len(worst) < len(records):
         text = f"The {len(worst)} of {len(records)} images that went worst. {text}"

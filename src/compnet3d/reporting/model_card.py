@@ -13,9 +13,6 @@ from compnet3d.evaluation.result import EvaluationResult
 from compnet3d.utils.files import Json
 from compnet3d.utils.text import printable
 
-TAGS = ("compnet3d", "3d-object-pose-estimation", "image-classification", "analysis-by-synthesis")
-KINDS = {"compnet": "3D compositional model", "dual-head": "dual head (a baseline)"}
-
 
 @dataclass(frozen=True)
 class CardFacts:
@@ -40,6 +37,12 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """README.md, with the front matter that the hub reads."""
+    conventions = (
+        "Object frame: x right, y backward (the front faces -y), z up. With azimuth A, elevation E, in-plane\n"
+        "rotation theta (radians) and distance d the camera is at d (cos E sin A, -cos E cos A, sin E), and the "
+        "rotation from\nthe object to the camera is Rz(theta) Rx(E - pi/2) Rz(-A); the camera's x is right, its y up, "
+        "it looks along -z."
+    )
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True)}---",
         f"# {facts.name.partition('/')[2]}",
@@ -48,14 +51,15 @@ def model_card(facts: CardFacts) -> str:
         f"## Use it\n\n{_usage(facts)}",
         f"## Trained on\n\n{_training(facts)}",
         f"## How well it does\n\n{_results(facts.results)}",
-        f"## Poses\n\n{_CONVENTIONS}",
+        f"## Poses\n\n{conventions}",
         f"## Limits\n\n{_limits(facts)}",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _front_matter(facts: CardFacts) -> Json:
-    values: Json = {"library_name": "compnet3d", "license": facts.licence, "tags": list(TAGS)}
+    tags = ("compnet3d", "3d-object-pose-estimation", "image-classification", "analysis-by-synthesis")
+    values: Json = {"library_name": "compnet3d", "license": facts.licence, "tags": list(tags)}
     if facts.results:
         values["model-index"] = [{"name": facts.name, "results": [_index_entry(result) for result in facts.results]}]
     return values
@@ -76,7 +80,8 @@ def _index_entry(result: EvaluationResult) -> Json:
 
 
 def _summary(facts: CardFacts) -> str:
-    kind = KINDS.get(facts.model.get("kind", "compnet"), "model")
+    kinds = {"compnet": "3D compositional model", "dual-head": "dual head (a baseline)"}
+    kind = kinds.get(facts.model.get("kind", "compnet"), "model")
     names = [_line(name) for name in facts.model["categories"]]
     size, backbone = facts.model["input_config"], facts.model["backbone"]["family"]
     return (
@@ -182,8 +187,3 @@ def _percent(share: float | None) -> str:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-_CONVENTIONS = """Object frame: x right, y backward (the front faces -y), z up. With azimuth A, elevation E, in-plane
-rotation theta (radians) and distance d the camera is at d (cos E sin A, -cos E cos A, sin E), and the rotation from
-the object to the camera is Rz(theta) Rx(E - pi/2) Rz(-A); the camera's x is right, its y up, it looks along -z."""

@@ -24,6 +24,7 @@ from compnet3d.data.placement import Placement
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.occluders import make_blob, same_category
+from compnet3d.robustness.seeds import Purpose, sample_generator
 
 Level = Literal["L1", "L2", "L3"]
 Protocol = Literal["generator", "paper"]
@@ -89,9 +90,8 @@ class Occlusion:
         Raises:
             CompNetError: if the mask cannot be read, or every occluder is of the sample's own category.
         """
-        purpose = 1  # keeps these random numbers apart from those of other changes to the same image (see seeds.py)
-        # by the key's bytes and not by the place in the list: a subset of the images shows the same occluders
-        rng = np.random.default_rng([self.seed, purpose, *sample.key.encode()])
+        # by the key and not by the place in the list: a subset of the images shows the same occluders
+        rng = sample_generator(sample, self.seed, Purpose.OCCLUDERS)
         region = object_region(sample, image.size)
         return occlude(image, region, rng, self.level, self.occluders, category=sample.category, protocol=self.protocol)
 

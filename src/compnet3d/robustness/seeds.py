@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import numpy as np
 
 from compnet3d.data.sample import Sample
 
-# Rotations, occluders, corruptions and backgrounds must not share random numbers, so that asking for one changes no
-# other; occlusion.py has 1.
-_ROTATION, _CORRUPTION, _BACKGROUND = 0, 2, 3
+
+class Purpose(Enum):
+    """What is drawn; no two share random numbers, so that asking for one changes no other."""
+
+    ROTATION = 0
+    OCCLUDERS = 1
+    CORRUPTION = 2
+    BACKGROUND = 3
 
 
-def sample_generator(sample: Sample, seed: int, purpose: int) -> np.random.Generator:
+def sample_generator(sample: Sample, seed: int, purpose: Purpose) -> np.random.Generator:
     """Random numbers that depend on the seed, the purpose and the sample's key alone."""
     # numpy mixes all numbers of the list: neighbouring seeds and names give unrelated draws
-    return np.random.default_rng([seed, purpose, *sample.key.encode()])
+    return np.random.default_rng([seed, purpose.value, *sample.key.encode()])
 
 
 def corruption_generator(sample: Sample, seed: int) -> np.random.Generator:
     """The random numbers that a sample's image is corrupted with."""
-    return sample_generator(sample, seed, _CORRUPTION)
+    return sample_generator(sample, seed, Purpose.CORRUPTION)

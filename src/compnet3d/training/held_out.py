@@ -30,11 +30,6 @@ from compnet3d.training.builtin_recipes import get_recipe
 from compnet3d.training.run_checks import RunNotes
 from compnet3d.utils.files import read_json
 
-# random shapes over 5 to 65 % of a crop, as recipes for occlusion train with; no benchmark's occluders are among them
-COVERED = Augmentation(erasing=1.0, dead_leaves=1.0)
-# how often each image is covered; together these count as much as the images as they are
-DRAWS = 2
-
 
 @dataclass(frozen=True)
 class Answers:
@@ -130,9 +125,13 @@ def calibrate_by(model: TrainedModel, orders: Tensor, ask: Callable[[Augmentatio
         model: is changed; orders: symmetry order of each category, int64 [Y].
         ask: gives the answers for all images under an augmentation, each drawn so many times.
     """
+    # random shapes over 5 to 65 % of a crop, as recipes for occlusion train with; no benchmark's occluders are among
+    # them
+    covered = Augmentation(erasing=1.0, dead_leaves=1.0)
+    draws = 2  # of each image; together these count as much as the images as they are
     # the symmetries by which poses are compared while answers are measured
     model.calibrate(model.config.temperature, Calibration(symmetry_orders=tuple(orders.tolist())))
-    model.calibrate(*fit_calibration(ask(None, 1), ask(COVERED, DRAWS), orders))
+    model.calibrate(*fit_calibration(ask(None, 1), ask(covered, draws), orders))
 
 
 def held_out_samples(run: str | Path, samples: Sequence[Sample]) -> tuple[list[Sample], int]:

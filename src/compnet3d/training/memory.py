@@ -18,9 +18,6 @@ from compnet3d.models.layers import layers_of
 from compnet3d.models.registry import TrainedModel
 from compnet3d.utils.memory import available_mb
 
-# beyond this many times what is free, no swapping helps
-HOPELESS = 1.5
-
 
 @dataclass(frozen=True)
 class MemoryNeed:
@@ -58,8 +55,10 @@ def check_need(need: MemoryNeed, device: torch.device, processes: int) -> None:
     """Warn where a training needs more memory than is free, and refuse what can never fit.
 
     Raises:
-        CompNetError: if it needs more than `HOPELESS` times what is free.
+        CompNetError: if it needs more than 1.5 times what is free.
     """
+    # beyond this many times what is free, no swapping helps
+    hopeless = 1.5
     free = torch.cuda.mem_get_info(device)[0] / 1e6 if device.type == "cuda" else available_mb()
     wanted = need.total * processes
     if free is None or wanted <= free:
@@ -69,7 +68,7 @@ def check_need(need: MemoryNeed, device: torch.device, processes: int) -> None:
         f"{free / 1000:.1f} GB are free"
     )
     ways = "lower schedule.batch_size or the input's size, set backbone.checkpointing or backbone.frozen"
-    if wanted > HOPELESS * free:
+    if wanted > hopeless * free:
         raise CompNetError(f"{text}; {ways}, or take a smaller backbone")
     print(f"warning: {text}; if it is killed, {ways}", file=sys.stderr)
 

@@ -11,10 +11,8 @@ from types import EllipsisType
 import torch
 from torch import Tensor
 
-Pattern = tuple[int | str | EllipsisType, ...]
 
-
-def check_shape(name: str, tensor: Tensor, pattern: Pattern) -> None:
+def check_shape(name: str, tensor: Tensor, pattern: tuple[int | str | EllipsisType, ...]) -> None:
     """Raise unless a shape is like (..., "V", 3): numbers are fixed, letters are free, ... is any batch."""
     if __debug__:
         shape = tensor.shape

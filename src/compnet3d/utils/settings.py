@@ -12,7 +12,6 @@ from reprlib import Repr
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 S = TypeVar("S")
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
 
 
 def setting(
@@ -183,6 +182,12 @@ def _converted(owner: type, entry: Field[Any], value: Any, prefix: str) -> Any:
 
 def _as(kind: Any, value: Any, name: str) -> Any:
     """A value as a type; MISSING where it cannot be."""
+    scalars: dict[type, Callable[[Any], Any]] = {
+        bool: lambda value: value if isinstance(value, bool) else MISSING,
+        int: _as_whole_number,
+        float: _as_number,
+        str: _as_text,
+    }
     if _is_optional(kind):
         # "none" comes from the command line, where Python's spelling is as likely as YAML's
         if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
@@ -200,7 +205,7 @@ def _as(kind: Any, value: Any, name: str) -> Any:
         return _as_tuple(inner, value, name)
     if origin in (dict, Mapping):
         return _as_mapping(inner, value, name)
-    return _SCALARS[kind](value)
+    return scalars[kind](value)
 
 
 def _as_tuple(inner: tuple[Any, ...], value: Any, name: str) -> Any:
@@ -258,14 +263,6 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else MISSING
 
 
-_SCALARS: dict[type, Callable[[Any], Any]] = {
-    bool: lambda value: value if isinstance(value, bool) else MISSING,
-    int: _as_whole_number,
-    float: _as_number,
-    str: _as_text,
-}
-
-
 # -- messages ------------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +281,7 @@ def _refused(name: str, value: Any, kind: Any, entry: Field[Any]) -> ValueError:
 
 
 def _described(kind: Any) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
     if _is_optional(kind):
         (other,) = (inner for inner in get_args(kind) if inner is not type(None))
         return f"{_described(other)} or null"
@@ -294,4 +292,4 @@ def _described(kind: Any) -> str:
         return (
             f"a list of {len(inner)} numbers" if inner[-1] is not Ellipsis else f"a list, each {_described(inner[0])}"
         )
-    return "a group of settings" if is_dataclass(kind) else _KINDS[dict if origin is Mapping else origin or kind]
+    return "a group of settings" if is_dataclass(kind) else kinds[dict if origin is Mapping else origin or kind]

@@ -10,20 +10,19 @@ from compnet3d.geometry.mesh import Mesh
 from compnet3d.procedural.shadow import ShadowMap
 from compnet3d.rendering.materials import Floats
 
-# directions from which a surface may see the surroundings, and cells of the map for each
-_DIRECTIONS, _CELLS = 14, 56
-
 
 class Openness:
     """How much of the surroundings a point sees: little inside a car, behind its windows or between a chair's slats."""
 
     def __init__(self, mesh: Mesh) -> None:
+        # directions from which a surface may see the surroundings, and cells of the map for each
+        directions, cells = 14, 56
         # even over the sphere: a spiral by the golden angle
-        z = 1 - (2 * np.arange(_DIRECTIONS) + 1) / _DIRECTIONS
-        turn = np.arange(_DIRECTIONS) * math.pi * (3 - math.sqrt(5))
+        z = 1 - (2 * np.arange(directions) + 1) / directions
+        turn = np.arange(directions) * math.pi * (3 - math.sqrt(5))
         flat = np.sqrt(1 - z * z)
         self.directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), z], axis=1).astype(np.float32)
-        self.maps = [ShadowMap(mesh, direction, _CELLS) for direction in self.directions]
+        self.maps = [ShadowMap(mesh, direction, cells) for direction in self.directions]
 
     def at(self, points: Floats, normals: Floats) -> Floats:
         """Share in [0, 1] of the light from everywhere that reaches points [N, 3] with unit normals [N, 3]."""

@@ -16,8 +16,6 @@ from compnet3d.rendering.materials import Floats
 
 Pixels = npt.NDArray[np.uint8]
 
-# longer sides are shrunk to this: enough for any crop of a training image
-_LONGEST = 512
 _find = lru_cache(maxsize=4)(find_photographs)
 
 
@@ -34,8 +32,10 @@ def draw_photograph(rng: Generator, folder: Path) -> Image.Image:
 # at most 200 MB in each process
 @lru_cache(maxsize=256)
 def _read(path: Path) -> Image.Image:
+    # longer sides are shrunk to this: enough for any crop of a training image
+    longest = 512
     image = load_image(path)
-    image.thumbnail((_LONGEST, _LONGEST))
+    image.thumbnail((longest, longest))
     return image
 
 

@@ -28,11 +28,6 @@ from compnet3d.procedural.variation import Variation
 from compnet3d.procedural.view import Light, View
 from compnet3d.rendering.materials import Floats
 
-# distances in diagonals of the object: over its length a field of view of 60 and of 10 degrees
-_NEAREST, _FARTHEST = 0.87, 5.7
-# share of images whose background is not a photograph though there are some
-_DRAWN_SHARE = 0.2
-
 
 @dataclass(frozen=True)
 class Body:
@@ -54,8 +49,10 @@ def sample_photo_view(rng: Generator, mesh: Mesh, size: int, variation: Variatio
 
     The object fills 60 to 100 % of the image in its longer direction; some are cut by a border.
     """
+    # distances in diagonals of the object: over its length a field of view of 60 and of 10 degrees
+    nearest, farthest = 0.87, 5.7
     azimuth, elevation, theta = sample_angles(rng, variation)
-    distance = math.exp(rng.uniform(math.log(_NEAREST), math.log(_FARTHEST)))
+    distance = math.exp(rng.uniform(math.log(nearest), math.log(farthest)))
     fill = rng.uniform(0.6, 1.0)
     truncated = rng.random() < 0.12
     view = View(azimuth, elevation, theta, distance, float(size), (size / 2, size / 2), size)
@@ -86,8 +83,10 @@ def draw_photo(body: Body, look: Look, view: View, rng: Generator, folder: Path 
     Returns:
         The image; the mask has the pixels in which the object is seen, and the box is the whole object's.
     """
+    # share of images whose background is not a photograph though there are some
+    drawn_share = 0.2
     photograph = None
-    if folder is not None and rng.random() >= _DRAWN_SHARE:
+    if folder is not None and rng.random() >= drawn_share:
         photograph = draw_photograph(rng, folder)
     environment = drawn_environment(rng) if photograph is None else photograph_environment(rng, photograph)
     lamps = [

@@ -13,9 +13,6 @@ from compnet3d.procedural.model import Model
 from compnet3d.procedural.parts import Role
 from compnet3d.procedural.photo.openness import Openness
 
-# the smallest group that is told from its neighbours, as a share of the surface
-_SMALLEST = 0.002
-
 
 @dataclass(frozen=True)
 class Pieces:
@@ -74,9 +71,11 @@ class Pieces:
         The largest group is MAIN, wheels are mostly DARK, so is what is inside, and all small groups have one role. A
         model that is nearly one piece is often cut into bands at random heights, as bottles have caps and labels.
         """
+        # the smallest group that is told from its neighbours, as a share of the surface
+        smallest = 0.002
         others = np.array([Role.MAIN, Role.SECOND, Role.ACCENT, Role.DARK, Role.LIGHT, Role.GLASS])
         roles = rng.choice(others, size=len(self.share), p=(0.3, 0.25, 0.13, 0.15, 0.07, 0.1))
-        roles[self.share < _SMALLEST] = rng.choice(others)
+        roles[self.share < smallest] = rng.choice(others)
         roles[self.inside & (rng.random(len(roles)) < 0.6)] = Role.DARK
         roles[0] = Role.MAIN
         if rng.random() < 0.85:

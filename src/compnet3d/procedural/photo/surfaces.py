@@ -14,8 +14,6 @@ from compnet3d.procedural.parts import Role
 from compnet3d.procedural.photo.photographs import draw_photograph, to_linear
 from compnet3d.rendering.materials import Floats, Material, random_colour, random_material
 
-# side of a texture in texels
-_TEXTURE = 96
 # the two axes that a texture lies along on faces that look along x, y or z
 _ACROSS = np.array([[1, 2], [0, 2], [0, 1]])
 
@@ -153,6 +151,8 @@ def random_surfaces(rng: Generator, folder: Path | None) -> dict[Role, Surface]:
 
 
 def _body(rng: Generator, folder: Path | None) -> Surface:
+    # side of a texture in texels
+    side = 96
     kind = rng.random()
     dirt = float(rng.uniform(0.05, 0.6)) if rng.random() < 0.25 else 0.0
     if kind < 0.5:
@@ -161,7 +161,7 @@ def _body(rng: Generator, folder: Path | None) -> Surface:
     if kind < 0.65:
         return _metal(rng, dirt)
     if kind < 0.75 and folder is not None:
-        texture = to_linear(window_of(draw_photograph(rng, folder), (_TEXTURE, _TEXTURE), rng))
+        texture = to_linear(window_of(draw_photograph(rng, folder), (side, side), rng))
         surface = _plain(rng, _paint(rng), reflectance=rng.uniform(0.0, 0.08), dirt=dirt)
         return Surface(surface.pattern, texture, rng.uniform(0.8, 6.0), 0.0, surface.reflectance, surface.level, dirt)
     pattern = random_material(rng, random_colour(rng, (0.08, 1.0)), patterned=0.5, scale=rng.uniform(0.6, 2.5))
