@@ -218,7 +218,7 @@ def cut_seeds(folder: Path) -> list[Seed]:
 
 def read_cut(folder: Path) -> None:
     """Every image as records."""
-    from compnet3d.data.importers.imagenet3d import ImageNet3dSource
+    from compnet3d.data.importers.imagenet3d_layouts import ImageNet3dSource
 
     source = ImageNet3dSource(folder)
     for item in source.items()[0]:

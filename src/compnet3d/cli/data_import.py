@@ -12,7 +12,7 @@ from compnet3d.cli.options import Count, File, Flag, Folder, Names, at_least, re
 from compnet3d.errors import CompNetError
 
 if TYPE_CHECKING:
-    from compnet3d.data.importers.writer import Source
+    from compnet3d.data.importers.import_data import Source
 
 _CONVENTION = arg(metavar="compnet3d|opencv|opengl|blender|pytorch3d", help_behavior_hint="")
 
@@ -34,8 +34,8 @@ class _Import:
     def convert(self, source: Source) -> None:
         """Import, and say what was left out."""
         at_least(1, workers=self.workers)
+        from compnet3d.data.importers.import_data import import_data
         from compnet3d.data.importers.recognise import check_format
-        from compnet3d.data.importers.writer import import_data
 
         check_format(self.src, source.format)
         report = import_data(source, self.out, link=self.link, workers=self.workers, progress=True)
@@ -96,7 +96,7 @@ class ImportImageNet3d(_Import):
 
     def run(self) -> None:
         """Import."""
-        from compnet3d.data.importers.imagenet3d import ImageNet3dSource
+        from compnet3d.data.importers.imagenet3d_layouts import ImageNet3dSource
 
         if self.cad is not None:
             require_folder(self.cad, "--cad")

@@ -10,11 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 from types import TracebackType
-from typing import Any
 
 from compnet3d.data import mat_child
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import read_bytes
+from compnet3d.utils.files import Json, read_bytes
 
 
 class MatReader:
@@ -42,7 +41,7 @@ class MatReader:
     ) -> None:
         self.close()
 
-    def read(self, path: Path | str) -> dict[str, Any]:
+    def read(self, path: Path | str) -> Json:
         """What `mat_child.plain_record` finds in a file.
 
         Raises:
@@ -78,13 +77,13 @@ class MatReader:
                     pipe.close()
         process.wait()
 
-    def _ask(self, data: bytes) -> dict[str, Any] | None:
+    def _ask(self, data: bytes) -> Json | None:
         """The answer to a file; None if the process has ended, by itself or because it took too long."""
         answer = self._exchange(self._process or self._start(), data)
         if answer is None:
             self.close()
             return None
-        plain: dict[str, Any] = json.loads(answer)
+        plain: Json = json.loads(answer)
         return plain
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -47,7 +47,7 @@ class BackboneConfig:
     """
 
     family: str
-    architecture: dict[str, Any] = field(default_factory=dict)
+    architecture: Json = field(default_factory=dict)
     dimension: int = setting(128, least=1, most=16384)
     upsampling: int = setting(1, least=1, most=256)
     stages: int = 3

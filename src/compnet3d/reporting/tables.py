@@ -153,7 +153,7 @@ class _WrittenRow:
     """A row as JSON has it: cells by their column."""
 
     label: str
-    cells: dict[str, Any]
+    cells: Json
 
 
 @dataclass(frozen=True)

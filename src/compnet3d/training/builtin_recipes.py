@@ -19,18 +19,18 @@ from compnet3d.training.recipe_parts import (
     ModelSettings,
     ScheduleSettings,
 )
-from compnet3d.utils.files import read_bytes, read_json
+from compnet3d.utils.files import Json, read_bytes, read_json
 from compnet3d.utils.settings import shown
 from compnet3d.utils.yaml_text import parse_yaml
 
 # no downloads: trained from scratch in minutes on a CPU
-SMALL_RESNET: dict[str, Any] = {
+SMALL_RESNET: Json = {
     "embedding_size": 32,
     "hidden_sizes": [32, 64, 128, 256],
     "depths": [1, 1, 2, 1],
     "layer_type": "basic",
 }
-SMALL_DINOV2: dict[str, Any] = {
+SMALL_DINOV2: Json = {
     "hidden_size": 192,
     "num_hidden_layers": 6,
     "num_attention_heads": 3,

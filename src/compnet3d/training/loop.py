@@ -22,7 +22,7 @@ from compnet3d.models.registry import TrainedModel, untrained_model
 from compnet3d.training.build import extractor_of, make_extractor, make_model, make_optimizer, start_from
 from compnet3d.training.calibration import calibrate, calibrate_run
 from compnet3d.training.job import TrainingJob
-from compnet3d.training.memory import check_need, measure_need
+from compnet3d.training.memory_need import check_need, measure_need
 from compnet3d.training.output import Output, make_output
 from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe_parts import ScheduleSettings

@@ -11,7 +11,7 @@ from typing_extensions import Self
 
 from compnet3d.training.build import backbone_source
 from compnet3d.training.job import TrainingJob
-from compnet3d.training.memory import MemoryNeed
+from compnet3d.training.memory_need import MemoryNeed
 from compnet3d.training.run_folder import Run
 from compnet3d.utils.files import Json
 

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,7 +105,7 @@ class Progress:
 
     epoch: int = setting(least=1)
     seed: int
-    history: tuple[dict[str, Any], ...]
+    history: tuple[Json, ...]
 
     @classmethod
     def read(cls, path: Path) -> Progress:

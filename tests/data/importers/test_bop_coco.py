@@ -16,8 +16,8 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_mask
 from compnet3d.data.importers.bop import Bop, parse_frames, parse_names
 from compnet3d.data.importers.coco import Coco
+from compnet3d.data.importers.import_data import import_data
 from compnet3d.data.importers.rle import mask_of
-from compnet3d.data.importers.writer import import_data
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose

@@ -21,11 +21,11 @@ from compnet3d.data.check import check_dataset
 from compnet3d.data.check_object import projected_box_iou
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image, load_mask
+from compnet3d.data.importers.import_data import import_data
+from compnet3d.data.importers.import_report import ImportReport
 from compnet3d.data.importers.occluded_pascal3d import OccludedPascal3d
 from compnet3d.data.importers.pascal3d import Pascal3d
 from compnet3d.data.importers.pascal_record import COARSE_ONLY, read_record
-from compnet3d.data.importers.report import ImportReport
-from compnet3d.data.importers.writer import import_data
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import InputConfig
 from compnet3d.data.unpickle import load_npz_objects

@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.importers.import_data import import_data
 from compnet3d.data.importers.objectnet3d import ObjectNet3d
 from compnet3d.data.importers.ood_cv import SHIFTS, OodCv
-from compnet3d.data.importers.writer import import_data
 from tests.data.importers.pascal_files import HEIGHT, WIDTH, mat_object, write_models, write_record
 
 

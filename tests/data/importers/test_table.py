@@ -20,10 +20,10 @@ from compnet3d.data.annotations import read_annotation
 from compnet3d.data.check import check_dataset
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_mask
+from compnet3d.data.importers.import_data import import_data
 from compnet3d.data.importers.posed_row import RowForm, place_row
 from compnet3d.data.importers.shapes import Shapes, fitted_size
 from compnet3d.data.importers.table import Table
-from compnet3d.data.importers.writer import import_data
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose

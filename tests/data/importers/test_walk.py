@@ -17,10 +17,10 @@ from scipy.spatial.transform import Rotation
 from compnet3d.cli.main import main
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_mask
+from compnet3d.data.importers.import_data import import_data
 from compnet3d.data.importers.walk import WalkRound
 from compnet3d.data.importers.walk_box import UprightBox, facing, find_box, looked_at
 from compnet3d.data.importers.walk_cameras import Walk, WalkFrame, place_cameras
-from compnet3d.data.importers.writer import import_data
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose

@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from compnet3d.data.annotations import SkipObject, annotation_dict
 from compnet3d.data.images import image_size
 from compnet3d.data.importers.columns import numbers_in
+from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import safe_name
 from compnet3d.data.importers.posed_row import RowForm, place_row
 from compnet3d.data.importers.recognise import folders_in
-from compnet3d.data.importers.report import LeftOut
-from compnet3d.data.importers.writer import Record
 from compnet3d.data.shapes.read import load_mesh
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
@@ -123,7 +123,7 @@ class Bop:
             size = image_size(item.image)
             # X is in the file's axes, ours is turned X: R X = (R turned') (turned X)
             rotation = np.array(item.rotation).reshape(3, 3) @ turned.T
-            values: dict[str, Any] = {
+            values: Json = {
                 "rotation": rotation.tolist(),
                 "translation": list(item.translation),
                 "camera": list(item.camera),

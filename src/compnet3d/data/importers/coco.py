@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from compnet3d.data.importers.columns import Row, read_table
+from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.posed_row import RowForm
 from compnet3d.data.importers.posed_rows import PosedRows, RowItem
-from compnet3d.data.importers.report import LeftOut
 from compnet3d.data.importers.shapes import Shapes
-from compnet3d.data.importers.writer import Record
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.utils.files import Json, read_json
@@ -94,7 +94,7 @@ class Coco:
         names: Mapping[str, str],
         poses: Mapping[str, Row],
         used: set[str],
-    ) -> dict[str, Any] | str:
+    ) -> Json | str:
         """An annotation with its pose as a line of a table, or why there is none."""
         keys = [f"annotation_id {annotation.get('id')}", f"image_id {annotation.get('image_id')}"]
         key = next((key for key in keys if key in poses), None)
@@ -110,7 +110,7 @@ class Coco:
             return "a crowd"
         used.add(key)
         pose = {name: value for name, value in poses[key][1].items() if name not in ("annotation_id", "image_id")}
-        row: dict[str, Any] = {"image": image["file_name"], "category": category, "box_xywh": annotation.get("bbox")}
+        row: Json = {"image": image["file_name"], "category": category, "box_xywh": annotation.get("bbox")}
         row |= {name: image[name] for name in ("width", "height") if name in image}
         if annotation.get("segmentation"):
             row["mask"] = annotation["segmentation"]

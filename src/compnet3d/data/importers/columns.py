@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from compnet3d.data.importers.report import LeftOut
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import read_bytes
+from compnet3d.utils.files import Json, read_bytes
 
 # a line of a table: where it is, and its values by what they mean
-Row = tuple[str, dict[str, Any]]
+Row = tuple[str, Json]
 
 _ANGLES = {"azimuth": "azimuth az", "elevation": "elevation el", "theta": "theta roll inplane inplanerotation"}
 _UNITS = {"deg": "deg degree degrees", "rad": "rad radian radians"}
@@ -111,7 +111,7 @@ def read_table(path: Path, given: Sequence[str] = ()) -> tuple[list[Row], list[L
     return [(where, _meant(values, meanings)) for where, values in lines], left_out
 
 
-def _meant(values: Mapping[str, Any], meanings: Mapping[str, str]) -> dict[str, Any]:
+def _meant(values: Mapping[str, Any], meanings: Mapping[str, str]) -> Json:
     """The values that mean something; empty ones are none."""
     return {
         meanings[key]: value.strip() if isinstance(value, str) else value

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from compnet3d.data.importers.report import LeftOut
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import Json, is_taken, read_bytes
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, listed_names, safe_name
 from compnet3d.data.importers.pascal_record import Records, entries_of
-from compnet3d.data.importers.report import LeftOut
-from compnet3d.data.importers.writer import Record
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import Json, is_file
 

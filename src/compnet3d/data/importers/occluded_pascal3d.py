@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from compnet3d.data.images import hidden_shares
+from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, listed_names
 from compnet3d.data.importers.pascal_record import Records, entries_of
-from compnet3d.data.importers.report import LeftOut
-from compnet3d.data.importers.writer import Record
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import Json, is_file

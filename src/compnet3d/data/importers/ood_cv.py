@@ -17,11 +17,11 @@ from typing import ClassVar
 
 from compnet3d.data.annotations import SkipObject, plain_name
 from compnet3d.data.imagenet3d import is_image_name, read_list
+from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, without_suffix
 from compnet3d.data.importers.pascal_record import Entries, Records, pascal3d_annotation, record_size
 from compnet3d.data.importers.recognise import folders_in
-from compnet3d.data.importers.report import LeftOut
-from compnet3d.data.importers.writer import Record
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import Json, is_file
 

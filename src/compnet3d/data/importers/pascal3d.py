@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from compnet3d.data.imagenet3d import read_list
+from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, listed_names
 from compnet3d.data.importers.pascal_record import Entries, Records, entries_of
-from compnet3d.data.importers.report import LeftOut
-from compnet3d.data.importers.writer import Record
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import Json, is_file
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from compnet3d.data.annotations import SHARES, Annotation, SkipObject, annotation_dict, in_shares, plain_name
 from compnet3d.data.images import image_size
-from compnet3d.data.importers.report import LeftOut
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.mat_reader import MatReader
 from compnet3d.errors import CompNetError
 

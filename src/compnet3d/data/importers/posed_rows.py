@@ -12,12 +12,12 @@ import torch
 from compnet3d.data.annotations import Annotation, SkipObject, annotation_dict
 from compnet3d.data.images import image_size
 from compnet3d.data.importers.columns import Row, meanings_of
+from compnet3d.data.importers.import_data import Mask, Record
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import drawn_splits, safe_name, unique_names
 from compnet3d.data.importers.posed_row import Box, Placed, RowForm, mask_path, place_row, row_box, row_rotation
-from compnet3d.data.importers.report import LeftOut
 from compnet3d.data.importers.rle import mask_of
 from compnet3d.data.importers.shapes import Shapes, Size, View, box_of_size, fitted_size, number_of, outline
-from compnet3d.data.importers.writer import Mask, Record
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose, fit_to_box
 from compnet3d.geometry.mesh import Mesh

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from compnet3d.data.importers.columns import read_table
+from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.posed_row import RowForm
 from compnet3d.data.importers.posed_rows import PosedRows, RowItem
-from compnet3d.data.importers.report import LeftOut
 from compnet3d.data.importers.shapes import Shapes
-from compnet3d.data.importers.writer import Record
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.utils.files import Json
 

@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw
 from scipy.spatial import ConvexHull
 
 from compnet3d.data.annotations import Annotation, annotation_dict
+from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import safe_name
-from compnet3d.data.importers.report import LeftOut
 from compnet3d.data.importers.walk_box import Floats, UprightBox, find_box
 from compnet3d.data.importers.walk_cameras import Walk, WalkFrame
-from compnet3d.data.importers.writer import Record
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.conversions import intrinsics_to_opencv

@@ -22,10 +22,10 @@ import numpy as np
 from compnet3d.data.annotations import Annotation, SkipObject, annotation_dict, read_annotation
 from compnet3d.data.imagenet3d import is_image_name, read_list
 from compnet3d.data.images import image_size
+from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, without_suffix
 from compnet3d.data.importers.recognise import folders_in
-from compnet3d.data.importers.report import LeftOut
-from compnet3d.data.importers.writer import Record
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import Json, is_file, read_json
@@ -191,8 +191,8 @@ def _mended(box: np.ndarray, values: Mapping[str, Any], principal: np.ndarray) -
     return box
 
 
-def _top_level(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _top_level(path: Path) -> Json:
+    found: Json = {}
     for key in (*_CUT, *_MAYBE):
         try:
             found[key] = load_npz_objects(path, key)

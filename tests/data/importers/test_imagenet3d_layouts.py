@@ -13,8 +13,8 @@ from PIL import Image
 from compnet3d.data.annotations import read_annotation
 from compnet3d.data.check import projected_box_iou
 from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.importers.imagenet3d import ImageNet3dSource
-from compnet3d.data.importers.writer import import_data
+from compnet3d.data.importers.imagenet3d_layouts import ImageNet3dSource
+from compnet3d.data.importers.import_data import import_data
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import load_off

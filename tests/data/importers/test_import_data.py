@@ -18,10 +18,10 @@ from PIL import Image
 
 from compnet3d.data.annotations import annotation_dict
 from compnet3d.data.imagenet3d import ImageNet3D, is_image_name
+from compnet3d.data.importers.import_data import Record, import_data
+from compnet3d.data.importers.import_report import REPORT_FILE, ImportReport, LeftOut
 from compnet3d.data.importers.journal import JOURNAL_FILE
 from compnet3d.data.importers.names import drawn_splits, safe_name, unique_names
-from compnet3d.data.importers.report import REPORT_FILE, ImportReport, LeftOut
-from compnet3d.data.importers.writer import Record, import_data
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh

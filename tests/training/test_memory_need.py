@@ -11,7 +11,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.models.backbones import BackboneConfig, build_extractor
 from compnet3d.models.compnet import CompNet
 from compnet3d.training import memory
-from compnet3d.training.memory import MemoryNeed, check_need, measure_need
+from compnet3d.training.memory_need import MemoryNeed, check_need, measure_need
 from tests.networks import TINY_CONFIG
 
 VIT = {"hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2, "patch_size": 8, "image_size": 48,

@@ -20,8 +20,8 @@ from PIL import Image
 from compnet3d.data.annotations import Annotation, SkipObject, parse_object, write_annotation
 from compnet3d.data.imagenet3d import IMAGE_SUFFIXES, list_file
 from compnet3d.data.images import image_size, load_image, load_mask
+from compnet3d.data.importers.import_report import REPORT_FILE, ImportReport, LeftOut
 from compnet3d.data.importers.journal import Journal, Outcome, Written, refuse_other
-from compnet3d.data.importers.report import REPORT_FILE, ImportReport, LeftOut
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh, save_off
 from compnet3d.utils.exclusive import exclusive
