@@ -24,15 +24,6 @@ from compnet3d.geometry.mesh import Mesh, float_mesh
 from compnet3d.utils.files import Json, read_json, write_json
 
 HIGHEST_ORDER = 12
-# Of the diagonal: how far a turned surface may lie from itself on average, and all but 2 % of it. Prisms of eight sides
-# and more are about round by these; a mug's handle is a larger part than 2 %.
-MEAN_TOLERANCE, MOST_TOLERANCE = 0.008, 0.02
-# share of what any turn changes that a turn of an n-fold symmetry may change
-CLEARLY_LESS = 0.4
-# by how much, in tolerances, two turns of one symmetry may differ
-ALIKE = 0.25
-# turns in degrees that no n-fold symmetry up to 12 shares
-_ANY_TURNS = (7.3, 16.9, 23.7, 40.3, 52.1, 77.7, 100.3, 133.9, 161.3)
 
 
 @dataclass(frozen=True)
@@ -81,13 +72,18 @@ class TurnedSurface:
 
     def residual(self, degrees: float) -> float:
         """After one turn: the larger of mean and 98th percentile of the distances, each as a share of its tolerance."""
+        # Of the diagonal: how far a turned surface may lie from itself on average, and all but 2 % of it. Prisms of
+        # eight sides and more are about round by these; a mug's handle is a larger part than 2 %.
+        mean_tolerance, most_tolerance = 0.008, 0.02
         c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         mean, most = self._figures(self._points @ np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]]).T)
-        return max((mean - self._floor[0]) / MEAN_TOLERANCE, (most - self._floor[1]) / MOST_TOLERANCE, 0.0)
+        return max((mean - self._floor[0]) / mean_tolerance, (most - self._floor[1]) / most_tolerance, 0.0)
 
     def residuals(self) -> npt.NDArray[np.float64]:
         """For each order [13]: 0 any turn (the worst of several), 1 none, n a turn by 360 / n degrees."""
-        anyhow = max(self.residual(turn) for turn in _ANY_TURNS)
+        # turns in degrees that no n-fold symmetry up to 12 shares
+        any_turns = (7.3, 16.9, 23.7, 40.3, 52.1, 77.7, 100.3, 133.9, 161.3)
+        anyhow = max(self.residual(turn) for turn in any_turns)
         return np.array([anyhow, 0.0, *(self.residual(360 / n) for n in range(2, HIGHEST_ORDER + 1))])
 
     def _figures(self, points: npt.NDArray[np.float64]) -> tuple[float, float]:
@@ -104,9 +100,13 @@ def measure(meshes: Sequence[Mesh]) -> Measured:
     Raises:
         CompNetError: if one has no surface.
     """
+    # by how much, in tolerances, two turns of one symmetry may differ
+    alike = 0.25
+    # share of what any turn changes that a turn of an n-fold symmetry may change
+    clearly_less = 0.4
     worst = np.max([TurnedSurface(mesh).residuals() for mesh in meshes], axis=0)
     # of what is nearly round, every turn changes little; its own turns change much less
-    limit = min(1.0, CLEARLY_LESS * float(worst[0]), float(worst[2:].min()) + ALIKE)
+    limit = min(1.0, clearly_less * float(worst[0]), float(worst[2:].min()) + alike)
     order = 0 if worst[0] <= 1.0 else next(n for n in range(HIGHEST_ORDER, 0, -1) if worst[n] <= limit)
     others = [n for n in range(2, HIGHEST_ORDER + 1) if order and order % n]
     rejected = min((float(worst[n]) for n in others), default=math.inf)

@@ -25,8 +25,6 @@ from compnet3d.utils.files import Json, read_json, write_bytes, write_json
 from compnet3d.utils.progress import tracked
 
 CAMERAS_FILE = "cameras.json"
-# of a frame's longer side, in pixels: more makes features slow and cameras no better
-_LONGEST = 1600
 _FEWEST = 8
 # points that two cameras see at a narrow angle, or that are off where they should be seen, are no use for a box
 _VIEWS, _PIXELS = 3, 2.0
@@ -167,7 +165,9 @@ def _sharpest(video: Path, most: int, progress: bool) -> list[int]:
 
 
 def _write_frame(folder: Path, name: str, image: Image.Image) -> None:
-    image = shrink(image, _LONGEST)
+    # of a frame's longer side, in pixels: more makes features slow and cameras no better
+    longest = 1600
+    image = shrink(image, longest)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=95)
     target = folder / "images" / f"{image.width}x{image.height}" / f"{name}.jpg"

@@ -15,8 +15,6 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.frame import Axis, Frame
 from compnet3d.geometry.polygons import Polygons
 
-_MOST_CORNERS, _MOST_INSTANCES = 12_000_000, 50_000
-
 
 def read_collada(path: Path, data: bytes) -> Soup:
     """What the visual scene of a COLLADA file holds; without one, all of its geometries.
@@ -59,6 +57,7 @@ def _frame(info: Any) -> Frame:
 
 
 def _parts(path: Path, document: Any, siblings: Siblings) -> list[Soup]:
+    most_corners, most_instances = 12_000_000, 50_000
     bound = document.scene.objects("geometry") if document.scene is not None else ()
     parts, corners = [], 0
     for number, geometry in enumerate(bound):
@@ -67,8 +66,8 @@ def _parts(path: Path, document: Any, siblings: Siblings) -> list[Soup]:
             if part is not None:
                 parts.append(part)
                 corners += len(part.polygons.corners)
-        if corners > _MOST_CORNERS or number > _MOST_INSTANCES:
-            raise CompNetError(f"{path}: its scene has more than {_MOST_CORNERS:,} corners of faces; simplify it")
+        if corners > most_corners or number > most_instances:
+            raise CompNetError(f"{path}: its scene has more than {most_corners:,} corners of faces; simplify it")
     if document.scene is None:
         loose = (primitive for geometry in document.geometries for primitive in geometry.primitives)
         parts = [part for part in (_part(primitive, siblings) for primitive in loose) if part is not None]

@@ -14,9 +14,6 @@ from compnet3d.data.images import decode_image, shrink
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import is_file, read_bytes
 
-# more than any image of the object shows; and what decoding may take
-_PICTURE_SIDE, _PICTURE_PIXELS = 512, 2**25
-
 
 @dataclass
 class Siblings:
@@ -83,6 +80,8 @@ class Siblings:
         return self._numbers[key]
 
     def _decoded(self, data: bytes, name: str) -> int:
-        image = shrink(decode_image(data, name, max_pixels=_PICTURE_PIXELS), _PICTURE_SIDE)
+        # more than any image of the object shows; and what decoding may take
+        most_side, most_pixels = 512, 2**25
+        image = shrink(decode_image(data, name, max_pixels=most_pixels), most_side)
         self.pictures.append(np.asarray(image))
         return len(self.pictures) - 1
