@@ -10,7 +10,7 @@ import torch
 from compnet3d.errors import CompNetError
 from compnet3d.models.backbones import BackboneConfig, build_extractor
 from compnet3d.models.compnet import CompNet
-from compnet3d.training import memory
+from compnet3d.training import memory_need
 from compnet3d.training.memory_need import MemoryNeed, check_need, measure_need
 from tests.networks import TINY_CONFIG
 
@@ -62,12 +62,12 @@ def test_nothing_changes_by_measuring() -> None:
 def test_what_is_scarce_is_warned_of_and_what_cannot_fit_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(memory, "available_mb", lambda: 1000.0)
+    monkeypatch.setattr(memory_need, "available_mb", lambda: 1000.0)
     check_need(MemoryNeed(100, 390), torch.device("cpu"), 2)
     assert capsys.readouterr().err == ""
     check_need(MemoryNeed(100, 600), torch.device("cpu"), 2)
     assert "needs about 1.4 GB of memory" in (text := capsys.readouterr().err) and "1.0 GB are free" in text
     with pytest.raises(CompNetError, match=r"needs about 3.0 GB .* 1.0 GB are free; lower schedule.batch_size"):
         check_need(MemoryNeed(100, 2900), torch.device("cpu"), 1)
-    monkeypatch.setattr(memory, "available_mb", lambda: None)
+    monkeypatch.setattr(memory_need, "available_mb", lambda: None)
     check_need(MemoryNeed(1e9, 1e9), torch.device("cpu"), 1)
