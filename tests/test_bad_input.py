@@ -344,7 +344,7 @@ def test_a_data_set_whose_annotations_are_all_bad_is_one_sentence(run: Any, data
 
 CAD = {
     "empty": ("", "is empty"),
-    "no OFF": ("solid cube\n", "convert the model to ASCII OFF"),
+    "no OFF": ("solid cube\n", "convert it to ASCII OFF"),
     "cut short": ("OFF\n8 6 0\n0 0 0\n", "export the model again"),
     "no faces": ("OFF\n1 0 0\n0 0 0\n", "export the model again"),
     "words": ("OFF\n3 1 0\n0 0 a\n0 1 0\n1 0 0\n3 0 1 2\n", "vertex 0 is not three numbers"),

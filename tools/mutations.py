@@ -215,7 +215,7 @@ MUTATIONS = (
         "schedule, run.epoch",
     ),
     Mutation("weight decay on one dimension", "training/build.py", "if parameter.ndim > 1", "if parameter.ndim > 0"),
-    Mutation("no weight decay", "training/build.py", "recipe.schedule.weight_decay if", "0.0 if"),
+    Mutation("no weight decay", "training/build.py", "schedule.weight_decay if", "0.0 if"),
     Mutation("learning rates swapped", "training/build.py", "if id(parameter) in head", "if id(parameter) not in head"),
     Mutation("gradients not clipped", "training/step.py", "run.gradients.clip(5.0)", "run.gradients.clip(1e9)"),
     Mutation(

@@ -173,7 +173,7 @@ def test_what_training_cannot_use_is_refused(folder, tmp_path):
     for wrong, reason in (
         ({"distance": 0.0}, "distance <= 0"),
         ({"bbox": (9.0, 4.0, 9.0, 4.0)}, "empty bbox"),
-        ({"azimuth": math.nan}, "azimuth is not finite"),
+        ({"azimuth": math.nan}, "azimuth = nan is not an angle in radians"),
         ({"cad_index": 2}, "there is no CAD model 2"),
     ):
         with pytest.raises(CompNetError, match=reason):

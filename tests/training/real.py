@@ -103,7 +103,6 @@ class TinyBackbone(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = SimpleNamespace(hidden_sizes=[6])
         self.patches = nn.Conv2d(3, 6, 8, stride=8, bias=False)
         self.normalisation = nn.BatchNorm2d(6)
 
@@ -115,7 +114,7 @@ class TinyExtractor(FeatureExtractor):
     stride = 8
 
     def __init__(self, dimension: int) -> None:
-        super().__init__(BackboneConfig("resnet", dimension=dimension))
+        super().__init__(BackboneConfig("resnet", architecture={"hidden_sizes": [6] * 4}, dimension=dimension))
         self.backbone = TinyBackbone()
         self.projection = nn.Conv2d(6, dimension, 1, bias=False)
         self.amp = False

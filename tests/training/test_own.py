@@ -177,7 +177,8 @@ def test_lines_say_how_far_a_training_is(tiny_data: Path, tmp_path: Path, capsys
     train_tiny(tiny_data, tmp_path / "run", progress=True, resume=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
-        "training on cpu: 16 images of 2 categories, 4 of them for calibration; backbone resnet from scratch"
+        "training on cpu: 16 images of 2 categories, 4 of them for calibration; backbone resnet from scratch; "
+        "about 1 MB for gradients and activations"
     )
     assert re.fullmatch(r"epoch 1/2: loss \d+\.\d{3}, \d+\.\d s, \d+ s left", lines[1])
     assert lines[2].endswith("backbone from the checkpoint")

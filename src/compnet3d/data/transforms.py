@@ -292,9 +292,12 @@ def _check_box(box: Sequence[float], size: tuple[int, int]) -> None:
     shown, limits = " ".join(f"{x:g}" for x in box), f"the image of {size[0]} x {size[1]} pixels"
     if box[2] <= 0 or box[3] <= 0 or box[0] >= size[0] or box[1] >= size[1]:
         raise CompNetError(f"the box {shown} lies outside {limits}; give x1 y1 x2 y2 in pixels of it")
-    if max(box[2] - box[0], box[3] - box[1]) < min(shortest, *size):
+    # what a search finds in an image of one pixel is smaller than that
+    if max(box[2] - box[0], box[3] - box[1]) < min(shortest, max(size) / 2):
         shares = "; it is in shares of the image" if in_shares(box) else ""
-        raise CompNetError(f"the box {shown} is smaller than two pixels{shares}; give x1 y1 x2 y2 in pixels")
+        raise CompNetError(
+            f"the box {shown} is smaller than two pixels{shares}; give x1 y1 x2 y2 in pixels of {limits}"
+        )
     if max(map(abs, box)) > furthest:
         raise CompNetError(f"the box {shown} does not fit {limits}; give x1 y1 x2 y2 in pixels of it")
 

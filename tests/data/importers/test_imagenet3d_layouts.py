@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from compnet3d.data.annotations import read_annotation
-from compnet3d.data.check import projected_box_iou
+from compnet3d.data.check_object import projected_box_iou
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.importers.imagenet3d_layouts import ImageNet3dSource
 from compnet3d.data.importers.import_data import import_data

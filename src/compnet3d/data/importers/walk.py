@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from scipy.spatial import ConvexHull
 
 from compnet3d.data.annotations import Annotation, annotation_dict
 from compnet3d.data.importers.import_data import Record
@@ -164,6 +163,8 @@ class WalkRound:
 
 def _filled(pixels: Floats, frame: WalkFrame) -> np.ndarray:
     """What a box with corners at these pixels [8, 2] covers of an image, bool [H, W]."""
+    from scipy.spatial import ConvexHull
+
     layer = Image.new("1", (frame.width, frame.height))
     outline = pixels[ConvexHull(pixels).vertices] - 0.5  # pixel centres are at +0.5
     ImageDraw.Draw(layer).polygon([(float(x), float(y)) for x, y in outline], fill=1)

@@ -10,9 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from compnet3d.errors import CompNetError
 
@@ -146,6 +143,10 @@ def _ground(points: Floats, centres: Floats, roughly_up: Floats, target: Floats,
 
 def _held_together(points: Floats, target: Floats, up: Floats, height: float, radius: float) -> Floats:
     """The points of the object: above the ground, near where the cameras look, and not far from one another."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
     offset = points - target
     level = offset - (offset @ up)[:, None] * up
     above = points @ up > height + _ABOVE_GROUND * radius

@@ -125,7 +125,8 @@ def load_textures(folder: str | Path) -> list[np.ndarray]:
     folder = Path(folder)
     if not folder.is_dir():
         raise CompNetError(f"{folder} is not a folder; give one that holds images of frost.")
-    paths = sorted(path for path in images_in(folder) if path.suffix.lower() in texture_suffixes)
+    # of the folder itself: corrupted images may be written into one that is in it
+    paths = [path for path in images_in(folder) if path.parent == folder and path.suffix.lower() in texture_suffixes]
     if not paths:
         raise CompNetError(f"{folder} holds no image of frost ({', '.join(texture_suffixes)}).")
     return [np.asarray(load_image(path)) for path in paths]
