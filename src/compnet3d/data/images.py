@@ -351,7 +351,11 @@ def _brightest(image: Image.Image) -> np.ndarray:
     """The largest channel of each pixel, [H, W]; what is not finite is 0."""
     if is_deep(image):
         return np.abs(finite(image))
-    return np.asarray(image.convert("RGB")).max(axis=-1)
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))
+    # channel by channel: numpy takes many times as long over an axis of three
+    red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")), -1, 0)
+    return np.maximum(np.maximum(red, green), blue)
 
 
 def _check_proportions(path: Path | str, mask: tuple[int, int], image: tuple[int, int]) -> None:
