@@ -185,7 +185,7 @@ def test_plain_sets_and_keys_are_read(tmp_path: Path) -> None:
 
 ABSURD: dict[str, tuple[dict[str, Any], str]] = {
     "an angle": ({"azimuth": 1e300}, "azimuth is out of range"),
-    "a negative angle": ({"elevation": -1e4}, "an angle is beyond 2 pi: degrees in the place of radians?"),
+    "a negative angle": ({"elevation": -1e4}, r"an angle is beyond 2 pi: degrees in the place of radians\?"),
     "a distance": ({"distance": 1e30}, "distance is out of range"),
     "next to no distance": ({"distance": 1e-300}, "distance is out of range"),
     "a focal length": ({"focal": 1e300}, "focal is out of range"),

@@ -293,7 +293,7 @@ def _check_box(box: Sequence[float], size: tuple[int, int]) -> None:
     if box[2] <= 0 or box[3] <= 0 or box[0] >= size[0] or box[1] >= size[1]:
         raise CompNetError(f"the box {shown} lies outside {limits}; give x1 y1 x2 y2 in pixels of it")
     # what a search finds in an image of one pixel is smaller than that
-    if max(box[2] - box[0], box[3] - box[1]) < min(shortest, max(size) / 2):
+    if max(box[2] - box[0], box[3] - box[1]) < min(shortest, max(size) / 4):
         shares = "; it is in shares of the image" if in_shares(box) else ""
         raise CompNetError(
             f"the box {shown} is smaller than two pixels{shares}; give x1 y1 x2 y2 in pixels of {limits}"
