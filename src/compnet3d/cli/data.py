@@ -167,8 +167,7 @@ def _variation(options: DataMake | DataRender) -> Variation:
     """The variation that the options stand for; checked before anything slow starts."""
     from compnet3d.procedural.variation import Variation
 
-    if options.backgrounds is not None:
-        require_folder(options.backgrounds, "--backgrounds")
+    require_folder(options.backgrounds, "--backgrounds")
     return Variation(
         style=options.style,
         backgrounds=options.backgrounds,

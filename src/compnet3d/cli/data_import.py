@@ -44,8 +44,8 @@ class _Import:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportTable(_Import):
-    """A table (CSV, TSV or JSON lines) with a line for each object: image, category, box and pose."""
+class _ImportRows(_Import):
+    """What the formats with poses in a table have in common."""
 
     angles: Annotated[Literal["degrees", "radians"] | None, arg(metavar="degrees|radians", help_behavior_hint="")] = (
         None
@@ -56,22 +56,28 @@ class ImportTable(_Import):
     OpenCV, OpenGL or PyTorch3D, or Blender's matrix_world of the camera; the same for translations."""
     quaternion: Annotated[Literal["wxyz", "xyzw"] | None, arg(metavar="wxyz|xyzw", help_behavior_hint="")] = None
     """Order of a column quaternion; needless for quaternion_wxyz, quaternion_xyzw or qw, qx, qy, qz."""
-    box: Literal["xyxy", "xywh"] = "xyxy"
-    """What a column box holds: two corners, or a corner and two sides; needless for x1, y1, x2, y2 or x, y, w, h."""
-    relative: Flag = False
-    """Boxes are in shares of the image's sides, not in pixels."""
     focal: Annotated[float | None, arg(metavar="PIXELS", help_behavior_hint="")] = None
     """Focal length of all images, where the table has none; 1.2 times the longer side by default."""
     columns: Names = ()
     """Columns with unusual names, as MEANING=COLUMN: image=photo azimuth_deg=heading."""
-    category: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
-    """The category of all lines, where the table has none."""
-    images: Folder = None
-    """Folder that the images and masks are relative to; that of the table by default."""
     cad: Folder = None
     """Folder with one folder of CAD models per category (x right, y backward, z up)."""
     sizes: File = None
     """Table with columns category, width, depth, height, for categories without CAD models; else boxes are fitted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportTable(_ImportRows):
+    """A table (CSV, TSV or JSON lines) with a line for each object: image, category, box and pose."""
+
+    box: Literal["xyxy", "xywh"] = "xyxy"
+    """What a column box holds: two corners, or a corner and two sides; needless for x1, y1, x2, y2 or x, y, w, h."""
+    relative: Flag = False
+    """Boxes are in shares of the image's sides, not in pixels."""
+    category: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
+    """The category of all lines, where the table has none."""
+    images: Folder = None
+    """Folder that the images and masks are relative to; that of the table by default."""
 
     def run(self) -> None:
         """Import."""
@@ -79,9 +85,8 @@ class ImportTable(_Import):
         from compnet3d.data.importers.shapes import Shapes
         from compnet3d.data.importers.table import Table
 
-        for folder, option in ((self.cad, "--cad"), (self.images, "--images")):
-            if folder is not None:
-                require_folder(folder, option)
+        require_folder(self.cad, "--cad")
+        require_folder(self.images, "--images")
         form = RowForm(self.angles, self.convention, self.quaternion, self.box, self.relative, self.focal)
         shapes = Shapes(self.cad, self.sizes)
         self.convert(Table(self.src, form, shapes, self.images, self.columns, self.category))
@@ -98,8 +103,7 @@ class ImportImageNet3d(_Import):
         """Import."""
         from compnet3d.data.importers.imagenet3d_layouts import ImageNet3dSource
 
-        if self.cad is not None:
-            require_folder(self.cad, "--cad")
+        require_folder(self.cad, "--cad")
         self.convert(ImageNet3dSource(self.src, self.cad))
 
 
@@ -114,8 +118,7 @@ class ImportOodCv(_Import):
         """Import."""
         from compnet3d.data.importers.ood_cv import OodCv
 
-        if self.cad is not None:
-            require_folder(self.cad, "--cad")
+        require_folder(self.cad, "--cad")
         self.convert(OodCv(self.src, self.cad))
 
 
@@ -130,35 +133,18 @@ class ImportObjectNet3d(_Import):
         """Import."""
         from compnet3d.data.importers.objectnet3d import ObjectNet3d
 
-        if self.cad is not None:
-            require_folder(self.cad, "--cad")
+        require_folder(self.cad, "--cad")
         self.convert(ObjectNet3d(self.src, self.cad))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportCoco(_Import):
+class ImportCoco(_ImportRows):
     """Boxes and segmentations of a COCO file, with poses in a table: annotation_id or image_id, and a pose."""
 
     poses: Annotated[Path, arg(metavar="FILE")]
     """The table (.csv, .tsv, .jsonl); its columns are those of `data import table`."""
-    angles: Annotated[Literal["degrees", "radians"] | None, arg(metavar="degrees|radians", help_behavior_hint="")] = (
-        None
-    )
-    """Unit of columns azimuth, elevation and theta; needless for azimuth_deg, azimuth_rad and so on."""
-    convention: Annotated[Literal["compnet3d", "opencv", "opengl", "blender", "pytorch3d"] | None, _CONVENTION] = None
-    """Of rotations and quaternions; see `data import table`."""
-    quaternion: Annotated[Literal["wxyz", "xyzw"] | None, arg(metavar="wxyz|xyzw", help_behavior_hint="")] = None
-    """Order of a column quaternion."""
-    focal: Annotated[float | None, arg(metavar="PIXELS", help_behavior_hint="")] = None
-    """Focal length of all images, where the table has none; 1.2 times the longer side by default."""
-    columns: Names = ()
-    """Columns with unusual names, as MEANING=COLUMN."""
     images: Folder = None
     """Folder that the images are relative to; that of the COCO file by default."""
-    cad: Folder = None
-    """Folder with one folder of CAD models per category (x right, y backward, z up)."""
-    sizes: File = None
-    """Table with columns category, width, depth, height, for categories without CAD models; else boxes are fitted."""
 
     def run(self) -> None:
         """Import."""
@@ -166,9 +152,8 @@ class ImportCoco(_Import):
         from compnet3d.data.importers.posed_row import RowForm
         from compnet3d.data.importers.shapes import Shapes
 
-        for folder, option in ((self.cad, "--cad"), (self.images, "--images")):
-            if folder is not None:
-                require_folder(folder, option)
+        require_folder(self.cad, "--cad")
+        require_folder(self.images, "--images")
         form = RowForm(self.angles, self.convention, self.quaternion, "xywh", focal=self.focal)
         self.convert(Coco(self.src, self.poses, form, Shapes(self.cad, self.sizes), self.images, self.columns))
 
@@ -208,8 +193,7 @@ class ImportPascal3d(_Import):
         """Import."""
         from compnet3d.data.importers.pascal3d import Pascal3d
 
-        if self.voc is not None:
-            require_folder(self.voc, "--voc")
+        require_folder(self.voc, "--voc")
         self.convert(Pascal3d(self.src, self.subset, self.all_objects, self.voc))
 
 

@@ -40,8 +40,7 @@ class Demo:
         """Load, listen, show."""
         at_least(1, megapixels=self.megapixels, file_mb=self.file_mb)
         at_least(0, port=self.port)
-        if self.examples is not None:
-            require_folder(self.examples, "--examples")
+        require_folder(self.examples, "--examples")
         try:
             from compnet3d.apps.demo import DemoLimits, build_demo
             from compnet3d.apps.service import listen, run_app

@@ -52,8 +52,7 @@ class AddCategory:
         at_least(1, images=self.images, epochs=self.epochs)
         at_least(0, seed=self.seed)
         require_folder(self.data, "--data")
-        if self.old_data is not None:
-            require_folder(self.old_data, "--old-data")
+        require_folder(self.old_data, "--old-data")
         from compnet3d.training.growing import GrowSettings, add_categories, calibrate_grown, read_new, without_samples
         from compnet3d.utils.exclusive import require_empty
 

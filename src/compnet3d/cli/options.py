@@ -40,8 +40,10 @@ def at_least(minimum: int, **options: int | None) -> None:
             raise CompNetError(f"--{name.replace('_', '-')} must be at least {minimum}, not {value}")
 
 
-def require_folder(path: Path, option: str) -> None:
-    """Check that a folder exists before anything slow starts."""
+def require_folder(path: Path | None, option: str) -> None:
+    """Check that a folder, if one was given, exists before anything slow starts."""
+    if path is None:
+        return
     if not path.exists():
         raise CompNetError(f"{path}: does not exist; give {option} an existing folder")
     if not path.is_dir():
@@ -58,8 +60,7 @@ def checked_shift(*, frost: Path | None = None, backgrounds: Path | None = None,
     if shift.occluders not in ("blobs", "objects"):
         require_folder(Path(shift.occluders), "--occluders (blobs, objects or a folder)")
     for name, folder in folders.items():
-        if folder is not None:
-            require_folder(folder, f"--{name}")
+        require_folder(folder, f"--{name}")
     return shift
 
 

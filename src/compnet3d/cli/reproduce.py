@@ -74,8 +74,7 @@ class Reproduce:
             ("--frost", self.frost),
             ("--backgrounds", self.backgrounds),
         ):
-            if folder is not None:
-                require_folder(folder, option)
+            require_folder(folder, option)
         from compnet3d.reproduce.experiments import Experiments
         from compnet3d.reproduce.runner import reproduce
         from compnet3d.reproduce.study import Study

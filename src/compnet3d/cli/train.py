@@ -74,10 +74,8 @@ class Train:
         require_folder(self.data, "--data")
         for folder in self.more_data:
             require_folder(folder, "--more-data")
-        if self.backbone_weights is not None:
-            require_folder(self.backbone_weights, "--backbone-weights")
-        if self.backgrounds is not None:
-            require_folder(self.backgrounds, "--backgrounds")
+        require_folder(self.backbone_weights, "--backbone-weights")
+        require_folder(self.backgrounds, "--backgrounds")
         from compnet3d.training.builtin_recipes import get_recipe
         from compnet3d.training.train import train
 

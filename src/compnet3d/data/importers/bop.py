@@ -20,7 +20,7 @@ import numpy as np
 from compnet3d.data.annotations import SkipObject, annotation_dict
 from compnet3d.data.images import image_size
 from compnet3d.data.importers.columns import numbers_in
-from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_data import Record, Source
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import safe_name
 from compnet3d.data.importers.posed_row import RowForm, place_row
@@ -53,7 +53,7 @@ class BopItem:
 
 
 @dataclass
-class Bop:
+class Bop(Source):
     """A data set of BOP.
 
     Attributes:
@@ -168,13 +168,6 @@ class Bop:
     def _number(self, category: str) -> int:
         named = {name: number for number, name in self.names.items()}
         return named[category] if category in named else int(category.removeprefix("obj_"))
-
-    def symmetry(self) -> Json:
-        """Not taken over."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 def _image(scene: Path, number: int) -> Path:

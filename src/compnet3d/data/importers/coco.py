@@ -6,23 +6,21 @@ The table has the columns of `table` for the pose, and annotation_id, or image_i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from compnet3d.data.importers.columns import Row, read_table
-from compnet3d.data.importers.import_data import Record
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.posed_row import RowForm
-from compnet3d.data.importers.posed_rows import PosedRows, RowItem
+from compnet3d.data.importers.posed_rows import PosedRows, RowItem, RowSource
 from compnet3d.data.importers.shapes import Shapes
 from compnet3d.errors import CompNetError
-from compnet3d.geometry.mesh import Mesh
 from compnet3d.utils.files import Json, read_json
 
 
 @dataclass
-class Coco:
+class Coco(RowSource):
     """A file of COCO with a table of poses.
 
     Attributes:
@@ -38,7 +36,6 @@ class Coco:
     shapes: Shapes = Shapes()
     images: Path | None = None
     columns: tuple[str, ...] = ()
-    rows: PosedRows = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         folder = self.root.parent if self.images is None else self.images
@@ -115,18 +112,3 @@ class Coco:
         if annotation.get("segmentation"):
             row["mask"] = annotation["segmentation"]
         return {**row, **pose}
-
-    def read(self, item: RowItem) -> tuple[Sequence[Record], Sequence[LeftOut]]:
-        """The image with its objects."""
-        return self.rows.read(item)
-
-    def models(self, category: str) -> Mapping[str, Path | Mesh]:
-        """The user's CAD models, or a box."""
-        return self.rows.models(category)
-
-    def symmetry(self) -> Json:
-        """COCO says nothing of it."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing was started."""

@@ -22,7 +22,7 @@ import numpy as np
 from compnet3d.data.annotations import Annotation, SkipObject, annotation_dict, read_annotation
 from compnet3d.data.imagenet3d import is_image_name, read_list
 from compnet3d.data.images import image_size
-from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_data import Record, Source
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, without_suffix
 from compnet3d.data.importers.recognise import folders_in
@@ -47,7 +47,7 @@ class ImageNet3dItem:
 
 
 @dataclass
-class ImageNet3dSource:
+class ImageNet3dSource(Source):
     """ImageNet3D in any of its layouts.
 
     Attributes:
@@ -128,9 +128,6 @@ class ImageNet3dSource:
         path = next((place / "symmetry.json" for place in self.places if is_file(place / "symmetry.json")), None)
         values = {} if path is None else read_json(path)
         return values if isinstance(values, dict) else {}
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 def _item(place: Path, folder: str, category: str, split: str, name: str, cut: bool) -> ImageNet3dItem:

@@ -80,11 +80,11 @@ class Source(Protocol):
 
     def symmetry(self) -> Json:
         """What `symmetry.json` shall hold; nothing if the source does not tell."""
-        ...
+        return {}
 
     def close(self) -> None:
-        """End what reading has started."""
-        ...
+        """End what reading has started; nothing by default."""
+        return
 
 
 def import_data(

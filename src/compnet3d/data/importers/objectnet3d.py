@@ -8,16 +8,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from compnet3d.data.annotations import Annotation
 from compnet3d.data.importers.import_data import Record
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, listed_names, safe_name
-from compnet3d.data.importers.pascal_record import Records, entries_of
+from compnet3d.data.importers.pascal_record import RecordSource, entries_of
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import Json, is_file
+from compnet3d.utils.files import is_file
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class ObjectNet3dItem:
 
 
 @dataclass
-class ObjectNet3d:
+class ObjectNet3d(RecordSource):
     """ObjectNet3D, all objects of all images.
 
     Attributes:
@@ -42,7 +43,6 @@ class ObjectNet3d:
     format: ClassVar[str] = "objectnet3d"
     root: Path
     cad: Path | None = None
-    records: Records = field(default_factory=Records, init=False, repr=False)
 
     def items(self) -> tuple[Sequence[ObjectNet3dItem], list[LeftOut], list[str]]:
         """The images of the sets, each once."""
@@ -58,14 +58,8 @@ class ObjectNet3d:
             raise CompNetError(f"{self.root / 'Image_sets'} has no train.txt, val.txt or test.txt that names an image")
         return list(found.values()), [], []
 
-    def read(self, item: ObjectNet3dItem) -> tuple[Sequence[Record], Sequence[LeftOut]]:
+    def taken(self, item: ObjectNet3dItem, record: Annotation) -> tuple[Sequence[Record], Sequence[LeftOut]]:
         """The image's objects, a record for each category."""
-        if not is_file(item.image):
-            return (), [("missing image", str(item.image))]
-        try:
-            record = self.records.read(item.record)
-        except CompNetError:
-            return (), [("unreadable annotation", str(item.record))]
         categories = list(dict.fromkeys(safe_name(str(entry.get("class", ""))) for entry in record["objects"]))
         records: list[Record] = []
         left_out: list[LeftOut] = [] if categories else [("annotation without objects", str(item.record))]
@@ -80,11 +74,3 @@ class ObjectNet3d:
         """The data set's, by their numbers."""
         roots = [self.cad] if self.cad is not None else [self.root / "CAD" / "off", self.root / "CAD"]
         return next((files for root in roots if (files := cad_files(root / category))), {})
-
-    def symmetry(self) -> Json:
-        """The data set says nothing of it."""
-        return {}
-
-    def close(self) -> None:
-        """End the reader of records."""
-        self.records.close()

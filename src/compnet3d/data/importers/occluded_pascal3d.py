@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from compnet3d.data.annotations import Annotation
 from compnet3d.data.images import hidden_shares
 from compnet3d.data.importers.import_data import Record
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, listed_names
-from compnet3d.data.importers.pascal_record import Records, entries_of
+from compnet3d.data.importers.pascal_record import RecordSource, entries_of
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import Json, is_file
+from compnet3d.utils.files import is_file
 
 Level = Literal["L1", "L2", "L3"]
 
@@ -38,7 +39,7 @@ class OccludedItem:
 
 
 @dataclass
-class OccludedPascal3d:
+class OccludedPascal3d(RecordSource):
     """A level of Occluded-PASCAL3D+.
 
     Attributes:
@@ -51,7 +52,6 @@ class OccludedPascal3d:
     root: Path
     pascal3d: Path
     level: Level
-    records: Records = field(default_factory=Records, init=False, repr=False)
 
     def items(self) -> tuple[Sequence[OccludedItem], list[LeftOut], list[str]]:
         """The images of the level's lists, which must not be empty."""
@@ -75,14 +75,8 @@ class OccludedPascal3d:
         masks = self.root / "annotations" / folder / f"{name}.npz"
         return OccludedItem(category, name, image_file(self.root / "images" / folder, name), record, masks)
 
-    def read(self, item: OccludedItem) -> tuple[Sequence[Record], Sequence[LeftOut]]:
+    def taken(self, item: OccludedItem, record: Annotation) -> tuple[Sequence[Record], Sequence[LeftOut]]:
         """The image's first object, which is the one that occluders hide, with its masks."""
-        if not is_file(item.image):
-            return (), [("missing image", str(item.image))]
-        try:
-            record = self.records.read(item.record)
-        except CompNetError:
-            return (), [("unreadable annotation", str(item.record))]
         entries, left_out = entries_of(record, item.record, item.image, item.category, only=(0,))
         if not entries:
             return (), left_out
@@ -97,14 +91,6 @@ class OccludedPascal3d:
     def models(self, category: str) -> Mapping[str, Path]:
         """Those of PASCAL3D+."""
         return cad_files(self.pascal3d / "CAD" / category)
-
-    def symmetry(self) -> Json:
-        """The data set says nothing of it."""
-        return {}
-
-    def close(self) -> None:
-        """End the reader of records."""
-        self.records.close()
 
 
 def _read_masks(path: Path) -> tuple[np.ndarray, np.ndarray | None, dict[str, float]]:

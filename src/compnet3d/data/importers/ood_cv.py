@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from compnet3d.data.annotations import SkipObject, plain_name
+from compnet3d.data.annotations import Annotation, SkipObject, plain_name
 from compnet3d.data.imagenet3d import is_image_name, read_list
 from compnet3d.data.importers.import_data import Record
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, without_suffix
-from compnet3d.data.importers.pascal_record import Entries, Records, pascal3d_annotation, record_size
+from compnet3d.data.importers.pascal_record import Entries, RecordSource, pascal3d_annotation, record_size
 from compnet3d.data.importers.recognise import folders_in
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import Json, is_file
+from compnet3d.utils.files import is_file
 
 SHIFTS = ("context", "pose", "shape", "texture", "weather")
 
@@ -41,7 +41,7 @@ class OodCvItem:
 
 
 @dataclass
-class OodCv:
+class OodCv(RecordSource):
     """OOD-CV.
 
     Attributes:
@@ -52,7 +52,6 @@ class OodCv:
     format: ClassVar[str] = "ood-cv"
     root: Path
     cad: Path | None = None
-    records: Records = field(default_factory=Records, init=False, repr=False)
 
     def items(self) -> tuple[Sequence[OodCvItem], list[LeftOut], list[str]]:
         """The images of the lists, each once."""
@@ -102,14 +101,8 @@ class OodCv:
         record = self.root / "annotations" / category / f"{name}.mat"
         return OodCvItem(category, name, tuple(dict.fromkeys(splits)), tuple(sorted({*places})), image, record)
 
-    def read(self, item: OodCvItem) -> tuple[Sequence[Record], Sequence[LeftOut]]:
+    def taken(self, item: OodCvItem, record: Annotation) -> tuple[Sequence[Record], Sequence[LeftOut]]:
         """The image's listed objects."""
-        if not is_file(item.image):
-            return (), [("missing image", str(item.image))]
-        try:
-            record = self.records.read(item.record)
-        except CompNetError:
-            return (), [("unreadable annotation", str(item.record))]
         entries: Entries = []
         left_out: list[LeftOut] = []
         for place in item.places:
@@ -128,11 +121,3 @@ class OodCv:
     def models(self, category: str) -> Mapping[str, Path]:
         """Those of PASCAL3D+."""
         return cad_files((self.cad or self.root / "CAD") / category)
-
-    def symmetry(self) -> Json:
-        """The data set says nothing of it."""
-        return {}
-
-    def close(self) -> None:
-        """End the reader of records."""
-        self.records.close()

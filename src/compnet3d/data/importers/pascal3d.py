@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from compnet3d.data.annotations import Annotation
 from compnet3d.data.imagenet3d import read_list
 from compnet3d.data.importers.import_data import Record
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, listed_names
-from compnet3d.data.importers.pascal_record import Entries, Records, entries_of
+from compnet3d.data.importers.pascal_record import Entries, RecordSource, entries_of
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import Json, is_file
+from compnet3d.utils.files import is_file
 
 Subset = Literal["imagenet", "pascal", "both"]
 
@@ -40,7 +41,7 @@ class Pascal3dItem:
 
 
 @dataclass
-class Pascal3d:
+class Pascal3d(RecordSource):
     """PASCAL3D+.
 
     Attributes:
@@ -55,7 +56,6 @@ class Pascal3d:
     subset: Subset = "imagenet"
     all_objects: bool = False
     voc: Path | None = None
-    records: Records = field(default_factory=Records, init=False, repr=False)
 
     def items(self) -> tuple[Sequence[Pascal3dItem], list[LeftOut], list[str]]:
         """The images of the lists, which must not be empty."""
@@ -66,15 +66,8 @@ class Pascal3d:
             found += self._of_pascal()
         return merged(found), [], []
 
-    def read(self, item: Pascal3dItem) -> tuple[Sequence[Record], Sequence[LeftOut]]:
+    def taken(self, item: Pascal3dItem, record: Annotation) -> tuple[Sequence[Record], Sequence[LeftOut]]:
         """The image's objects of its category."""
-        # before its record, so that what is missing is named
-        if not is_file(item.image):
-            return (), [("missing image", str(item.image))]
-        try:
-            record = self.records.read(item.record)
-        except CompNetError:
-            return (), [("unreadable annotation", str(item.record))]
         only = None if self.all_objects else (0,)
         entries, left_out = entries_of(record, item.record, item.image, item.category, only=only)
         return as_records(item, entries), left_out
@@ -82,14 +75,6 @@ class Pascal3d:
     def models(self, category: str) -> Mapping[str, Path]:
         """The release's, by their numbers."""
         return cad_files(self.root / "CAD" / category)
-
-    def symmetry(self) -> Json:
-        """The release says nothing of it."""
-        return {}
-
-    def close(self) -> None:
-        """End the reader of records."""
-        self.records.close()
 
     def _of_imagenet(self) -> list[Pascal3dItem]:
         folder = self.root / "Image_sets"

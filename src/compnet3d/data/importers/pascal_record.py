@@ -7,17 +7,21 @@ pixel off ours.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from compnet3d.data.annotations import SHARES, Annotation, SkipObject, annotation_dict, in_shares, plain_name
 from compnet3d.data.images import image_size
+from compnet3d.data.importers.import_data import Record, Source
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.mat_reader import MatReader
 from compnet3d.errors import CompNetError
+from compnet3d.utils.files import is_file
 
 COARSE_ONLY = "distance = 0: a coarse label only"
 Entries = list[tuple[str, Annotation]]
@@ -48,6 +52,36 @@ class Records:
     def __getstate__(self) -> dict[str, object]:
         # each process has a reader of its own
         return {"_reader": None}
+
+
+@dataclass
+class RecordSource(Source):
+    """A `Source` whose items have an image and a record, both paths.
+
+    Attributes:
+        records: reads the latter.
+    """
+
+    records: Records = field(default_factory=Records, init=False, repr=False)
+
+    @abstractmethod
+    def taken(self, item: Any, record: Annotation) -> tuple[Sequence[Record], Sequence[LeftOut]]:
+        """What `read` gives of an item whose record could be read."""
+
+    def read(self, item: Any) -> tuple[Sequence[Record], Sequence[LeftOut]]:
+        """The item's records, if its image is there and its record can be read."""
+        # before its record, so that what is missing is named
+        if not is_file(item.image):
+            return (), [("missing image", str(item.image))]
+        try:
+            record = self.records.read(item.record)
+        except CompNetError:
+            return (), [("unreadable annotation", str(item.record))]
+        return self.taken(item, record)
+
+    def close(self) -> None:
+        """End the reader of records."""
+        self.records.close()
 
 
 def read_record(path: Path | str) -> Annotation:

@@ -12,7 +12,7 @@ import torch
 from compnet3d.data.annotations import Annotation, SkipObject, annotation_dict
 from compnet3d.data.images import image_size
 from compnet3d.data.importers.columns import Row, meanings_of
-from compnet3d.data.importers.import_data import Mask, Record
+from compnet3d.data.importers.import_data import Mask, Record, Source
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import drawn_splits, safe_name, unique_names
 from compnet3d.data.importers.posed_row import Box, Placed, RowForm, mask_path, place_row, row_box, row_rotation
@@ -270,6 +270,25 @@ def completed(placed: Placed, points: torch.Tensor, size: tuple[int, int]) -> tu
         point = ((x1 + x2) / 2 - float(middle[0]), (y1 + y2) / 2 - float(middle[1]))
     box = placed.box or (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     return float(pose.distance), point, box
+
+
+@dataclass
+class RowSource(Source):
+    """A `Source` of lines that each state an object with its pose.
+
+    Attributes:
+        rows: makes items and records of them.
+    """
+
+    rows: PosedRows = field(init=False, repr=False)
+
+    def read(self, item: RowItem) -> tuple[Sequence[Record], Sequence[LeftOut]]:
+        """The image with its objects."""
+        return self.rows.read(item)
+
+    def models(self, category: str) -> Mapping[str, Path | Mesh]:
+        """The user's CAD models, or a box."""
+        return self.rows.models(category)
 
 
 def _grouped(rows: Sequence[Row]) -> tuple[list[RowItem], list[LeftOut]]:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from compnet3d.data.importers.columns import read_table
-from compnet3d.data.importers.import_data import Record
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.posed_row import RowForm
-from compnet3d.data.importers.posed_rows import PosedRows, RowItem
+from compnet3d.data.importers.posed_rows import PosedRows, RowItem, RowSource
 from compnet3d.data.importers.shapes import Shapes
-from compnet3d.geometry.mesh import Mesh
-from compnet3d.utils.files import Json
 
 
 @dataclass
-class Table:
+class Table(RowSource):
     """A table of objects with poses.
 
     Attributes:
@@ -35,7 +32,6 @@ class Table:
     images: Path | None = None
     columns: tuple[str, ...] = ()
     category: str | None = None
-    rows: PosedRows = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         folder = self.root.parent if self.images is None else self.images
@@ -46,18 +42,3 @@ class Table:
         lines, left_out = read_table(self.root, self.columns)
         items, more, notes = self.rows.items(lines, self.root)
         return items, [*left_out, *more], notes
-
-    def read(self, item: RowItem) -> tuple[Sequence[Record], Sequence[LeftOut]]:
-        """The image with its objects."""
-        return self.rows.read(item)
-
-    def models(self, category: str) -> Mapping[str, Path | Mesh]:
-        """The user's CAD models, or a box."""
-        return self.rows.models(category)
-
-    def symmetry(self) -> Json:
-        """A table says nothing of it."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing was started."""

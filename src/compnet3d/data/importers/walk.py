@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from compnet3d.data.annotations import Annotation, annotation_dict
-from compnet3d.data.importers.import_data import Record
+from compnet3d.data.importers.import_data import Record, Source
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import safe_name
 from compnet3d.data.importers.walk_box import Floats, UprightBox, find_box
@@ -23,11 +23,10 @@ from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.conversions import intrinsics_to_opencv
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.utils.files import Json
 
 
 @dataclass
-class WalkRound:
+class WalkRound(Source):
     """A walk, with what somebody who has looked at the box says of it.
 
     Attributes:
@@ -120,13 +119,6 @@ class WalkRound:
         """The box, of unit diagonal."""
         half = torch.tensor(self.box.size / np.linalg.norm(self.box.size) / 2, dtype=torch.float32)
         return {"01.off": cuboid_mesh(torch.stack([-half, half]), 8).mesh}
-
-    def symmetry(self) -> Json:
-        """A walk says nothing of it."""
-        return {}
-
-    def close(self) -> None:
-        """There is nothing to end."""
 
     def _in_camera(self, frame: WalkFrame) -> tuple[Floats, Floats]:
         """Object to camera: rotation [3, 3], and where its origin is, in diagonals of the box, [3]."""
