@@ -8,8 +8,8 @@ import pytest
 
 from compnet3d.cli.main import main
 from compnet3d.data.annotations import read_annotation, write_annotation
-from compnet3d.data.imagenet3d import ImageNet3D
-from compnet3d.data.protocol import Protocol, load_protocol, missing_names, protocol_names, usable_images
+from compnet3d.data.check import check_dataset
+from compnet3d.data.protocol import Protocol, load_protocol, missing_names, protocol_names
 from compnet3d.errors import CompNetError
 from compnet3d.procedural.writer import make_dataset
 
@@ -85,8 +85,11 @@ def test_images_with_a_usable_object_are_counted(tmp_path: Path) -> None:
     write_annotation(first, [entry, entry])
     second = sorted(annotations.glob("*"))[1]
     write_annotation(second, [{**read_annotation(second)[0], "distance": 0.0}])
-    images = usable_images(ImageNet3D(tmp_path / "data"))
-    assert images == {names[0]: {"train": 2, "val": 2}, names[1]: {"train": 3, "val": 2}}
+    checked = check_dataset(tmp_path / "data")
+    assert {name: counts.images for name, counts in checked.categories.items()} == {
+        names[0]: {"train": 2, "val": 2},
+        names[1]: {"train": 3, "val": 2},
+    }
 
 
 def test_the_check_prints_the_deviations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

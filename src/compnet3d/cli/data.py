@@ -197,15 +197,14 @@ class DataCheck:
         at_least(1, workers=self.workers)
         require_folder(self.data, "DIR")
         from compnet3d.data.check import check_dataset
-        from compnet3d.data.imagenet3d import ImageNet3D
-        from compnet3d.data.protocol import load_protocol, usable_images
+        from compnet3d.data.protocol import load_protocol
         from compnet3d.reporting.data_check import print_check
 
         protocol = None if self.protocol is None else load_protocol(self.protocol)
         result = check_dataset(self.data, workers=self.workers, progress=True)
         print_check(result)
         if protocol is not None:
-            deviations = protocol.deviations(usable_images(ImageNet3D(self.data)))
+            deviations = protocol.deviations({name: counts.images for name, counts in result.categories.items()})
             print(f"{protocol.name}: {'as published' if not deviations else 'deviates'}")
             print(printable("".join(f"- {deviation}\n" for deviation in deviations)), end="")
         if result.exit_code:

@@ -94,6 +94,7 @@ class _Part:
     split: str = ""
     findings: list[Finding] = field(default_factory=list)
     objects: int = 0
+    images: int = 0
     masks: int = 0
     instances: set[str] = field(default_factory=set)
     angles: list[tuple[float, float, float]] = field(default_factory=list)
@@ -155,6 +156,7 @@ def _check_files(dataset: ImageNet3D, task: _Files, meshes: dict[int, Mesh], dec
                 part.unsettled.append(sample)
             check_annotation(sample, meshes, found)
         part.objects += len(samples)
+        part.images += bool(samples)
         part.masks += sum(sample.mask is not None for sample in samples)
         # names of ImageNet tell no instances; they are left out of the comparison
         part.instances |= {sample.instance for sample in samples if sample.instance is not None}
@@ -176,7 +178,9 @@ def _sum_up(
         if part.split:
             instances[part.split] |= part.instances
     for split in listed:
-        counts.objects[split] = sum(part.objects for part in parts if part.split == split)
+        own = [part for part in parts if part.split == split]
+        counts.objects[split] = sum(part.objects for part in own)
+        counts.images[split] = sum(part.images for part in own)
         if not counts.objects[split]:
             result.add("error", category, "no usable object in a split", f"{category}_imagenet_{split}.txt")
     counts.instances = len(set().union(*instances.values()))

@@ -245,15 +245,21 @@ def _mask_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (first & second).sum(axis=(1, 2)) / (first | second).sum(axis=(1, 2)).clip(1)
 
 
-def _mask_of(sample: Sample) -> np.ndarray | None:
-    """The mask in the annotated size; None where there is none that says something."""
+def marked_mask(sample: Sample) -> np.ndarray | None:
+    """The mask in the annotated size, bool [H, W]; None where there is none that can be read and marks anything."""
     if sample.mask is None:
         return None
     try:
         mask = load_mask(sample.mask, size=(sample.width, sample.height))
     except CompNetError:
         return None  # a finding of its own
-    return mask if mask.any() and not mask.all() else None
+    return mask if mask.any() else None
+
+
+def _mask_of(sample: Sample) -> np.ndarray | None:
+    """The same, of masks that leave something unmarked: others tell no pose."""
+    mask = marked_mask(sample)
+    return None if mask is None or mask.all() else mask
 
 
 def mask_box(sample: Sample) -> tuple[float, float, float, float] | None:

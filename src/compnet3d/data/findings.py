@@ -22,9 +22,10 @@ class Finding:
 
 @dataclass
 class CategoryCounts:
-    """What one category holds: usable objects per split, CAD models, masks, and known instances."""
+    """What one category holds: usable objects and images with any, per split; CAD models, masks, known instances."""
 
     objects: dict[str, int] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
     cad_models: int = 0
     masks: int = 0
     instances: int = 0

@@ -8,13 +8,12 @@ are as many categories as the protocol has. The split is that of the data set's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from compnet3d.data.annotations import plain_name
-from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import read_json
 
@@ -101,18 +100,3 @@ def load_protocol(name: str) -> Protocol:
         elongated=tuple(values["elongated"]),
         confused=tuple((true, predicted) for true, predicted in values["confused"]),
     )
-
-
-def usable_images(dataset: ImageNet3D, splits: Sequence[str] = ("train", "val")) -> dict[str, dict[str, int]]:
-    """How many images of each category and split have a usable object.
-
-    Raises:
-        CompNetError: if a list has no usable object at all.
-    """
-    found: dict[str, dict[str, int]] = {category: dict.fromkeys(splits, 0) for category in dataset.categories}
-    for split in splits:
-        if split not in dataset.splits:
-            continue
-        for category, _ in {(sample.category, sample.image) for sample in dataset.samples(split)}:
-            found[category][split] += 1
-    return found

@@ -17,9 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from compnet3d.data.check import check_cad
 from compnet3d.data.check_object import check_sample, mesh_of, projected_box_iou
+from compnet3d.data.check_poses import marked_mask
 from compnet3d.data.findings import CheckResult
 from compnet3d.data.imagenet3d import ImageNet3D, read_objects
-from compnet3d.data.images import load_image, load_mask
+from compnet3d.data.images import load_image
 from compnet3d.data.sample import Sample
 from compnet3d.data.silhouettes import silhouette_iou
 from compnet3d.data.transforms import match_image_size
@@ -114,7 +115,7 @@ def _measured(sample: Sample, split: str, meshes: dict[int, Mesh], box: Mesh | N
     if not meshes:
         return Shown(sample, split, 0.0, "nothing", (*findings, "no CAD model"), None, {})
     mesh = mesh_of(sample, meshes)
-    mask = _mask(sample) if alone else None
+    mask = marked_mask(sample) if alone else None
 
     def fit(sample: Sample) -> float:
         return projected_box_iou(sample, mesh) if mask is None else silhouette_iou(sample, mesh, mask)
@@ -123,17 +124,6 @@ def _measured(sample: Sample, split: str, meshes: dict[int, Mesh], box: Mesh | N
         name: fit(replace(sample, **{name: -getattr(sample, name)})) for name in ("azimuth", "elevation", "theta")
     }
     return Shown(sample, split, fit(sample), "box" if mask is None else "mask", findings, box or mesh, flipped)
-
-
-def _mask(sample: Sample) -> np.ndarray | None:
-    """The object's mask in the annotated size; None where there is none that says something."""
-    if sample.mask is None:
-        return None
-    try:
-        mask = load_mask(sample.mask, size=(sample.width, sample.height))
-    except CompNetError:
-        return None  # a finding of the check
-    return mask if mask.any() else None
 
 
 def suspicious_signs(shown: Sequence[Shown]) -> list[str]:
