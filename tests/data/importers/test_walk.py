@@ -20,7 +20,7 @@ from compnet3d.data.images import load_mask
 from compnet3d.data.importers.import_data import import_data
 from compnet3d.data.importers.walk import WalkRound
 from compnet3d.data.importers.walk_box import UprightBox, facing, find_box, looked_at
-from compnet3d.data.importers.walk_cameras import Walk, WalkFrame, place_cameras
+from compnet3d.data.importers.walk_cameras import Walk, WalkFrame, _frames_of, place_cameras
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
@@ -116,7 +116,8 @@ def test_a_walk_is_written_with_the_cameras_poses(tmp_path: Path) -> None:
     for k in range(12):
         Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "images" / f"{k:03d}.jpg")
     source = WalkRound.of(walk_of(views, points_of(), folder), "brick")
-    report = import_data(source, tmp_path / "out", workers=1)
+    # several processes, each with a copy of the walk
+    report = import_data(source, tmp_path / "out", workers=2)
     assert report.left_out == {"camera could not be placed": 1}
     dataset = ImageNet3D(tmp_path / "out")
     samples = dataset.samples("train")
@@ -186,6 +187,17 @@ def test_what_is_no_walk_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         main(["data", "import", "walk", str(photographs / "0.png"), str(tmp_path / "out"), "--category", "mug"])
     assert re.search("does not look like a walk round an object", capsys.readouterr().err)
+
+
+def test_photographs_of_one_name_stay_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "1.png", tmp_path / "b" / "1.png", tmp_path / "a_1.png", tmp_path / "2.png"]
+    for grey, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 6), grey).save(path)
+    frames = dict(_frames_of(tmp_path, 60, progress=False))
+    assert sorted(image.getpixel((0, 0))[0] for image in frames.values()) == [0, 1, 2, 3]
+    # one photograph in two, the first and the last among them
+    assert len(dict(_frames_of(tmp_path, 2, progress=False))) == 2
 
 
 @pytest.mark.slow

@@ -103,7 +103,8 @@ class WalkRound(Source):
         high = pixels.max(axis=0).clip(0, (item.width, item.height))
         if (high - low).min() < 2:
             return (), [("object outside the image", item.name)]
-        number = self.walk.frames.index(item)
+        # by names: another process has a copy of the frame, and matrices of copies are not compared as a whole
+        number = [frame.name for frame in self.walk.frames].index(item.name)
         record = Record(
             category=self.category,
             # one object seen so often, as our readers tell by the name

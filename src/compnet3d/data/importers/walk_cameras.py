@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from compnet3d.data.images import images_in, load_image, shrink
-from compnet3d.data.importers.names import safe_name
+from compnet3d.data.importers.names import unique_names
 from compnet3d.data.importers.walk_box import Floats
 from compnet3d.data.video import VIDEO_SUFFIXES, read_video
 from compnet3d.errors import CompNetError
@@ -139,8 +139,9 @@ def _frames_of(source: Path, most: int, progress: bool) -> Iterator[tuple[str, I
         chosen = [
             paths[k] for k in np.unique(np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int))
         ]
-        for path in tracked(chosen, "reading photographs", enabled=progress):
-            name = safe_name(path.relative_to(source).with_suffix("").as_posix().replace("/", "_"))
+        names = unique_names(path.relative_to(source).as_posix() for path in chosen)
+        pairs = zip(chosen, names.values(), strict=True)
+        for path, name in tracked(pairs, "reading photographs", enabled=progress, total=len(chosen)):
             yield name, load_image(path)
     elif source.suffix.lower() in VIDEO_SUFFIXES:
         wanted = set(_sharpest(source, most, progress))
