@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -68,6 +69,19 @@ def test_my_backbone(tiny_data: Path, tmp_path: Path) -> None:
 def test_my_dataset(tmp_path: Path) -> None:
     model = load("my_dataset").main(str(tmp_path / "run"), epochs=1, images=4)
     assert model.categories == ("brick", "tower")
+
+
+def test_a_job_array_renders_a_data_set(tiny_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "compnet3d").write_text(
+        f'#!/bin/sh\nexec {sys.executable} -m compnet3d "$@" --train 1 --val 1 --size 32\n'
+    )
+    (tmp_path / "compnet3d").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_COUNT": "2"}
+    command = ["bash", EXAMPLES / "slurm" / "render-array.sbatch", tiny_data / "CAD", tmp_path / "out", "--seed", "1"]
+    for task in ("2", "1"):
+        assert not (tmp_path / "out").exists()
+        subprocess.run(command, check=True, env={**environment, "SLURM_ARRAY_TASK_ID": task}, timeout=120)
+    assert len(list((tmp_path / "out" / "images").glob("*/*.JPEG"))) == 4
 
 
 @pytest.mark.parametrize("border", ["constant", "reflect"])

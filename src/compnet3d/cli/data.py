@@ -18,9 +18,11 @@ from compnet3d.cli.options import (
     Occluders,
     Protocol,
     Severity,
+    ShardText,
     at_least,
     checked_shift,
     require_folder,
+    say_made,
 )
 from compnet3d.utils.text import printable
 
@@ -61,6 +63,8 @@ class DataMake:
     """How much lengths of each instance change along each axis, up to 0.5; 0.1 makes more of few CAD models."""
     workers: Count = None
     """Processes that render; one per core by default. The images do not depend on it."""
+    shard: ShardText = None
+    """Do share I of N, for jobs on many machines: in any order, at any time, into one OUT; the last one finishes it."""
 
     def run(self) -> None:
         """Make the data set."""
@@ -69,6 +73,7 @@ class DataMake:
         at_least(32, size=self.size)
         variation = _variation(self)
         from compnet3d.procedural.writer import make_dataset
+        from compnet3d.utils.shards import Shard
 
         make_dataset(
             self.out,
@@ -79,8 +84,9 @@ class DataMake:
             seed=self.seed,
             workers=self.workers,
             variation=variation,
+            shard=Shard.parse(self.shard),
         )
-        print(f"the data set is in {self.out}")
+        say_made(self.out)
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,8 @@ class DataRender:
     """How much lengths of each instance change along each axis, up to 0.5; 0.1 makes more of few CAD models."""
     workers: Count = None
     """Processes that render; one per core by default. The images do not depend on it."""
+    shard: ShardText = None
+    """Do share I of N, for jobs on many machines: in any order, at any time, into one OUT; the last one finishes it."""
 
     def run(self) -> None:
         """Render the data set."""
@@ -129,6 +137,7 @@ class DataRender:
         variation = _variation(self)
         from compnet3d.procedural.cad import CadFolder
         from compnet3d.procedural.writer import render_dataset
+        from compnet3d.utils.shards import Shard
 
         report = render_dataset(
             CadFolder(self.cad, self._frame(), self.colours == "own"),
@@ -139,6 +148,7 @@ class DataRender:
             seed=self.seed,
             workers=self.workers,
             variation=variation,
+            shard=Shard.parse(self.shard),
         )
         for note in report.notes[:20]:
             print(f"note: {printable(note)}", file=sys.stderr)
@@ -150,8 +160,9 @@ class DataRender:
                 f"{', '.join(report.unstated)} files state no axes: taken as z up, the front faces -y; if {views} "
                 "shows otherwise, give --up and --front"
             )
-        print(f"the models from the front and the side are in {views}, one picture a category")
-        print(f"the data set is in {self.out}")
+        if views.is_dir():
+            print(f"the models from the front and the side are in {views}, one picture a category")
+        say_made(self.out)
 
     def _frame(self) -> Frame | None:
         """The axes that are given; what the formats state by default."""
@@ -232,6 +243,8 @@ class DataOcclude:
     """Which of the data set's lists to occlude."""
     workers: Count = None
     """Processes that write; one per core by default, fewer for few objects. The images do not depend on it."""
+    shard: ShardText = None
+    """Do share I of N, for jobs on many machines: in any order, at any time, into one OUT; the last one finishes it."""
 
     def run(self) -> None:
         """Write the data set."""
@@ -240,6 +253,7 @@ class DataOcclude:
         require_folder(self.data, "DIR")
         from compnet3d.reporting.terminal import percent
         from compnet3d.robustness.occluded_data import occlude_dataset
+        from compnet3d.utils.shards import Shard
 
         shift = checked_shift(occlusion=self.level, protocol=self.protocol, occluders=self.occluders, seed=self.seed)
         summary = occlude_dataset(
@@ -249,13 +263,15 @@ class DataOcclude:
             split=self.split,
             workers=self.workers,
             progress=True,
+            shard=Shard.parse(self.shard),
         )
-        for what in ("object", "background"):
+        for what in ("object", "background") if summary else ():
             reached = summary[f"hidden_{what}"]
             least, most = percent(reached["min"]), percent(reached["max"])
             print(f"hidden of the {what}: {percent(reached['mean'])} % on average, {least} to {most} %")
-        print(f"{summary['images']} images, {summary['outside_range']} of them outside the level's ranges")
-        print(f"the data set is in {self.out}")
+        if summary:
+            print(f"{summary['images']} images, {summary['outside_range']} of them outside the level's ranges")
+        say_made(self.out)
 
 
 @dataclass(frozen=True)
@@ -278,6 +294,8 @@ class DataCorrupt:
     """Which of the data set's lists to take."""
     workers: Count = None
     """Processes that write; one per core by default, fewer for few objects. The images do not depend on it."""
+    shard: ShardText = None
+    """Do share I of N, for jobs on many machines: in any order, at any time, into one OUT; the last one finishes it."""
 
     def run(self) -> None:
         """Write the data set."""
@@ -285,6 +303,7 @@ class DataCorrupt:
         at_least(1, workers=self.workers)
         require_folder(self.data, "DIR")
         from compnet3d.robustness.corrupted_data import corrupt_dataset
+        from compnet3d.utils.shards import Shard
 
         shift = checked_shift(corruption=self.corruption, severity=self.severity, frost=self.frost, seed=self.seed)
         count = corrupt_dataset(
@@ -294,8 +313,9 @@ class DataCorrupt:
             split=self.split,
             workers=self.workers,
             progress=True,
+            shard=Shard.parse(self.shard),
         )
-        print(f"the data set is in {self.out} ({count} images)")
+        say_made(self.out, f" ({count} images)" if self.shard is None else "")
 
 
 @dataclass(frozen=True)

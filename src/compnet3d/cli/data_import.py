@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
-from compnet3d.cli.options import Count, File, Flag, Folder, Names, at_least, require_folder
+from compnet3d.cli.options import Count, File, Flag, Folder, Names, ShardText, at_least, require_folder, say_made
 from compnet3d.errors import CompNetError
 
 if TYPE_CHECKING:
@@ -30,17 +30,21 @@ class _Import:
     them changes the source."""
     workers: Count = None
     """Processes; one per core by default, fewer for few images. What is written does not depend on it."""
+    shard: ShardText = None
+    """Do share I of N, for jobs on many machines: in any order, at any time, into one OUT; the last one finishes it."""
 
     def convert(self, source: Source) -> None:
         """Import, and say what was left out."""
         at_least(1, workers=self.workers)
         from compnet3d.data.importers.import_data import import_data
         from compnet3d.data.importers.recognise import check_format
+        from compnet3d.utils.shards import Shard
 
         check_format(self.src, source.format)
-        report = import_data(source, self.out, link=self.link, workers=self.workers, progress=True)
+        shard = Shard.parse(self.shard)
+        report = import_data(source, self.out, link=self.link, workers=self.workers, progress=True, shard=shard)
         print(report)
-        print(f"the data set is in {self.out}")
+        say_made(self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

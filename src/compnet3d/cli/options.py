@@ -24,6 +24,7 @@ Number = Annotated[int, arg(metavar="N")]
 Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
 Settings = UseAppendAction[Annotated[tuple[str, ...], arg(metavar="NAME=VALUE", help_behavior_hint="")]]
+ShardText = Annotated[str | None, arg(metavar="I/N", help_behavior_hint="")]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Level = Annotated[Literal["L1", "L2", "L3"] | None, arg(metavar="L1|L2|L3", help_behavior_hint="")]
 Corruption = Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")]
@@ -48,6 +49,19 @@ def require_folder(path: Path | None, option: str) -> None:
         raise CompNetError(f"{path}: does not exist; give {option} an existing folder")
     if not path.is_dir():
         raise CompNetError(f"{path}: is not a folder; give {option} a folder")
+
+
+def say_made(out: Path, note: str = "") -> None:
+    """Say where a data set is, or which shards are missing before it is made."""
+    from compnet3d.utils.shards import missing_shards
+
+    missing = missing_shards(out)
+    if not missing:
+        print(f"the data set is in {out}{note}")
+        return
+    shown = ", ".join(map(str, missing[:8])) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+    count = "1 shard is" if len(missing) == 1 else f"{len(missing)} shards are"
+    print(f"this shard is done; {count} missing before {out} is made: {shown}")
 
 
 def checked_shift(*, frost: Path | None = None, backgrounds: Path | None = None, **settings: Any) -> Shift:

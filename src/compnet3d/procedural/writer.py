@@ -7,23 +7,24 @@ number of workers or on the order of their work.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from compnet3d.data.annotations import annotation_dict
-from compnet3d.data.backgrounds import find_photographs
 from compnet3d.data.imagenet3d import write_list, write_object
 from compnet3d.data.symmetry import Symmetry, measure_mirror, save_symmetry
-from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import save_off
 from compnet3d.procedural.cad import CadFile, CadFolder, find_models, load_cad
 from compnet3d.procedural.categories import category, category_names
 from compnet3d.procedural.deform import deformed
+from compnet3d.procedural.drawing import Drawing, DrawOptions, check_numbers
 from compnet3d.procedural.model import Model, prepare
 from compnet3d.procedural.palette import random_palette
 from compnet3d.procedural.parts import Part
@@ -32,11 +33,11 @@ from compnet3d.procedural.photo.openness import Openness
 from compnet3d.procedural.photo.picture import Body, draw_photo, sample_photo_view
 from compnet3d.procedural.photo.pieces import Pieces
 from compnet3d.procedural.scene import RenderedImage, draw, sample_view
-from compnet3d.procedural.variation import PLAIN, Variation
+from compnet3d.procedural.variation import Variation
 from compnet3d.procedural.view import View
 from compnet3d.procedural.views import views_picture
-from compnet3d.utils.exclusive import building
-from compnet3d.utils.files import write_bytes
+from compnet3d.utils.files import Json, write_bytes
+from compnet3d.utils.shards import build_in_shards, require_free
 from compnet3d.utils.workers import spread_out
 
 # the view and the image that a generator stands for
@@ -51,7 +52,6 @@ class _Task:
     for built-in categories (0).
     """
 
-    root: Path
     name: str
     source: int | CadFile
     instance: int
@@ -88,9 +88,7 @@ def make_dataset(
     train: int = 120,
     val: int = 24,
     size: int = 128,
-    seed: int = 0,
-    workers: int | None = None,
-    variation: Variation = PLAIN,
+    **options: Unpack[DrawOptions],
 ) -> list[str]:
     """Draw a data set of parametric objects: everyday categories first, then invented ones (shape0032, ...).
 
@@ -99,9 +97,7 @@ def make_dataset(
         categories: how many, >= 1.
         train, val: images of each category; instances of val are never in train.
         size: height and width of the images in pixels, >= 16.
-        seed: the same seed gives the same bytes.
-        workers: processes; None takes one per CPU, 1 works in this process.
-        variation: how the images differ: views of each instance, style, photographs, angles.
+        options: see `DrawOptions`.
 
     Returns:
         The categories' names.
@@ -109,29 +105,29 @@ def make_dataset(
     Raises:
         CompNetError: for impossible numbers, or if `out` is not empty or cannot be written.
     """
-    cad_per_category = 4
-    _check_numbers(categories=(categories, 1), train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0))
-    _check_images(train, val)
-    _check_backgrounds(variation)
-    names = category_names(categories)
-    with building(out) as root:
-        tasks, table = [], {}
+    check_numbers(categories=(categories, 1))
+    drawing = Drawing(train, val, size, **options)
+    require_free(out, drawing.shard)
+    names, cad_per_category, seed = category_names(categories), 4, drawing.seed
+    plan = drawing.plan()
+    # the CAD models are the first training instances; without training images, of the test ones
+    shown = tuple(range(min(cad_per_category, max(1, len(plan["train"]) or len(plan["val"])))))
+    tasks = {
+        name: [
+            _Task(name, index, i, v, size, seed, drawing.variation, cad_instances=shown)
+            for split in plan
+            for i, v in plan[split]
+        ]
+        for index, name in enumerate(names)
+    }
+
+    def finish(root: Path, _: Sequence[Any]) -> None:
         for index, name in enumerate(names):
-            plan = _plan(train, val, variation.views)
-            # the CAD models are the first training instances; without training images, of the test ones
-            shown = tuple(range(min(cad_per_category, max(1, len(plan["train"]) or len(plan["val"])))))
             _save_cad(root, name, [_instance(index, i, seed) for i in shown])
-            table[name] = category(index).symmetry
-            chosen = [
-                _Task(root, name, index, i, v, size, seed, variation, cad_instances=shown)
-                for s in plan
-                for i, v in plan[s]
-            ]
-            tasks += chosen
-            # before the images: the folder gets its name only when all is there
-            _write_lists(root, name, chosen, len(plan["train"]))
-        save_symmetry(root, table)
-        _run(tasks, workers, f"drawing {categories} categories, {categories * (train + val)} images")
+            _write_lists(root, name, tasks[name], len(plan["train"]))
+        save_symmetry(root, {name: category(index).symmetry for index, name in enumerate(names)})
+
+    _draw_all(out, drawing, {"categories": categories}, tasks, finish)
     return names
 
 
@@ -141,9 +137,7 @@ def render_dataset(
     train: int = 120,
     val: int = 24,
     size: int = 128,
-    seed: int = 0,
-    workers: int | None = None,
-    variation: Variation = PLAIN,
+    **options: Unpack[DrawOptions],
 ) -> RenderReport:
     """Draw a data set from CAD models: cad/{category}/01.off, 02.obj, ... of any format of `data.shapes`.
 
@@ -157,63 +151,64 @@ def render_dataset(
         out: folder to make; it must not exist or be empty.
         train, val: images of each category.
         size: height and width of the images in pixels, >= 16.
-        seed: the same seed gives the same bytes.
-        workers: processes; None takes one per CPU, 1 works in this process.
-        variation: how the images differ: views of each instance, style, photographs, angles.
+        options: see `DrawOptions`.
 
     Raises:
         CompNetError: as `make_dataset`, and for folders without models and for broken models, naming the file.
     """
-    _check_numbers(train=(train, 0), val=(val, 0), size=(size, 16), seed=(seed, 0))
-    _check_images(train, val)
-    _check_backgrounds(variation)
-    models = find_models(cad if isinstance(cad, CadFolder) else CadFolder(cad))
-    unstated: dict[str, None] = {}
-    notes: list[str] = []
-    with building(out) as root:
-        tasks, table = [], {}
-        for name, files in models.items():
-            loaded = [load_cad(file) for file in files]
-            parts = [one.part for one in loaded]
-            notes += [note for one in loaded for note in one.notes]
-            unstated |= {
-                file.path.suffix.lower(): None for file, one in zip(files, loaded, strict=True) if not one.stated
-            }
+    drawing = Drawing(train, val, size, **options)
+    require_free(out, drawing.shard)
+    folder = cad if isinstance(cad, CadFolder) else CadFolder(cad)
+    models = find_models(folder)
+    loaded = {name: [load_cad(file) for file in files] for name, files in models.items()}
+    unstated = {
+        file.path.suffix.lower(): None
+        for name, files in models.items()
+        for file, one in zip(files, loaded[name], strict=True)
+        if not one.stated
+    }
+    plan = drawing.plan()
+    tasks = {name: _render_tasks(name, files, drawing, plan) for name, files in models.items()}
+
+    def finish(root: Path, _: Sequence[Any]) -> None:
+        table = {}
+        for name, models_of in loaded.items():
+            parts = [one.part for one in models_of]
             _save_cad(root, name, parts)
             write_bytes(root / "views" / f"{name}.png", views_picture(name, parts))
             table[name] = Symmetry(order=1, mirror=measure_mirror([part.mesh() for part in parts]))
-            plan = _plan(train, val, variation.views)
-            usable = {split: _models_for(split, len(files)) for split in plan}
-            chosen = []
-            for split in plan:
-                for turn, (instance, shown) in enumerate(plan[split]):
-                    number = usable[split][turn % len(usable[split])]
-                    chosen.append(
-                        _Task(root, name, files[number], instance, shown, size, seed, variation, cad_index=number + 1)
-                    )
-            tasks += chosen
-            _write_lists(root, name, chosen, len(plan["train"]))
+            _write_lists(root, name, tasks[name], len(plan["train"]))
         save_symmetry(root, table)
-        # instances of one model follow each other, so that each worker prepares few models
-        tasks.sort(key=lambda task: (task.name, task.cad_index, task.instance))
-        _run(tasks, workers, f"drawing {len(models)} categories, {len(models) * (train + val)} images")
-    return RenderReport(tuple(models), tuple(unstated), tuple(notes))
+
+    # instances of one model follow each other, so that each worker prepares few models
+    in_turn = {name: sorted(of, key=lambda task: (task.cad_index, task.instance)) for name, of in tasks.items()}
+    _draw_all(out, drawing, asdict(folder), in_turn, finish)
+    notes = tuple(note for models_of in loaded.values() for one in models_of for note in one.notes)
+    return RenderReport(tuple(models), tuple(unstated), notes)
 
 
-def _check_numbers(**limits: tuple[int, int]) -> None:
-    for name, (value, least) in limits.items():
-        if value < least:
-            raise CompNetError(f"{name} must be at least {least}, not {value}.")
-
-
-def _check_images(train: int, val: int) -> None:
-    if train + val < 1:
-        raise CompNetError("train and val are both 0: ask for at least one image of each category.")
-
-
-def _check_backgrounds(variation: Variation) -> None:
-    if variation.backgrounds is not None:
-        find_photographs(variation.backgrounds)
+def _render_tasks(
+    name: str, files: Sequence[CadFile], drawing: Drawing, plan: Mapping[str, list[tuple[int, tuple[int, ...]]]]
+) -> list[_Task]:
+    """The instances of a category in the order of its lists."""
+    tasks = []
+    for split, instances in plan.items():
+        usable = _models_for(split, len(files))
+        for turn, (instance, shown) in enumerate(instances):
+            number = usable[turn % len(usable)]
+            tasks.append(
+                _Task(
+                    name,
+                    files[number],
+                    instance,
+                    shown,
+                    drawing.size,
+                    drawing.seed,
+                    drawing.variation,
+                    cad_index=number + 1,
+                )
+            )
+    return tasks
 
 
 def _models_for(split: str, count: int) -> list[int]:
@@ -223,17 +218,6 @@ def _models_for(split: str, count: int) -> list[int]:
     return list(range(count - 1)) if split == "train" else [count - 1]
 
 
-def _plan(train: int, val: int, views: int) -> dict[str, list[tuple[int, tuple[int, ...]]]]:
-    """Instance numbers and their views for each split; val goes on counting after train."""
-    plan, first = {}, 0
-    for split, images in zip(("train", "val"), (train, val), strict=True):
-        # the last instance may have fewer views
-        counts = [min(views, images - start) for start in range(0, images, views)]
-        plan[split] = [(first + i, tuple(range(n))) for i, n in enumerate(counts)]
-        first += len(counts)
-    return plan
-
-
 def _write_lists(root: Path, name: str, tasks: Sequence[_Task], train_instances: int) -> None:
     for split, part in zip(("train", "val"), (tasks[:train_instances], tasks[train_instances:]), strict=True):
         write_list(root, name, split, [image for task in part for image in task.names()])
@@ -241,7 +225,7 @@ def _write_lists(root: Path, name: str, tasks: Sequence[_Task], train_instances:
 
 def _save_cad(root: Path, name: str, parts: Sequence[Part]) -> None:
     folder = root / "CAD" / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, part in enumerate(parts, start=1):
         save_off(folder / f"{number:02d}.off", part.mesh())
 
@@ -284,8 +268,8 @@ def _likest(part: Part, others: Sequence[Part]) -> int:
     return 1 + int(np.argmin([np.abs(extents(part) - extents(o)).sum() for o in others]))
 
 
-def _draw_task(task: _Task) -> int:
-    """Draw all views of one instance; returns their number."""
+def _draw_task(root: Path, task: _Task) -> int:
+    """Draw all views of one instance into a data set; returns their number."""
     if isinstance(task.source, CadFile):
         model, cad_index = _cad_model(task.source), task.cad_index
     else:
@@ -313,7 +297,7 @@ def _draw_task(task: _Task) -> int:
             # so that `focal` in the file is 1, as in most files of ImageNet3D
             viewport=round(view.focal),
         )
-        write_object(task.root, task.name, name, image.image, [entry], image.mask)
+        write_object(root, task.name, name, image.image, [entry], image.mask)
     return len(task.views)
 
 
@@ -343,13 +327,32 @@ def _photo_painter(task: _Task, model: Model, rest: Model) -> _Painter:
     return paint
 
 
-def _run(tasks: Sequence[_Task], workers: int | None, description: str) -> None:
+def _draw_all(
+    out: str | Path,
+    drawing: Drawing,
+    settings: Json,
+    tasks: Mapping[str, Sequence[_Task]],
+    finish: Callable[[Path, Sequence[Any]], None],
+) -> None:
+    """Draw this shard's share of the tasks of all categories, and finish the folder if it is the last."""
+    share = drawing.shard.of([task for of_category in tasks.values() for task in of_category])
+    images = sum(len(task.views) for task in share)
+    note = "" if drawing.shard.count == 1 else f", shard {drawing.shard}"
+
+    def work(root: Path) -> Sequence[Any]:
+        _run(root, share, drawing.workers, f"drawing {len(tasks)} categories, {images} images{note}")
+        return ()
+
+    build_in_shards(out, drawing.shard, {**drawing.settings, **settings}, work, finish)
+
+
+def _run(root: Path, tasks: Sequence[_Task], workers: int | None, description: str) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=False) as progress:
         bar = progress.add_task(description, total=sum(len(task.views) for task in tasks))
         # closed before the folder goes that the processes write into
-        with closing(spread_out(_draw_task, tasks, workers)) as results:
+        with closing(spread_out(partial(_draw_task, root), tasks, workers)) as results:
             for done in results:
                 progress.advance(bar, done)

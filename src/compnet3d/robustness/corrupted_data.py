@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from compnet3d.robustness.corruption import corrupt
 from compnet3d.robustness.rewrite import Rewritten, rewrite_dataset
 from compnet3d.robustness.seeds import corruption_generator
 from compnet3d.robustness.shift import Shift
+from compnet3d.utils.files import Json
+from compnet3d.utils.shards import Shard
 
 
 def corrupt_dataset(
@@ -24,6 +26,7 @@ def corrupt_dataset(
     split: str = "val",
     workers: int | None = 1,
     progress: bool = False,
+    shard: Shard | None = None,
 ) -> int:
     """Write one split of a data set with its images corrupted (see `rewrite_dataset` for what is carried over).
 
@@ -34,6 +37,7 @@ def corrupt_dataset(
         split: which list.
         workers: processes, see `rewrite_dataset`; the images do not depend on it.
         progress: draw a progress bar on stderr.
+        shard: which share of the objects to write now; the folder appears with the last.
 
     Returns:
         The number of images written.
@@ -44,8 +48,8 @@ def corrupt_dataset(
     alone = Shift(corruption=shift.corruption, severity=shift.severity, frost=shift.frost, seed=shift.seed)
     if shift.corruption is None or shift != alone:
         raise CompNetError(f"a data set can be corrupted in one way, not be {shift.label}")
-    change = _Corrupt(shift.corruption, shift.severity, shift.load_textures(), shift.seed)
-    return rewrite_dataset(source, out, change, split, workers=workers, progress=progress)
+    change = _Corrupt(shift.corruption, shift.severity, shift.load_textures(), shift.seed, {"shift": asdict(shift)})
+    return rewrite_dataset(source, out, change, split, workers=workers, progress=progress, shard=shard)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class _Corrupt:
     severity: int
     textures: tuple[np.ndarray, ...]
     seed: int
+    settings: Json
 
     def __call__(self, sample: Sample, image: Image.Image) -> Rewritten:
         rng = corruption_generator(sample, self.seed)

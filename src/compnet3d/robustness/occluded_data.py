@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -15,8 +15,8 @@ from compnet3d.robustness.occluders import occluder_samples
 from compnet3d.robustness.occlusion import Level, Occlusion, Protocol, level_ranges, within_ranges
 from compnet3d.robustness.rewrite import Rewritten, rewrite_dataset
 from compnet3d.robustness.shift import Shift
-from compnet3d.utils.exclusive import require_empty
 from compnet3d.utils.files import Json, write_json
+from compnet3d.utils.shards import Shard, require_free
 
 SUMMARY = "occlusion.json"
 
@@ -29,6 +29,7 @@ def occlude_dataset(
     split: str = "val",
     workers: int | None = 1,
     progress: bool = False,
+    shard: Shard | None = None,
 ) -> Json:
     """Write one split of a data set with occluders on its images; each object gets an image of its own.
 
@@ -42,10 +43,12 @@ def occlude_dataset(
         split: the list to occlude.
         workers: processes, see `rewrite_dataset`; the images do not depend on it.
         progress: draw a progress bar on stderr.
+        shard: which share of the objects to write now; the folder appears with the last.
 
     Returns:
         What `occlusion.json` holds: the settings, the number of images, and mean, least and largest reached share of
-        the object and of the background with the range that was asked for, and how many images miss a range.
+        the object and of the background with the range that was asked for, and how many images miss a range. Nothing
+        while shards are missing.
 
     Raises:
         CompNetError: if the shift is not an occlusion alone, the source cannot be read or is occluded already, there
@@ -54,7 +57,7 @@ def occlude_dataset(
     alone = Shift(shift.occlusion, shift.protocol, shift.occluders, seed=shift.seed)
     if shift.occlusion is None or shift != alone:
         raise CompNetError(f"a data set can be occluded at one level, not be {shift.label}")
-    require_empty(out)
+    require_free(out, shard or Shard())
     dataset = ImageNet3D(source)
     # the noted shares would then be those of the second occluders alone
     if any(sample.hidden is not None for sample in dataset.samples(split)):
@@ -64,13 +67,14 @@ def occlude_dataset(
     # filled while the folder is written, so that occlusion.json is part of it
     summary: Json = {}
 
-    def finish(root: Path, keys: list[Json]) -> None:
+    def finish(root: Path, keys: Sequence[Json]) -> None:
         reached = [(key["hidden_object"], key["hidden_background"]) for key in keys]
         summary.update(_summary(reached, occlusion.level, occlusion.protocol))
         summary.update(source=str(dataset.root), split=split, occluders=shift.occluders, seed=shift.seed)
         write_json(root / "occlusion.json", summary)
 
-    rewrite_dataset(dataset, out, _Occlude(occlusion), split, finish=finish, workers=workers, progress=progress)
+    change = _Occlude(occlusion, {"shift": asdict(shift)})
+    rewrite_dataset(dataset, out, change, split, finish=finish, workers=workers, progress=progress, shard=shard)
     return summary
 
 
@@ -79,6 +83,7 @@ class _Occlude:
     """Puts occluders on an image, and notes the settings and the reached shares."""
 
     occlusion: Occlusion
+    settings: Json
 
     def __call__(self, sample: Sample, image: Image.Image) -> Rewritten:
         occluded = self.occlusion.apply(image, sample)

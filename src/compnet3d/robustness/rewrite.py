@@ -18,9 +18,9 @@ from compnet3d.data.sample import Sample
 from compnet3d.data.shapes.read import copy_shapes
 from compnet3d.data.symmetry import FILE_NAME
 from compnet3d.errors import CompNetError
-from compnet3d.utils.exclusive import building, require_empty
 from compnet3d.utils.files import copy_file
 from compnet3d.utils.progress import tracked
+from compnet3d.utils.shards import Shard, build_in_shards, require_free
 from compnet3d.utils.workers import spread_out
 
 
@@ -30,7 +30,7 @@ class Rewritten:
 
     Attributes:
         image: of the image's size.
-        keys: to add to the object's annotation.
+        keys: to add to the object's annotation; as JSON has them, where the work is done in shards.
         masks: further images that belong to it, bool [H, W], by the folder that they go to.
     """
 
@@ -48,9 +48,10 @@ def rewrite_dataset(
     change: Change,
     split: str = "val",
     *,
-    finish: Callable[[Path, list[Annotation]], None] | None = None,
+    finish: Callable[[Path, Sequence[Annotation]], None] | None = None,
     workers: int | None = 1,
     progress: bool = False,
+    shard: Shard | None = None,
 ) -> int:
     """Write one split of a data set with its images changed, each object with an image of its own.
 
@@ -62,12 +63,14 @@ def rewrite_dataset(
     Args:
         source: the data set, or its folder, in the ImageNet3D raw layout.
         out: folder to make; it must not exist or be empty. It appears only when everything is written.
-        change: gets an object and its image; for several processes it must be something that can be pickled.
+        change: gets an object and its image; for several processes it must be something that can be pickled. If it has
+            an attribute `settings` (JSON), these must be the same for all shards.
         split: which list; the copy has no other.
         finish: writes more into the new folder at the end; also gets the keys that each object's annotation was given.
         workers: processes; None takes one per core as far as each has 32 objects, 1 works in this process. A script
             that asks for more needs `if __name__ == "__main__":`.
         progress: draw a progress bar on stderr.
+        shard: which share of the objects to write now; the folder appears, and `finish` is called, with the last.
 
     Returns:
         The number of images written.
@@ -76,32 +79,47 @@ def rewrite_dataset(
         CompNetError: if the split has no usable object, an image cannot be read, two objects would get one name, or
             `out` holds something or cannot be written.
     """
-    out = Path(out)
-    require_empty(out)
+    shard = shard or Shard()
+    require_free(out, shard)
     dataset = source if isinstance(source, ImageNet3D) else ImageNet3D(source)
     samples = dataset.samples(split)
     # before anything is written: a clash of names is found at once
     names = _new_names(samples)
-    # into a temporary folder: no order of these steps matters, as a crash leaves nothing at `out`
-    with building(out) as root:
-        for category in dataset.categories:
-            copy_shapes(dataset.root / "CAD" / category, root / "CAD" / category)
-        if (dataset.root / FILE_NAME).is_file():
-            copy_file(dataset.root / FILE_NAME, root / FILE_NAME)
+    # one task for each object, in the order of the list
+    share = shard.of([(sample, names[sample.key]) for sample in samples])
+
+    def work(root: Path) -> list[Annotation]:
+        # `keys` come in the order of the tasks, however many processes there are; closed before the folder goes that
+        # these write into
+        with closing(spread_out(_Rewriter(dataset.root, root, change), share, workers, worthwhile=32)) as keys:
+            return list(tracked(keys, "writing", total=len(share), enabled=progress))
+
+    def complete(root: Path, added: Sequence[Annotation]) -> None:
+        _carry_over(dataset, root)
         lists: dict[str, list[str]] = {}
         for sample in samples:
             lists.setdefault(sample.category, []).append(names[sample.key])
         for category, members in lists.items():
             write_list(root, category, split, members)
-        # one task for each object, in the order of the list; `keys` come in that order too, however many processes
-        # there are
-        tasks = [(sample, names[sample.key]) for sample in samples]
-        # closed before the folder goes that the processes write into
-        with closing(spread_out(_Rewriter(dataset.root, root, change), tasks, workers, worthwhile=32)) as keys:
-            added = list(tracked(keys, "writing", total=len(tasks), enabled=progress))
         if finish is not None:
             finish(root, added)
-    return len(samples)
+
+    stated = {
+        "source": str(dataset.root),
+        "categories": dataset.categories,
+        "split": split,
+        **getattr(change, "settings", {}),
+    }
+    build_in_shards(out, shard, stated, work, complete)
+    return len(share)
+
+
+def _carry_over(dataset: ImageNet3D, root: Path) -> None:
+    """Copy what belongs to the whole data set."""
+    for category in dataset.categories:
+        copy_shapes(dataset.root / "CAD" / category, root / "CAD" / category)
+    if (dataset.root / FILE_NAME).is_file():
+        copy_file(dataset.root / FILE_NAME, root / FILE_NAME)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def exclusive(folder: str | Path) -> Iterator[None]:
     folder = Path(folder)
     if os.path.lexists(folder) and not folder.is_dir():
         raise CompNetError(f"{folder}: is no folder; choose another output folder or remove it first")
-    with _locked(folder, lock_in(folder)):
+    with locked(folder, lock_in(folder)):
         remove_leftovers(folder)
         yield
 
@@ -59,7 +59,7 @@ def building(out: str | Path) -> Iterator[Path]:
     Raises:
         CompNetError: if another process is making `out`, it holds something or is no folder, or cannot be written.
     """
-    with _making(Path(out)) as place, replaced(place) as temporary:
+    with making(Path(out)) as place, replaced(place) as temporary:
         yield temporary
 
 
@@ -69,17 +69,21 @@ def require_empty(out: str | Path) -> None:
     Raises:
         CompNetError: see `building`.
     """
-    with _making(Path(out)):
+    with making(Path(out)):
         pass
 
 
 @contextmanager
-def _making(out: Path) -> Iterator[Path]:
-    """Where to make a folder that does not exist or is empty, which is kept for this process."""
-    _refuse_taken(out)
+def making(out: Path) -> Iterator[Path]:
+    """Where to make a folder that does not exist or is empty, which is kept for this process.
+
+    Raises:
+        CompNetError: as `building`.
+    """
+    refuse_taken(out)
     place = out.resolve() if out.is_symlink() else out  # of a link, what it leads to
-    with _locked(out, place.with_name(f".{place.name}{lock_in(place).name}")):
-        _refuse_taken(out)
+    with locked(out, place.with_name(f".{place.name}{lock_in(place).name}")):
+        refuse_taken(out)
         remove_leftovers(place.parent, place.name)
         yield place
 
@@ -92,10 +96,10 @@ def scratch_folder() -> Iterator[Path]:
         # that of a process which is about to lock it is empty
         with suppress(OSError, CompNetError):
             if abandoned.lstat().st_size and _is_own(abandoned):
-                with _locked(abandoned.parent, abandoned):
+                with locked(abandoned.parent, abandoned):
                     shutil.rmtree(abandoned.parent, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="compnet3d-", ignore_cleanup_errors=True) as name:
-        with _locked(Path(name), Path(name, mark)):
+        with locked(Path(name), Path(name, mark)):
             yield Path(name)
 
 
@@ -103,7 +107,12 @@ def _is_own(path: Path) -> bool:
     return sys.platform == "win32" or path.lstat().st_uid == os.getuid()
 
 
-def _refuse_taken(out: Path) -> None:
+def refuse_taken(out: Path) -> None:
+    """Check that a folder does not exist or is empty, whoever may be making it now.
+
+    Raises:
+        CompNetError: if it holds something, is no folder, or is a link to nothing.
+    """
     if out.is_symlink() and not out.exists():
         raise CompNetError(f"{out}: is a link to something that is not there; choose another output folder")
     if is_taken(out):
@@ -114,15 +123,23 @@ def _refuse_taken(out: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path, path: Path) -> Iterator[None]:
-    """Hold the lock of a folder, the file `path`, whose own folder is made if need be and removed if it stays empty."""
+def locked(folder: Path, path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a folder, the file `path`, whose own folder is made if need be and removed if it stays empty.
+
+    Args:
+        folder: what is named in errors; path: the lock file.
+        wait: until another process has let go of it, instead of an error.
+
+    Raises:
+        CompNetError: if another process holds it, or it cannot be written.
+    """
     made: list[Path] = []
     held: list[int] = []
     try:
         try:
             made += [place for place in (path.parent, *path.parent.parents) if not place.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.append(_open_locked(folder, path))
+            held.append(_open_locked(folder, path, wait))
             if hasattr(os, "register_at_fork"):
                 # a child that outlives us, such as a process that prepares images, must not keep our lock
                 os.register_at_fork(after_in_child=lambda: _close(held))
@@ -138,7 +155,7 @@ def _locked(folder: Path, path: Path) -> Iterator[None]:
                 place.rmdir()
 
 
-def _open_locked(folder: Path, path: Path) -> int:
+def _open_locked(folder: Path, path: Path, wait: bool) -> int:
     """The descriptor of the lock file, open and locked.
 
     Raises:
@@ -150,7 +167,9 @@ def _open_locked(folder: Path, path: Path) -> int:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise CompNetError(f"{path}: is not a regular file; remove it")
-            if not _lock(descriptor):
+            while not (free := _lock(descriptor)) and wait:
+                time.sleep(0.05)
+            if not free:
                 who = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
                 raise CompNetError(
                     f"{folder}: {who} is writing there; wait until it has ended, or choose another output folder"

@@ -25,6 +25,7 @@ from compnet3d.data.importers.names import drawn_splits, safe_name, unique_names
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.cuboid import cuboid_mesh
 from compnet3d.geometry.mesh import Mesh
+from compnet3d.utils.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,28 @@ def test_what_is_written_is_a_data_set_with_a_report(photos: Path, tmp_path: Pat
     assert str(ImportReport.read(tmp_path / "out")) == str(report)
     assert "note: the focal length is assumed" in str(report)
     assert not (tmp_path / "out" / JOURNAL_FILE).exists()
+
+
+def test_an_import_in_shards_writes_the_same_bytes(photos: Path, tmp_path: Path) -> None:
+    whole, out, stop = tmp_path / "whole", tmp_path / "out", photos.parent / "stop"
+    report = import_data(Photos(photos), whole)
+    assert import_data(Photos(photos), out, shard=Shard(3, 3)).kept == 3
+    stop.write_text("p1.png")
+    with pytest.raises(KeyboardInterrupt):
+        import_data(Photos(photos), out, shard=Shard(1, 3))
+    stop.unlink()
+    written = out.with_name(".out.shards") / "data" / "images" / "mug"
+    kept = (written / "p0.png").stat().st_mtime_ns
+    with pytest.raises(CompNetError, match=r"shards of a run with other settings \(turn\)"):
+        import_data(Photos(photos, turn=2.0), out, shard=Shard(1, 3))
+    for _ in range(2):
+        share = import_data(Photos(photos), out, shard=Shard(1, 3))
+    assert (written / "p0.png").stat().st_mtime_ns == kept and not share.left_out  # it went on where it was
+    (written.parents[1] / "masks" / "mug" / ".p9.png.new-1").write_bytes(b"half")
+    last = import_data(Photos(photos), out, shard=Shard(2, 3))
+    assert everything(out) == everything(whole) and str(last) == str(report)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "src", "whole"]
+    assert str(import_data(Photos(photos), out, shard=Shard(1, 3))) == str(report)  # as without shards
 
 
 def test_a_stopped_import_goes_on_and_gives_the_same_bytes(photos: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from compnet3d.geometry.mesh import Mesh, save_off
 from compnet3d.utils.exclusive import exclusive
 from compnet3d.utils.files import Json, copy_file, explain_filling, is_file, write_folder, write_json, write_text
 from compnet3d.utils.progress import tracked
+from compnet3d.utils.shards import Shard, build_in_shards
 from compnet3d.utils.workers import spread_out
 
 # a mask: its file, or bool [H, W]
@@ -94,6 +95,7 @@ def import_data(
     link: bool = False,
     workers: int | None = None,
     progress: bool = False,
+    shard: Shard | None = None,
 ) -> ImportReport:
     """Write a source in our layout; called again after a stop, it goes on where it was.
 
@@ -105,32 +107,148 @@ def import_data(
         link: make hard links to the images instead of copies, where the file system can.
         workers: processes; by default one per core, fewer for few images.
         progress: draw a progress bar on stderr.
+        shard: which share of the source to write now; the folder appears with the last.
 
     Returns:
-        What was taken, and what was left out and why; also written as `import-report.json`.
+        What was taken, and what was left out and why; also written as `import-report.json`. While shards are missing,
+        that of this share.
 
     Raises:
         CompNetError: if the source is not what it should be, nothing in it can be used, or `out` holds something else
             or cannot be written.
     """
-    out = Path(out)
-    items, left_out, notes = source.items()
-    settings = {**source_settings(source), "link": link}
-    with exclusive(out):
-        if (out / "lists").is_dir() and (out / REPORT_FILE).is_file():
-            return _finished(out, settings)
-        journal = Journal(out, settings)
-        report = ImportReport(settings, notes)
-        report.leave_out(left_out)
+    out, shard = Path(out), shard or Shard()
+    job = _Job(source, link, workers, progress)
+    try:
+        return job.run_shard(out, shard) if shard.count > 1 else job.run(out)
+    except OSError as error:
+        raise CompNetError(explain_filling(error, out, out)) from None
+    finally:
+        source.close()
+
+
+@dataclass
+class _Job:
+    """An import with its options; the source is asked once what there is to read."""
+
+    source: Source
+    link: bool
+    workers: int | None
+    progress: bool
+    items: Sequence[Any] = field(init=False)
+    left_out: list[LeftOut] = field(init=False)
+    notes: list[str] = field(init=False)
+    settings: Json = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.items, self.left_out, self.notes = self.source.items()
+        self.settings = {**source_settings(self.source), "link": self.link}
+
+    def run(self, out: Path) -> ImportReport:
+        """All of it, into the folder itself."""
+        with exclusive(out):
+            if _is_finished(out):
+                return self._finished(out)
+            journal = Journal(out, self.settings)
+            try:
+                return self._finish(out, self._write(out, self.items, journal), journal)
+            except BaseException:
+                # half-written ones of this process, or of those that have just been ended
+                for path in [*out.glob("*/*/.*.new-*")]:
+                    path.unlink(missing_ok=True)
+                raise
+            finally:
+                journal.close()
+
+    def run_shard(self, out: Path, shard: Shard) -> ImportReport:
+        """A share of it, beside the folder until all shards are done."""
+        if _is_finished(out):
+            return self._finished(out)
+        share, whole = ImportReport(self.settings, self.notes), []
+
+        def work(root: Path) -> list[Json]:
+            journal = Journal(root, self.settings, root.with_name(f"{shard.index}.jsonl"))
+            try:
+                outcomes = self._write(root, shard.of(self.items), journal)
+            finally:
+                journal.close()
+            _count(outcomes, share)
+            return [outcome.as_json() for outcome in outcomes]
+
+        def finish(root: Path, outcomes: Sequence[Json]) -> None:
+            whole.append(self._finish(root, [Outcome.of_json(values) for values in outcomes], None))
+
+        build_in_shards(out, shard, self.settings, work, finish)
+        return whole[0] if whole else share
+
+    def _finished(self, out: Path) -> ImportReport:
+        report = ImportReport.read(out)
+        refuse_other(out, report.settings, self.settings)
+        return report
+
+    def _write(self, out: Path, items: Sequence[Any], journal: Journal) -> list[Outcome]:
+        """What has become of each item, in their order; those that an earlier run wrote are not written again."""
+        worker = _Worker(self.source, out, self.link)
+        outcomes = [journal.done(item) for item in items]
+        todo = [place for place, outcome in enumerate(outcomes) if outcome is None]
+        # a process takes seconds to start, in which another one writes so many
+        worthwhile = 2000
+        results = spread_out(worker, [items[place] for place in todo], self.workers, worthwhile=worthwhile)
         try:
-            outcomes = _write_items(_Worker(source, out, link), items, journal, workers, progress)
-            _finish(source, out, outcomes, report, journal)
-        except OSError as error:
-            raise CompNetError(explain_filling(error, out, out)) from None
+            shown = tracked(zip(todo, results, strict=True), "importing", enabled=self.progress, total=len(todo))
+            for place, outcome in shown:
+                outcomes[place] = outcome
+                journal.add(items[place], outcome)
         finally:
-            journal.close()
-            source.close()
-    return report
+            results.close()
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _finish(self, out: Path, outcomes: Sequence[Outcome], journal: Journal | None) -> ImportReport:
+        """Write what belongs to all images together, the lists last."""
+        report = ImportReport(self.settings, self.notes)
+        report.leave_out(self.left_out)
+        lists = _count(outcomes, report)
+        if journal is None or not journal.is_new:
+            _remove_strays(out, {name for outcome in outcomes for entry in outcome.written for name, _ in entry.files})
+        if not lists:
+            if journal is not None:
+                journal.remove()
+            reasons = ", ".join(f"{n} x {why} (first: {report.examples[why][0]})" for why, n in report.left_out.items())
+            raise CompNetError(f"{self.source.root} has no usable object: {reasons or 'it holds none'}.")
+        shutil.rmtree(out / "CAD", ignore_errors=True)  # of an earlier run, which may have had others
+        for category in sorted(report.objects):
+            for name, model in self.source.models(category).items():
+                _write_model(model, out / "CAD" / category / name)
+        symmetry = {name: value for name, value in self.source.symmetry().items() if name in report.objects}
+        if symmetry:
+            write_json(out / "symmetry.json", symmetry)
+        report.write(out)
+        getattr(os, "sync", int)()  # Windows has no such call
+
+        def fill(folder: Path) -> None:
+            for (category, split), names in lists.items():
+                write_text(folder / list_file(category, split), "".join(f"{name}\n" for name in names))
+
+        write_folder(out / "lists", fill)
+        if journal is not None:
+            journal.remove()
+        return report
+
+
+def _is_finished(out: Path) -> bool:
+    return (out / "lists").is_dir() and (out / REPORT_FILE).is_file()
+
+
+def _count(outcomes: Sequence[Outcome], report: ImportReport) -> dict[tuple[str, str], list[str]]:
+    """The names of each (category, split), all counted in the report."""
+    lists: dict[tuple[str, str], list[str]] = {}
+    for outcome in outcomes:
+        report.leave_out(outcome.left_out)
+        for entry in outcome.written:
+            report.take(entry.category, entry.splits, entry.objects)
+            for split in entry.splits:
+                lists.setdefault((entry.category, split), []).append(entry.name)
+    return lists
 
 
 def source_settings(source: Any) -> Json:
@@ -145,68 +263,6 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
     return str(value) if isinstance(value, Path) else value
-
-
-def _finished(out: Path, settings: Json) -> ImportReport:
-    report = ImportReport.read(out)
-    refuse_other(out, report.settings, settings)
-    return report
-
-
-def _write_items(
-    worker: _Worker, items: Sequence[Any], journal: Journal, workers: int | None, progress: bool
-) -> list[Outcome]:
-    """What has become of each item, in their order; those that an earlier run wrote are not written again."""
-    outcomes = [journal.done(item) for item in items]
-    todo = [place for place, outcome in enumerate(outcomes) if outcome is None]
-    # a process takes seconds to start, in which another one writes so many
-    worthwhile = 2000
-    results = spread_out(worker, [items[place] for place in todo], workers, worthwhile=worthwhile)
-    try:
-        shown = tracked(zip(todo, results, strict=True), "importing", enabled=progress, total=len(todo))
-        for place, outcome in shown:
-            outcomes[place] = outcome
-            journal.add(items[place], outcome)
-    except BaseException:
-        results.close()
-        # half-written ones of this process, or of those that have just been ended
-        for path in [*worker.out.glob("*/*/.*.new-*")]:
-            path.unlink(missing_ok=True)
-        raise
-    return [outcome for outcome in outcomes if outcome is not None]
-
-
-def _finish(source: Source, out: Path, outcomes: Sequence[Outcome], report: ImportReport, journal: Journal) -> None:
-    """Write what belongs to all images together, the lists last."""
-    lists: dict[tuple[str, str], list[str]] = {}
-    for outcome in outcomes:
-        report.leave_out(outcome.left_out)
-        for entry in outcome.written:
-            report.take(entry.category, entry.splits, entry.objects)
-            for split in entry.splits:
-                lists.setdefault((entry.category, split), []).append(entry.name)
-    if not journal.is_new:
-        _remove_strays(out, {name for outcome in outcomes for entry in outcome.written for name, _ in entry.files})
-    if not lists:
-        journal.remove()
-        reasons = ", ".join(f"{n} x {why} (first: {report.examples[why][0]})" for why, n in report.left_out.items())
-        raise CompNetError(f"{source.root} has no usable object: {reasons or 'it holds none'}.")
-    shutil.rmtree(out / "CAD", ignore_errors=True)  # of an earlier run, which may have had others
-    for category in sorted(report.objects):
-        for name, model in source.models(category).items():
-            _write_model(model, out / "CAD" / category / name)
-    symmetry = {name: value for name, value in source.symmetry().items() if name in report.objects}
-    if symmetry:
-        write_json(out / "symmetry.json", symmetry)
-    report.write(out)
-    getattr(os, "sync", int)()  # Windows has no such call
-
-    def fill(folder: Path) -> None:
-        for (category, split), names in lists.items():
-            write_text(folder / list_file(category, split), "".join(f"{name}\n" for name in names))
-
-    write_folder(out / "lists", fill)
-    journal.remove()
 
 
 def _remove_strays(out: Path, wanted: set[str]) -> None:

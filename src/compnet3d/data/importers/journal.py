@@ -42,6 +42,25 @@ class Outcome:
     written: tuple[Written, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
+    def as_json(self) -> Json:
+        """As files have it."""
+        return {"written": [asdict(entry) for entry in self.written], "left_out": self.left_out}
+
+    @classmethod
+    def of_json(cls, values: Json) -> Outcome:
+        """From a file; KeyError, TypeError or ValueError if it is none."""
+        written = tuple(
+            Written(
+                str(entry["category"]),
+                str(entry["name"]),
+                tuple(entry["splits"]),
+                int(entry["objects"]),
+                tuple((str(name), int(size)) for name, size in entry["files"]),
+            )
+            for entry in values["written"]
+        )
+        return cls(written, tuple((str(why), str(where)) for why, where in values["left_out"]))
+
 
 class Journal:
     """The file in a data set's folder that says what was written; its first line has the settings.
@@ -51,13 +70,17 @@ class Journal:
     again.
     """
 
-    def __init__(self, folder: Path, settings: Json) -> None:
+    def __init__(self, folder: Path, settings: Json, path: Path | None = None) -> None:
         """Begin, or go on with, the import with these settings.
+
+        Args:
+            folder: the data set's; settings: of the import.
+            path: the journal's file; by default one in the folder, which must then be empty at the beginning.
 
         Raises:
             CompNetError: if the folder holds an import with other settings, or something else.
         """
-        self._folder, self._path = folder, folder / JOURNAL_FILE
+        self._folder, self._path = folder, path or folder / JOURNAL_FILE
         self._done: dict[str, Outcome] = {}
         # as they would be read back: tuples as lists
         plain = json.loads(json.dumps(settings))
@@ -67,7 +90,7 @@ class Journal:
             if lines[0].get("settings") != plain:
                 raise CompNetError(f"{folder}: {_difference(lines[0].get('settings'), plain)}")
             self._done = dict(filter(None, map(_parse, lines[1:])))
-        elif is_taken(folder) and not self._path.exists():
+        elif path is None and is_taken(folder) and not self._path.exists():
             raise CompNetError(
                 f"{folder} exists and is not an empty folder; choose another output folder or remove it first."
             )
@@ -88,9 +111,7 @@ class Journal:
 
     def add(self, item: object, outcome: Outcome) -> None:
         """Note that an item is done."""
-        written = [asdict(entry) for entry in outcome.written]
-        line = {"key": _key(item), "written": written, "left_out": outcome.left_out}
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps({"key": _key(item), **outcome.as_json()}) + "\n")
 
     def close(self) -> None:
         """Write what is not written yet."""
@@ -123,17 +144,7 @@ def _key(item: object) -> str:
 
 def _parse(line: Json) -> tuple[str, Outcome] | None:
     try:
-        written = tuple(
-            Written(
-                str(entry["category"]),
-                str(entry["name"]),
-                tuple(entry["splits"]),
-                int(entry["objects"]),
-                tuple((str(name), int(size)) for name, size in entry["files"]),
-            )
-            for entry in line["written"]
-        )
-        return str(line["key"]), Outcome(written, tuple((str(why), str(where)) for why, where in line["left_out"]))
+        return str(line["key"]), Outcome.of_json(line)
     except (KeyError, TypeError, ValueError):
         return None
 
