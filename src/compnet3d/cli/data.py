@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from compnet3d.cli.data_import import DataImport
+from compnet3d.cli.data_pack import DataPack
 from compnet3d.cli.data_show import DataShow
 from compnet3d.cli.data_symmetry import DataSymmetry
 from compnet3d.cli.options import (
@@ -193,11 +194,11 @@ class DataCheck:
     """Look a data set over: missing and broken files, wrong units, signs and axes; exit code 1 if any file is broken.
 
     All bytes of images and masks are gone through. Poses and boxes of up to 160 images of a category are compared with
-    masks and CAD models.
+    masks and CAD models. Of a packed data set, all bytes are compared with their checksums.
     """
 
-    data: Annotated[Positional[Path], arg(metavar="DIR")]
-    """The data set, in the ImageNet3D layout."""
+    data: Annotated[Positional[str], arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout; or a packed one: its folder, its URL, or some of its shards."""
     protocol: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """A published protocol, such as imagenet3d-188: also say how this copy deviates from it."""
     workers: Count = None
@@ -206,7 +207,13 @@ class DataCheck:
     def run(self) -> None:
         """Check and print a table."""
         at_least(1, workers=self.workers)
-        require_folder(self.data, "DIR")
+        from compnet3d.data.packed import is_packed, verify
+
+        if is_packed(self.data):
+            faults = verify(self.data)
+            print(printable("\n".join(faults) or f"{self.data}: all bytes are those that were packed"))
+            raise SystemExit(1 if faults else 0)
+        require_folder(Path(self.data), "DIR")
         from compnet3d.data.check import check_dataset
         from compnet3d.data.protocol import load_protocol
         from compnet3d.reporting.data_check import print_check
@@ -328,6 +335,7 @@ class Data:
         | Annotated[DataOcclude, subcommand("occlude")]
         | Annotated[DataCorrupt, subcommand("corrupt")]
         | Annotated[DataImport, subcommand("import")]
+        | Annotated[DataPack, subcommand("pack")]
         | Annotated[DataCheck, subcommand("check")]
         | Annotated[DataShow, subcommand("show")]
         | Annotated[DataSymmetry, subcommand("symmetry")]

@@ -34,6 +34,7 @@ EXAMPLES = {
     "data import occluded-pascal3d": "compnet3d data import occluded-pascal3d OccludedPASCAL3D data/occluded"
     " --pascal3d PASCAL3D+_release1.1 --level L1",
     "data import walk": "compnet3d data import walk mug.mp4 data/mug --category mug",
+    "data pack": "compnet3d data pack runs/quickstart/data data/packed",
     "data check": "compnet3d data check runs/quickstart/data",
     "data show": "compnet3d data show runs/quickstart/data --out annotations.html",
     "data symmetry": "compnet3d data symmetry runs/quickstart/data",

@@ -19,7 +19,7 @@ Device = Annotated[str, arg(metavar="auto|cpu|cuda")]
 Box = Annotated[tuple[float, float, float, float] | None, arg(metavar="X1 Y1 X2 Y2", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")]
-Folders = Annotated[tuple[Path, ...], arg(metavar="DIR ...", help_behavior_hint="")]
+DataSets = Annotated[tuple[str, ...], arg(metavar="DIR ...", help_behavior_hint="")]
 Number = Annotated[int, arg(metavar="N")]
 Count = Annotated[int | None, arg(metavar="N", help_behavior_hint="")]
 Names = Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="")]
@@ -49,6 +49,14 @@ def require_folder(path: Path | None, option: str) -> None:
         raise CompNetError(f"{path}: does not exist; give {option} an existing folder")
     if not path.is_dir():
         raise CompNetError(f"{path}: is not a folder; give {option} a folder")
+
+
+def require_data(where: str, option: str) -> None:
+    """Check that a data set exists before anything slow starts; a packed one is looked for when it is opened."""
+    from compnet3d.data.packed import is_packed
+
+    if not is_packed(where):
+        require_folder(Path(where), option)
 
 
 def say_made(out: Path, note: str = "") -> None:

@@ -10,14 +10,15 @@ from tyro.conf import arg
 
 from compnet3d.cli.options import (
     Count,
+    DataSets,
     Device,
     Flag,
     Folder,
-    Folders,
     Names,
     Settings,
     at_least,
     choose_device,
+    require_data,
     require_folder,
 )
 
@@ -29,15 +30,18 @@ class Train:
     recipe: Annotated[str, arg(metavar="NAME")]
     """quickstart, robust, eth80, robust-photos, cad-to-real, imagenet3d-resnet50, imagenet3d-vitb14; with -heads,
     -heads-regression or -novum after it one of its baselines; or a YAML or JSON file (see `compnet3d recipes`)."""
-    data: Annotated[Path, arg(metavar="DIR")]
-    """The data set (`compnet3d data make` makes one, `data check` looks one over)."""
+    data: Annotated[str, arg(metavar="DIR")]
+    """The data set (`compnet3d data make` makes one, `data check` looks one over); or a packed one (`data pack`): its
+    folder, its URL, or some of its shards."""
     out: Annotated[Path, arg(metavar="RUN")]
     """The run's folder: the model, its checkpoints, log and config.json."""
-    more_data: Folders = ()
+    more_data: DataSets = ()
     """Data sets to train on as well, such as renderings beside photographs. Calibration images, and the CAD models of
     categories that both have, are those of --data."""
     images_per_category: Count = None
     """Train on so many images of each category of --data; all of them by default. --more-data stays whole."""
+    broken_shards: Annotated[Literal["stop", "skip"], arg(metavar="stop|skip")] = "stop"
+    """What to do about shards that cannot be read: stop, or leave them out and say how many images that is."""
     repeat: Count = None
     """How often each image of --data comes up in an epoch; by default once, and with --more-data as often as makes them
     half of the epoch."""
@@ -71,12 +75,12 @@ class Train:
         """Train and say where the model is."""
         at_least(1, epochs=self.epochs, images_per_category=self.images_per_category, repeat=self.repeat)
         at_least(0, workers=self.workers, seed=self.seed)
-        require_folder(self.data, "--data")
-        for folder in self.more_data:
-            require_folder(folder, "--more-data")
+        for where, option in ((self.data, "--data"), *((where, "--more-data") for where in self.more_data)):
+            require_data(where, option)
         require_folder(self.backbone_weights, "--backbone-weights")
         require_folder(self.backgrounds, "--backgrounds")
         from compnet3d.training.builtin_recipes import get_recipe
+        from compnet3d.training.data import TrainingData
         from compnet3d.training.train import train
 
         recipe = get_recipe(self.recipe, self.set)
@@ -84,12 +88,16 @@ class Train:
             recipe = recipe.with_settings({"schedule.epochs": self.epochs})
         if self.shape is not None:
             recipe = recipe.with_settings({"model.shape": self.shape})
+        data, *more_data = (
+            TrainingData.read(where, broken="skip") if self.broken_shards == "skip" else where
+            for where in (self.data, *self.more_data)
+        )
         try:
             train(
                 recipe,
-                self.data,
+                data,
                 self.out,
-                more_data=self.more_data,
+                more_data=more_data,
                 images_per_category=self.images_per_category,
                 repeat=self.repeat,
                 seed=self.seed,

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from compnet3d.data.members import Member
 from compnet3d.data.sample import Sample, parse_instance
 from compnet3d.data.unpickle import MissingKey, load_npz_objects
 from compnet3d.errors import CompNetError
@@ -64,10 +65,10 @@ def read_annotation(path: Path | str) -> list[Annotation]:
 def parse_object(
     entry: Annotation,
     *,
-    image: Path,
+    image: Path | Member,
     category: str,
     name: str,
-    mask: Path | None = None,
+    mask: Path | Member | None = None,
     object_index: int = 0,
 ) -> Sample:
     """One annotation dict as a `Sample`.

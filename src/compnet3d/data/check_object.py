@@ -12,6 +12,7 @@ import torch
 from compnet3d.data.check_poses import box_ious, outermost
 from compnet3d.data.findings import CheckResult
 from compnet3d.data.images import ImageFacts, image_facts, load_mask
+from compnet3d.data.members import Member
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import match_image_size
 from compnet3d.errors import CompNetError
@@ -78,7 +79,7 @@ def check_pixels(sample: Sample, result: CheckResult) -> ImageFacts | None:
     return facts
 
 
-def _check_mask(sample: Sample, path: Path, size: tuple[int, int], result: CheckResult) -> None:
+def _check_mask(sample: Sample, path: Path | Member, size: tuple[int, int], result: CheckResult) -> None:
     try:
         mask = load_mask(path, size=size)
     except CompNetError as error:

@@ -116,6 +116,10 @@ class ImageNet3D:
         """Whether the category has a list file for this split."""
         return split in self._splits.get(category, {})
 
+    def list_path(self, category: str, split: str) -> Path:
+        """The category's list file of a split that it has."""
+        return self._splits[category][split]
+
     def names(self, category: str, split: str) -> list[str]:
         """The image names in one list file, without duplicates; empty if the category has no such list.
 

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from compnet3d.data.conversion import as_rgb, finite, is_clear, is_deep, strips
+from compnet3d.data.members import Member
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import is_clutter, is_file, open_regular
 
@@ -51,7 +52,7 @@ def encode_preview(image: Image.Image, longest: int) -> bytes:
     return stream.getvalue()
 
 
-def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Image.Image:
+def load_image(path: Path | str | Member, *, size: tuple[int, int] | None = None) -> Image.Image:
     """Read an image file as an upright RGB image of 8 bits per channel.
 
     JPEG, PNG, WebP, TIFF, BMP and GIF (its first frame) are read. The EXIF orientation is applied, unless `size` says
@@ -60,7 +61,7 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
     At most 8 bytes of memory are held per pixel, besides the decoder's (6 for progressive JPEG, 12 for WebP).
 
     Args:
-        path: the file.
+        path: the file, alone or in a shard.
         size: the (width, height) that an annotation states. Where the stored raster has that size, or is a resized copy
             of one that has, and the upright image is not, then the annotation was made on the raster, which is returned
             without turning it.
@@ -72,7 +73,7 @@ def load_image(path: Path | str, *, size: tuple[int, int] | None = None) -> Imag
         return _upright(*_decode(file, path, as_rgb), size=size)
 
 
-def image_size(path: Path | str) -> tuple[int, int]:
+def image_size(path: Path | str | Member) -> tuple[int, int]:
     """The (width, height) of the upright image that `load_image` would read, from the file's header alone.
 
     Raises:
@@ -83,7 +84,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         return image.size[::-1] if _turn_of(image.getexif().get(_ORIENTATION, 1)) in _QUARTERS else image.size
 
 
-def load_stored(path: Path | str) -> Image.Image:
+def load_stored(path: Path | str | Member) -> Image.Image:
     """`load_image` without turning anything: the raster as it is stored, whatever EXIF says."""
     with _explained(path), _open_file(path) as file:
         return _decode(file, path, as_rgb)[0]
@@ -125,7 +126,7 @@ def load_rgba(path: Path | str) -> np.ndarray:
 
 
 @contextmanager
-def _explained(path: Path | str) -> Iterator[None]:
+def _explained(path: Path | str | Member) -> Iterator[None]:
     """Whatever Pillow raises in here becomes a sentence that names the file."""
     try:
         yield
@@ -145,12 +146,15 @@ def _explained(path: Path | str) -> Iterator[None]:
         raise CompNetError(f"{path} is damaged ({reason}); replace it or remove it from its list.") from error
 
 
-def _open_file(path: Path | str) -> BinaryIO:
-    return open_regular(path, limit=2 * 2**30)
+def _open_file(path: Path | str | Member) -> BinaryIO:
+    return io.BytesIO(path.read()) if isinstance(path, Member) else open_regular(path, limit=2 * 2**30)
 
 
 def _decode(
-    file: BinaryIO, path: Path | str, convert: Callable[[Image.Image], Image.Image], max_pixels: int | None = None
+    file: BinaryIO,
+    path: Path | str | Member,
+    convert: Callable[[Image.Image], Image.Image],
+    max_pixels: int | None = None,
 ) -> tuple[Image.Image, object]:
     """What `convert` makes of the decoded image, which is dropped, and how the camera was held (1 if nothing says)."""
     with _open_unchecked(file) as image:
@@ -159,14 +163,14 @@ def _decode(
         return convert(image), image.getexif().get(_ORIENTATION, 1)
 
 
-def _check_header(path: Path | str, file: BinaryIO, image: Image.Image, max_pixels: int | None) -> None:
+def _check_header(path: Path | str | Member, file: BinaryIO, image: Image.Image, max_pixels: int | None) -> None:
     """Refuse what would take too much memory or time. The header alone has been read by now."""
     _check_size(path, image, _MAX_PIXELS if max_pixels is None else max_pixels)
     if image.format in ("JPEG", "MPO"):
         _check_scans(path, file)
 
 
-def _check_size(path: Path | str, image: Image.Image, max_pixels: int) -> None:
+def _check_size(path: Path | str | Member, image: Image.Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise CompNetError(
             f"{path} has {image.width} x {image.height} pixels, more than the limit of "
@@ -187,7 +191,7 @@ def _open_unchecked(file: BinaryIO) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_scans(path: Path | str, file: BinaryIO) -> None:
+def _check_scans(path: Path | str | Member, file: BinaryIO) -> None:
     """Refuse a JPEG that would be decoded for hours: every scan goes over the whole image, and a few bytes are one."""
     max_scans = 200  # progressive images have about 10
     position = file.tell()
@@ -269,7 +273,7 @@ class ImageFacts:
     settled: bool
 
 
-def image_facts(path: Path | str, annotated: tuple[int, int]) -> ImageFacts:
+def image_facts(path: Path | str | Member, annotated: tuple[int, int]) -> ImageFacts:
     """What a file says of its image. All of the file is gone through, so that a damaged one is found.
 
     Args:
@@ -306,7 +310,7 @@ def image_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def load_mask(path: Path | str, *, size: tuple[int, int] | None = None) -> np.ndarray:
+def load_mask(path: Path | str | Member, *, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a segmentation mask as bool [H, W]: True where the object is.
 
     That is where the file is opaque, if some of it is clear and some opaque; else where it is not black: grey or in
@@ -358,7 +362,7 @@ def _brightest(image: Image.Image) -> np.ndarray:
     return np.maximum(np.maximum(red, green), blue)
 
 
-def _check_proportions(path: Path | str, mask: tuple[int, int], image: tuple[int, int]) -> None:
+def _check_proportions(path: Path | str | Member, mask: tuple[int, int], image: tuple[int, int]) -> None:
     """Refuse a mask that is not a resized copy of its image's: stretched, it would lie beside the object."""
     if not _are_alike(mask, image):
         turned = "; turned as the image is, it would fit" if image == mask[::-1] else ""

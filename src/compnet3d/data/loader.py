@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from compnet3d.data.augment import Augmentation, CropSources
 from compnet3d.data.backgrounds import beside, drawn_background, window_of
 from compnet3d.data.cutouts import Cutout, cut_object
 from compnet3d.data.images import image_tensor, load_image
+from compnet3d.data.members import BrokenShardError, Member, fetch
 from compnet3d.data.sample import Sample
 from compnet3d.data.silhouettes import object_layer
 from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
@@ -55,6 +57,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
     An item holds `image` uint8 [3, H, W]; `category` and `index` int64 []; `azimuth`, `elevation`, `theta`
     (radians), `distance` (CAD units) and `focal` (pixels) float32 []; `principal_point` float32 [2] (pixels of the
     crop); `occluded` bool [H, W], the pixels that the augmentation's erasing covers.
+
+    An image in a broken shard is an error, or the next one stands in for it, as the data set was opened (`PackedSet`).
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         self.scenery = scenery or Scenery()
         self._cache: dict[str, np.ndarray] = {}
         self._cache_left = cache_bytes
+        self._broken: dict[str, int] = {}  # images that could not be read, by shard
 
     def of(self, samples: Sequence[Sample]) -> CropDataset:
         """The same settings over other samples; images already decoded are shared."""
@@ -188,6 +193,29 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self.samples):
             raise IndexError(index)
+        return self._read_or_next(index, epoch)
+
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[dict[str, torch.Tensor]]:
+        """The items of a batch, whose images are asked for together where they lie in remote shards."""
+        images = (self.samples[key[1] if isinstance(key, tuple) else key].image for key in keys)
+        fetch([image for image in images if isinstance(image, Member) and str(image) not in self._cache])
+        return [self[key] for key in keys]
+
+    def _read_or_next(self, index: int, epoch: int) -> dict[str, torch.Tensor]:
+        """An item, or the next one in its place where its shard is broken and may be skipped."""
+        for place in range(len(self.samples)):
+            try:
+                return self._item((index + place) % len(self.samples), epoch)
+            except BrokenShardError as error:
+                if not error.member.skip:
+                    raise
+                count = self._broken[error.member.shard] = self._broken.get(error.member.shard, 0) + 1
+                if str(count).strip("0") == "1":  # 1, 10, 100
+                    left_out = f"{count} images so far are left out, others stand in for them"
+                    print(f"{error.member}: {error.reason}; {left_out}", file=sys.stderr)
+        raise CompNetError("no image of any shard can be read; see the messages above")
+
+    def _item(self, index: int, epoch: int) -> dict[str, torch.Tensor]:
         crop = self.crop_at(index, epoch)
         numbers = {name: getattr(crop, name) for name in ("azimuth", "elevation", "theta", "distance", "focal")}
         item = {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from compnet3d.data.members import Member
 from compnet3d.errors import CompNetError
 
 
@@ -45,7 +46,7 @@ class Sample:
     that occluders hide; `occluder_mask` is the image of where they are.
     """
 
-    image: Path
+    image: Path | Member
     category: str
     name: str
     azimuth: float
@@ -58,11 +59,11 @@ class Sample:
     width: int
     height: int
     cad_index: int = 1
-    mask: Path | None = None
+    mask: Path | Member | None = None
     instance: str | None = None
     object_index: int = 0
     hidden: tuple[float, float] | None = None
-    occluder_mask: Path | None = None
+    occluder_mask: Path | Member | None = None
 
     @property
     def key(self) -> str:

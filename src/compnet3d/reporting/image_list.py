@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from compnet3d.data.members import Member
 from compnet3d.data.sample import Sample
 from compnet3d.evaluation.result import Record
 from compnet3d.reporting.listing import Item, Order, Value, rows
@@ -21,7 +22,10 @@ def image_links(samples: Sequence[Sample], folder: Path) -> Link:
 
     def link(record: Record) -> str:
         sample = samples[record.index]
-        image, name = sample.image.resolve(), html.escape(f"{sample.category}/{sample.name}")
+        name = html.escape(f"{sample.category}/{sample.name}")
+        if isinstance(sample.image, Member):  # no browser looks into a shard
+            return name
+        image = sample.image.resolve()
         try:
             # relative, so that data and page can be moved together
             target = quote(Path(os.path.relpath(image, folder.resolve())).as_posix())

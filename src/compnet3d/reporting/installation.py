@@ -25,6 +25,7 @@ FEATURES = {
     "onnx": "detectors in ONNX (`predict --detector`)",
     "demo": "the demo in the browser (`compnet3d demo`)",
     "collada": "CAD models in COLLADA (.dae)",
+    "stream": "packed data sets over http(s)",
     "serve": "predictions over HTTP and the annotation page (`compnet3d serve`, `annotate`)",
     "export": "exported models (`compnet3d export`)",
     "docs": "building the documentation",

@@ -14,11 +14,12 @@ from PIL import Image
 from compnet3d.data.annotations import Annotation, read_annotation, write_annotation
 from compnet3d.data.imagenet3d import ImageNet3D, write_list
 from compnet3d.data.images import load_image
+from compnet3d.data.members import Member
 from compnet3d.data.sample import Sample
 from compnet3d.data.shapes.read import copy_shapes
 from compnet3d.data.symmetry import FILE_NAME
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import copy_file
+from compnet3d.utils.files import copy_file, write_bytes
 from compnet3d.utils.progress import tracked
 from compnet3d.utils.shards import Shard, build_in_shards, require_free
 from compnet3d.utils.workers import spread_out
@@ -142,9 +143,9 @@ class _Rewriter:
             layer = Image.fromarray(mask.astype(np.uint8) * 255)
             layer.save(_place(self.root, folder, sample.category, f"{name}.png"))
         if sample.mask is not None:
-            copy_file(sample.mask, _place(self.root, "masks", sample.category, f"{name}.png"))
+            _copy_mask(sample.mask, _place(self.root, "masks", sample.category, f"{name}.png"))
         if sample.occluder_mask is not None:
-            copy_file(sample.occluder_mask, _place(self.root, "occluder_masks", sample.category, f"{name}.png"))
+            _copy_mask(sample.occluder_mask, _place(self.root, "occluder_masks", sample.category, f"{name}.png"))
         # read again instead of made from the sample: keys that the reader does not know are carried over
         own = read_annotation(self.source / "annotations" / sample.category / f"{sample.name}.npz")
         target = _place(self.root, "annotations", sample.category, f"{name}.npz")
@@ -168,6 +169,10 @@ def _new_names(samples: Sequence[Sample]) -> dict[str, str]:
         used.add((sample.category, name))
         names[sample.key] = name
     return names
+
+
+def _copy_mask(mask: Path | Member, target: Path) -> None:
+    write_bytes(target, mask.read()) if isinstance(mask, Member) else copy_file(mask, target)
 
 
 def _place(root: Path, *parts: str) -> Path:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
+from compnet3d.data.packed import Broken, open_data
 from compnet3d.data.sample import Sample, draw_images
 from compnet3d.data.symmetry import Symmetry, measure_mirror, symmetry_orders
 from compnet3d.errors import CompNetError
@@ -56,13 +57,18 @@ class TrainingData:
                 raise CompNetError(f"{where}: no mesh of {category!r}; give one for its size")
 
     @classmethod
-    def read(cls, root: str | Path, without: Sequence[str] = ()) -> TrainingData:
+    def read(cls, root: str | Path, without: Sequence[str] = (), broken: Broken = "stop") -> TrainingData:
         """The train list of a data set in the ImageNet3D raw layout; what is skipped is said on stderr.
+
+        Args:
+            root: its folder, or a packed one, its URL, or some of its shards (see `PackedSet`).
+            without: categories to leave out.
+            broken: what is done about broken shards.
 
         Raises:
             CompNetError: if the data set, one of the categories to leave out, or something to learn from is missing.
         """
-        dataset = open_dataset(root, without)
+        dataset = open_dataset(root, without, broken)
         samples = dataset.samples("train")
         check_trainable(dataset, samples)
         meshes = {name: dataset.meshes(name) for name in dataset.categories}
@@ -178,18 +184,20 @@ def categories_of(parts: Sequence[str | Path | TrainingData], without: Sequence[
     """The categories that `gather` finds, in its order; of folders no more than the names of their lists is read."""
     found: dict[str, None] = {}
     for part in parts:
-        found |= dict.fromkeys(part.categories if isinstance(part, TrainingData) else ImageNet3D(part).categories)
+        found |= dict.fromkeys(part.categories if isinstance(part, TrainingData) else open_data(part).categories)
     return [name for name in found if name not in set(without)]
 
 
-def open_dataset(data: str | Path, without: Sequence[str]) -> ImageNet3D:
-    """The data set without some of its categories, which must be there."""
-    dataset = ImageNet3D(data)
-    if not without:
-        return dataset
-    # opened for its check alone: it refuses a category that does not exist, which is most likely misspelt
-    ImageNet3D(data, categories=without)
-    return ImageNet3D(data, categories=[name for name in dataset.categories if name not in set(without)])
+def open_dataset(data: str | Path, without: Sequence[str], broken: Broken = "stop") -> ImageNet3D:
+    """The data set, a folder or packed, without some of its categories, which must be there."""
+    dataset = open_data(data, broken=broken)
+    unknown = [name for name in without if name not in dataset.categories]
+    if unknown:
+        raise CompNetError(
+            f"{data} has no category {unknown[0]!r} to leave out; it has {', '.join(dataset.categories)}."
+        )
+    dataset.categories = [name for name in dataset.categories if name not in set(without)]
+    return dataset
 
 
 def mean_diagonal(models: Sequence[Mesh]) -> float:
