@@ -117,7 +117,7 @@ def test_options_reach_the_command():
     line = "evaluate RUN --data D --split test --crop box --rotate 25 --occlusion L2 --json m.json --unseen"
     command = cli.parse(line.split())
     assert command == evaluate.Evaluate(
-        model=Path("RUN"), data=Path("D"), split="test", crop="box", rotate=25.0, occlusion="L2",
+        model=Path("RUN"), data="D", split="test", crop="box", rotate=25.0, occlusion="L2",
         json=Path("m.json"), unseen=True,
     )  # fmt: skip
     command = cli.parse("predict RUN a.jpg b.jpg --box 1 2.5 30 40 --overlay O".split())

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import numpy as np
@@ -228,6 +228,39 @@ def test_a_server_without_parts_is_named_and_can_be_copied_from(source: Path, pa
         with pytest.raises(CompNetError, match="sends whole files instead of parts; give simplecache::http"):
             load_image(sample.image)
         same(ImageNet3D(source), PackedSet(f"simplecache::{where}"), "train")
+
+
+class Flaky(Ranges):
+    """Answers no request for a part at the first attempt."""
+
+    asked: ClassVar[set[str]] = set()
+
+    def do_GET(self) -> None:
+        wanted = f"{self.path} {self.headers.get('Range')}"
+        if wanted in self.asked or ".tar" not in self.path:
+            return super().do_GET()
+        self.asked.add(wanted)
+        self.send_error(503)
+
+
+def test_a_request_that_fails_is_sent_again(source: Path, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("compnet3d.data.members.time.sleep", waits.append)
+    with served(packed, Flaky) as where:
+        same(ImageNet3D(source), PackedSet(where), "train")
+    assert set(waits) == {0.5} and len(waits) >= 15
+    # gone for good: at the third attempt it is an error that names the shard
+    sample = PackedSet(packed).samples("train")[0]
+    assert isinstance(sample.image, Member)
+    waits.clear()
+    with pytest.raises(CompNetError, match=r"^memory://gone/train-0.tar: .*restore the shard"):
+        load_image(replace(sample.image, shard="memory://gone/train-0.tar"))
+    assert waits == [0.5, 5.0]
+
+
+def test_other_commands_say_that_they_want_a_folder(packed: Path) -> None:
+    with pytest.raises(CompNetError, match="has no usable object in split 'val': it is packed, which train, evaluate"):
+        ImageNet3D(packed).samples("val")
 
 
 def test_patterns() -> None:

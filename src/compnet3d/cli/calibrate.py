@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from compnet3d.cli.options import Device, at_least, choose_device, require_folder
+from compnet3d.cli.options import Device, at_least, choose_device, require_data
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Calibrate:
 
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
     """The run's folder, or a model's with --split. Its config.json is written anew."""
-    data: Annotated[Path, arg(metavar="DIR")]
+    data: Annotated[str, arg(metavar="DIR")]
     """The data set, in the ImageNet3D layout."""
     split: str | None = None
     """The list to take, of images that were not trained on; the part of the train list that the run held out by
@@ -30,10 +30,10 @@ class Calibrate:
     def run(self) -> None:
         """Fit, save, say what was done."""
         at_least(1, batch_size=self.batch_size)
-        require_folder(self.data, "--data")
+        require_data(self.data, "--data")
         device = choose_device(self.device)
-        from compnet3d.data.imagenet3d import ImageNet3D
         from compnet3d.data.loader import CropDataset
+        from compnet3d.data.packed import open_data
         from compnet3d.data.symmetry import symmetry_orders
         from compnet3d.evaluation.unseen import common_samples
         from compnet3d.models.checkpoint import find_model
@@ -41,7 +41,7 @@ class Calibrate:
         from compnet3d.training.held_out import calibrate_confidence, held_out_samples
 
         folder = find_model(self.model)
-        model, dataset = load_predictor(folder).to(device), ImageNet3D(self.data)
+        model, dataset = load_predictor(folder).to(device), open_data(self.data)
         if self.split is None:
             samples, epochs = held_out_samples(self.model, dataset.samples("train"))
         else:

@@ -23,7 +23,7 @@ from compnet3d.cli.options import (
     checked_shift,
     choose_device,
     command_line,
-    require_folder,
+    require_data,
     run_log,
 )
 from compnet3d.errors import CompNetError
@@ -41,8 +41,8 @@ class Evaluate:
 
     model: Annotated[Positional[Path], arg(metavar="MODEL")]
     """The model: its folder, a training run's, or a name such as quickstart."""
-    data: Annotated[Path, arg(metavar="DIR")]
-    """The data set, in the ImageNet3D layout."""
+    data: Annotated[str, arg(metavar="DIR")]
+    """The data set, in the ImageNet3D layout; or a packed one: its folder, its URL, or some of its shards."""
     split: str = "val"
     """Which of the data set's lists to take."""
     categories: Literal["all", "common", "unseen"] = "all"
@@ -91,7 +91,7 @@ class Evaluate:
         """Evaluate, print tables, write files."""
         at_least(1, batch_size=self.batch_size)
         at_least(0, workers=self.workers, seed=self.seed)
-        require_folder(self.data, "--data")
+        require_data(self.data, "--data")
         shift = checked_shift(
             occlusion=self.occlusion,
             protocol=self.occlusion_protocol,
@@ -124,14 +124,14 @@ class Evaluate:
     def _evaluate_unseen(self) -> None:
         if self.occlusion or self.corruption or self.backgrounds or self.rotate or self.report:
             raise CompNetError("--categories unseen takes images as they are: leave out occlusion, corruption, report")
-        from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.data.packed import open_data
         from compnet3d.evaluation.crops import Loading
         from compnet3d.evaluation.unseen import evaluate_unseen, unseen_samples
         from compnet3d.reporting.provenance import provenance
         from compnet3d.reporting.terminal import print_unseen
         from compnet3d.utils.files import write_json
 
-        model, dataset = load_model(self.model, self.device, self.matching), ImageNet3D(self.data)
+        model, dataset = load_model(self.model, self.device, self.matching), open_data(self.data)
         result = evaluate_unseen(
             model,
             unseen_samples(dataset.samples(self.split), model.categories),
@@ -141,12 +141,12 @@ class Evaluate:
         )
         print_unseen(result)
         if self.json is not None:
-            settings = {"model": str(self.model), "data": str(self.data), "split": self.split, "crop": self.crop}
+            settings = {"model": str(self.model), "data": self.data, "split": self.split, "crop": self.crop}
             write_json(self.json, result.to_dict() | {"settings": settings | provenance(command_line())})
             print(f"wrote {self.json}")
 
     def _evaluate(self, shift: Shift) -> Evaluation:
-        from compnet3d.data.imagenet3d import ImageNet3D
+        from compnet3d.data.packed import open_data
         from compnet3d.evaluation.crops import Loading
         from compnet3d.evaluation.evaluate import evaluate
         from compnet3d.reporting.evaluation_report import Evaluation
@@ -154,7 +154,7 @@ class Evaluate:
         from compnet3d.robustness.occluders import occluder_samples
 
         model = load_model(self.model, self.device, self.matching)
-        dataset = ImageNet3D(self.data)
+        dataset = open_data(self.data)
         samples = dataset.samples(self.split)
         if dataset.report.total_skipped:
             print(printable(dataset.advice()), file=sys.stderr)
@@ -181,7 +181,7 @@ class Evaluate:
                 model, everything, result.called_unknown, crop=self.crop, loading=Loading(self.batch_size, self.workers)
             )
             result = replace(result, unknown=rates)
-        origin = {"model": str(self.model), "data": str(self.data), "split": self.split, "matching": self.matching}
+        origin = {"model": str(self.model), "data": self.data, "split": self.split, "matching": self.matching}
         return Evaluation(model, samples, result.with_origin(**origin, **provenance(command_line())), source)
 
 

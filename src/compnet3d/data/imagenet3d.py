@@ -150,6 +150,8 @@ class ImageNet3D:
         self._add(report)
         if not found:
             detail = str(report) if report.skipped else "its lists are empty"
+            if not (self.root / "images").is_dir() and is_file(self.root / "index.json"):
+                detail = "it is packed, which train, evaluate, calibrate and data check alone read"
             raise CompNetError(f"{self.root} has no usable object in split {split!r}: {detail}.")
         return found
 

@@ -197,8 +197,11 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[dict[str, torch.Tensor]]:
         """The items of a batch, whose images are asked for together where they lie in remote shards."""
-        images = (self.samples[key[1] if isinstance(key, tuple) else key].image for key in keys)
-        fetch([image for image in images if isinstance(image, Member) and str(image) not in self._cache])
+        samples = [self.samples[key[1] if isinstance(key, tuple) else key] for key in keys]
+        files = [sample.image for sample in samples if str(sample.image) not in self._cache]
+        if self.augmentation is not None and self.augmentation.background_swap > 0:
+            files += [sample.mask for sample in samples if sample.mask is not None]
+        fetch([file for file in files if isinstance(file, Member)])
         return [self[key] for key in keys]
 
     def _read_or_next(self, index: int, epoch: int) -> dict[str, torch.Tensor]:

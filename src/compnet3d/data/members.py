@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import zlib
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -43,7 +43,7 @@ class Member:
         data = _fetched().pop(self, None)
         if data is None:
             try:
-                data = read_range(self.shard, self.offset, self.size)
+                data = _patiently(lambda: read_range(self.shard, self.offset, self.size), is_url(self.shard))
             except (CompNetError, OSError) as error:
                 raise BrokenShardError(self, str(error)) from None
         if len(data) != self.size or zlib.crc32(data) != self.checksum:
@@ -130,9 +130,9 @@ def fetch(members: Sequence[Member]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _fetched() -> OrderedDict[Member, bytes]:
+def _fetched() -> dict[Member, bytes]:
     """What `fetch` has got and nobody has read yet."""
-    return OrderedDict()
+    return {}
 
 
 def file_system(where: str) -> tuple[Any, str]:
@@ -152,6 +152,16 @@ def file_system(where: str) -> tuple[Any, str]:
     except ValueError as error:
         raise CompNetError(f"{where}: {error}") from None
     return files, path
+
+
+def _patiently(read: Callable[[], bytes], remote: bool) -> bytes:
+    """What a function reads; from other machines, which are sometimes out of reach, at the third attempt if need be."""
+    for wait in (0.5, 5.0) if remote else ():
+        try:
+            return read()
+        except OSError:
+            time.sleep(wait)
+    return read()
 
 
 def _checked(where: str, data: bytes, size: int) -> bytes:

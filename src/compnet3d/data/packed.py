@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.utils.exclusive import locked
 from compnet3d.utils.files import Json, is_file, lock_in, sha256_of, write_bytes, write_folder
+from compnet3d.utils.workers import R, T
 
 Broken = Literal["stop", "skip"]
 
@@ -71,7 +73,8 @@ class PackedSet(ImageNet3D):
             shards = [shard for shard in shards if shard.name in self._chosen]
         self._base = base
         super().__init__(_small_files(base, index, shards), categories)
-        self.broken = {shard.where: reason for shard in shards if (reason := _fault(shard)) is not None}
+        faults = zip(shards, _together(_fault, shards), strict=True)
+        self.broken = {shard.where: reason for shard, reason in faults if reason is not None}
         self.shards = [shard for shard in shards if shard.where not in self.broken]
         self._say_broken(shards)
 
@@ -176,18 +179,18 @@ def _difference(where: str, size: int | None, sha256: str) -> list[str]:
 
 
 def _reason(where: str, error: Exception) -> str:
-    missing = isinstance(error, FileNotFoundError)
-    return f"{where}: is missing" if missing else f"{where}: cannot be read ({error})"
+    if isinstance(error, FileNotFoundError):
+        # what fsspec says of a server that does not answer, too
+        return f"{where}: is missing" + (", or its server does not answer" if is_url(where) else "")
+    return f"{where}: cannot be read ({error})"
 
 
 def _fault(shard: PackedShard) -> str | None:
     """Why a shard cannot be used, as far as its size tells."""
     try:
         size = size_of(shard.where)
-    except FileNotFoundError:
-        return "is missing"
     except (CompNetError, OSError) as error:
-        return f"cannot be read ({error})"
+        return _reason(shard.where, error).removeprefix(f"{shard.where}: ")
     return None if size == shard.size else f"has {size:,} bytes instead of {shard.size:,}"
 
 
@@ -238,13 +241,21 @@ def _small_files(base: str, index: Json, shards: Sequence[PackedShard]) -> Path:
 
 
 def _fetch_all(base: str, wanted: dict[str, str], folder: Path) -> None:
-    for name, sha256 in wanted.items():
+    def fetch(name: str) -> None:
         try:
             write_bytes(folder / name, read_all(f"{base}/{name}", 2 * 2**30))
         except OSError as error:
             raise CompNetError(_reason(f"{base}/{name}", error)) from None
-        if sha256_of(folder / name) != sha256:
+        if sha256_of(folder / name) != wanted[name]:
             raise CompNetError(f"{base}/{name}: its bytes are not those that were packed; restore it")
+
+    _together(fetch, list(wanted))
+
+
+def _together(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """The work on each item, several at a time, since servers are far away."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(work, items))
 
 
 def _read_shard(
