@@ -16,6 +16,7 @@ from rich.console import Console
 from compnet3d.data.annotations import annotation_dict, parse_object
 from compnet3d.data.check import check_dataset
 from compnet3d.data.check_object import implausible, projected_box_iou
+from compnet3d.data.check_poses import marks_surroundings
 from compnet3d.data.findings import CheckResult
 from compnet3d.data.imagenet3d import write_list, write_object
 from compnet3d.errors import CompNetError
@@ -154,6 +155,23 @@ def test_everything_that_can_be_wrong_is_found_at_once(tmp_path: Path) -> None:
     assert result.exit_code == 1
     text = printed(result)
     assert "missing image" in text and "gone.JPEG" in text and "IoU" in text
+
+
+def test_a_mask_whose_object_is_black_is_named(tmp_path: Path) -> None:
+    marked = np.zeros((300, 400), dtype=np.uint8)
+    marked[120:190, 160:250] = 255
+    boxed = make_object(bbox=(150.0, 110.0, 260.0, 200.0))
+    root = make_dataset(tmp_path, {"a": [boxed], "b": [boxed]})
+    photograph = np.zeros((300, 400, 3), dtype=np.uint8)
+    write_object(root, "mug", "a", photograph, [boxed], mask=marked)
+    problem = "mask marks what is round the object"
+    assert problem not in problems(check_dataset(root), "warning")
+    write_object(root, "mug", "b", photograph, [boxed], mask=255 - marked)
+    assert problems(check_dataset(root), "warning")[problem] == 1
+    # a mask of many objects marks much, but not all, of what is round one of them
+    crowd = np.full((300, 400), 255, dtype=np.uint8)
+    crowd[:60] = 0
+    assert not marks_surroundings(crowd > 0, (0.0, 0.0, 200.0, 150.0))
 
 
 def test_names_that_are_no_text_or_no_number_are_reported(tmp_path: Path) -> None:

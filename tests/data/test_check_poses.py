@@ -86,6 +86,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "elevation negated": lambda e: {"elevation": -e["elevation"]},
     "theta negated": lambda e: {"theta": -e["theta"]},
     "90 degrees minus elevation (a polar angle)": lambda e: {"elevation": QUARTER - e["elevation"]},
+    "angles times 6.28 (turns for radians)": lambda e: {
+        name: math.remainder(e[name], 2 * math.pi) / (2 * math.pi) for name in ("azimuth", "elevation", "theta")
+    },
     "angles times 57.3 (converted to radians twice)": lambda e: {
         name: math.remainder(e[name], 2 * math.pi) * math.pi / 180 for name in ("azimuth", "elevation", "theta")
     },

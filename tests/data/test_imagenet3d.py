@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compnet3d.data.annotations import annotation_dict, read_annotation, write_annotation
+from compnet3d.data.check import check_dataset
 from compnet3d.data.imagenet3d import ImageNet3D, ReadReport, read_list, read_objects, write_list, write_object
 from compnet3d.data.sample import parse_instance, split_calibration
 from compnet3d.errors import CompNetError
@@ -437,7 +438,7 @@ def test_eth80_is_read_whole(shared_dir: Path) -> None:
 # ---- as people leave their data ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", [".Jpg", ".Jpeg", ".Png", ".JPG", ".PNG", ".webp", ".tif", ".TIFF"])
+@pytest.mark.parametrize("suffix", [".Jpg", ".Jpeg", ".Png", ".JPG", ".PNG", ".webp", ".tif", ".TIFF", ".jfif", ".BMP"])
 def test_suffixes_in_capitals_and_of_other_formats(tmp_path: Path, suffix: str) -> None:
     dataset = make_dataset(tmp_path, {"a": [make_object()]})
     image = tmp_path / "images/mug/a.JPEG"
@@ -450,7 +451,18 @@ def test_suffixes_in_capitals_and_of_other_formats(tmp_path: Path, suffix: str) 
 
 @pytest.mark.parametrize(
     "entry",
-    ["a", "a.JPEG", "a.jpg", "images/mug/a.JPEG", "./a.JPEG", "images\\mug\\a.JPEG", "/data/images/mug/a.jpg", "mug/a"],
+    [
+        "a",
+        "a.JPEG",
+        "a.npz",
+        '"a"',
+        "# made by hand\na",
+        "images/mug/a.JPEG",
+        "./a.JPEG",
+        "images\\mug\\a.JPEG",
+        "/data/images/mug/a.jpg",
+        "mug/a",
+    ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
 def test_lists_as_ls_find_and_powershell_write_them(tmp_path: Path, entry: str, encoding: str) -> None:
@@ -458,6 +470,15 @@ def test_lists_as_ls_find_and_powershell_write_them(tmp_path: Path, entry: str, 
     text = ("\ufeff" if encoding == "utf-16-be" else "") + f"{entry}  \r\n\r\n"
     (tmp_path / "lists/mug_imagenet_train.txt").write_bytes(text.encode(encoding))
     assert dataset.names("mug", "train") == ["a"] and [s.name for s in dataset.samples("train")] == ["a"]
+
+
+def test_an_image_of_a_kind_that_is_not_read_is_named(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, {"a": [make_object()], "b": [make_object()]})
+    (tmp_path / "images/mug/a.JPEG").rename(tmp_path / "images/mug/a.HEIC")
+    assert len(dataset.samples("train")) == 1
+    assert dataset.report.skipped == {"image is .heic, not read: convert it to JPEG": 1}
+    assert dataset.report.examples.popitem()[1].endswith("a.HEIC")
+    assert "error" in {finding.severity for finding in check_dataset(tmp_path).findings if "heic" in finding.problem}
 
 
 def test_a_name_may_hold_what_looks_like_a_suffix(tmp_path: Path) -> None:

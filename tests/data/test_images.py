@@ -210,6 +210,12 @@ def test_changed_bytes_give_an_image_or_one_sentence(tmp_path: Path, suffix: str
     change()
 
 
+def test_what_telephones_write_is_to_be_converted(tmp_path: Path) -> None:
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    with pytest.raises(CompNetError, match=r"a\.HEIC is not an image that can be read; convert it to JPEG"):
+        load_image(tmp_path / "a.HEIC")
+
+
 def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
     stream = io.BytesIO()
     Image.new("L", (64, 64)).save(stream, "JPEG", progressive=True)
@@ -337,6 +343,8 @@ def masks() -> dict[str, Image.Image]:
     palette.putpalette([0, 0, 0, 128, 0, 0] + [0, 0, 0] * 254)
     inverted = Image.fromarray(1 - grey).convert("P")
     inverted.putpalette([255, 255, 255, 0, 0, 0] + [9, 9, 9] * 254)  # 0 is white, and the object
+    blank = Image.fromarray(grey).convert("P")
+    blank.putpalette([0, 0, 0] * 256)  # a program has lost the colours: the labels alone are left
     clear = Image.fromarray(grey).convert("P")
     clear.putpalette([0, 0, 0, 0, 0, 0] + [0, 0, 0] * 254)
     clear.info["transparency"] = 0
@@ -353,6 +361,7 @@ def masks() -> dict[str, Image.Image]:
         "blue.png": Image.fromarray(np.dstack([grey * 0, grey * 0, grey * 1])),
         "palette.png": palette,
         "inverted.png": inverted,
+        "blank.png": blank,
         "clear.png": clear,
         "cut.png": dark,
         "cut.webp": dark,
@@ -437,8 +446,9 @@ def test_lab_is_no_image_with_transparency(tmp_path: Path) -> None:
 
 
 def test_what_systems_leave_lying_about_is_no_image(tmp_path: Path) -> None:
-    kept = {"a.JPG", "b/c.Png"}
+    kept = {"a.JPG", "b/c.Png", "d.jfif", "e.JPE"}
     left = {".DS_Store", "._a.JPG", "Thumbs.db", "desktop.ini", "__MACOSX/a.jpg", "b/@eaDir/c.jpg", "d.png~", ".e.swp"}
+    left |= {"~$a.jpg", "ehthumbs.db", "b/.ipynb_checkpoints/c.png", "$RECYCLE.BIN/a.jpg", "Icon\r"}
     for name in kept | left:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,9 @@ def with_each(lines: str, more: str) -> str:
         "STOFF\n8 6 0\n" + with_each(CORNERS, " 0.5 0.5") + QUADS,
         ("CNOFF 8 6 0\n" + with_each(CORNERS, " 0 0 1 1 0 0 1") + QUADS).replace("\n", " "),
         "nOFF\n3\n8 6 0\n" + CORNERS + QUADS,
+        # as MeshLab writes them
+        "NCOFF\n8 6 0\n" + with_each(CORNERS, " 255 0 0 255 0 0 1") + QUADS,
+        ("NCSTOFF 8 6 0\n" + with_each(CORNERS, " 255 0 0 255 0 0 1 0.5 0.5") + QUADS).replace("\n", " "),
         "4OFF\n8 6 0\n" + with_each(CORNERS, " 1") + QUADS,
         "# made by hand\nOFF # x\n# y\n8 6 0 # z\n\n" + with_each(CORNERS, " # corner") + QUADS,
         PLAIN.replace("\n", "\r"),
@@ -54,6 +58,41 @@ def test_every_dialect_gives_the_cube(tmp_path: Path, text: str) -> None:
     assert mesh.vertices.tolist() == [[float(x) for x in line.split()] for line in CORNERS.splitlines()]
     quads = [[int(x) for x in line.split()[1:]] for line in QUADS.splitlines()]
     assert mesh.faces.tolist() == [t for a, b, c, d in quads for t in ([a, b, c], [a, c, d])]
+
+
+def binary(order: str, letters: str = "", more: int = 0, colours: int = 0) -> bytes:
+    """The cube in words of four bytes, with `more` numbers after each position and a colour after each face."""
+    said = f"{letters}OFF BINARY\n".encode() + struct.pack(f"{order}3i", 8, 6, 12)
+    for line in CORNERS.splitlines():
+        said += struct.pack(f"{order}{3 + more}f", *map(float, line.split()), *[0.5] * more)
+    for line in QUADS.splitlines():
+        said += struct.pack(f"{order}6i{colours}f", *map(int, line.split()), colours, *[0.25] * colours)
+    return said
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        binary(">"),
+        binary("<"),
+        binary(">", colours=4),
+        binary(">", "C", 4, 3),
+        binary("<", "STN", 5),
+        binary(">").replace(b"BINARY\n", b"binary\r\n"),
+        binary(">", "n").replace(b"Y\n", b"Y\n\0\0\0\x03"),
+    ],
+)
+def test_the_binary_form_gives_the_cube(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "cube.off"
+    path.write_bytes(data)
+    mesh = load_off(path)
+    assert mesh.vertices.tolist() == [[float(x) for x in line.split()] for line in CORNERS.splitlines()]
+    quads = [[int(x) for x in line.split()[1:]] for line in QUADS.splitlines()]
+    assert mesh.faces.tolist() == [t for a, b, c, d in quads for t in ([a, b, c], [a, c, d])]
+    for broken in (data[:-4], data[:-30], data + bytes(8)):
+        path.write_bytes(broken)
+        with pytest.raises(CompNetError, match="is binary OFF and holds not the 8 vertices and 6 faces"):
+            load_off(path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
@@ -80,8 +119,10 @@ def test_other_encodings(tmp_path: Path, encoding: str) -> None:
         (PLAIN.replace("4 4 5 6 7", "5 4 5 6 7"), "face 1 is not a count"),
         (PLAIN.replace("4 4 5 6 7", "4 4 5 6 7 1 2"), "face 1 is not a count"),
         (PLAIN.replace("4 4 5 6 7", "4 4 5.5 6 7"), "face 1 is not a count"),
-        ("OFF BINARY\n\0\0\0\x08", "zero bytes"),
-        ("OFF BINARY\nabc", "binary OFF"),
+        (PLAIN.replace("1 1 1", "1 1"), "vertex 6 is not three numbers: '1 1'"),
+        ("OFF\n\0\0\0\x08", "zero bytes"),
+        ("OFF BINARY\n\0\0\0\x08", "is binary OFF and holds less than its header says"),
+        ("OFF BINARY\nabc", "is binary OFF"),
         ("nOFF\n4\n8 6 0\n" + with_each(CORNERS, " 1") + QUADS, "'4' dimensions"),
         ("4OFF\n8 6 0\n" + with_each(CORNERS, " 0") + QUADS, "vertex 0 is not finite"),
         ("version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),

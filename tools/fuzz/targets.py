@@ -13,6 +13,8 @@ from typing import Any, Literal
 from compnet3d.errors import CompNetError
 from tools.fuzz.judge import Limits
 from tools.fuzz.mutate import Form, Seed
+from tools.fuzz.pretrained import family_seeds, read_families, read_shards, shard_seeds
+from tools.fuzz.walks import read_videos, read_walk, video_seeds, walk_seeds
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,9 @@ def read_cut(folder: Path) -> None:
 
 
 def off_seeds(folder: Path) -> list[Seed]:
-    """A box, and one as careless exporters write it."""
+    """A box, one as careless exporters write it, and one in binary."""
+    import struct
+
     import torch
 
     from compnet3d.geometry.cuboid import cuboid_mesh
@@ -237,7 +241,9 @@ def off_seeds(folder: Path) -> list[Seed]:
 
     save_off(folder / "a.off", cuboid_mesh(torch.tensor([[-0.4, -0.2, -0.1], [0.4, 0.2, 0.1]]), 40).mesh)
     loose = b"OFF8 1 0\n# note\n\n0 0 0\n1 0 0 255 0 0\n1 1 0\n0 1 0\n0 0 1\n1 0 1\n1 1 1\n0 1 1\n4 0 1 2 3 9 9 9\n"
-    return [Seed("a.off", (folder / "a.off").read_bytes(), "text"), Seed("a.off", loose, "text")]
+    binary = b"COFF BINARY\n" + struct.pack(">3i7f", 1, 1, 0, *[1.0] * 7) + struct.pack(">5i3f", 3, 0, 0, 0, 3, 1, 0, 0)
+    whole = (folder / "a.off").read_bytes()
+    return [Seed("a.off", whole, "text"), Seed("a.off", loose, "text"), Seed("a.off", binary)]
 
 
 def read_off(folder: Path) -> None:
@@ -566,6 +572,8 @@ TARGETS = (
     Target("coco", coco_seeds, read_coco, weight=1),
     Target("bop", bop_seeds, read_bop, weight=1),
     Target("cut objects", cut_seeds, read_cut, weight=1),
+    Target("walks", walk_seeds, read_walk, weight=1),
+    Target("videos", video_seeds, read_videos, weight=1),
     Target("off", off_seeds, read_off, "atheris", weight=4),
     Target("obj", obj_seeds, read_shapes, "atheris", weight=2),
     Target("ply", ply_seeds, read_shapes, "atheris", weight=2),
@@ -578,6 +586,8 @@ TARGETS = (
     Target("occluders", cutout_seeds, read_cutouts, weight=1),
     Target("models", model_seeds, read_model, weight=0.6),
     Target("backbones", backbone_seeds, read_backbone, weight=0.4),
+    Target("backbone families", family_seeds, read_families, weight=0.4),
+    Target("backbone parts", shard_seeds, read_shards, weight=0.4),
     Target("checkpoints", checkpoint_seeds, resume, weight=0.2),
     Target("recipes", recipe_seeds, read_recipe, "atheris", weight=1),
     Target("studies", study_seeds, read_study, "atheris", weight=2),

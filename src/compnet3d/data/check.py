@@ -199,7 +199,7 @@ def _read(dataset: ImageNet3D, category: str, name: str, result: CheckResult) ->
     for reason, count in report.skipped.items():
         # a broken file and a wrong unit are the data set's fault; an object that cannot be used is left out by every
         # reader, and training goes on
-        broken = reason in broken_file or reason.startswith("annotation is ")
+        broken = reason in broken_file or reason.startswith(("annotation is ", "image is "))
         severity: Severity = "error" if broken else "warning"
         problem = reason if severity == "error" else f"object skipped: {reason}"
         # one finding each, so that counts are those of the reader's report

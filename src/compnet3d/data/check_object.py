@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compnet3d.data.check_poses import box_ious, outermost
+from compnet3d.data.check_poses import box_ious, marks_surroundings, outermost
 from compnet3d.data.findings import CheckResult
 from compnet3d.data.images import ImageFacts, image_facts, load_mask
 from compnet3d.data.members import Member
@@ -87,6 +87,9 @@ def _check_mask(sample: Sample, path: Path | Member, size: tuple[int, int], resu
         return
     if not mask.any():
         result.add("warning", sample.category, "empty mask", path)
+    elif marks_surroundings(mask, [value * size[0] / sample.width for value in sample.bbox]):
+        detail = "the object is black; make it white and the rest black"
+        result.add("warning", sample.category, "mask marks what is round the object", path, detail)
     elif mask.all() and sample.bbox[2] - sample.bbox[0] < 0.9 * sample.width:
         detail = "no pixel is black or clear"
         result.add("warning", sample.category, "mask covers all of the image, but not the box", path, detail)

@@ -60,6 +60,7 @@ MISTAKES = (
     Mistake("CAD models whose y axis is up turned upright", axes=((1, 0, 0), (0, 0, -1), (0, 1, 0))),
     Mistake("CAD models whose -y axis is up turned upright", axes=((1, 0, 0), (0, 0, 1), (0, -1, 0))),
     Mistake("CAD models whose x axis is up turned upright", axes=((0, 0, -1), (0, 1, 0), (1, 0, 0))),
+    Mistake("angles times 6.28 (turns for radians)", lambda *angles: tuple(TWO_PI * angle for angle in angles)),
     Mistake("angles times 57.3 (converted to radians twice)", lambda a, e, t: (a.rad2deg(), e.rad2deg(), t.rad2deg())),
 )
 
@@ -257,9 +258,20 @@ def marked_mask(sample: Sample) -> np.ndarray | None:
 
 
 def _mask_of(sample: Sample) -> np.ndarray | None:
-    """The same, of masks that leave something unmarked: others tell no pose."""
+    """The same, of masks that leave something unmarked and mark no surroundings: others tell no pose."""
     mask = marked_mask(sample)
-    return None if mask is None or mask.all() else mask
+    return None if mask is None or mask.all() or marks_surroundings(mask, sample.bbox) else mask
+
+
+def marks_surroundings(mask: np.ndarray, bbox: Sequence[float]) -> bool:
+    """Whether a mask [H, W] marks what is round a box x1, y1, x2, y2 rather than what is in it: black is the object."""
+    x1, y1, x2, y2 = (max(0, round(value)) for value in bbox)
+    inside = mask[y1:y2, x1:x2]
+    outside = mask.size - inside.size
+    most, least = 0.95, 0.02  # of the surroundings, that is marked; of the box, that is not
+    if not inside.size or outside < least * mask.size or inside.mean() > 1 - least:
+        return False
+    return bool((mask.sum() - inside.sum()) / outside > most)
 
 
 def mask_box(sample: Sample) -> tuple[float, float, float, float] | None:

@@ -28,6 +28,7 @@ from compnet3d.data.annotations import (
     read_annotation,
     write_annotation,
 )
+from compnet3d.data.images import OTHER_IMAGES
 from compnet3d.data.sample import Sample
 from compnet3d.data.shapes.read import find_shapes, load_mesh
 from compnet3d.data.symmetry import Symmetry, load_symmetry
@@ -35,7 +36,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.utils.files import is_clutter, is_file, read_bytes, write_text
 
-_SUFFIXES = ("jpeg", "jpg", "png", "webp", "tif", "tiff")
+_SUFFIXES = ("jpeg", "jpg", "png", "webp", "tif", "tiff", "jfif", "jpe", "bmp")
 # the data set's own spelling first: one look-up finds most files
 IMAGE_SUFFIXES = (
     ".JPEG",
@@ -123,7 +124,7 @@ class ImageNet3D:
     def names(self, category: str, split: str) -> list[str]:
         """The image names in one list file, without duplicates; empty if the category has no such list.
 
-        Entries as `ls` and `find` write them, with suffix and folder (`images/mug/a.JPEG`), are names, too.
+        Entries as `ls` and `find` write them, with suffix and folder (`images/mug/a.JPEG`, `a.npz`), are names, too.
         """
         path = self._splits.get(category, {}).get(split)
         entries = [] if path is None else read_list(path)
@@ -186,7 +187,7 @@ class ImageNet3D:
         # no other folder than the category's: a list must not lead out of the data set
         if ".." not in path.parts and (path.parent.name == category or not path.parent.parts):
             entry = path.name
-        if path.suffix not in IMAGE_SUFFIXES or not is_image_name(entry):
+        if path.suffix not in (*IMAGE_SUFFIXES, ".npz") or not is_image_name(entry):
             return entry
         # a name may hold what looks like a suffix: the image a.jpg.JPEG
         itself = is_file(self.root / "images" / category / entry)
@@ -238,7 +239,7 @@ def _shorten(names: Sequence[str], limit: int = 12) -> str:
 
 
 def read_list(path: Path) -> list[str]:
-    """The names in a list file: one per line, blank lines and repetitions dropped.
+    """The names in a list file: one per line; quotes, blank lines, comments (# ...) and repetitions are dropped.
 
     Raises:
         CompNetError: if the file cannot be read as text.
@@ -252,7 +253,8 @@ def read_list(path: Path) -> list[str]:
         lines = data.decode("utf-16" if wide else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CompNetError(f"{path} cannot be read as a list of image names ({error}).") from error
-    return list(dict.fromkeys(name for name in (line.strip() for line in lines) if name))
+    names = (line.strip().strip("\"'") for line in lines if not line.startswith("# "))
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def is_image_name(name: str) -> bool:
@@ -283,7 +285,7 @@ def find_mask(root: Path, category: str, name: str) -> Path | None:
     """The mask of a name: `.png`, or another of `IMAGE_SUFFIXES`; None if there is none."""
     folder = root / "masks" / category
     # asked first: most data sets have none, and there are many suffixes
-    return _find(folder, name, (".png", *IMAGE_SUFFIXES, ".bmp", ".BMP")) if folder.is_dir() else None
+    return _find(folder, name, (".png", *IMAGE_SUFFIXES)) if folder.is_dir() else None
 
 
 def _annotation_of_another_kind(root: Path, category: str, name: str) -> str | None:
@@ -304,7 +306,10 @@ def read_objects(root: Path, category: str, name: str, report: ReadReport) -> li
         return []
     image = find_image(root, category, name)
     if image is None:
-        report.skip("missing image", root / "images" / category / f"{name}.JPEG")
+        folder = root / "images" / category
+        unread = _find(folder, name, [spell(suffix) for suffix in OTHER_IMAGES for spell in (str.lower, str.upper)])
+        reason = f"image is {unread.suffix.lower()}, not read: convert it to JPEG" if unread else "missing image"
+        report.skip(reason, unread or folder / f"{name}.JPEG")
         return []
     if not is_file(annotation):
         other = _annotation_of_another_kind(root, category, name)

@@ -22,7 +22,10 @@ from compnet3d.errors import CompNetError
 from compnet3d.utils.files import is_clutter, is_file, open_regular
 
 # what images are called, in lower case
-IMAGE_FILES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+IMAGE_FILES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+
+# of those that are not read, the ones that people have
+OTHER_IMAGES = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".svg", ".pdf", ".tga", ".pgm", ".ppm")
 
 _MAX_PIXELS = 200_000_000  # the largest cameras have 150 megapixels
 _ORIENTATION = 0x0112  # of EXIF: how the camera was held
@@ -137,9 +140,9 @@ def _explained(path: Path | str | Member) -> Iterator[None]:
     except IsADirectoryError as error:
         raise CompNetError(f"{path} is a folder, not an image; give the files in it.") from error
     except UnidentifiedImageError as error:
-        raise CompNetError(
-            f"{path} is not an image that can be read; replace it or remove it from its list."
-        ) from error
+        # what telephones and browsers write
+        advice = "convert it to JPEG" if str(path).lower().endswith(OTHER_IMAGES) else "replace it"
+        raise CompNetError(f"{path} is not an image that can be read; {advice} or remove it from its list.") from error
     except Exception as error:
         # Pillow's decoders raise anything on damaged files, errors of their own programming among them.
         reason = str(error) or type(error).__name__
@@ -343,6 +346,8 @@ def _as_mask(image: Image.Image) -> Image.Image:
         if opaque.getextrema() == (0, 255):
             return opaque
         image = layer.convert("RGB")  # all of it is equally opaque, which says nothing
+    if image.mode == "P" and len(set(image.getextrema())) > 1 and image.convert("RGB").getcolors(1) is not None:
+        image = Image.fromarray(np.asarray(image))  # a palette of one colour: the labels are its numbers
     mask = Image.new("L", image.size)
     lossy = image.format in ("JPEG", "MPO")
     darkest = max(_brightest(strip).max() for _, strip in strips(image)) / 2 if lossy else 0.0

@@ -2,6 +2,7 @@
 
 Facts: the numbers are free of lines, but for the colours of faces, which end with theirs. A vertex is a position and,
 by the letters in the header, a colour (C), a normal (N), texture coordinates (ST), or has a fourth coordinate (4).
+Geomview wants these letters in one order, MeshLab writes them in another; a position comes first in both.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from compnet3d.errors import CompNetError
+from compnet3d.geometry.off_binary import OffLayout, parse_binary_off
 from compnet3d.geometry.polygons import Doubles, Polygons
 
 _Row = list[str]
@@ -42,30 +44,27 @@ def parse_off(path: Path, data: bytes) -> Polygons:
     Raises:
         CompNetError: naming the file and the place, if it is not OFF, or holds other than it promises.
     """
+    binary = re.match(rb"(?P<letters>(?:ST|C|N|4)*)OFF[ \t]+BINARY[ \t]*\r?\n", data, re.I)
+    if binary is not None:
+        return parse_binary_off(path, data[binary.end() :], OffLayout.of(binary["letters"].decode()))
     text = read_text(path, data)
     if not text:
         raise CompNetError(f"{path}: the file is empty; an OFF file starts with the word OFF")
-    word = re.match(r"(?P<st>ST)?(?P<c>C)?(?P<n>N)?(?P<four>4)?(?P<dim>n)?OFF(?P<binary>[ \t]+BINARY)?", text, re.I)
+    word = re.match(r"(?P<letters>(?:ST|C|N|4)*)OFF", text, re.I)
     if word is None:
         raise CompNetError(
             f"{path}: not an OFF file (it starts with {text[:20].split()[0]!r}); convert it to ASCII OFF"
         )
-    if word["binary"]:
-        raise CompNetError(f"{path}: is a binary OFF file; save the model as text (ASCII OFF)")
+    layout = OffLayout.of(word["letters"])
     rows = [row for row in (line.split() for line in text[word.end() :].split("\n")) if row]
-    # "nOFF" says how many dimensions there are, "NOFF" has normals
-    of_any_dimension = bool(word["dim"]) or word[0].endswith("nOFF")
-    if of_any_dimension:
+    if layout.states_dimension:
         dimension, rows = _taken(rows, 1)
         if dimension != ["3"]:
             raise CompNetError(f"{path}: its vertices have {_shown(dimension)} dimensions, not 3; export it in 3")
-    position = 4 if word["four"] else 3
-    normals = word["n"] and not (of_any_dimension and not word["dim"])
-    width = position + 3 * bool(normals) + 4 * bool(word["c"]) + 2 * bool(word["st"])
-    bodies = list(_bodies(path, position, width, rows))
+    bodies = list(_bodies(path, layout.position, layout.width, rows))
     for body in bodies:
         for vertex_rows, face_rows, least in _splits(body):
-            vertices, faces = _vertices(vertex_rows, position), _faces(face_rows, body.faces, least)
+            vertices, faces = _vertices(vertex_rows, layout.position), _faces(face_rows, body.faces, least)
             if vertices is not None and faces is not None:
                 return Polygons(vertices, *faces)
     raise _problem(path, bodies[0])
@@ -127,8 +126,19 @@ def _splits(body: _Body) -> Iterator[tuple[list[_Row], list[_Row], int]]:
     # the first line may have all of them; what follows a position is a normal, a colour, or both
     if len(by_line) == body.vertices and {len(row) - body.position for row in by_line} <= {0, 2, 3, 4, 5, 6, 7, 9}:
         yield by_line, body.rows[body.vertices :], 1
+    if _is_by_line(body):
+        return  # a number too few in a line would be made up for by the next one's
     words, rest = _taken(body.rows, body.vertices * body.width)
     yield [words[i : i + body.width] for i in range(0, len(words), body.width)], rest, 3
+
+
+def _is_by_line(body: _Body) -> bool:
+    """Whether most vertices and most faces have a line each, and there are as many lines as both together."""
+    vertices, faces = body.rows[: body.vertices], _faces_by_line(body.rows[body.vertices :])
+    fitting = sum(len(row) == body.width for row in vertices)
+    return len(vertices) + len(faces) == body.vertices + body.faces and (
+        2 * fitting > body.vertices and 2 * sum(map(bool, faces)) > body.faces
+    )
 
 
 def _taken(rows: list[_Row], count: int) -> tuple[list[str], list[_Row]]:

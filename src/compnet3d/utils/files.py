@@ -83,8 +83,9 @@ def is_clutter(path: PurePath) -> bool:
     Give the part of a path that was found in a folder: what the folder itself is called is its owner's business.
     """
     left = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r")
+    # ~$ are locks of office programs
     # hidden are .DS_Store, .thumbnails, and the ._ files in which macOS keeps what other file systems do not take
-    return any(part.startswith(".") or part.endswith("~") or part.lower() in left for part in path.parts)
+    return any(part.startswith((".", "~$")) or part.endswith("~") or part.lower() in left for part in path.parts)
 
 
 def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:

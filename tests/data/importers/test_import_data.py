@@ -77,7 +77,7 @@ def photos(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for number in range(8):
         image = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
-        image.save(root / f"p{number}.{'bmp' if number == 5 else 'png'}")
+        image.save(root / f"p{number}.{'gif' if number == 5 else 'png'}")
     return root
 
 
@@ -97,7 +97,7 @@ def test_what_is_written_is_a_data_set_with_a_report(photos: Path, tmp_path: Pat
     assert all(s.mask is not None for s in train) and dataset.symmetry["mug"].mirror is True
     # what our reader does not know is decoded; the rest has the source's bytes
     assert train[4].image.name == "p5.png" and train[0].image.read_bytes() == (photos / "p0.png").read_bytes()
-    assert (np.asarray(Image.open(train[4].image)) == np.asarray(Image.open(photos / "p5.bmp"))).all()
+    assert (np.asarray(Image.open(train[4].image)) == np.asarray(Image.open(photos / "p5.gif").convert("RGB"))).all()
     written = json.loads((tmp_path / "out" / REPORT_FILE).read_text())
     assert written["left_out"]["distance <= 0"] == {"count": 1, "examples": ["b"]} and written["kept"] == 8
     assert written["objects"]["mug"] == {"all": 8, "train": 6, "val": 2}
@@ -200,7 +200,7 @@ def test_processes_do_not_change_the_bytes(photos: Path, tmp_path: Path) -> None
 
 def test_images_that_are_none_are_left_out(photos: Path, tmp_path: Path) -> None:
     (photos / "p0.png").write_bytes(b"")
-    (photos / "p5.bmp").write_bytes((photos / "p5.bmp").read_bytes()[:60])
+    (photos / "p5.gif").write_bytes((photos / "p5.gif").read_bytes()[:60])
     report = import_data(Photos(photos), tmp_path / "out")
     assert report.left_out["unreadable image"] == 2 and report.kept == 6
     for path in photos.iterdir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from compnet3d.geometry.mesh import Mesh, float_mesh, read_model
 from compnet3d.geometry.off import parse_off
 from compnet3d.geometry.polygons import Doubles, Integers, check_polygons, triangulate
 from compnet3d.rendering.skin import Skin
-from compnet3d.utils.files import copy_file
+from compnet3d.utils.files import copy_file, is_clutter
 
 
 def _read_off(path: Path, data: bytes) -> Soup:
@@ -107,7 +107,7 @@ def find_shapes(folder: Path) -> list[Path]:
         return []
     found: dict[tuple[bool, int, str], Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in _READERS and not path.name.startswith(".") and not path.is_dir():
+        if path.suffix.lower() in _READERS and not is_clutter(PurePath(path.name)) and not path.is_dir():
             number = int(path.stem) if path.stem.isdecimal() else 0
             key = (not path.stem.isdecimal(), number, "" if path.stem.isdecimal() else path.stem)
             if key in found:
@@ -131,7 +131,7 @@ def copy_shapes(folder: Path, out: Path) -> int:
         found = paths
     else:
         below = (path for path in sorted(folder.rglob("*")) if path.is_file())
-        found = [path for path in below if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+        found = [path for path in below if not is_clutter(path.relative_to(folder))]
     for path in found:
         copy_file(path, out / path.relative_to(folder))
     return len(paths)
