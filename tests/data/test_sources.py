@@ -187,6 +187,22 @@ def test_a_video_that_was_held_upright_is_read_upright(tmp_path: Path) -> None:
     assert np.asarray(frame)[5, 43][0] > 200 and np.asarray(frame)[5, 5][0] < 60
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [(b"avc1", b"zzzz", "of a kind that is not known"), (b"Lavf", b"\xca\xca\xff\xff", "utf-8")],
+)
+def test_a_video_with_a_broken_name_in_it_is_one_sentence(tmp_path: Path, old: bytes, new: bytes, words: str) -> None:
+    """Of the codec, and of the program that wrote it, which is no text any more."""
+    pytest.importorskip("av")
+    path = make_video(tmp_path / "a.mp4")
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(CompNetError, match=words) as error:
+        list(video.read_video(path))
+    assert "\n" not in str(error.value)
+    assert old == b"avc1" or not video.is_own_video(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"no video", None])
 def test_a_broken_video_is_one_sentence(tmp_path: Path, content: bytes | None) -> None:
     pytest.importorskip("av")

@@ -69,6 +69,8 @@ def _frames(file: str, system: str | None, every: int, name: str | None = None) 
         if not container.streams.video:
             raise CompNetError(f"{shown}: has no pictures; give a video or an image")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise CompNetError(f"{shown}: its pictures are of a kind that is not known; convert it to H.264")
         stream.thread_type = "AUTO"
         if stream.width * stream.height > most_pixels:
             raise CompNetError(
@@ -150,7 +152,7 @@ def is_own_video(path: str | Path) -> bool:
     try:
         with av.open(str(path)) as container:
             return bool(container.metadata.get("comment") == _OWN)
-    except (av.FFmpegError, OSError):
+    except (av.FFmpegError, OSError, UnicodeDecodeError):
         return False
 
 
@@ -170,6 +172,8 @@ def _explained(name: str, done: str = "read") -> Iterator[None]:
     av = _pyav()
     try:
         yield
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, UnicodeDecodeError) as error:  # the last for names in damaged files
         advice = "give a whole video, or a camera that is there" if done == "read" else "choose another file"
-        raise CompNetError(f"{name}: cannot be {done} ({error.strerror or error}); {advice}") from error
+        raise CompNetError(
+            f"{name}: cannot be {done} ({getattr(error, 'strerror', None) or error}); {advice}"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -187,6 +188,50 @@ def test_what_is_no_walk_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         main(["data", "import", "walk", str(photographs / "0.png"), str(tmp_path / "out"), "--category", "mug"])
     assert re.search("does not look like a walk round an object", capsys.readouterr().err)
+
+
+def place(k: int) -> dict[str, object]:
+    """What the file of cameras says of a frame."""
+    return {
+        "name": str(k), "file": f"images/{k}.jpg", "width": 480, "height": 360, "translation": [0.0, 0.0, 4.0],
+        "intrinsics": [[500.0, 0.0, 240.0], [0.0, 500.0, 180.0], [0.0, 0.0, 1.0]], "rotation": np.eye(3).tolist(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rotation", [[1, 0, 0], [0, 1, 0], [0, 0, 1.1]]),
+        ("rotation", [[1, 0, 0], [0, 1, 0], [0, 0, -1]]),
+        ("rotation", [[1, 0], [0, 1]]),
+        ("intrinsics", [[500, 0, 240], [0, float("nan"), 180], [0, 0, 1]]),
+        ("intrinsics", [[500, 0, 240], [0, 500, 180], [0, 1, 1]]),
+        ("translation", [0, 0, 1e300]),
+        ("translation", None),
+        ("width", 480.5),
+        ("height", 0),
+        ("file", ["images"]),
+        ("file", "../../secret.jpg"),
+        ("file", "/etc/hosts"),
+        ("name", "1"),
+        ("name", None),
+    ],
+)
+def test_broken_cameras_are_one_sentence(tmp_path: Path, key: str, value: object) -> None:
+    entries = [place(k) for k in range(8)]
+    values = {"source": str((tmp_path / "photographs").resolve()), "frames": 60, "points": [], "lost": []}
+    path = tmp_path / "a.walk" / "cameras.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(values | {"placed": entries}))
+    assert len(place_cameras(tmp_path / "photographs", path.parent).frames) == 8
+    entries[0][key] = value
+    path.write_text(json.dumps(values | {"placed": entries}))
+    with pytest.raises(CompNetError, match="holds no cameras of this version; remove its folder"):
+        place_cameras(tmp_path / "photographs", path.parent)
+    for odd in ({"points": [[1, 2]]}, {"points": 3}, {"lost": [1]}, {"placed": entries[1:]}):
+        path.write_text(json.dumps(values | {"placed": [place(k) for k in range(8)]} | odd))
+        with pytest.raises(CompNetError, match="holds no cameras of this version"):
+            place_cameras(tmp_path / "photographs", path.parent)
 
 
 def test_photographs_of_one_name_stay_apart(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -111,9 +111,14 @@ def _read(folder: Path, settings: Json) -> Walk:
     values = read_json(path)
     try:
         if {key: values[key] for key in settings} != settings:
-            raise CompNetError(f"{folder}: holds another walk, of {values['source']}; remove it or choose another OUT")
+            raise CompNetError(
+                f"{folder}: holds another walk, of {values['source']!r:.200}; remove it or choose another OUT"
+            )
         frames = tuple(map(_frame, values["placed"]))
-        return Walk(folder, frames, np.array(values["points"], dtype=float).reshape(-1, 3), tuple(values["lost"]))
+        if len(frames) < _FEWEST or len({frame.name for frame in frames}) < len(frames):
+            raise ValueError("too few frames, or two of one name")
+        points = _floats(values["points"], (len(values["points"]), 3)) if values["points"] else np.zeros((0, 3))
+        return Walk(folder, frames, points, tuple(map(_text, values["lost"])))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise CompNetError(
             f"{path}: holds no cameras of this version; remove its folder and place them again"
@@ -121,13 +126,33 @@ def _read(folder: Path, settings: Json) -> Walk:
 
 
 def _frame(entry: Json) -> WalkFrame:
-    return WalkFrame(
-        name=entry["name"],
-        file=entry["file"],
-        width=entry["width"],
-        height=entry["height"],
-        **{key: np.array(entry[key], dtype=float) for key in ("intrinsics", "rotation", "translation")},
-    )
+    """An entry of the file as a frame; ValueError, TypeError or KeyError where it is none."""
+    size = entry["width"], entry["height"]
+    intrinsics, rotation = (_floats(entry[key], (3, 3)) for key in ("intrinsics", "rotation"))
+    file = PurePosixPath(_text(entry["file"]))
+    if not all(type(side) is int and 0 < side < 2**16 for side in size) or file.is_absolute() or ".." in file.parts:
+        raise ValueError("no size, or a file elsewhere")
+    # what is not the focal lengths and the principal point is fixed; a rotation's transpose is its inverse
+    fixed = intrinsics[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]] - [0, 0, 0, 0, 1]
+    if min(intrinsics[0, 0], intrinsics[1, 1]) < 1 or np.abs(fixed).max() > 1e-9:
+        raise ValueError("no camera matrix")
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-6 or np.linalg.det(rotation) < 0:
+        raise ValueError("no rotation")
+    return WalkFrame(_text(entry["name"]), str(file), *size, intrinsics, rotation, _floats(entry["translation"], (3,)))
+
+
+def _floats(value: object, shape: tuple[int, ...]) -> Floats:
+    numbers = np.array(value, dtype=float)
+    limit = 1e9
+    if numbers.shape != shape or not (np.abs(numbers) < limit).all():  # NaN is not, either
+        raise ValueError(f"not {shape} numbers")
+    return numbers
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
 
 
 # -- frames ----------------------------------------------------------------------------------------------------------
