@@ -15,8 +15,8 @@ from rich.console import Console
 
 from compnet3d.data.annotations import annotation_dict, parse_object
 from compnet3d.data.check import check_dataset
+from compnet3d.data.check_masks import marks_surroundings
 from compnet3d.data.check_object import implausible, projected_box_iou
-from compnet3d.data.check_poses import marks_surroundings
 from compnet3d.data.findings import CheckResult
 from compnet3d.data.imagenet3d import write_list, write_object
 from compnet3d.errors import CompNetError

@@ -12,7 +12,8 @@ import numpy as np
 from compnet3d.data.annotations import DEGREES, SHARES
 from compnet3d.data.check_category import check_orientation, check_poses, check_units, compare_all
 from compnet3d.data.check_object import check_annotation, check_pixels
-from compnet3d.data.check_poses import Fits, outermost
+from compnet3d.data.check_poses import Fits
+from compnet3d.data.check_views import outermost, projected_box_ious
 from compnet3d.data.findings import CategoryCounts, CheckResult, Finding, Severity
 from compnet3d.data.imagenet3d import ImageNet3D, ReadReport, read_objects
 from compnet3d.data.sample import Sample
@@ -99,7 +100,19 @@ class _Part:
     instances: set[str] = field(default_factory=set)
     angles: list[tuple[float, float, float]] = field(default_factory=list)
     unsettled: list[Sample] = field(default_factory=list)
+    cad_models: int = 0
+    cad_findings: list[Finding] = field(default_factory=list)
     fits: Fits | None = None
+
+
+@dataclass
+class _Models:
+    """A category's CAD models, what of them tells their boxes, and what is wrong with them."""
+
+    category: str
+    whole: dict[int, Mesh]
+    outlines: dict[int, Mesh]
+    findings: list[Finding]
 
 
 @dataclass
@@ -108,19 +121,21 @@ class _Work:
 
     dataset: ImageNet3D
     decode: bool
-    kept: tuple[str, dict[int, Mesh], dict[int, Mesh]] | None = None
+    kept: _Models | None = None
 
     def __call__(self, task: _Files | _Poses) -> _Part:
-        if self.kept is None or self.kept[0] != task.category:
-            # what is wrong with them is found once for each category
-            whole = check_cad(self.dataset, task.category, CheckResult(self.dataset.root))
-            self.kept = task.category, whole, {index: outermost(mesh) for index, mesh in whole.items()}
-        _, meshes, outlines = self.kept
-        if isinstance(task, _Poses):
-            found = CheckResult(self.dataset.root)
-            fits = check_poses(self.dataset.root, task.category, task.names, meshes, found)
-            return _Part(findings=found.findings, fits=fits)
-        return _check_files(self.dataset, task, outlines, self.decode)
+        found = CheckResult(self.dataset.root)
+        if self.kept is None or self.kept.category != task.category:
+            whole = check_cad(self.dataset, task.category, found)
+            outlines = {index: outermost(mesh) for index, mesh in whole.items()}
+            self.kept = _Models(task.category, whole, outlines, found.findings)
+        models = self.kept
+        if isinstance(task, _Files):
+            return _check_files(self.dataset, task, models.outlines, self.decode)
+        found = CheckResult(self.dataset.root)
+        fits = check_poses(self.dataset.root, task.category, task.names, models.whole, found)
+        # of the models here alone, so that it is told once
+        return _Part(findings=found.findings, cad_models=len(models.whole), cad_findings=models.findings, fits=fits)
 
 
 def _read_lists(dataset: ImageNet3D, category: str, result: CheckResult) -> dict[str, list[str]]:
@@ -146,22 +161,27 @@ def _drawn(category: str, listed: dict[str, list[str]]) -> list[str]:
 
 
 def _check_files(dataset: ImageNet3D, task: _Files, meshes: dict[int, Mesh], decode: bool) -> _Part:
-    found, part = CheckResult(dataset.root), _Part(task.split)
+    part = _Part(task.split)
+    read: list[tuple[list[Sample], CheckResult]] = []
     for name in task.names:
-        samples = _read(dataset, task.category, name, found)
+        found = CheckResult(dataset.root)
+        read.append((_read(dataset, task.category, name, found), found))
+    every = [sample for samples, _ in read for sample in samples]
+    overlaps = iter(projected_box_ious(every, meshes).tolist() if every and meshes else [None] * len(every))
+    for samples, found in read:
         for number, sample in enumerate(samples):
             # objects of one image share its files
             facts = check_pixels(sample, found) if decode and number == 0 else None
             if facts is not None and not facts.settled:
                 part.unsettled.append(sample)
-            check_annotation(sample, meshes, found)
+            check_annotation(sample, meshes, next(overlaps), found)
         part.objects += len(samples)
         part.images += bool(samples)
         part.masks += sum(sample.mask is not None for sample in samples)
         # names of ImageNet tell no instances; they are left out of the comparison
         part.instances |= {sample.instance for sample in samples if sample.instance is not None}
         part.angles += [(sample.azimuth, sample.elevation, sample.theta) for sample in samples]
-    part.findings = found.findings
+        part.findings += found.findings
     return part
 
 
@@ -170,10 +190,11 @@ def _sum_up(
 ) -> None:
     """Add to the result what the parts of a category have found, and what only all of them together tell."""
     counts = result.categories[category] = CategoryCounts()
-    counts.cad_models = len(check_cad(dataset, category, result))
     instances: dict[str, set[str]] = {split: set() for split in listed}
+    result.findings += [finding for part in parts for finding in part.cad_findings]
     for part in parts:
         result.findings += part.findings
+        counts.cad_models += part.cad_models
         counts.masks += part.masks
         if part.split:
             instances[part.split] |= part.instances

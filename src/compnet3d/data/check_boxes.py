@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compnet3d.data.check_poses import box_ious
+from compnet3d.data.check_views import box_ious
 
 
 @dataclass(frozen=True)

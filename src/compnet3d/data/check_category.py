@@ -12,9 +12,10 @@ import numpy as np
 
 from compnet3d.data.annotations import EMPTY_BOX, Annotation, SkipObject, parse_object, read_annotation
 from compnet3d.data.check_boxes import BoxLayout, find_box_layout
-from compnet3d.data.check_object import mesh_of, projected_box
+from compnet3d.data.check_masks import Window, windows_of
 from compnet3d.data.check_orientation import upright_by_masks
-from compnet3d.data.check_poses import Better, Fits, find_better, is_open, mask_box, measure_fits, with_masks
+from compnet3d.data.check_poses import Better, Fits, find_better, is_open, measure_fits
+from compnet3d.data.check_views import projected_boxes
 from compnet3d.data.findings import CheckResult
 from compnet3d.data.imagenet3d import find_image, find_mask, is_image_name
 from compnet3d.data.sample import Sample
@@ -92,16 +93,19 @@ def check_poses(
     layout: BoxLayout | None = None
     for start in range(0, len(names), at_a_time):
         samples = [sample for name in names[start : start + at_a_time] for sample in _objects(root, category, name)]
+        windows = windows_of(samples)
         if start == 0:
-            layout = _check_boxes(category, samples, meshes, result)
+            layout = _check_boxes(category, samples, windows, meshes, result)
         if layout is not None:
             samples = [_reread(sample, layout) for sample in samples]
-        usable = [s for s in samples if s.bbox[2] > s.bbox[0] and s.bbox[3] > s.bbox[1]]
-        masked = with_masks(usable)
-        by: Literal["masks", "boxes"] = "masks" if 2 * len(masked) > len(usable) else "boxes"
-        if not usable or (parts and parts[0].by != by):
+            windows = windows_of(samples)  # some depend on the boxes
+        usable = [i for i, s in enumerate(samples) if s.bbox[2] > s.bbox[0] and s.bbox[3] > s.bbox[1]]
+        samples, windows = [samples[i] for i in usable], [windows[i] for i in usable]
+        masked = sum(window is not None for window in windows)
+        by: Literal["masks", "boxes"] = "masks" if 2 * masked > len(samples) else "boxes"
+        if not samples or (parts and parts[0].by != by):
             break
-        parts.append(measure_fits(masked if by == "masks" else usable, meshes, by))
+        parts.append(measure_fits(samples, meshes, by, windows))
         better = find_better(Fits.cat(parts))
         if better is not None or not is_open(Fits.cat(parts)):
             break
@@ -157,15 +161,21 @@ def _reread(sample: Sample, layout: BoxLayout) -> Sample:
 
 
 def _check_boxes(
-    category: str, samples: Sequence[Sample], meshes: Mapping[int, Mesh], result: CheckResult
+    category: str,
+    samples: Sequence[Sample],
+    windows: Sequence[Window | None],
+    meshes: Mapping[int, Mesh],
+    result: CheckResult,
 ) -> BoxLayout | None:
     """Compare boxes with the masks or, where there are none, with the projected CAD models."""
-    places = [mask_box(s) or projected_box(s, mesh_of(s, meshes)) for s in samples]
-    pairs = [(s.bbox, place) for s, place in zip(samples, places, strict=True) if place is not None]
-    if not pairs:
+    if not samples:
         return None
-    boxes, objects = (np.array(side, dtype=float) for side in zip(*pairs, strict=True))
-    found = find_box_layout(boxes, objects)
+    objects = projected_boxes(samples, meshes)
+    for row, window in zip(objects, windows, strict=True):
+        if window is not None:
+            row[:] = window.box
+    known = ~np.isnan(objects).any(axis=1)
+    found = find_box_layout(np.array([s.bbox for s in samples], dtype=float)[known], objects[known])
     if found is None:
         return None
     layout, detail = found

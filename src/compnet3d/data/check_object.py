@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from compnet3d.data.check_poses import box_ious, marks_surroundings, outermost
+from compnet3d.data.check_masks import marks_surroundings
+from compnet3d.data.check_views import projected_box_ious
 from compnet3d.data.findings import CheckResult
 from compnet3d.data.images import ImageFacts, image_facts, load_mask
 from compnet3d.data.members import Member
 from compnet3d.data.sample import Sample
 from compnet3d.data.transforms import match_image_size
 from compnet3d.errors import CompNetError
-from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.geometry.mesh import Mesh
 
 
@@ -29,20 +26,24 @@ def check_sample(sample: Sample, meshes: dict[int, Mesh], decode: bool, result: 
     """
     if decode:
         check_pixels(sample, result)
-    check_annotation(sample, meshes, result)
+    overlap = float(projected_box_ious([sample], meshes)[0]) if meshes else None
+    check_annotation(sample, meshes, overlap, result)
 
 
-def check_annotation(sample: Sample, meshes: dict[int, Mesh], result: CheckResult) -> None:
-    """`check_sample` without the files."""
+def check_annotation(sample: Sample, meshes: Collection[int], overlap: float | None, result: CheckResult) -> None:
+    """`check_sample` without the files.
+
+    Args:
+        meshes: the indices of the CAD models; overlap: of `projected_box_ious`, None where there is no model.
+    """
     min_box_iou = 0.3  # projected CAD model against the annotated box; honest annotations reach 0.6 to 0.9
     for problem, detail in implausible(sample):
         result.add("warning", sample.category, problem, sample.key, detail)
-    if not meshes:
+    if overlap is None:
         return
     if sample.cad_index not in meshes:
         detail = f"cad_index {sample.cad_index}"
         result.add("warning", sample.category, "cad_index without a CAD file", sample.key, detail)
-    overlap = projected_box_iou(sample, mesh_of(sample, meshes))
     if overlap < min_box_iou:
         detail = f"IoU {overlap:.2f}"
         result.add("warning", sample.category, "projected CAD model far from the box", sample.key, detail)
@@ -123,30 +124,5 @@ def implausible(sample: Sample) -> list[tuple[str, str]]:
 
 
 def projected_box_iou(sample: Sample, mesh: Mesh) -> float:
-    """Intersection over union of the annotated box and the box of the projected CAD model.
-
-    Both are cut to the image as well, and the better of the two counts, because annotators differ in whether
-    boxes follow an object out of the image. 0 if a part of the model is behind the camera.
-    """
-    projected = projected_box(sample, mesh)
-    if projected is None:
-        return 0.0
-    boxes = np.array([projected, sample.bbox])
-    cut = boxes.clip(0.0, [sample.width, sample.height, sample.width, sample.height])
-    return max(float(box_ious(pair[:1], pair[1:])[0]) for pair in (boxes, cut))
-
-
-def projected_box(sample: Sample, mesh: Mesh) -> tuple[float, ...] | None:
-    """The box x1, y1, x2, y2 of the projected CAD model; None if a part of it is behind the camera."""
-    # double precision: the pixels of a far object are small differences of large numbers
-    pose = Pose.of(sample.azimuth, sample.elevation, sample.theta, sample.distance, dtype=torch.float64)
-    camera = Camera(
-        focal=torch.tensor(sample.focal, dtype=torch.float64),
-        principal_point=torch.tensor(sample.principal_point, dtype=torch.float64),
-        height=sample.height,
-        width=sample.width,
-    )
-    pixels, depth = camera.project(outermost(mesh).vertices.double(), pose)
-    if not bool((depth > 0).all()):
-        return None
-    return (*pixels.amin(0).tolist(), *pixels.amax(0).tolist())
+    """`projected_box_ious` of one object and its CAD model."""
+    return float(projected_box_ious([sample], {sample.cad_index: mesh})[0])

@@ -13,17 +13,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from compnet3d.data.images import load_mask
+from compnet3d.data.check_masks import CELLS, Window, windows_of
+from compnet3d.data.check_views import Views, outlines, placed_box_ious
 from compnet3d.data.sample import Sample
 from compnet3d.data.symmetry import sample_surface
-from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.geometry.rotations import TWO_PI, angles_to_rotmat
-
-_CELLS = 48  # of a mask, along the side of what is compared: half of it is the object's longer side
 
 
 @dataclass(frozen=True)
@@ -109,14 +106,27 @@ class Better:
         )
 
 
-def measure_fits(samples: Sequence[Sample], meshes: Mapping[int, Mesh], by: Literal["masks", "boxes"]) -> Fits:
+def measure_fits(
+    samples: Sequence[Sample],
+    meshes: Mapping[int, Mesh],
+    by: Literal["masks", "boxes"],
+    windows: Sequence[Window | None] | None = None,
+) -> Fits:
     """Compare objects of one category with their masks or boxes.
 
     Args:
-        samples: at least one; by "masks" each has one that can be read and is not empty (see `with_masks`).
+        samples: at least one. By "masks" only those with a mask of their own are compared.
         meshes: CAD models by cad_index, at least one; an object whose index is not among them gets another one.
+        windows: `windows_of` the samples, where they have been read already.
     """
-    scorer = _MaskScorer(samples, meshes) if by == "masks" else _BoxScorer(samples, meshes)
+    scorer: _MaskScorer | _BoxScorer
+    if by == "masks":
+        pairs = zip(samples, windows or windows_of(samples), strict=True)
+        own = [(sample, window) for sample, window in pairs if window is not None]
+        samples = [sample for sample, _ in own]
+        scorer = _MaskScorer(samples, meshes, [window for _, window in own])
+    else:
+        scorer = _BoxScorer(samples, meshes)
     # small negative angles are near 2 pi in a sample, which matters where they are multiplied
     signed = ([math.remainder(getattr(s, name), TWO_PI) for s in samples] for name in ("azimuth", "elevation", "theta"))
     angles = [torch.tensor(values, dtype=torch.float64) for values in signed]
@@ -126,12 +136,6 @@ def measure_fits(samples: Sequence[Sample], meshes: Mapping[int, Mesh], by: Lite
         with np.errstate(all="ignore"):  # of models that are a point from some side, or behind the camera
             rows.append(scorer.scores(rotmat))
     return Fits(by, np.nan_to_num(np.array(rows)))
-
-
-def with_masks(samples: Sequence[Sample]) -> list[Sample]:
-    """Those of the objects whose mask says where they alone are: it can be read, holds something and is not shared."""
-    crowded = {s.name for s in samples if s.object_index > 0}
-    return [s for s in samples if s.name not in crowded and _mask_of(s) is not None]
 
 
 def find_better(fits: Fits) -> Better | None:
@@ -174,167 +178,83 @@ def _gains(fits: Fits, least_deviations: float) -> tuple[np.ndarray, np.ndarray,
     return mean, deviations, (mean > 0.02) & (deviations > least_deviations)
 
 
-class _Scorer:
-    """Objects of a category at other rotations, in the annotated cameras."""
-
-    def __init__(self, samples: Sequence[Sample], meshes: Mapping[int, Mesh], points: Mapping[int, np.ndarray]) -> None:
-        self.samples = samples
-        indices = [s.cad_index if s.cad_index in meshes else min(meshes) for s in samples]
-        self.points = np.stack([points[i] for i in indices])
-        self.focal, self.distance = (np.array([[getattr(s, n)] for s in samples]) for n in ("focal", "distance"))
-        self.principal_point = np.array([[s.principal_point] for s in samples])
-        self.size = np.array([[s.width, s.height] for s in samples], dtype=float)
-
-    def project(self, rotmat: np.ndarray) -> np.ndarray:
-        """Pixels [N, P, 2] of the points at rotations [N, 3, 3]; NaN behind the camera."""
-        turned = self.points @ rotmat.transpose(0, 2, 1)
-        depth = self.distance - turned[..., 2]
-        depth = np.where(depth > 1e-3 * self.distance, depth, np.nan)[..., None]
-        return self.principal_point + self.focal[..., None] * turned[..., :2] * [1.0, -1.0] / depth
-
-
-class _BoxScorer(_Scorer):
+class _BoxScorer(Views):
     def __init__(self, samples: Sequence[Sample], meshes: Mapping[int, Mesh]) -> None:
-        super().__init__(samples, meshes, _same_count({i: outermost(mesh) for i, mesh in meshes.items()}))
+        super().__init__(samples, outlines(meshes))
         self.boxes = np.array([s.bbox for s in samples])
 
     def scores(self, rotmat: np.ndarray) -> np.ndarray:
-        pixels = self.project(rotmat)
-        low, high = np.fmin.reduce(pixels, axis=1), np.fmax.reduce(pixels, axis=1)
-        projected, limits = np.concatenate([low, high], axis=1), np.tile(self.size, 2)
-        placed = box_ious(projected, self.boxes)
-        # annotators differ in whether boxes follow an object out of the image
-        cut = box_ious(np.clip(projected, 0.0, limits), np.clip(self.boxes, 0.0, limits))
+        u, v = _in_front(self, rotmat)
+        low, high = (np.stack([best.reduce(u, axis=1), best.reduce(v, axis=1)], axis=1) for best in (np.fmin, np.fmax))
+        placed = placed_box_ious(np.concatenate([low, high], axis=1), self.boxes, self.size)
         sides, annotated = high - low, self.boxes[:, 2:] - self.boxes[:, :2]
         # of two boxes with one centre and one width or height: the ratio of their proportions
         proportions = np.log(sides[:, 0] / sides[:, 1]) - np.log(annotated[:, 0] / annotated[:, 1])
-        return np.stack([np.fmax(placed, cut), np.exp(-np.abs(proportions))])
+        return np.stack([placed, np.exp(-np.abs(proportions))])
 
 
-class _MaskScorer(_Scorer):
-    def __init__(self, samples: Sequence[Sample], meshes: Mapping[int, Mesh]) -> None:
+class _MaskScorer(Views):
+    def __init__(self, samples: Sequence[Sample], meshes: Mapping[int, Mesh], windows: Sequence[Window]) -> None:
         count = 3000  # points: several for each cell that an object covers
-        super().__init__(samples, meshes, {i: _surface(mesh, count) for i, mesh in meshes.items()})
-        windows = [_window(mask) for mask in map(_mask_of, samples) if mask is not None]
-        self.masks = np.stack([mask for mask, _, _ in windows])
-        self.origins = np.array([[origin] for _, origin, _ in windows])
-        self.cells = np.array([[[cell]] for _, _, cell in windows])
+        super().__init__(samples, {i: _surface(mesh, count) for i, mesh in meshes.items()})
+        self.masks = np.stack([window.cells for window in windows])
+        self.left, self.top = np.array([window.origin for window in windows]).T[..., None]
+        self.cells = np.array([[window.cell] for window in windows])
         self.centres, self.lengths = _moments(self.masks)
 
     def scores(self, rotmat: np.ndarray) -> np.ndarray:
-        pixels = self.project(rotmat)
-        inside = ((pixels >= 0) & (pixels <= self.size[:, None])).all(axis=-1, keepdims=True)
-        placed = _drawn(np.where(inside, (pixels - self.origins) / self.cells, np.nan))
+        u, v = _in_front(self, rotmat)
+        width, height = self.size.T[..., None]
+        inside = (u >= 0) & (u <= width) & (v >= 0) & (v <= height)
+        placed = _drawn((u - self.left) / self.cells, (v - self.top) / self.cells, inside)
         # the silhouette alone in the middle, then of the mask's area at the mask's centre
-        low, high = (best.reduce(pixels, axis=1, keepdims=True) for best in (np.fmin, np.fmax))  # NaN is left out
-        longest = (high - low).max(axis=-1, keepdims=True)
-        alone = (pixels - (low + high) / 2) / longest * (_CELLS / 2) + _CELLS / 2
-        centres, lengths = _moments(_drawn(alone))
-        moved = (alone - centres) * (self.lengths / lengths) + self.centres
-        return np.stack([_mask_ious(placed, self.masks), _mask_ious(_drawn(moved), self.masks)])
+        (left, right), (top, bottom) = (  # NaN is left out
+            [best.reduce(side, axis=1, keepdims=True) for best in (np.fmin, np.fmax)] for side in (u, v)
+        )
+        longest, half = np.maximum(right - left, bottom - top), CELLS / 2
+        column = (u - (left + right) / 2) / longest * half + half
+        row = (v - (top + bottom) / 2) / longest * half + half
+        centres, lengths = _moments(_drawn(column, row))
+        scale = self.lengths / lengths
+        moved = _drawn(
+            *((side - old) * scale + new for side, old, new in zip((column, row), centres, self.centres, strict=True))
+        )
+        return np.stack([_mask_ious(placed, self.masks), _mask_ious(moved, self.masks)])
 
 
-def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersections over unions [N] of boxes x1, y1, x2, y2 [N, 4]; 0 where both are empty or one is NaN."""
-    overlap = np.clip(np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2]), 0, None)
-    shared = overlap.prod(axis=1)
-    union = (first[:, 2:] - first[:, :2]).prod(axis=1) + (second[:, 2:] - second[:, :2]).prod(axis=1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+def _in_front(views: Views, rotmat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and rows [N, P] of the points at rotations [N, 3, 3]; NaN behind the camera."""
+    u, v, depth = views.project(rotmat)
+    behind = ~(depth > 1e-3 * views.distance)
+    if behind.any():
+        u[behind] = v[behind] = np.nan
+    return u, v
 
 
 def _mask_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (first & second).sum(axis=(1, 2)) / (first | second).sum(axis=(1, 2)).clip(1)
 
 
-def marked_mask(sample: Sample) -> np.ndarray | None:
-    """The mask in the annotated size, bool [H, W]; None where there is none that can be read and marks anything."""
-    if sample.mask is None:
-        return None
-    try:
-        mask = load_mask(sample.mask, size=(sample.width, sample.height))
-    except CompNetError:
-        return None  # a finding of its own
-    return mask if mask.any() else None
-
-
-def _mask_of(sample: Sample) -> np.ndarray | None:
-    """The same, of masks that leave something unmarked and mark no surroundings: others tell no pose."""
-    mask = marked_mask(sample)
-    return None if mask is None or mask.all() or marks_surroundings(mask, sample.bbox) else mask
-
-
-def marks_surroundings(mask: np.ndarray, bbox: Sequence[float]) -> bool:
-    """Whether a mask [H, W] marks what is round a box x1, y1, x2, y2 rather than what is in it: black is the object."""
-    x1, y1, x2, y2 = (max(0, round(value)) for value in bbox)
-    inside = mask[y1:y2, x1:x2]
-    outside = mask.size - inside.size
-    most, least = 0.95, 0.02  # of the surroundings, that is marked; of the box, that is not
-    if not inside.size or outside < least * mask.size or inside.mean() > 1 - least:
-        return False
-    return bool((mask.sum() - inside.sum()) / outside > most)
-
-
-def mask_box(sample: Sample) -> tuple[float, float, float, float] | None:
-    """The box x1, y1, x2, y2 of an object's mask; None where there is none, or where others share it."""
-    mask = None if sample.object_index > 0 else _mask_of(sample)
-    if mask is None:
-        return None
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-
-
-def _window(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """A mask in cells around its object, bool [_CELLS, _CELLS]; the pixel where they begin, and pixels per cell."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    low, high = np.array([columns[0], rows[0]]), np.array([columns[-1] + 1, rows[-1] + 1])
-    cell = float((high - low).max()) / (_CELLS / 2)
-    origin = (low + high - cell * _CELLS) / 2
-    layer = Image.fromarray(mask).convert("L")
-    matrix = (cell, 0.0, origin[0], 0.0, cell, origin[1])
-    return np.asarray(layer.transform((_CELLS, _CELLS), Image.Transform.AFFINE, matrix)) > 127, origin, cell
-
-
-def _drawn(places: np.ndarray) -> np.ndarray:
-    """Cells [N, _CELLS, _CELLS] in which there is a point of [N, P, 2], column first; those outside are left out."""
-    inside = np.all((places >= 0) & (places < _CELLS), axis=-1)  # False for NaN
-    whole = np.where(inside[..., None], places, 0.0).astype(np.int64)
-    number = (np.arange(len(places))[:, None] * _CELLS + whole[..., 1]) * _CELLS + whole[..., 0]
-    cells = np.zeros(len(places) * _CELLS * _CELLS, dtype=bool)
+def _drawn(column: np.ndarray, row: np.ndarray, inside: np.ndarray | bool = True) -> np.ndarray:
+    """Cells [N, CELLS, CELLS] in which there is a point [N, P]; those outside are left out, as are those of NaN."""
+    inside = (column >= 0) & (column < CELLS) & (row >= 0) & (row < CELLS) & inside
+    number = np.arange(len(column))[:, None] * CELLS + row.astype(np.int64)
+    number *= CELLS
+    number += column.astype(np.int64)
+    cells = np.zeros(len(column) * CELLS * CELLS, dtype=bool)
     cells[number[inside]] = True
-    return cells.reshape(-1, _CELLS, _CELLS)
+    return cells.reshape(-1, CELLS, CELLS)
 
 
 def _moments(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The centre [N, 1, 2] and the root of the area [N, 1, 1] of each mask, in cells."""
+    """The centre, column and row, [2, N, 1] and the root of the area [N, 1] of each mask, in cells."""
     area = masks.sum(axis=(1, 2)).clip(1)
-    middle = np.arange(_CELLS) + 0.5
-    centre = np.stack([masks.sum(axis=1) @ middle, masks.sum(axis=2) @ middle], axis=-1) / area[:, None]
-    return centre[:, None], np.sqrt(area)[:, None, None]
+    middle = np.arange(CELLS) + 0.5
+    centre = np.stack([masks.sum(axis=1) @ middle, masks.sum(axis=2) @ middle]) / area
+    return centre[..., None], np.sqrt(area)[:, None]
 
 
 def _surface(mesh: Mesh, count: int) -> np.ndarray:
     points = sample_surface(mesh, count)
     # a mesh without area still has corners
     return points if len(points) else np.resize(mesh.vertices.double().numpy(), (count, 3))
-
-
-def outermost(mesh: Mesh, directions: int = 300) -> Mesh:
-    """The vertices that lie farthest in some direction, without faces: they tell the box that a model projects to.
-
-    A scan has 100,000 vertices; every so many-th of them would leave out a handle that has few.
-    """
-    if len(mesh.vertices) <= directions:
-        return mesh
-    # a Fibonacci lattice on the sphere
-    number = torch.arange(directions, dtype=torch.float64) + 0.5
-    height, turn = 1 - 2 * number / directions, math.pi * (1 + math.sqrt(5)) * number
-    level = (1 - height.square()).sqrt()
-    outward = torch.stack([level * turn.cos(), level * turn.sin(), height])
-    chosen = (mesh.vertices.double() @ outward).argmax(dim=0).unique()
-    return Mesh(mesh.vertices[chosen], mesh.faces[:0])
-
-
-def _same_count(meshes: Mapping[int, Mesh]) -> dict[int, np.ndarray]:
-    """Each model's vertices, repeated up to the number of the largest."""
-    most = max(len(mesh.vertices) for mesh in meshes.values())
-    return {index: np.resize(mesh.vertices.double().numpy(), (most, 3)) for index, mesh in meshes.items()}

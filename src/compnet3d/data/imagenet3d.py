@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import sys
 import unicodedata
@@ -277,8 +278,9 @@ def find_image(root: Path, category: str, name: str) -> Path | None:
 
 
 def _find(folder: Path, name: str, suffixes: Sequence[str]) -> Path | None:
-    paths = (folder / (name + suffix) for suffix in suffixes)
-    return next((path for path in paths if is_file(path)), None)
+    # joined as text: paths of many objects would take longer than the looks at the disk
+    stem = os.path.join(folder, name)
+    return next((Path(stem + suffix) for suffix in suffixes if os.path.isfile(stem + suffix)), None)
 
 
 def find_mask(root: Path, category: str, name: str) -> Path | None:

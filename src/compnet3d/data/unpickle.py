@@ -15,7 +15,8 @@ import math
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Iterable, Sized
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -88,7 +89,9 @@ def _parse_npy(payload: bytes) -> Any:
     # numpy parses the header as a literal; only what follows it, the pickle, could run anything
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        size = int.from_bytes(payload[8:10], "little")
+        shape, fortran, dtype = _header(payload[8 : 10 + size])
+        stream.seek(10 + size)
     elif version == (2, 0):
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
     else:
@@ -105,6 +108,12 @@ def _parse_npy(payload: bytes) -> Any:
     if not isinstance(tree, list):
         raise ValueError("its pickle holds no array")
     return tree
+
+
+@lru_cache(maxsize=64)
+def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran's order and type of a header of version 1; the files of a data set have a few different ones."""
+    return np.lib.format.read_array_header_1_0(io.BytesIO(header))
 
 
 def _plain_array(raw: bytes, shape: object, dtype: np.dtype[Any], fortran: object) -> np.ndarray:
@@ -247,14 +256,17 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 _PurePython: Any = pickle._Unpickler  # type: ignore[attr-defined,unused-ignore]
 
 
-def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
-    """An instruction that the unpickler counts before it follows it."""
+class _Counted:
+    """A table of instructions that counts each before it is followed; an error after so many."""
 
-    def count_and_load(unpickler: SafeUnpickler) -> None:
-        unpickler.count_instruction()
-        load(unpickler)
+    def __init__(self, table: dict[int, Any], most: int) -> None:
+        self._table, self._left = table, most
 
-    return count_and_load
+    def __getitem__(self, code: int) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise pickle.UnpicklingError("it is too large")
+        return self._table[code]
 
 
 class SafeUnpickler(_PurePython):
@@ -264,19 +276,16 @@ class SafeUnpickler(_PurePython):
     """
 
     # a copy: changing the inherited table would change Python's own unpickler for the whole process
-    dispatch: dict[int, Any] = dict(_PurePython.dispatch)
+    dispatch: Any = dict(_PurePython.dispatch)
 
     def __init__(self, stream: io.BytesIO) -> None:
         # latin1 maps each byte to one character and back, so that arrays which Python 2 wrote as text survive
         super().__init__(stream, encoding="latin1")
         # annotations need a few hundred instructions and bytes; a part of the file may be handed over many times
-        self._instructions_left, self._work_left = 250_000, 128 * 2**20
-
-    def count_instruction(self) -> None:
-        """Called before each instruction; an error after 250,000 of them."""
-        self._instructions_left -= 1
-        if self._instructions_left < 0:
-            raise pickle.UnpicklingError("it is too large")
+        most, self._work_left = 250_000, 128 * 2**20
+        # an instruction is a byte or more, so that those of small files need no counting
+        if stream.getbuffer().nbytes > most:
+            self.dispatch = _Counted(type(self).dispatch, most)
 
     def _count_work(self, handed_over: tuple[Any, ...]) -> None:
         self._work_left -= len(handed_over) + sum(len(x) for x in handed_over if isinstance(x, str | bytes | tuple))
@@ -352,7 +361,6 @@ class SafeUnpickler(_PurePython):
         *(pickle.PERSID, pickle.BINPERSID, pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
     ):
         dispatch[_opcode[0]] = _refuse
-    dispatch = {code: _counted(load) for code, load in dispatch.items()}
 
 
 def _finish(value: Any, depth: int, budget: list[int]) -> Any:

@@ -166,11 +166,27 @@ def _vertices(rows: list[_Row], position: int) -> Doubles | None:
 
 def _faces(rows: list[_Row], promised: int, least: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Corners and counts of as many faces as promised: one a line, maybe with a colour, else free of lines."""
-    for faces in (_faces_by_line(rows), _faces_of([word for row in rows for word in row])):
+    alike = _faces_alike(rows)
+    if alike is not None and len(alike) == promised and alike.shape[1] >= least:
+        return alike.reshape(-1), np.full(len(alike), alike.shape[1], dtype=np.int64)
+    for read in (_faces_by_line, lambda rows: _faces_of([word for row in rows for word in row])):
+        faces = read(rows)
         if len(faces) == promised and all(len(face) >= least for face in faces):
             corners = np.array([corner for face in faces for corner in face], dtype=np.int64)
             return corners, np.array([len(face) for face in faces], dtype=np.int64)
     return None
+
+
+def _faces_alike(rows: list[_Row]) -> np.ndarray | None:
+    """`_faces_by_line` where each has the same number of corners and no colour, as most files do, at once."""
+    size = len(rows[0]) - 1 if rows else 0
+    if size < 1 or any(len(row) != size + 1 for row in rows):
+        return None
+    words = [word for row in rows for word in row]
+    if not re.fullmatch(r"(?:[+-]?[0-9]{1,18} )+", " ".join(words) + " "):
+        return None
+    table = np.fromiter(map(int, words), np.int64, len(words)).reshape(-1, size + 1)
+    return table[:, 1:] if (table[:, 0] == size).all() else None
 
 
 def _faces_by_line(rows: list[_Row]) -> list[list[int]]:

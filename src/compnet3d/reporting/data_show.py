@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from compnet3d.data.check import check_cad
+from compnet3d.data.check_masks import marked_mask
 from compnet3d.data.check_object import check_sample, mesh_of, projected_box_iou
-from compnet3d.data.check_poses import marked_mask
 from compnet3d.data.findings import CheckResult
 from compnet3d.data.imagenet3d import ImageNet3D, read_objects
 from compnet3d.data.images import load_image
