@@ -11,8 +11,9 @@ import pytest
 import torch
 import trimesh
 
+from compnet3d.cli.main import main
 from compnet3d.data.symmetry import MIRROR_TOLERANCE, Symmetry, load_symmetry
-from compnet3d.data.symmetry_measure import category_folders, measure, measure_category, write_measured
+from compnet3d.data.symmetry_measure import KNOWN, category_folders, measure, measure_category, write_measured
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh, save_off
 from compnet3d.procedural.categories import BUILTIN
@@ -97,3 +98,22 @@ def test_what_is_written_and_what_stays(tmp_path: Path) -> None:
     with pytest.raises(CompNetError, match="holds no CAD models"):
         category_folders(tmp_path / "CAD" / "pole")
     assert math.isinf(measure([mesh_of(prism(360))]).rejected)
+
+
+def test_what_is_known_beyond_doubt_outweighs_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("wine_glass", "jar"):
+        (tmp_path / "CAD" / name).mkdir(parents=True)
+        save_off(tmp_path / "CAD" / name / "01.off", mesh_of(trimesh.creation.box((1, 2, 1))))
+    main(["data", "symmetry", str(tmp_path), "--table", "imagenet3d", "--write"])
+    assert "continuous (known)" in capsys.readouterr().out
+    assert load_symmetry(tmp_path) == {"jar": Symmetry(2, mirror=True), "wine_glass": Symmetry(0, mirror=True)}
+
+
+def test_round_categories_are_round_in_real_models(shared_dir: Path) -> None:
+    """Of those that are said to be round beyond doubt, and of some that are left out on purpose."""
+    assert all(symmetry == Symmetry(order=0) for symmetry in KNOWN["imagenet3d"].values())
+    assert KNOWN["pascal3d"].items() <= KNOWN["imagenet3d"].items()
+    for name in ("can", "plate"):
+        assert name in KNOWN["imagenet3d"] and measure_category(shared_dir / "data/cad100" / name).order == 0
+    for name in ("cup", "pan"):
+        assert name not in KNOWN["imagenet3d"] and measure_category(shared_dir / "data/cad100" / name).order == 1

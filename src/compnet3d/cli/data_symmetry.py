@@ -23,7 +23,7 @@ class DataSymmetry:
     """Add what was found to DIR/symmetry.json; what it says already stays."""
     replace: Flag = False
     """With --write, also change what symmetry.json says otherwise."""
-    table: Annotated[Literal["pascal3d"] | None, arg(metavar="pascal3d")] = None
+    table: Annotated[Literal["pascal3d", "imagenet3d"] | None, arg(metavar="pascal3d|imagenet3d")] = None
     """Take what is known beyond doubt of this data set's categories, whatever its few CAD models look like."""
 
     def run(self) -> None:
