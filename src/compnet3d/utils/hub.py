@@ -16,11 +16,10 @@ def fetch(name: str, files: Sequence[str], revision: str | None = None) -> Path:
         CompNetError: with the reason alone, for the caller's sentence.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
-    except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:
+    except _refusals() as error:
         raise CompNetError(_reason(error)) from None
 
 
@@ -38,7 +37,6 @@ def publish(name: str, folder: Path, *, private: bool, message: str) -> str:
         CompNetError: with the reason alone, for the caller's sentence.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     api = HfApi()
     try:
@@ -46,9 +44,17 @@ def publish(name: str, folder: Path, *, private: bool, message: str) -> str:
         # what an earlier upload had there is replaced as a whole
         stale = ["meshes/*", "examples/*"]
         api.upload_folder(repo_id=name, folder_path=folder, commit_message=message, delete_patterns=stale)
-    except (OSError, ValueError, RuntimeError, HfHubHTTPError, LocalTokenNotFoundError) as error:
+    except _refusals() as error:
         raise CompNetError(_reason(error)) from None
     return address
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What the library raises where the hub refuses, or cannot be reached."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    # its bases are the errors of the library that it talks with, which is another one in each of its versions
+    return (OSError, ValueError, RuntimeError, LocalTokenNotFoundError, HfHubHTTPError, *HfHubHTTPError.__bases__)
 
 
 def _reason(error: Exception) -> str:
