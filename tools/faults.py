@@ -47,11 +47,13 @@ class Command:
     Attributes:
         name: of it; line: its arguments, where IN stands for the folder of the inputs and OUT for what it makes.
         inputs: of the folder of the inputs, what it reads; none where it reads nothing.
+        whole: what is there where all of it is.
     """
 
     name: str
     line: tuple[str, ...]
     inputs: tuple[str, ...] = ()
+    whole: str = "lists"
 
     @property
     def goes_on(self) -> bool:
@@ -91,6 +93,17 @@ COMMANDS = (
     ),
     Command("data import table", ("data", "import", "table", "IN/table.csv", "OUT", "--workers", "2"), ("data",)),
     Command("data import pascal3d", ("data", "import", "pascal3d", "IN/pascal", "OUT"), ("pascal",)),
+    Command(
+        "data import coco", ("data", "import", "coco", "IN/coco.json", "OUT", "--poses", "IN/poses.csv"), ("data",)
+    ),
+    Command("data import bop", ("data", "import", "bop", "IN/bop", "OUT", "--workers", "2"), ("bop",)),
+    Command("shapes to render", ("data", "render", "OUT", "--cad", "IN/shapes", *SMALL, "--workers", "1"), ("shapes",)),
+    Command(
+        "models push",
+        ("models", "push", "IN/model", "someone/toys", "--licence", "mit", "--dry-run", "OUT"),
+        ("model",),
+        "README.md",
+    ),
 )
 
 
@@ -105,10 +118,17 @@ def make_inputs(folder: Path) -> None:
     make_dataset(folder / "data", categories=3, train=8, val=2, size=64, workers=1)
     make_pascal3d(folder / "data", folder / "pascal")
     make_table(folder / "data", folder / "table.csv")
+    make_coco(folder / "data", folder)
+    make_bop(folder / "data", folder / "bop")
+    make_shapes(folder / "data" / "CAD", folder / "shapes")
     for name, processes in (("one", 1), ("two", 2)):
         small = {"schedule.processes": processes, "schedule.batch_size": 8, "search.steps": 2, "search.starts": 1}
         recipe = get_recipe("quickstart").with_settings(small)
         (folder / f"{name}.json").write_text(json.dumps(recipe.to_dict()))
+    from compnet3d.training.train import train
+
+    few = get_recipe("quickstart").with_settings({"schedule.processes": 1, "schedule.epochs": 1})
+    train(few, folder / "data", folder / "run", workers=0, progress=False).save_pretrained(folder / "model")
 
 
 def make_table(data: Path, path: Path) -> None:
@@ -124,6 +144,60 @@ def make_table(data: Path, path: Path) -> None:
                       sample.theta, *sample.bbox, mask)  # fmt: skip
             lines.append(",".join(map(str, values)))
     path.write_text("\n".join(lines) + "\n")
+
+
+def make_coco(data: Path, folder: Path) -> None:
+    """A data set in our layout, as boxes of COCO and a table of their poses."""
+    from compnet3d.data.imagenet3d import ImageNet3D
+
+    dataset = ImageNet3D(data)
+    samples = dataset.samples("train")
+    images, boxes, poses = [], [], ["annotation_id,azimuth_deg,elevation_deg,theta_deg"]
+    for number, sample in enumerate(samples):
+        x1, y1, x2, y2 = sample.bbox
+        place = {"file_name": str(sample.image.relative_to(folder)), "width": sample.width, "height": sample.height}
+        images.append({"id": number, **place})
+        box = {"id": number, "image_id": number, "category_id": 1 + dataset.categories.index(sample.category)}
+        boxes.append({**box, "bbox": [x1, y1, x2 - x1, y2 - y1]})
+        angles = (math.degrees(getattr(sample, key)) for key in ("azimuth", "elevation", "theta"))
+        poses.append(",".join(map(str, (number, *angles))))
+    names = [{"id": 1 + number, "name": name} for number, name in enumerate(dataset.categories)]
+    (folder / "coco.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": names}))
+    (folder / "poses.csv").write_text("\n".join(poses) + "\n")
+
+
+def make_bop(data: Path, root: Path) -> None:
+    """A data set's images in the layout of BOP, one object each, in front of the camera."""
+    import trimesh
+
+    from compnet3d.data.imagenet3d import ImageNet3D
+
+    scene = root / "train" / "000001"
+    (scene / "rgb").mkdir(parents=True)
+    ground, info, cameras = {}, {}, {}
+    for number, sample in enumerate(ImageNet3D(data).samples("train")):
+        shutil.copy(sample.image, scene / "rgb" / f"{number:06d}.jpg")
+        x1, y1, x2, y2 = map(round, sample.bbox)
+        cos, sin = math.cos(sample.azimuth), math.sin(sample.azimuth)
+        pose = {"cam_R_m2c": [cos, sin, 0, 0, 0, -1, -sin, cos, 0], "cam_t_m2c": [0, 0, 500], "obj_id": 1 + number % 3}
+        ground[str(number)], info[str(number)] = [pose], [{"bbox_obj": [x1, y1, x2 - x1, y2 - y1]}]
+        cameras[str(number)] = {"cam_K": [500, 0, sample.width / 2, 0, 500, sample.height / 2, 0, 0, 1]}
+    (root / "models").mkdir()
+    for number, folder in enumerate(sorted((data / "CAD").iterdir())):
+        model = trimesh.load(sorted(folder.glob("*.off"))[0], force="mesh").apply_scale(100.0)  # millimetres
+        model.export(root / "models" / f"obj_{1 + number:06d}.ply")
+    for name, value in (("scene_gt", ground), ("scene_gt_info", info), ("scene_camera", cameras)):
+        (scene / f"{name}.json").write_text(json.dumps(value))
+
+
+def make_shapes(cad: Path, root: Path) -> None:
+    """The models of three categories, in a format each: with a file of materials, in one file, as text."""
+    import trimesh
+
+    for folder, suffix in zip(sorted(cad.iterdir()), ("obj", "glb", "ply"), strict=True):
+        (root / folder.name).mkdir(parents=True)
+        model = trimesh.load(sorted(folder.glob("*.off"))[0], force="mesh")
+        model.export(root / folder.name / f"01.{suffix}")
 
 
 def make_pascal3d(data: Path, root: Path) -> None:
@@ -274,7 +348,7 @@ class Trial:
         left += [path for path in self.disk.iterdir() if path not in (self.out, self.disk / "lost+found")]
         if left:
             raise Failed(f"left after {after}: {', '.join(sorted({str(p.relative_to(self.folder)) for p in left}))}")
-        if not self.command.goes_on and self.out.exists() and not (self.out / "lists").is_dir():
+        if not self.command.goes_on and self.out.exists() and not (self.out / self.command.whole).exists():
             raise Failed(f"half of it is there after {after}")
 
     def run_again(self, wanted: dict[str, Any]) -> None:

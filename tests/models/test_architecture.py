@@ -398,11 +398,53 @@ def test_bookkeeping_of_a_backbone_is_left_out(backbone: Path) -> None:
 
 @pytest.mark.parametrize(
     "text", ['{"image_mean": [0.5,', '{"image_mean": null, "image_std": null}', '{"image_mean": [1], "image_std": [1]}',
+             '{"image_mean": [123.7, 116.3, 103.5], "image_std": [58.4, 57.1, 57.4]}', "version https://git-lfs.github.com",
              '{"image_mean": 0.5, "image_std": 0}', '{"image_mean": [NaN, 0, 0], "image_std": 1}', "[]"]
 )  # fmt: skip
 def test_a_normalisation_that_is_none_is_one_sentence(backbone: Path, text: str) -> None:
     (backbone / "preprocessor_config.json").write_text(text)
     with pytest.raises(CompNetError, match=f"^{backbone / 'preprocessor_config.json'}: [^\n]+$"):
+        load_extractor(backbone)
+
+
+def test_colours_of_0_to_255_and_a_byte_order_mark(backbone: Path) -> None:
+    path = backbone / "preprocessor_config.json"
+    path.write_text('{"image_mean": [123.7, 116.3, 103.5], "image_std": [58.4, 57.1, 57.4]}')
+    with pytest.raises(CompNetError, match="of pixels from 0 to 255, and these are 0 to 1; divide it"):
+        load_extractor(backbone)
+    path.write_text('{"image_mean": 0.4, "image_std": 0.25}', encoding="utf-8-sig")
+    assert load_extractor(backbone).config.mean == (0.4, 0.4, 0.4)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.float8_e4m3fn, torch.complex64], ids=str)
+def test_packed_weights_are_refused(backbone: Path, kind: torch.dtype) -> None:
+    path = backbone / "model.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    name = sorted(name for name in tensors if name.endswith("weight"))[0]
+    tensors[name] = tensors[name].to(kind)
+    path.unlink()
+    save_file(tensors, path)
+    with pytest.raises(CompNetError, match=f"tensor {name} is of .*; packed weights are not read"):
+        load_extractor(backbone)
+
+
+def test_names_with_something_before_them_are_shown(backbone: Path) -> None:
+    path = backbone / "model.safetensors"
+    tensors = {f"module.{name}": tensor.clone() for name, tensor in load_file(path).items()}
+    path.unlink()
+    save_file(tensors, path)
+    with pytest.raises(CompNetError, match=r"such as (\S+); module\.\1 is there: take off what stands before"):
+        load_extractor(backbone)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [(b"PK\x03\x04", "what torch.save writes"), (b"\x80\x02}q", "a pickle"), (b"\x1f\x8b\x08", "packed"),
+     (b"\n<!DOCTYPE html>", "a web page")],
+)  # fmt: skip
+def test_other_files_under_the_name_are_named(backbone: Path, start: bytes, words: str) -> None:
+    (backbone / "model.safetensors").write_bytes(start + bytes(100))
+    with pytest.raises(CompNetError, match=rf"model\.safetensors: is {words}"):
         load_extractor(backbone)
 
 

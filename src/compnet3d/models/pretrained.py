@@ -164,7 +164,16 @@ def _pretrained_state(weights: WeightFiles, backbone: Any, prefix: str, family: 
     from transformers.utils import logging
 
     path, wanted = weights.path, backbone.state_dict().keys()
-    tensors = {name: tensor.float() for name, tensor in weights.load(prefix).items()}
+    stored = weights.load(prefix)
+    # counters are whole numbers; others of few bits belong to a scale that only their own program knows
+    plain_kinds = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
+    for name, tensor in stored.items():
+        if tensor.dtype not in plain_kinds:
+            raise CompNetError(
+                f"{path}: tensor {name} is of {str(tensor.dtype).removeprefix('torch.')}; packed weights are not read, "
+                "give those that were not quantised"
+            )
+    tensors = {name: tensor.float() for name, tensor in stored.items()}
     check_finite(path, tensors)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # the classifier's tensors are expected to be left over
@@ -187,7 +196,12 @@ def _pretrained_state(weights: WeightFiles, backbone: Any, prefix: str, family: 
         logging.set_verbosity(verbosity)
     # what the class has besides, and the backbone here has not, may be missing
     if names := sorted(wanted & set(notes["missing_keys"])):
-        raise CompNetError(f"{path.parent}: the weights lack {len(names)} tensors of the backbone, such as {names[0]}")
+        called = next(
+            (f"; {name} is there: take off what stands before" for name in stored if name.endswith(f".{names[0]}")), ""
+        )
+        raise CompNetError(
+            f"{path.parent}: the weights lack {len(names)} tensors of the backbone, such as {names[0]}{called}"
+        )
     for name, found, asked in sorted(notes["mismatched_keys"]):
         if name in wanted:
             raise CompNetError(
@@ -204,7 +218,13 @@ def _normalisation(path: Path, family: str) -> tuple[Colour, Colour]:
         if not isinstance(values, dict):
             raise CompNetError(f"{path}: is no configuration of images; copy it again or delete it")
         if "image_mean" in values and "image_std" in values:
-            return _colour(path, "image_mean", values), _colour(path, "image_std", values)
+            mean, std = (_colour(path, name, values) for name in ("image_mean", "image_std"))
+            if max(*mean, *std) > 10:
+                raise CompNetError(
+                    f"{path}: image_mean {shown(values['image_mean'])} is of pixels from 0 to 255, and these are 0 to "
+                    "1; divide it and image_std by 255"
+                )
+            return mean, std
     return family_of(family).normalisation
 
 
@@ -215,6 +235,7 @@ def _colour(path: Path, name: str, values: Json) -> Colour:
     least = 1e-6 if name == "image_std" else -1000
     plain_numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers)
     if len(numbers) != 3 or not plain_numbers or not all(least <= x <= 1000 for x in numbers):
-        raise CompNetError(f"{path}: {name} must be three numbers, not {shown(value)}; correct it or delete the file")
+        wanted = "three numbers above 0" if name == "image_std" else "three numbers"
+        raise CompNetError(f"{path}: {name} must be {wanted}, not {shown(value)}; correct it or delete the file")
     red, green, blue = (float(x) for x in numbers)
     return red, green, blue

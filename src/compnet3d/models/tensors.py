@@ -59,6 +59,15 @@ def _opening(path: Path) -> Iterator[None]:
             start = file.read(64)
         if start.startswith(b"version https://git-lfs"):
             raise CompNetError(f"{path}: is a Git LFS pointer; fetch the file itself (git lfs pull)")
+        kinds = {
+            b"PK\x03\x04": "what torch.save writes, which is not read; convert it",
+            b"\x80\x02": "a pickle, which is not read; convert it",
+            b"\x1f\x8b": "packed (gzip); unpack it",
+            b"<": "a web page; download the file itself",
+        }
+        for first, what in kinds.items():
+            if start.lstrip().startswith(first):
+                raise CompNetError(f"{path}: is {what}")
         if int.from_bytes(start[:8], "little") > 2**25:
             raise ValueError("the header is too large")
         yield

@@ -204,7 +204,10 @@ def read_json(path: str | Path, limit: int = 64 * 2**20) -> Any:
         CompNetError: if it is missing, broken, too large or no regular file; the message names the file.
     """
     try:
-        return json.loads(read_bytes(path, limit).decode("utf-8"))
+        data = read_bytes(path, limit)
+        if data.startswith(b"version https://git-lfs"):
+            raise CompNetError(f"{path}: is a Git LFS pointer; fetch the file itself (git lfs pull)")
+        return json.loads(data.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
     except OSError as error:
         raise CompNetError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (ValueError, RecursionError) as error:

@@ -25,7 +25,8 @@ from compnet3d.data.importers.walk_cameras import Walk, WalkFrame, _frames_of, p
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Camera, Pose
-from tests.data.importers.walk_scene import MIDDLE, SIZE, Floats, Views, draw, points_of, views_round
+from compnet3d.procedural.categories import BUILTIN
+from tests.data.importers.walk_scene import MIDDLE, SIZE, Floats, Views, draw, film, points_of, views_round
 
 FOCAL, WIDTH, HEIGHT = 520.0, 480, 360
 
@@ -265,3 +266,25 @@ def test_photographs_become_a_data_set(tmp_path: Path, capsys: pytest.CaptureFix
     assert np.degrees(entry["azimuth"] + 0.1) % 360 == pytest.approx(np.degrees(0.1), abs=1.0)
     with pytest.raises(CompNetError, match="holds another walk"):
         place_cameras(tmp_path / "photographs", tmp_path / "brick.walk", frames=20)
+
+
+@pytest.mark.slow
+def test_a_film_becomes_a_data_set(tmp_path: Path) -> None:
+    """A model of a car on a table, drawn by our rasteriser, compressed: azimuths against the true ones."""
+    pytest.importorskip("pycolmap")
+    pytest.importorskip("av")
+    views = views_round(48)
+    car = next(made for made in BUILTIN if made.name == "car").instance(np.random.default_rng(0)).normalised().mesh()
+    film(tmp_path / "film.mp4", car, views)
+    command = ["data", "import", "walk", str(tmp_path / "film.mp4"), str(tmp_path / "out"), "--category", "car"]
+    main([*command, "--frames", "24", "--confirm"])
+    walk = place_cameras(tmp_path / "film.mp4", tmp_path / "out.walk", frames=24)
+    numbers = [int(frame.name) for frame in walk.frames]
+    assert len(numbers) >= 22
+    samples = ImageNet3D(tmp_path / "out").samples("train")
+    found = np.degrees([sample.azimuth for sample in samples])
+    true = views.angles()[numbers, 0]
+    # against the first frame's, since the front is what that one sees
+    off = (found - found[0] - (true - true[0]) + 180) % 360 - 180
+    print(f"relative azimuths off by {np.abs(off).mean():.2f} degrees on average, {np.abs(off).max():.2f} at most")
+    assert np.abs(off).max() < 2.0
