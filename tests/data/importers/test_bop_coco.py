@@ -184,3 +184,58 @@ def test_coco_takes_its_poses_from_a_table(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(CompNetError, match="is not a file of COCO"):
         import_data(Coco(path, table), tmp_path / "none")
+
+
+def turn_about(axis: str, degrees: float, shift: tuple[float, ...] = (0.0, 0.0, 0.0)) -> list[float]:
+    """Row by row, as models_info.json has it."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    i, j = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
+    matrix = np.eye(4)
+    matrix[[i, i, j, j], [i, j, i, j]] = [c, -s, s, c]
+    matrix[:3, 3] = shift
+    return [float(value) for value in matrix.ravel()]
+
+
+@pytest.mark.parametrize(
+    ("axes", "info", "expected"),
+    [
+        ("z,-y", {}, {}),
+        ("z,-y", {"symmetries_discrete": [turn_about("z", 180)]}, {"z": 2}),
+        ("z,-y", {"symmetries_discrete": [turn_about("z", turn) for turn in (90, 180, 270)]}, {"z": 4}),
+        ("z,-y", {"symmetries_discrete": [turn_about("z", 120)]}, {"z": 3}),
+        ("z,-y", {"symmetries_discrete": [turn_about("z", 120), turn_about("z", 180)]}, {"z": 6}),
+        # turned over, and about an axis beside the object
+        ("z,-y", {"symmetries_discrete": [turn_about("x", 180)]}, {}),
+        ("z,-y", {"symmetries_discrete": [turn_about("z", 180, (90.0, 0.0, 0.0))]}, {}),
+        ("z,-y", {"symmetries_discrete": [turn_about("z", 180, (0.5, 0.0, 30.0))]}, {"z": 2}),
+        ("z,-y", {"symmetries_continuous": [{"axis": [0, 0, -1], "offset": [0, 0, 7]}]}, {"z": "continuous"}),
+        ("z,-y", {"symmetries_continuous": [{"axis": [0, 1, 0], "offset": [0, 0, 0]}]}, {}),
+        ("z,-y", {"symmetries_continuous": [{"axis": [0, 0, 1], "offset": [60, 0, 0]}]}, {}),
+        # of this file y is up
+        ("y,z", {"symmetries_continuous": [{"axis": [0, 1, 0], "offset": [0, 0, 0]}]}, {"z": "continuous"}),
+        ("y,z", {"symmetries_discrete": [turn_about("y", 180), turn_about("z", 90)]}, {"z": 2}),
+    ],
+)
+def test_symmetries_about_the_up_axis_are_taken_over(
+    tmp_path: Path, axes: str, info: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    (tmp_path / "models").mkdir()
+    table = {"5": {"diameter": 200.0, **info}, "6": {"diameter": 100.0}}
+    (tmp_path / "models" / "models_info.json").write_text(json.dumps(table))
+    source = Bop(tmp_path, parse_frames([axes]), parse_names(["5=can"]))
+    assert source.symmetry() == ({"can": expected} if expected else {})
+
+
+def test_an_import_writes_symmetries_and_names_broken_ones(tmp_path: Path) -> None:
+    K = np.array([[500.0, 0, 20.0], [0, 500.0, 30.0], [0, 0, 1]])
+    write_bop(tmp_path / "bop", [pose_entry(1, rotation(1), [0.0, 0.0, 900.0])], K)
+    path = tmp_path / "bop" / "models" / "models_info.json"
+    table = {number: {"diameter": 99.0, "symmetries_discrete": [turn_about("z", 180)]} for number in ("1", "2")}
+    path.write_text(json.dumps(table))
+    import_data(Bop(tmp_path / "bop"), tmp_path / "out")
+    assert ImageNet3D(tmp_path / "out").symmetry["obj_000001"].order == 2
+    assert list(ImageNet3D(tmp_path / "out").symmetry) == ["obj_000001"]
+    for broken in ('{"1": {"symmetries_discrete": [[1, 2]]}}', '{"a": {}}', "[1]", '{"1": 3}'):
+        path.write_text(broken)
+        with pytest.raises(CompNetError, match=r"models_info.json: its symmetries are not as BOP writes them"):
+            Bop(tmp_path / "bop").symmetry()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -343,6 +344,29 @@ def test_boxes_splits_objects_masks_and_names(tmp_path: Path) -> None:
     assert len(read_annotation(tmp_path / "out/annotations/bowl/2.npz")) == 2
     mask = samples["both_object1"].mask
     assert mask is not None and (load_mask(mask).nonzero()[1].min(), load_mask(mask).nonzero()[1].max()) == (30, 49)
+
+
+def test_models_of_any_format_are_taken_with_their_files(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    (tmp_path / "cad" / "mug").mkdir(parents=True)
+    for name, sides in (("01.gltf", (1.0, 1.0, 1.0)), ("02.gltf", (1.0, 4.0, 1.0))):
+        folder = tmp_path / "cad" / "mug"
+        for file, data in trimesh.Scene(trimesh.creation.box(sides)).export(file_type="gltf").items():
+            text = data.replace(b"gltf_buffer", name[:2].encode())
+            (folder / (name if file == "model.gltf" else file.replace("gltf_buffer", name[:2]))).write_bytes(text)
+    lines = [
+        {"image": "a.png", "category": "mug", "box": "10 8 40 32", "azimuth_deg": 0, "elevation_deg": 0, "cad": number}
+        for number in (1, 2)
+    ]
+    table = Table(write_csv(tmp_path / "t.csv", lines), RowForm(), Shapes(cad=tmp_path / "cad"))
+    report = import_data(table, tmp_path / "out")
+    assert report.kept == 2
+    # glTF is y up: the second model is four times as high
+    heights = [np.ptp(mesh.vertices[:, 2].numpy()) for mesh in ImageNet3D(tmp_path / "out").meshes("mug")]
+    assert heights == pytest.approx([1.0, 4.0])
+    # in the same box, the one that is higher is farther away
+    near, far = (entry["distance"] for entry in read_annotation(tmp_path / "out/annotations/mug/a.npz"))
+    assert far > 2 * near
 
 
 def test_objects_keep_together_where_no_split_is_stated(tmp_path: Path) -> None:

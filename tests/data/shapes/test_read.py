@@ -16,7 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from compnet3d.data.shapes.read import SUFFIXES, copy_shapes, find_shapes, indexed_shapes, load_mesh, load_shape
+from compnet3d.data.shapes.read import (
+    SUFFIXES,
+    copy_shape,
+    copy_shapes,
+    find_shapes,
+    indexed_shapes,
+    load_mesh,
+    load_shape,
+)
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.frame import Frame
 
@@ -369,6 +377,31 @@ def test_models_are_copied_with_what_they_name(tmp_path: Path) -> None:
     assert copy_shapes(source, tmp_path / "out") == 1
     assert len(load_shape(tmp_path / "out" / "01.gltf").faces) == 12
     assert (tmp_path / "out" / "textures" / "a.png").is_file() and not (tmp_path / "out" / ".DS_Store").exists()
+
+
+def test_a_model_is_copied_with_the_files_that_it_names_and_no_others(tmp_path: Path) -> None:
+    source, out = tmp_path / "cad", tmp_path / "out"
+    (source / "looks").mkdir(parents=True)
+    for place in (source / "looks" / "wood.png", source / "unused.png", tmp_path / "secret.png"):
+        Image.new("RGB", (4, 4), "red").save(place)
+    library = "newmtl wood\nmap_Kd looks\\wood.png\nnewmtl stolen\nmap_Kd ../secret.png\n"
+    (source / "looks" / "a.mtl").write_text(library)
+    corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0 0\n"
+    text = f"mtllib ./looks/a.mtl\n{corners}usemtl wood\nf 1/1 2/1 3/1\nusemtl stolen\nf 1/1 3/1 2/1\n"
+    (source / "01.obj").write_text(text)
+    copy_shape(source / "01.obj", out / "01.obj")
+    copied = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert copied == {"01.obj", "looks/a.mtl", "looks/wood.png"} and not (tmp_path / "looks").exists()
+    skin = load_shape(out / "01.obj").skin
+    assert skin is not None and len(skin.pictures) == 1
+
+    write(source, box(), ".gltf", "02")
+    copy_shape(source / "02.gltf", out / "02.gltf")
+    assert len(load_shape(out / "02.gltf").faces) == 12
+
+    (source / "03.gltf").write_text('{"asset": {"version": "2.0"}, "buffers": [{"uri": "../secret.png"}]}')
+    copy_shape(source / "03.gltf", out / "03.gltf")  # broken, as the check says
+    assert (out / "03.gltf").is_file() and not list(tmp_path.glob("**/out/**/secret.png"))
 
 
 def test_unknown_suffixes_are_named(tmp_path: Path) -> None:

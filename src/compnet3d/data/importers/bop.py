@@ -10,6 +10,7 @@ object's frame is turned into ours as stated; what is not stated is not guessed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.frame import Frame
 from compnet3d.geometry.mesh import Mesh
+from compnet3d.geometry.rotations import TWO_PI
 from compnet3d.utils.files import Json, is_file, read_json
 
 _IMAGES = ("rgb", "gray")
@@ -102,7 +104,7 @@ class Bop(Source):
                     box = tuple(numbers_in(info[image][place][self.box])) if image in info else ()
                     stem = f"{int(image):06d}_{place:06d}"
                     item = BopItem(
-                        self.names.get(number, f"obj_{number:06d}"), f"{part}_{scene.name}_{stem}", split,
+                        self._category(number), f"{part}_{scene.name}_{stem}", split,
                         _image(scene, int(image)), scene / "mask_visib" / f"{stem}.png", where,
                         tuple(numbers_in(entry["cam_R_m2c"])), tuple(numbers_in(entry["cam_t_m2c"])),
                         tuple(numbers_in(cameras[image]["cam_K"])), box,
@@ -162,6 +164,27 @@ class Bop(Source):
         turned = self._frame(category).turned(mesh.vertices.double().numpy())
         return {"01.off": Mesh(mesh.vertices.new_tensor(turned), mesh.faces)}
 
+    def symmetry(self) -> Json:
+        """Of the symmetries in `models_info.json`, the turns about the axis that points up.
+
+        Raises:
+            CompNetError: if the file is broken.
+        """
+        path = self.root / "models" / "models_info.json"
+        found: Json = {}
+        try:
+            for number, info in (read_json(path) if is_file(path) else {}).items():
+                category = self._category(int(number))
+                order = _order_about_up(info, self._frame(category).rotation())
+                if order != 1:
+                    found[category] = {"z": order or "continuous"}
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            raise CompNetError(f"{path}: its symmetries are not as BOP writes them; restore it") from None
+        return found
+
+    def _category(self, number: int) -> str:
+        return self.names.get(number, f"obj_{number:06d}")
+
     def _frame(self, category: str) -> Frame:
         return self.frames.get(self._number(category), self.frames.get(0, Frame()))
 
@@ -173,6 +196,33 @@ class Bop(Source):
 def _image(scene: Path, number: int) -> Path:
     paths = [scene / folder / f"{number:06d}{suffix}" for folder in _IMAGES for suffix in _SUFFIXES]
     return next((path for path in paths if is_file(path)), paths[0])
+
+
+def _order_about_up(info: Json, turned: np.ndarray) -> int:
+    """How many turns about the up axis change nothing, as an entry of `models_info.json` states: 0 for all of them.
+
+    An axis counts as the up axis within 2 degrees, if a turn about it moves the object by a twentieth of its diameter
+    at most.
+
+    Args:
+        info: the entry; turned: from its axes to ours, float64 [3, 3].
+    """
+    upright, most = math.cos(math.radians(2)), 0.05 * float(info.get("diameter", math.inf))
+    for entry in info.get("symmetries_continuous", ()):
+        axis, offset = (turned @ np.array(list(numbers_in(entry[name])), dtype=float) for name in ("axis", "offset"))
+        if abs(axis[2]) >= upright * np.linalg.norm(axis) > 0 and np.linalg.norm(offset[:2]) <= most:
+            return 0
+    order = 1
+    for entry in info.get("symmetries_discrete", ()):
+        matrix = np.array(list(numbers_in(entry)), dtype=float).reshape(4, 4)
+        rotmat, shift = turned @ matrix[:3, :3] @ turned.T, turned @ matrix[:3, 3]
+        if rotmat[2, 2] < upright or np.linalg.norm(shift[:2]) > most:
+            continue
+        turn = math.atan2(rotmat[1, 0], rotmat[0, 0])
+        # the smallest number of such turns that make whole ones
+        own = next((n for n in range(1, 37) if abs(math.remainder(n * turn, TWO_PI)) < 0.005 * n), 1)
+        order = math.lcm(order, own)
+    return order if order <= 360 else 0
 
 
 def parse_frames(axes: Sequence[str]) -> dict[int, Frame]:

@@ -22,6 +22,7 @@ from compnet3d.data.imagenet3d import IMAGE_SUFFIXES, list_file
 from compnet3d.data.images import image_size, load_image, load_mask
 from compnet3d.data.importers.import_report import REPORT_FILE, ImportReport, LeftOut
 from compnet3d.data.importers.journal import Journal, Outcome, Written, refuse_other
+from compnet3d.data.shapes.read import copy_shape
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh, save_off
 from compnet3d.utils.exclusive import exclusive
@@ -280,7 +281,7 @@ def _remove_strays(out: Path, wanted: set[str]) -> None:
 
 def _write_model(model: Path | Mesh, target: Path) -> None:
     if isinstance(model, Path):
-        copy_file(model, target)
+        copy_shape(model, target)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     save_off(target, model)

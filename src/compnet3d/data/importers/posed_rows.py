@@ -319,15 +319,15 @@ def _grouped(rows: Sequence[Row]) -> tuple[list[RowItem], list[LeftOut]]:
 def _named(groups: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
     """A name of each group; `OBJECT_iNUMBER_vNUMBER` where objects are told, so that they stay together later, too."""
     by_image = unique_names(image for _, instance, image in groups if not instance)
-    numbers: dict[tuple[str, str], tuple[int, int]] = {}
+    numbers: dict[str, dict[str, tuple[int, int]]] = {}
     names: dict[tuple[str, str, str], str] = {}
     for category, instance, image in groups:
         if not instance:
             names[category, instance, image] = by_image[image]
             continue
-        known = sum(of == category for of, _ in numbers)
-        number, view = numbers.get((category, instance), (known + 1, 0))
-        numbers[category, instance] = number, view + 1
+        known = numbers.setdefault(category, {})
+        number, view = known.get(instance, (len(known) + 1, 0))
+        known[instance] = number, view + 1
         names[category, instance, image] = f"{safe_name(instance)}_i{number:02d}_v{view:03d}"
     return names
 

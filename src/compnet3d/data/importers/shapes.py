@@ -30,7 +30,7 @@ class Shapes:
     """Where the shapes of categories come from.
 
     Attributes:
-        cad: a folder with one folder of `.off` files for each category.
+        cad: a folder with one folder of model files (01.off, 02.glb, ...) for each category.
         sizes: a table with columns category, width, depth, height.
     """
 
@@ -68,8 +68,8 @@ def box_of_size(size: Size) -> Mesh:
 
 def outline(models: Mapping[str, Path | Mesh], cad_index: int) -> Tensor:
     """The points that fill the same box in the image as the model with this number, float64 [V, 3]."""
-    paths = [*models.values()]
-    chosen = models.get(f"{cad_index:02d}.off", paths[0])
+    numbered = {int(Path(name).stem): model for name, model in models.items() if Path(name).stem.isdecimal()}
+    chosen = numbered.get(cad_index, next(iter(models.values())))
     mesh = chosen if isinstance(chosen, Mesh) else load_mesh(chosen)
     return mesh.vertices.double()
 

@@ -46,7 +46,7 @@ def read_collada(path: Path, data: bytes) -> Soup:
         raise CompNetError(f"{path}: is damaged COLLADA ({reason}); export the model again") from None
     if not parts:
         raise CompNetError(f"{path}: its scene holds no polygons; export the model as a plain mesh")
-    return join_soups(parts, frame, siblings.notes)
+    return join_soups(parts, frame, siblings)
 
 
 def _frame(info: Any) -> Frame:

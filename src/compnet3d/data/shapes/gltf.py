@@ -305,7 +305,7 @@ def _scene(document: _Document, plain: Json, materials: list[_Material], sibling
             parts.append(_part(mesh, np.asarray(transform, dtype=np.float64), materials, siblings))
     if not parts:
         raise CompNetError(f"{document.path}: holds no triangles; export the model as a mesh")
-    return join_soups(parts, _FRAME, siblings.notes)
+    return join_soups(parts, _FRAME, siblings)
 
 
 def _part(mesh: Any, transform: npt.NDArray[np.float64], materials: list[_Material], siblings: Siblings) -> Soup:

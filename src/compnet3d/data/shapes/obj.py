@@ -141,7 +141,8 @@ def _soup(model: _Model) -> Soup:
         elif colour is not None:
             unsaid = mine & np.isnan(colours).any(axis=1)
             colours[unsaid] = colour
-    return Soup(polygons, colours.astype(np.float32), uv, picture, siblings.pictures, notes=siblings.notes)
+    colours = colours.astype(np.float32)
+    return Soup(polygons, colours, uv, picture, siblings.pictures, None, siblings.notes, siblings.files)
 
 
 def _uv(model: _Model, places: Doubles) -> np.ndarray:

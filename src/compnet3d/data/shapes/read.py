@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -49,6 +50,7 @@ class Shape:
         skin: the colours that the file gives, None for none.
         frame: the axes of the file that were turned; stated: whether the format or the file states them.
         notes: what could not be read of its looks, one sentence each.
+        files: that the model's file names, such as pictures, by where they lie relative to it.
     """
 
     vertices: Doubles
@@ -57,6 +59,7 @@ class Shape:
     frame: Frame
     stated: bool
     notes: Sequence[str] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def load_shape(path: str | Path, frame: Frame | None = None) -> Shape:
@@ -82,7 +85,8 @@ def load_shape(path: str | Path, frame: Frame | None = None) -> Shape:
     used = frame or soup.frame or Frame()
     vertices = used.turned(soup.polygons.vertices) * (used.metres or 1.0)
     faces = soup.polygons.corners[places]
-    return Shape(vertices, faces, soup.skin(places, owner), used, soup.frame is not None, tuple(soup.notes))
+    stated = soup.frame is not None
+    return Shape(vertices, faces, soup.skin(places, owner), used, stated, tuple(soup.notes), soup.files)
 
 
 def load_mesh(path: str | Path) -> Mesh:
@@ -121,6 +125,16 @@ def find_shapes(folder: Path) -> list[Path]:
 def indexed_shapes(folder: Path) -> dict[int, Path]:
     """Those of `find_shapes` that are numbered, by their number, which is what `cad_index` names."""
     return {int(path.stem): path for path in find_shapes(folder) if path.stem.isdecimal()}
+
+
+def copy_shape(path: Path, target: Path) -> None:
+    """Copy a model's file, with those in its folder that it names; of a broken model the file alone."""
+    copy_file(path, target)
+    if path.suffix.lower() in (".off", ".stl", ".ply"):
+        return
+    with suppress(CompNetError):
+        for name, file in load_shape(path).files.items():
+            copy_file(file, target.parent / name)
 
 
 def copy_shapes(folder: Path, out: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,13 @@ class Siblings:
 
     Attributes:
         path: of the model.
-        pictures: those read so far, uint8 [H, W, 3].
+        files: those read so far, by where they lie relative to the model.
+        pictures: likewise, uint8 [H, W, 3].
         notes: what could not be read, one sentence each.
     """
 
     path: Path
+    files: dict[str, Path] = field(default_factory=dict)
     pictures: list[npt.NDArray[np.uint8]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _numbers: dict[object, int] = field(default_factory=dict)
@@ -54,9 +57,11 @@ class Siblings:
                 )
             if found:
                 try:
-                    return read_bytes(place, limit)
+                    data = read_bytes(place, limit)
                 except OSError as error:
                     raise CompNetError(f"{place}: cannot be read ({error.strerror}); fix its permissions") from None
+                self.files[_relative(written, place, folder)] = place
+                return data
         raise CompNetError(f"{self.path}: names {name[:60]!r}, which is not there; put the file beside the model")
 
     def picture(self, name: str) -> int:
@@ -85,3 +90,10 @@ class Siblings:
         image = shrink(decode_image(data, name, max_pixels=most_pixels), most_side)
         self.pictures.append(np.asarray(image))
         return len(self.pictures) - 1
+
+
+def _relative(name: str, place: Path, folder: Path) -> str:
+    """Where a file lies that a model calls so: as written, since a folder may be a link, if that is inside."""
+    written = os.path.normpath(name.strip().replace("\\", "/"))
+    inside = not os.path.isabs(written) and written.split(os.sep)[0] != os.pardir
+    return written if inside else str(place.relative_to(folder))

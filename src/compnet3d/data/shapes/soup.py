@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from compnet3d.data.shapes.siblings import Siblings
 from compnet3d.geometry.frame import Frame
 from compnet3d.geometry.polygons import Integers, Polygons
 from compnet3d.rendering.materials import Floats
@@ -24,6 +26,7 @@ class Soup:
         uv: float32 [C, 2], or None; picture: int64 [P] of each polygon, -1 for none, or None; pictures: see `Skin`.
         frame: the axes that the format or the file states, None for nothing.
         notes: what could not be read of its looks, one sentence each.
+        files: that it names, by where they lie relative to it.
     """
 
     polygons: Polygons
@@ -33,6 +36,7 @@ class Soup:
     pictures: Sequence[npt.NDArray[np.uint8]] = ()
     frame: Frame | None = None
     notes: Sequence[str] = field(default=())
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def skin(self, places: Integers, owner: Integers) -> Skin | None:
         """The colours of triangles: of the corners at `places` [T, 3], of the polygons `owner` [T]."""
@@ -44,8 +48,9 @@ class Soup:
         return skin if skin.known.any() else None
 
 
-def join_soups(parts: Sequence[Soup], frame: Frame | None, notes: Sequence[str]) -> Soup:
+def join_soups(parts: Sequence[Soup], frame: Frame | None, siblings: Siblings) -> Soup:
     """Several parts of a scene, placed already, as one; pictures are shared by all parts."""
+    notes, files = siblings.notes, siblings.files
     offsets = np.cumsum([0] + [len(part.polygons.vertices) for part in parts])
     corners = [part.polygons.corners + offset for part, offset in zip(parts, offsets, strict=False)]
     polygons = Polygons(
@@ -54,7 +59,7 @@ def join_soups(parts: Sequence[Soup], frame: Frame | None, notes: Sequence[str])
         np.concatenate([part.polygons.counts for part in parts]) if parts else np.zeros(0, dtype=np.int64),
     )
     if all(part.colours is None for part in parts):
-        return Soup(polygons, frame=frame, notes=notes)
+        return Soup(polygons, frame=frame, notes=notes, files=files)
     colours, uv, picture = [], [], []
     for part in parts:
         count = len(part.polygons.corners)
@@ -69,4 +74,5 @@ def join_soups(parts: Sequence[Soup], frame: Frame | None, notes: Sequence[str])
         parts[0].pictures,
         frame,
         notes,
+        files,
     )
