@@ -31,7 +31,6 @@ from torch.utils.data import DataLoader
 from compnet3d.data.epoch_order import epoch_batches
 from compnet3d.data.imagenet3d import ImageNet3D, list_file
 from compnet3d.data.loader import CropDataset
-from compnet3d.data.members import Member
 from compnet3d.data.packed import open_data
 from compnet3d.data.packing import pack_dataset
 from compnet3d.data.shapes.read import copy_shapes
@@ -125,9 +124,8 @@ class Batches(torch.utils.data.Sampler[list[tuple[int, int]]]):
     """The batches of an epoch."""
 
     def __init__(self, data: CropDataset, epoch: int) -> None:
-        shards = [sample.image.shard if isinstance(sample.image, Member) else None for sample in data.samples]
         generator = torch.Generator().manual_seed(epoch)
-        self.epoch, self.batches = epoch, epoch_batches(shards, -(-len(shards) // BATCH), generator)
+        self.epoch, self.batches = epoch, epoch_batches(data.samples.shards, -(-len(data) // BATCH), generator)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in self.batches:
@@ -167,7 +165,8 @@ def children() -> list[int]:
 def memory(data: CropDataset) -> list[tuple[int, float]]:
     """Memory at five places of an epoch."""
     found, steps = [], -(-len(data) // BATCH)
-    wanted = {steps * place // 10 for place in (1, 2, 5, 8, 10)}
+    # not at the very end, where the worker ends and Python, tidying up, writes to all of its memory
+    wanted = {steps * share // 100 for share in (10, 25, 50, 75, 99)}
     for number, _ in enumerate(batches_of(data, 100), start=1):
         if number in wanted:
             found.append((min(len(data), number * BATCH), resident()))

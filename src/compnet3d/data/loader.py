@@ -19,6 +19,7 @@ from compnet3d.data.cutouts import Cutout, cut_object
 from compnet3d.data.images import image_tensor, load_image
 from compnet3d.data.members import BrokenShardError, Member, fetch
 from compnet3d.data.sample import Sample
+from compnet3d.data.sample_table import SampleTable
 from compnet3d.data.silhouettes import object_layer
 from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
 from compnet3d.errors import CompNetError
@@ -89,11 +90,11 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         Raises:
             CompNetError: if a sample's category is not among `categories`.
         """
-        self.samples = list(samples)
+        self.samples = SampleTable(samples)
         self.input_config, self.augmentation, self.seed = input_config, augmentation, seed
         self.mirror_categories = frozenset(mirror_categories)
         self._index = {name: i for i, name in enumerate(categories)}
-        unknown = sorted({s.category for s in self.samples} - set(self._index))
+        unknown = sorted({s.category for s in samples} - set(self._index))
         if unknown:
             raise CompNetError(
                 f"The data has categories that the model does not know: {', '.join(unknown[:8])}; "
@@ -107,7 +108,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
     def of(self, samples: Sequence[Sample]) -> CropDataset:
         """The same settings over other samples; images already decoded are shared."""
         other = copy(self)
-        other.samples = list(samples)
+        other.samples = SampleTable(samples)
         return other
 
     def plain(self) -> CropDataset:
