@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +28,49 @@ def model_of(**options: bool) -> CompNet:
     model = CompNet(replace(TINY_CONFIG, backbone=BackboneConfig("vit", VIT, dimension=16, **options)))
     model.feature_extractor.amp = False
     return model
+
+
+def measured_peak(side: int, images: int) -> tuple[float, float]:
+    """The estimate, and by how much the process grew at most over two steps, both in MB."""
+    config = {**VIT, "hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 6, "image_size": side}
+    inputs = replace(TINY_CONFIG.input_config, height=side, width=side)
+    model = CompNet(replace(TINY_CONFIG, backbone=BackboneConfig("vit", config, dimension=32), input_config=inputs))
+    network = model.feature_extractor
+    network.amp = False
+    need = measure_need(model, images).total
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
+
+    def resident(key: str) -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(key))
+
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident("VmRSS:")
+    for _ in range(2):
+        optimiser.zero_grad(set_to_none=True)
+        network(torch.rand(images, 3, side, side)).square().mean().backward()
+        optimiser.step()
+    return need, resident("VmHWM:") - before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a peak")
+def test_the_need_is_the_peak_of_a_training_step() -> None:
+    """Without the holes that an allocator leaves: it is told to give back at once what is freed."""
+    code = (
+        "import json, torch; from tests.training.test_memory_need import measured_peak; torch.set_num_threads(1); "
+        "measured_peak(64, 2); print(json.dumps([measured_peak(side, 16) for side in (64, 96, 128)]))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True, check=True
+    )
+    pairs = json.loads(done.stdout)
+    assert [need == pytest.approx(peak, rel=0.1) for need, peak in pairs] == [True] * 3, pairs
+    # and it grows as it should: with more than the square of the side, as attention does
+    assert pairs[2][1] > 3.5 * pairs[0][1]
 
 
 def test_gradients_and_moments_are_three_numbers_a_parameter() -> None:

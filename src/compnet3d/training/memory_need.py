@@ -41,7 +41,8 @@ def measure_need(model: TrainedModel, images: int) -> MemoryNeed:
     """Measure it by what the network keeps of two and of three images, in whatever precision it computes.
 
     What the losses and the kernels take for a moment is not in it, nor, with `backbone.checkpointing`, the one layer
-    that is computed again. The model stays as it is, and no random number is drawn.
+    that is computed again, nor the holes that an allocator leaves between tensors. The model stays as it is, and no
+    random number is drawn.
     """
     network = model.feature_extractor if isinstance(model, CompNet) else model.encoder
     shape = (3, model.input_config.height, model.input_config.width)
