@@ -269,6 +269,10 @@ class ImportWalk(_Import):
         placed, size = len(walk.frames), source.box.size / source.box.size.max()
         print(f"{placed} of {placed + len(walk.lost)} cameras placed; the box is {size[0]:.2f} wide, ", end="")
         print(f"{size[1]:.2f} deep and {size[2]:.2f} high")
+        if blind := source.blind():
+            print(
+                f"{len(blind)} cameras do not see it, such as {blind[0]}: take more frames, closer together (--frames)"
+            )
         print(f"look at {sheet}: the box must hold the object, and the green arrow leave its front")
         print("where it is right, give the command again with --confirm; else with --front, --turn, --shift or --scale")
 

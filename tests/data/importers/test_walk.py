@@ -157,7 +157,10 @@ def test_frames_that_do_not_see_the_object_are_left_out(tmp_path: Path) -> None:
     source = WalkRound.of(walk, "brick", "001")
     assert source.read(behind) == ((), [("object behind the camera", "000")])
     assert source.read(beside) == ((), [("object outside the image", "001")])
-    assert len(source.read(others[0])[0]) == 1
+    assert len(source.read(others[0])[0]) == 1 and source.blind() == []
+    # the box is found already
+    source.walk = replace(walk, frames=(behind, beside, *others))
+    assert source.blind() == ["000", "001"]
 
 
 def test_the_front_is_named_by_a_part_of_a_frames_name(tmp_path: Path) -> None:
@@ -258,7 +261,8 @@ def test_photographs_become_a_data_set(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "brick.walk" / "box.jpg").stat().st_size > 10_000
     assert not (tmp_path / "brick").exists()
     main([*command, "--confirm"])
-    assert errors(ImageNet3D(tmp_path / "brick").samples("train"), views).max(axis=0) == pytest.approx(0, abs=1.0)
+    # elevations hang on the plane of the ground, which few points tell
+    assert (errors(ImageNet3D(tmp_path / "brick").samples("train"), views).max(axis=0) < [1.0, 1.5, 1.0]).all()
     # another front is another azimuth: frame 6 stands a quarter round
     main([*command, "--front", "006"])
     walk = place_cameras(tmp_path / "photographs", tmp_path / "brick.walk")
@@ -273,18 +277,18 @@ def test_a_film_becomes_a_data_set(tmp_path: Path) -> None:
     """A model of a car on a table, drawn by our rasteriser, compressed: azimuths against the true ones."""
     pytest.importorskip("pycolmap")
     pytest.importorskip("av")
-    views = views_round(48)
+    views = views_round(72)
     car = next(made for made in BUILTIN if made.name == "car").instance(np.random.default_rng(0)).normalised().mesh()
     film(tmp_path / "film.mp4", car, views)
     command = ["data", "import", "walk", str(tmp_path / "film.mp4"), str(tmp_path / "out"), "--category", "car"]
-    main([*command, "--frames", "24", "--confirm"])
-    walk = place_cameras(tmp_path / "film.mp4", tmp_path / "out.walk", frames=24)
+    main([*command, "--frames", "36", "--confirm"])
+    walk = place_cameras(tmp_path / "film.mp4", tmp_path / "out.walk", frames=36)
     numbers = [int(frame.name) for frame in walk.frames]
-    assert len(numbers) >= 22
+    assert len(numbers) >= 34
     samples = ImageNet3D(tmp_path / "out").samples("train")
     found = np.degrees([sample.azimuth for sample in samples])
     true = views.angles()[numbers, 0]
     # against the first frame's, since the front is what that one sees
     off = (found - found[0] - (true - true[0]) + 180) % 360 - 180
     print(f"relative azimuths off by {np.abs(off).mean():.2f} degrees on average, {np.abs(off).max():.2f} at most")
-    assert np.abs(off).max() < 2.0
+    assert np.abs(off).max() < 1.0

@@ -116,6 +116,10 @@ class WalkRound(Source):
         )
         return [record], []
 
+    def blind(self) -> list[str]:
+        """Names of the frames whose cameras do not see the box: where there are many, places or box are wrong."""
+        return [frame.name for frame in self.walk.frames if not self.read(frame)[0]]
+
     def models(self, category: str) -> Mapping[str, Mesh]:
         """The box, of unit diagonal."""
         half = torch.tensor(self.box.size / np.linalg.norm(self.box.size) / 2, dtype=torch.float32)
