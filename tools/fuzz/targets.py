@@ -241,7 +241,8 @@ def off_seeds(folder: Path) -> list[Seed]:
 
     save_off(folder / "a.off", cuboid_mesh(torch.tensor([[-0.4, -0.2, -0.1], [0.4, 0.2, 0.1]]), 40).mesh)
     loose = b"OFF8 1 0\n# note\n\n0 0 0\n1 0 0 255 0 0\n1 1 0\n0 1 0\n0 0 1\n1 0 1\n1 1 1\n0 1 1\n4 0 1 2 3 9 9 9\n"
-    binary = b"COFF BINARY\n" + struct.pack(">3i7f", 1, 1, 0, *[1.0] * 7) + struct.pack(">5i3f", 3, 0, 0, 0, 3, 1, 0, 0)
+    corners = [number for place in ((0, 0, 0), (1, 0, 0), (0, 1, 0)) for number in (*place, 1, 0, 0, 1)]
+    binary = b"COFF BINARY\n" + struct.pack(">3i21f", 3, 1, 0, *corners) + struct.pack(">5i3f", 3, 0, 1, 2, 3, 1, 0, 0)
     whole = (folder / "a.off").read_bytes()
     return [Seed("a.off", whole, "text"), Seed("a.off", loose, "text"), Seed("a.off", binary)]
 
