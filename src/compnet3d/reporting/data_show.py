@@ -7,17 +7,18 @@ import io
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from compnet3d.data.check import check_cad
-from compnet3d.data.check_masks import marked_mask
+from compnet3d.data.check_masks import marked_mask, windows_of
 from compnet3d.data.check_object import check_sample, mesh_of, projected_box_iou
+from compnet3d.data.check_poses import Fits, find_better, measure_fits
 from compnet3d.data.findings import CheckResult
 from compnet3d.data.imagenet3d import ImageNet3D, read_objects
 from compnet3d.data.images import load_image
@@ -47,7 +48,7 @@ class Shown:
         by: "mask" or "box", which it was measured with; "nothing" where there is no CAD model.
         findings: what `data check` says of it.
         mesh: what is drawn; None without a CAD model.
-        flipped: the fit with the sign of azimuth, elevation or theta turned, where it was tried.
+        fits: the fit with each usual mistake undone; None without a CAD model.
     """
 
     sample: Sample
@@ -56,7 +57,7 @@ class Shown:
     by: Literal["mask", "box", "nothing"]
     findings: tuple[str, ...]
     mesh: Mesh | None
-    flipped: dict[str, float]
+    fits: Fits | None
 
 
 def examine(
@@ -113,46 +114,30 @@ def _measured(sample: Sample, split: str, meshes: dict[int, Mesh], box: Mesh | N
     check_sample(sample, meshes, True, found)
     findings = tuple(dict.fromkeys(finding.problem for finding in found.findings))
     if not meshes:
-        return Shown(sample, split, 0.0, "nothing", (*findings, "no CAD model"), None, {})
+        return Shown(sample, split, 0.0, "nothing", (*findings, "no CAD model"), None, None)
     mesh = mesh_of(sample, meshes)
     mask = marked_mask(sample) if alone else None
-
-    def fit(sample: Sample) -> float:
-        return projected_box_iou(sample, mesh) if mask is None else silhouette_iou(sample, mesh, mask)
-
-    flipped = {
-        name: fit(replace(sample, **{name: -getattr(sample, name)})) for name in ("azimuth", "elevation", "theta")
-    }
-    return Shown(sample, split, fit(sample), "box" if mask is None else "mask", findings, box or mesh, flipped)
+    fit = projected_box_iou(sample, mesh) if mask is None else silhouette_iou(sample, mesh, mask)
+    windows = windows_of([sample]) if alone else [None]
+    fits = measure_fits([sample], meshes, "boxes" if windows[0] is None else "masks", windows)
+    return Shown(sample, split, fit, "box" if mask is None else "mask", findings, box or mesh, fits)
 
 
-def suspicious_signs(shown: Sequence[Shown]) -> list[str]:
-    """A sentence for each angle whose other sign fits better, of all objects or else of a category.
-
-    Better by Wilcoxon's signed-rank test over the objects whose fit changes by more than 0.02, of which there must be
-    eight or so: by 2.5 standard deviations. The mean over all objects must gain more than 0.02, too.
-    """
-    clearly, deviations = 0.02, 2.5
-    groups: dict[str, list[Shown]] = {"all objects": [entry for entry in shown if entry.flipped]}
-    for entry in groups["all objects"]:
-        groups.setdefault(entry.sample.category, []).append(entry)
-    sentences = []
-    for angle in ("azimuth", "elevation", "theta"):
-        for name, members in groups.items():
-            gains = [entry.flipped[angle] - entry.fit for entry in members]
-            telling = sorted((gain for gain in gains if abs(gain) > clearly), key=abs)
-            ranks = range(1, len(telling) + 1)
-            ahead = sum(math.copysign(rank, gain) for rank, gain in zip(ranks, telling, strict=True))
-            noise = math.sqrt(sum(rank * rank for rank in ranks))
-            if telling and ahead > deviations * noise and mean(gains) > clearly:
-                before, after = mean(e.fit for e in members), mean(e.flipped[angle] for e in members)
-                sentences.append(
-                    f"{name}: with the sign of {angle} turned, the projected models fit by {after:.2f} instead of "
-                    f"{before:.2f} on average; look whether your {angle} counts the other way"
-                )
-                if name == "all objects":
-                    break  # its categories would say the same
-    return sentences
+def suspicious_poses(shown: Sequence[Shown]) -> list[str]:
+    """What fits better with a usual mistake undone, as `data check` says it: of categories, or of all the others."""
+    groups: dict[tuple[str, str], list[Fits]] = {}
+    for entry in shown:
+        if entry.fits is not None:
+            groups.setdefault((entry.sample.category, entry.fits.by), []).append(entry.fits)
+    sentences: list[str] = []
+    others: dict[str, list[Fits]] = {}
+    for (category, by), members in groups.items():
+        if (better := find_better(Fits.cat(members))) is not None:
+            sentences.append(f"{category}: {better}")
+        else:
+            others.setdefault(by, []).extend(members)
+    found = (find_better(Fits.cat(members)) for members in others.values())
+    return [*sentences, *(f"the other objects together: {better}" for better in found if better is not None)]
 
 
 def draw(entry: Shown) -> Pictures:
@@ -176,7 +161,7 @@ def write_page(path: Path, root: Path, shown: Sequence[Shown], pictures: Sequenc
         Order("by name", "name"),
         *(Order(f"by {name}", name) for name in ("azimuth", "elevation", "theta")),
     ]
-    signs = "".join(f'<p class="bad">{html.escape(text)}.</p>' for text in suspicious_signs(shown))
+    signs = "".join(f'<p class="bad">{html.escape(text)}.</p>' for text in suspicious_poses(shown))
     text = (
         "Drawn: the CAD model at the annotated pose, the object's axes (green: to where its front faces, red: to the "
         "right for one who sees the front, blue: up), the annotated box in yellow. The mouse over a picture shows it "
@@ -233,7 +218,7 @@ def print_fits(shown: Sequence[Shown]) -> None:
         table.add_row(Text(printable(category)), Text(printable(members[0].sample.name)), *numbers)
     console = terminal()
     console.print(table)
-    for sentence in suspicious_signs(shown):
+    for sentence in suspicious_poses(shown):
         console.print(Text(printable(sentence), "bold red"))
 
 
