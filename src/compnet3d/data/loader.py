@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from compnet3d.data.augment import Augmentation, CropSources
 from compnet3d.data.backgrounds import beside, drawn_background, window_of
@@ -103,6 +104,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         self.scenery = scenery or Scenery()
         self._cache: dict[str, np.ndarray] = {}
         self._cache_left = cache_bytes
+        self._frozen = False
         self._broken: dict[str, int] = {}  # images that could not be read, by shard
 
     def of(self, samples: Sequence[Sample]) -> CropDataset:
@@ -198,6 +200,11 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[dict[str, torch.Tensor]]:
         """The items of a batch, whose images are asked for together where they lie in remote shards."""
+        if get_worker_info() is not None and not self._frozen:
+            # the collector writes to every object that it goes through, and a process that was forked would get copies
+            # of all that it shares with the others
+            gc.freeze()
+            self._frozen = True
         samples = [self.samples[key[1] if isinstance(key, tuple) else key] for key in keys]
         files = [sample.image for sample in samples if str(sample.image) not in self._cache]
         if self.augmentation is not None and self.augmentation.background_swap > 0:
