@@ -35,12 +35,12 @@ from compnet3d.rendering.fragments import Fragments
 from compnet3d.robustness.shift import Shift
 from compnet3d.training import builtin_recipes as recipes
 from compnet3d.training.builtin_recipes import baselines_of
+from compnet3d.training.objectives import scores_of_poses
 from compnet3d.training.recipe_parts import (
     CompNetLossSettings,
     CompNetSearchSettings,
     ScheduleSettings,
 )
-from compnet3d.training.step import scores_of_poses
 from compnet3d.training.train import train
 from tests.networks import TINY_RECIPE, TINY_RESNET
 

@@ -31,7 +31,9 @@ TRAINING = (f"{_BASE}[compnet]",)
 NOVUM = (f"{_BASE}[novum]",)
 BINS = (f"{_BASE}[bins]",)
 REGRESSION = (f"{_BASE}[regression]",)
-TWO_PROCESSES = (f"{_SETTING}[compnet-schedule.processes-2]",)
+_DISTRIBUTED = "tests/training/test_distributed.py::test_a_step_is_the_same_for_any_number_of_processes"
+TWO_PROCESSES = (f"{_DISTRIBUTED}[compnet-2]",)
+TWO_PROCESSES_OF_HEADS = (f"{_DISTRIBUTED}[bins-4]",)
 FLIP_NEGATIVES = (f"{_SETTING}[compnet-loss.flip_negatives-0.6]",)
 REFINEMENT = (f"{_SEARCH}[starts-3]",)
 
@@ -51,58 +53,58 @@ MUTATIONS = (
     # what a step contrasts
     Mutation(
         "near-vertex exclusion skipped",
-        "training/step.py",
+        "training/objectives.py",
         "excluded = excluded_vertices(model, queries, settings.near_radius)",
         "excluded = None",
     ),
-    Mutation("near-vertex exclusion in CAD units", "training/step.py", "/ diagonal[:, None, None]", ""),
+    Mutation("near-vertex exclusion in CAD units", "training/objectives.py", "/ diagonal[:, None, None]", ""),
     Mutation(
         "background weight 1",
-        "training/step.py",
+        "training/objectives.py",
         "settings.background_weight, settings.in_weight",
         "1.0, settings.in_weight",
     ),
     Mutation(
         "NOVUM's background weight 0.005",
-        "training/step.py",
+        "training/objectives.py",
         "background_weight=settings.background_weight",
         "background_weight=0.005",
         NOVUM,
     ),
     Mutation(
         "kappa ignored",
-        "training/step.py",
+        "training/objectives.py",
         "            sampled,\n            kappa=settings.kappa",
         "            sampled,\n            kappa=1 / 0.07",
     ),
     Mutation(
         "NOVUM's kappa ignored",
-        "training/step.py",
+        "training/objectives.py",
         "model.bank.feature_bank,\n            kappa=settings.kappa",
         "model.bank.feature_bank,\n            kappa=1 / 0.07",
         NOVUM,
     ),
     Mutation(
         "weights of the two parts swapped",
-        "training/step.py",
+        "training/objectives.py",
         "settings.in_weight, settings.cross_weight",
         "settings.cross_weight, settings.in_weight",
     ),
     Mutation(
         "all vertices sampled",
-        "training/step.py",
+        "training/objectives.py",
         "bank.offsets, settings.samples_per_category, generator",
         "bank.offsets, None, generator",
     ),
     Mutation(
         "all visible vertices queried",
-        "training/step.py",
-        "draw_queries(every.valid, settings.queries_per_image, generator)",
-        "draw_queries(every.valid, None, generator)",
+        "training/objectives.py",
+        "draw_queries(columns < whole.visible[:, None], settings.queries_per_image, generator)",
+        "draw_queries(columns < whole.visible[:, None], None, generator)",
     ),
     Mutation(
         "occluded vertices queried",
-        "training/step.py",
+        "training/batch.py",
         "shape, batch.pose, camera, batch.occluded)",
         "shape, batch.pose, camera)",
     ),
@@ -110,25 +112,25 @@ MUTATIONS = (
     # the parts that the paper does not have
     Mutation(
         "classification weight 1",
-        "training/step.py",
+        "training/objectives.py",
         "settings.classification_weight * classification",
         "1.0 * classification",
     ),
     Mutation(
         "classification looks at all cells",
-        "training/step.py",
+        "training/objectives.py",
         "draw_cells(feature_map, settings.classification_cells, generator)",
         "draw_cells(feature_map, None, generator)",
     ),
     Mutation(
         "pose contrastive weight 1",
-        "training/step.py",
+        "training/objectives.py",
         "settings.pose_contrastive_weight * pose_contrastive",
         "1.0 * pose_contrastive",
     ),
     Mutation(
         "symmetry ignored among negative poses",
-        "training/step.py",
+        "training/objectives.py",
         "return torch.ones_like(category) if orders is None else orders[category]",
         "return torch.ones_like(category)",
     ),
@@ -149,7 +151,7 @@ MUTATIONS = (
     Mutation("flipped negatives of 5 degrees", "losses/sampling.py", "radians(10)", "radians(5)", FLIP_NEGATIVES),
     Mutation(
         "flips of the calibration split ignored",
-        "training/step.py",
+        "training/objectives.py",
         "weights = 1 + gain[:, None] * flipped",
         "weights = 1 + 0 * gain[:, None] * flipped",
         (f"{_FLIPS}::test_flipped_negatives_weigh_as_the_calibration_split_says",),
@@ -163,29 +165,29 @@ MUTATIONS = (
     ),
     Mutation(
         "emphasised vertices where half a turn changes nothing",
-        "training/step.py",
+        "training/objectives.py",
         "emphasised = shows & excluded",
         "emphasised = excluded",
         (f"{_SETTING}[compnet-loss.flip_vertex_weight-4.0]",),
     ),
     Mutation(
-        "no truncation among negative poses", "training/step.py", "seen, model.config.pose.truncation", "seen, None"
+        "no truncation among negative poses", "training/objectives.py", "seen, model.config.pose.truncation", "seen, None"
     ),
     # Eq. 6 and the background
     Mutation(
         "momentum 0.8 handed on",
-        "training/step.py",
+        "training/objectives.py",
         "bank.update_vertices(flat, features, settings.momentum)",
         "bank.update_vertices(flat, features, 0.8)",
     ),
     Mutation(
         "the bank learns from the queries alone",
-        "training/step.py",
+        "training/objectives.py",
         "_update_of_bank(model, batch, seen, self.bank, generator)\n        return Losses(by_name",
         "_update_of_bank(model, batch, _Seen(seen.feature_map, Observation("
         "queries.features, queries.vertex, queries.valid)), self.bank, generator)\n        return Losses(by_name",
     ),
-    Mutation("the bank learns sums, not means", "models/bank.py", " / seen[:, None]", ""),
+    Mutation("the bank learns sums, not means", "models/bank.py", "        mean /= seen[:, None]\n", ""),
     Mutation(
         "background beside the object",
         "models/observation.py",
@@ -195,7 +197,7 @@ MUTATIONS = (
     Mutation("hidden cells are no background", "models/observation.py", "< 0.9", "< 2.0"),
     Mutation(
         "background of 5 cells an image",
-        "training/step.py",
+        "training/objectives.py",
         "count = settings.background_per_image",
         "count = 5",
     ),
@@ -217,28 +219,19 @@ MUTATIONS = (
     Mutation("weight decay on one dimension", "training/build.py", "if parameter.ndim > 1", "if parameter.ndim > 0"),
     Mutation("no weight decay", "training/build.py", "schedule.weight_decay if", "0.0 if"),
     Mutation("learning rates swapped", "training/build.py", "if id(parameter) in head", "if id(parameter) not in head"),
-    Mutation("gradients not clipped", "training/step.py", "run.gradients.clip(5.0)", "run.gradients.clip(1e9)"),
-    Mutation(
-        "clipped to half the length", "training/step.py", "run.gradients.clip(5.0)", "run.gradients.clip(2.5)", BINS
-    ),
+    Mutation("gradients not clipped", "training/step.py", "parameters(), 5.0)", "parameters(), 1e9)"),
+    Mutation("clipped to half the length", "training/step.py", "parameters(), 5.0)", "parameters(), 2.5)", BINS),
     Mutation(
         "the seed without the epoch",
         "training/loop.py",
-        "mix_seed(run.seed, run.epoch, number, run.group.rank, 2)",
-        "mix_seed(run.seed, number, run.group.rank, 2)",
+        "seed=mix_seed(run.seed, run.epoch, number, 0, 2)",
+        "seed=mix_seed(run.seed, number, 0, 2)",
     ),
     Mutation(
         "the seed without the step",
         "training/loop.py",
-        "mix_seed(run.seed, run.epoch, number, run.group.rank, 2)",
-        "mix_seed(run.seed, run.epoch, run.group.rank, 2)",
-    ),
-    Mutation(
-        "the seed without the rank",
-        "training/loop.py",
-        "mix_seed(run.seed, run.epoch, number, run.group.rank, 2)",
-        "mix_seed(run.seed, run.epoch, number, 0, 2)",
-        TWO_PROCESSES,
+        "seed=mix_seed(run.seed, run.epoch, number, 0, 2)",
+        "seed=mix_seed(run.seed, run.epoch, 0, 2)",
     ),
     Mutation(
         "one order for all epochs",
@@ -248,24 +241,45 @@ MUTATIONS = (
     ),
     # several processes
     Mutation(
-        "shares weighted by their images",
-        "training/step.py",
-        '_descend(run, losses.by_name["loss"], losses.terms)',
-        '_descend(run, losses.by_name["loss"], torch.tensor(len(batch["category"])))',
+        "queries weighted by the shares' images",
+        "training/batch.py",
+        "self.group.size * queries[self.own].sum() / queries.sum().clamp_min(1)",
+        "torch.tensor(self.weight_of_images)",
         TWO_PROCESSES,
     ),
     Mutation(
+        "shares of unlike size weighted alike",
+        "training/objectives.py",
+        "weight = group.size * len(batch.category) / len(every)",
+        "weight = len(every) / len(every)",
+        TWO_PROCESSES_OF_HEADS,
+    ),
+    Mutation(
         "the bank learns from the own share alone",
-        "training/step.py",
-        "bank.update_background(*gather(background))",
+        "training/objectives.py",
+        "bank.update_background(*whole.group.gather(background))",
         "bank.update_background(background)",
         TWO_PROCESSES,
     ),
     Mutation(
+        "negative poses of the own share alone",
+        "training/objectives.py",
+        "negatives[whole.own], order[whole.own]",
+        "negatives[: len(category)], order[whole.own]",
+        TWO_PROCESSES,
+    ),
+    Mutation(
         "statistics of the own share alone",
-        "training/loop.py",
-        "run.group.average([layer.running_mean, layer.running_var])  # type: ignore[list-item]",
-        "pass",
+        "training/batch_statistics.py",
+        "if group.size == 1:",
+        "if group.size >= 1:",
+        TWO_PROCESSES,
+    ),
+    Mutation(
+        "gradients of the own share alone",
+        "training/distributed.py",
+        "done.set_result(group.in_order(bucket.buffer()))",
+        "done.set_result(bucket.buffer())",
         TWO_PROCESSES,
     ),
     # the calibration split

@@ -29,7 +29,7 @@ from compnet3d.models.compnet import CompNet
 from compnet3d.models.config import CompNetConfig
 from compnet3d.models.observation import observe, sample_background
 from compnet3d.rendering.shape import Shape
-from compnet3d.training.step import excluded_vertices, scores_of_poses
+from compnet3d.training.objectives import excluded_vertices, scores_of_poses
 from tests.networks import TINY_RESNET
 
 BOUNDS = (

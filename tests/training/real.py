@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -31,8 +30,8 @@ from compnet3d.inference.pose_hypotheses import PoseGrid
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
 from compnet3d.models.dual_head import DualHead
 from compnet3d.training import build, loop
+from compnet3d.training.distributed import ProcessGroup
 from compnet3d.training.job import resolve_job
-from compnet3d.training.process_group import ProcessGroup
 from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe, recipe_like
 from compnet3d.training.recipe_parts import (
     BackboneSettings,
@@ -46,6 +45,7 @@ from compnet3d.training.recipe_parts import (
 )
 from compnet3d.training.train import train
 from compnet3d.utils.settings import leaves
+from tests.training.ranks import in_ranks
 from tests.training.reference.equations import Settings
 from tests.training.reference.geometry import Camera, Shape
 from tests.training.reference.learner import Learner
@@ -167,21 +167,17 @@ Result = dict[str, Tensor]
 
 def train_really(recipe: Recipe, data: Path, out: Path, *, seed: int = 3) -> Result:
     """What the package learns and logs, by name."""
-    network, build_model, one_at_a_time = make_network(recipe.backbone.dimension), build.make_model, threading.Lock()
-    all_built = threading.Barrier(recipe.schedule.processes)
+    network, build_model = make_network(recipe.backbone.dimension), build.make_model
 
     def make_model(*arguments: Any) -> Any:
-        with one_at_a_time:  # threads share torch's own generator
-            torch.manual_seed(seed)
-            model = build_model(*arguments)
-        all_built.wait(timeout=60)  # a loader that starts draws from it, too
-        return model
+        torch.manual_seed(seed)
+        return build_model(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_extractor", lambda *_: copy.deepcopy(network))
         patch.setattr(loop, "make_model", make_model)
         patch.setattr("compnet3d.inference.matching.bf16_is_fast", lambda: False)  # tested elsewhere
-        run = _train_in_threads if recipe.schedule.processes > 1 else train
+        run = _train_in_ranks if recipe.schedule.processes > 1 else train
         model: Any = run(recipe, data, out, seed=seed, workers=0, progress=False)
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     result = {"temperature": torch.tensor([model.config.temperature] * 2)}
@@ -194,29 +190,19 @@ def train_really(recipe: Recipe, data: Path, out: Path, *, seed: int = 3) -> Res
     return _finish(result, [{LOGGED.get(name, name): value for name, value in entry.items()} for entry in log])
 
 
-def _train_in_threads(recipe: Recipe, data: Path, out: Path, *, seed: int, workers: int, progress: bool) -> Any:
-    """As several processes would, which meet in a barrier."""
-    barrier, models, errors = threading.Barrier(recipe.schedule.processes), {}, []
+def _train_in_ranks(recipe: Recipe, data: Path, out: Path, *, seed: int, workers: int, progress: bool) -> Any:
+    """By several processes, which inherit what is patched here."""
     job = resolve_job(recipe, data, out, seed=seed, workers=workers, progress=progress)
-
-    def work(rank: int) -> None:
-        torch.set_num_threads(1)
-        try:
-            group = ProcessGroup(rank, recipe.schedule.processes, out, lambda: barrier.wait() and None)
-            models[rank] = loop.train_in_group(group, job)
-        except BaseException as error:
-            errors.append(error)
-            barrier.abort()
-
+    assert job.processes == recipe.schedule.processes
     out.mkdir()
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(recipe.schedule.processes)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return models[0]
+
+    def work(group: ProcessGroup) -> Any:
+        model: Any = loop.train_in_group(group, job)
+        for layer in model.modules():
+            vars(layer).pop("forward", None)  # of the group, which ends here
+        return model
+
+    return in_ranks(job.processes, work)[0]
 
 
 def train_by_reference(recipe: Recipe, data: Path, *, seed: int = 3) -> Result:
@@ -250,7 +236,7 @@ def train_by_reference(recipe: Recipe, data: Path, *, seed: int = 3) -> Result:
         (len(kept), len(held_out)),
         crops([*kept, *held_out], recipe.augmentation),
     )
-    result = {**learner.networks[0].state_dict(), "temperature": torch.tensor(schedule.temperatures)}
+    result = {**learner.network.state_dict(), "temperature": torch.tensor(schedule.temperatures)}
     if recipe.method != "dual-head":
         result["bank"] = torch.cat(learner.bank)
         result |= {"omega": torch.tensor(learner.omega), "ring": learner.ring}

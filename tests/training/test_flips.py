@@ -22,12 +22,12 @@ from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Pose
 from compnet3d.losses.sampling import draw_negative_poses, flipped_poses, near_vertices
 from compnet3d.models.compnet import CompNet
+from compnet3d.training.batch import Batch
 from compnet3d.training.build import make_optimizer
 from compnet3d.training.calibration import calibrate, flip_shares
-from compnet3d.training.process_group import FlatGradients
+from compnet3d.training.objectives import CompNetObjective, scores_of_poses
 from compnet3d.training.recipe_parts import CompNetLossSettings, CompNetSearchSettings, ScheduleSettings
 from compnet3d.training.run_folder import Run, read_log
-from compnet3d.training.step import Batch, CompNetObjective, scores_of_poses
 from compnet3d.training.train import train
 from compnet3d.utils.files import read_json, write_json
 from tests.networks import TINY_RECIPE
@@ -118,7 +118,7 @@ def whole_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def make_run(folder: Path, recipe: Any = RECIPE) -> Run:
     model = CompNet.from_pretrained(folder)
-    return Run(recipe, 0, folder, model, make_optimizer(model, recipe), FlatGradients(model.parameters()))
+    return Run(recipe, 0, folder, model, make_optimizer(model, recipe))
 
 
 def test_a_resumed_run_weighs_with_the_same_flips(tiny_data: Path, whole_run: Path, tmp_path: Path) -> None:

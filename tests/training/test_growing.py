@@ -18,6 +18,7 @@ from compnet3d.data.loader import CropDataset
 from compnet3d.data.sample import split_calibration
 from compnet3d.errors import CompNetError
 from compnet3d.models.compnet import CompNet
+from compnet3d.training.batch import Batch
 from compnet3d.training.data import TrainingData
 from compnet3d.training.growing import (
     GrowSettings,
@@ -32,7 +33,6 @@ from compnet3d.training.growing import (
     unseen_evidence,
 )
 from compnet3d.training.recipe_parts import ModelSettings, ScheduleSettings
-from compnet3d.training.step import Batch
 from compnet3d.training.train import train
 from tests.networks import TINY_RECIPE
 

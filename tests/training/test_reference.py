@@ -59,7 +59,6 @@ SETTINGS: list[tuple[str, str, Any]] = [
     ("compnet", "grouping.floor", 0.15),
     ("compnet", "schedule.epochs", 2),
     ("compnet", "schedule.batch_size", 4),
-    ("compnet", "schedule.processes", 2),
     ("compnet", "schedule.learning_rate", 0.02),
     ("compnet", "schedule.head_learning_rate", 0.01),
     ("compnet", "schedule.weight_decay", 8.0),
@@ -80,14 +79,12 @@ SETTINGS: list[tuple[str, str, Any]] = [
     ("novum", "loss.background_weight", 0.2),
     ("novum", "loss.queries_per_image", None),
     ("novum", "bank.background_per_image", 2),
-    ("novum", "schedule.processes", 2),
     ("bins", "model.pose_bins", 12),
     ("bins", "model.pose_head", "regression"),
     ("bins", "model.mirrored_scores", True),
     ("bins", "schedule.learning_rate", 0.02),
     ("bins", "schedule.head_learning_rate", 0.01),
     ("bins", "schedule.weight_decay", 8.0),
-    ("bins", "schedule.processes", 2),
     ("regression", "schedule.learning_rate", 0.02),
 ]
 
@@ -113,6 +110,12 @@ def check_alike(real: Result, reference: Result) -> None:
 @pytest.mark.parametrize("base", BASES)
 def test_a_training_is_the_reference(data: Path, tmp_path: Path, base: str) -> None:
     check_alike(train_really(BASES[base], data, tmp_path / "run"), reference_of(base, data))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_several_processes_are_the_reference_of_one(data: Path, tmp_path: Path, base: str) -> None:
+    recipe = change(BASES[base], "schedule.processes", 3)
+    check_alike(train_really(recipe, data, tmp_path / "run"), reference_of(base, data))
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -12,11 +12,12 @@ import torch
 from compnet3d.data.augment import Augmentation
 from compnet3d.errors import CompNetError
 from compnet3d.models.compnet import CompNet
+from compnet3d.training.batch import Batch
 from compnet3d.training.builtin_recipes import get_recipe
 from compnet3d.training.data import TrainingData
 from compnet3d.training.growing import GrowSettings, add_categories, crops_of, read_new, read_old
+from compnet3d.training.objectives import objective_of
 from compnet3d.training.recipe_parts import ScheduleSettings
-from compnet3d.training.step import Batch, objective_of
 from compnet3d.training.train import train
 from compnet3d.training.tuning import KeepingObjective, TuneSettings, tuned
 from tests.networks import TINY_RECIPE

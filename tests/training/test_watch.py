@@ -13,6 +13,7 @@ import torch
 
 from compnet3d.errors import CompNetError
 from compnet3d.models.bank import VertexFeatureBank
+from compnet3d.training import objectives
 from compnet3d.training import step as training_step
 from compnet3d.training.builtin_recipes import get_recipe
 from compnet3d.training.loop import _Loop
@@ -67,13 +68,13 @@ def test_what_is_not_finite_ends_the_training(
 def _spoil(what: str, value: float, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bank: VertexFeatureBank = run.model.bank
     if what == "loss":
-        contrast = training_step.grouped_contrastive_loss
+        contrast = objectives.grouped_contrastive_loss
 
         def spoilt(*arguments: Any, **settings: Any) -> Any:
             found = contrast(*arguments, **settings)
             return replace(found, total=found.total * value)
 
-        monkeypatch.setattr(training_step, "grouped_contrastive_loss", spoilt)
+        monkeypatch.setattr(objectives, "grouped_contrastive_loss", spoilt)
     elif what == "gradient":
         next(run.model.parameters()).register_hook(lambda gradient: gradient * value)
     elif what == "vertex feature":

@@ -21,10 +21,10 @@ from compnet3d.models.backbones import BackboneConfig
 from compnet3d.procedural.writer import make_dataset
 from compnet3d.training.build import make_extractor, make_model, make_optimizer
 from compnet3d.training.builtin_recipes import get_recipe
-from compnet3d.training.process_group import FlatGradients
+from compnet3d.training.objectives import Objective, objective_of
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_folder import Run
-from compnet3d.training.step import Objective, objective_of, train_step
+from compnet3d.training.step import LossOf, train_step
 from compnet3d.training.train import train
 from compnet3d.utils.exclusive import scratch_folder
 
@@ -117,7 +117,7 @@ def time_backbone(
     model = (
         paper_sized_model(categories, backbone, height=recipe.input.height, width=recipe.input.width).to(device).train()
     )
-    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), FlatGradients(model.parameters()))
+    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe))
     draw = torch.rand(images, 4, generator=generator)
     batch = {
         "image": torch.randint(
@@ -161,9 +161,8 @@ def training_step(recipe: Recipe, data: str | Path, *, device: str = "cpu") -> T
     samples = dataset.samples("train")
     meshes = {name: dataset.meshes(name) for name in dataset.categories}
     model = make_model(recipe, meshes, samples, make_extractor(recipe, data, None, False)).to(device).train()
-    gradients = FlatGradients(model.parameters())
     orders = symmetry_orders(dataset.categories, dataset.symmetry).to(device)
-    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe), gradients)
+    run = Run(recipe, 0, Path(), model, make_optimizer(model, recipe))
     crops = CropDataset(samples, dataset.categories, model.input_config, augmentation=recipe.augmentation)
     size = (
         recipe.schedule.batch_size
@@ -179,12 +178,13 @@ def _step_of(run: Run, objective: Objective, batch: dict[str, Tensor]) -> Traini
     """A step of a run on a batch, over and over the same."""
     # any gradient costs the same; it stands for that of the losses
     outer = torch.randn_like(run.model(batch["image"]))
+    loss_of = LossOf(run.model, objective, run.group)
 
     def whole() -> None:
-        train_step(run, objective, batch, seed=0)
+        train_step(run, loss_of, batch, seed=0)
 
     def bare() -> None:
-        run.gradients.clear()
+        run.optimizer.zero_grad()
         run.model(batch["image"]).backward(outer)
 
     return TrainingStep(whole, bare, len(batch["image"]))

@@ -34,8 +34,8 @@ Occluders = Annotated[str, arg(metavar="blobs|objects|DIR")]
 Protocol = Annotated[Literal["generator", "paper"], arg(metavar="generator|paper")]
 
 
-def at_least(minimum: int, **options: int | None) -> None:
-    """Check whole-number options; None stands for a default."""
+def at_least(minimum: int, **options: float | None) -> None:
+    """Check options that are numbers; None stands for a default."""
     for name, value in options.items():
         if value is not None and value < minimum:
             raise CompNetError(f"--{name.replace('_', '-')} must be at least {minimum}, not {value}")

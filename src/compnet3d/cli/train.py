@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -68,13 +69,19 @@ class Train:
     workers: Count = None
     """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores;
     with a GPU one per core but one, 16 at most."""
+    processes: Count = None
+    """Processes that train, each on its share of every batch: one a GPU, or some on a CPU; by default the recipe's number
+    on a CPU and one on a GPU. For several machines start the command with torchrun."""
+    checkpoint_minutes: Annotated[float, arg(metavar="N")] = 10.0
+    """Write a checkpoint this often, besides after each epoch."""
     device: Device = "auto"
     """Where to train; auto takes the GPU if there is one."""
 
     def run(self) -> None:
         """Train and say where the model is."""
         at_least(1, epochs=self.epochs, images_per_category=self.images_per_category, repeat=self.repeat)
-        at_least(0, workers=self.workers, seed=self.seed)
+        at_least(1, processes=self.processes)
+        at_least(0, workers=self.workers, seed=self.seed, checkpoint_minutes=self.checkpoint_minutes)
         for where, option in ((self.data, "--data"), *((where, "--more-data") for where in self.more_data)):
             require_data(where, option)
         require_folder(self.backbone_weights, "--backbone-weights")
@@ -109,14 +116,17 @@ class Train:
                 from_scratch=self.from_scratch,
                 device=choose_device(self.device),
                 workers=self.workers,
+                processes=self.processes,
+                checkpoint_minutes=self.checkpoint_minutes,
             )
         except KeyboardInterrupt as stop:
             # still an interruption, or SIGTERM, for the exit status; `main` prints its text
-            raise type(stop)(self._advice()) from None
-        print(f"the model is in {self.out / 'model'}")
+            raise type(stop)(str(stop) or self._advice()) from None
+        if os.environ.get("RANK", "0") == "0":  # of several that torchrun has started, one speaks
+            print(f"the model is in {self.out / 'model'}")
 
     def _advice(self) -> str:
         """What to do after an interruption."""
         if (self.out / "checkpoint").is_dir():
-            return "interrupted; the same command with --resume goes on after the last epoch that was done"
+            return "interrupted; the same command with --resume goes on from the last checkpoint"
         return "interrupted before the first epoch was done; run the same command again"

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from compnet3d.losses.inputs import FeatureBank
 from compnet3d.utils.checks import check_index, check_shape, reads_values
+from compnet3d.utils.devices import deterministic
 
 
 def smooth_features(
@@ -166,7 +167,10 @@ class VertexFeatureBank(nn.Module):
         # an assignment to repeated rows keeps one of the values; so the features of a vertex that several images show
         # are averaged first and written once
         rows, place, seen = vertex.unique(return_inverse=True, return_counts=True)
-        mean = observed.new_zeros(len(rows), observed.shape[1]).index_add_(0, place, observed) / seen[:, None]
+        mean = observed.new_zeros(len(rows), observed.shape[1])
+        with deterministic(observed.device):
+            mean.index_add_(0, place, observed)
+        mean /= seen[:, None]
         self.vertex_features[rows] = normalize(momentum * self.vertex_features[rows] + (1 - momentum) * mean, dim=-1)
 
     @torch.no_grad()

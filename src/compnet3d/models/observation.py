@@ -10,7 +10,6 @@ from torch.nn.functional import avg_pool2d, grid_sample, max_pool2d, normalize
 
 from compnet3d.geometry.camera import Camera, Pose
 from compnet3d.inference.matching import cells_of
-from compnet3d.losses.sampling import uniform
 from compnet3d.rendering.shape import Shape
 from compnet3d.utils.checks import check_shape
 
@@ -70,13 +69,13 @@ def observe(
 
 @torch.no_grad()
 def sample_background(
-    feature_map: Tensor, covered: Tensor, count: int, generator: torch.Generator, occluded: Tensor | None = None
+    feature_map: Tensor, covered: Tensor, count: int, draw: Tensor, occluded: Tensor | None = None
 ) -> Tensor:
     """Up to `count` features per image from cells that the projected object does not touch, [<= B count, D].
 
     Args:
         feature_map: [B, D, H, W]; covered: cells that show the object, bool [B, H, W]. Their neighbours are left out.
-        count: T; generator: on any device.
+        count: T; draw: uniform random numbers in [0, 1), one for each cell, [B, H W].
         occluded: see `observe`; cells that are mostly hidden by something else count as background, too.
     """
     check_shape("covered", covered, (len(feature_map), *feature_map.shape[2:]))
@@ -86,10 +85,9 @@ def sample_background(
         stride = occluded.shape[1] // feature_map.shape[2]
         touched &= avg_pool2d(occluded[:, None].float(), stride)[:, 0] < 0.9
     free = ~touched.flatten(1)
-    # uniform numbers where a cell is free, -1 elsewhere: the largest are a random choice, and an image with too few
-    # free cells gives fewer
-    draw = uniform(free.shape, generator, free.device).masked_fill(~free, -1.0)
-    value, cell = draw.topk(min(count, free.shape[1]), dim=1)
+    # -1 where a cell is not free: the largest are a random choice, and an image with too few free cells gives fewer
+    check_shape("draw", draw, tuple(free.shape))
+    value, cell = draw.masked_fill(~free, -1.0).topk(min(count, free.shape[1]), dim=1)
     features = cells_of(feature_map)
     picked = features.gather(1, cell[..., None].expand(-1, -1, features.shape[2]))
     return picked[value >= 0]

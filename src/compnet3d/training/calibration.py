@@ -16,9 +16,8 @@ from compnet3d.geometry.rotations import angles_to_rotmat, half_turn_shows
 from compnet3d.inference.confidence import fit_temperature
 from compnet3d.models.compnet import CompNet
 from compnet3d.training.held_out import Answers, answers, calibrate_by
+from compnet3d.training.objectives import CompNetObjective, Objective
 from compnet3d.training.run_folder import Run
-from compnet3d.training.sampler import EpochSampler
-from compnet3d.training.step import CompNetObjective, Objective
 from compnet3d.utils.files import Json
 
 
@@ -100,8 +99,9 @@ def _batches(run: Run, crops: CropDataset, workers: int, draw: int | None = None
     """This process's share of the crops, for the model in evaluation mode; `draw` is the run's epoch by default."""
     # it stays so: `_train_epoch` sets the training mode again
     run.model.eval()
-    sampler = EpochSampler(
-        len(crops), run.recipe.schedule.batch_size, crops.seed, run.epoch if draw is None else draw, run.group
-    )
+    # one part after the other, so that what is gathered is in the order of the crops for any number of processes
+    keys = [(run.epoch if draw is None else draw, index) for index in run.group.shard(range(len(crops)))]
+    size = run.recipe.schedule.batch_size
+    batches = [keys[start : start + size] for start in range(0, len(keys), size)]
     # a process that has fewer than four batches to prepare takes longer to start
-    yield from DataLoader(crops, batch_sampler=sampler, num_workers=min(workers, len(sampler) // 4))
+    yield from DataLoader(crops, batch_sampler=batches, num_workers=min(workers, len(batches) // 4))

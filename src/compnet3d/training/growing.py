@@ -28,11 +28,12 @@ from compnet3d.losses.inputs import FeatureBank, Queries
 from compnet3d.models.category_models import CategoryModel, add_category
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.observation import Observation, observe
+from compnet3d.training.batch import Batch
 from compnet3d.training.build import rotations_of
 from compnet3d.training.data import TrainingData
 from compnet3d.training.held_out import calibrate_confidence
+from compnet3d.training.objectives import excluded_vertices
 from compnet3d.training.sampler import EpochSampler
-from compnet3d.training.step import Batch, excluded_vertices
 
 # what changes neither a category nor a pose that a model of any recipe has learned to tell
 _MILD = Augmentation(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,7 +17,10 @@ from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.errors import CompNetError
 from compnet3d.models.registry import TrainedModel, load_predictor
 from compnet3d.training.data import TrainingData, gather
+from compnet3d.training.distributed import is_launched, restarts
 from compnet3d.training.recipe import Recipe
+from compnet3d.training.sampler import EpochSampler
+from compnet3d.utils.files import recover_folder
 from compnet3d.utils.workers import available_cores
 
 
@@ -36,6 +40,8 @@ class TrainOptions(TypedDict, total=False):
     workers: int | None
     progress: bool
     stop_after: int | None
+    checkpoint_minutes: float | None
+    processes: int | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class TrainingJob:
         training, calibration: the split of the data's samples; those beside them (`TrainingData.more`) are not split.
         feature_extractor, init_from: of the user's, see `train`.
         seed, images_per_category, repeat, without, resume, backbone_weights, from_scratch: see `train`.
-        device, progress, stop_after: see there, too.
+        device, progress, stop_after, checkpoint_minutes: see there, too.
         backgrounds: photographs for the augmentation's `background_swap`.
         workers: further processes that prepare images, for each training process.
         processes: that train.
@@ -72,7 +78,13 @@ class TrainingJob:
     workers: int = 0
     progress: bool = True
     stop_after: int | None = None
+    checkpoint_minutes: float | None = None
     processes: int = 1
+
+    def going_on(self) -> TrainingJob:
+        """The same; with `resume` in processes that are started anew after one of them has died, if they can."""
+        can = restarts() > 0 and recover_folder(self.out / "checkpoint").is_dir()
+        return replace(self, resume=self.resume or can)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -122,11 +134,8 @@ def resolve_job(
     training, calibration = split_calibration(data.samples, recipe.schedule.calibration_fraction, seed)
     backgrounds = options.get("backgrounds")
     device, workers, weights = options.get("device", "cpu"), options.get("workers"), options.get("backbone_weights")
-    processes = 1  # more on one accelerator would only stand in line; a module of the user's stays in its own process
-    if torch.device(device).type == "cpu" and feature_extractor is None:
-        # each process must have an image in every batch, or it would have nothing to average (see `EpochSampler`)
-        images = len(training) + len(data.more)
-        processes = max(1, min(recipe.schedule.processes, recipe.schedule.batch_size, images))
+    smallest = EpochSampler(len(training) + len(data.more), recipe.schedule.batch_size, seed).smallest
+    processes = _count_processes(recipe, options.get("processes"), device, feature_extractor, smallest)
     if isinstance(init_from, str | Path):
         # here, and not in each process: the others get it with the job, and a wrong folder is refused before any starts
         init_from = load_predictor(init_from, feature_extractor=feature_extractor)
@@ -150,8 +159,37 @@ def resolve_job(
         workers=_default_workers(processes, device) if workers is None else workers,
         progress=options.get("progress", True),
         stop_after=options.get("stop_after"),
+        checkpoint_minutes=options.get("checkpoint_minutes"),
         processes=processes,
     )
+
+
+def _count_processes(
+    recipe: Recipe, asked: int | None, device: str, feature_extractor: nn.Module | None, smallest: int
+) -> int:
+    """How many processes train: as many as a launcher has started, as asked for, or as the recipe has on a CPU.
+
+    Args:
+        smallest: images in the smallest batch. Each process must have one of each.
+    """
+    if is_launched():
+        wanted = int(os.environ["WORLD_SIZE"])
+    elif asked is not None:
+        wanted = asked
+    else:
+        # on an accelerator one, as long as nobody asks for more
+        on_cpu = torch.device(device).type == "cpu" and feature_extractor is None
+        return max(1, min(recipe.schedule.processes, smallest)) if on_cpu else 1
+    if wanted < 1:
+        raise CompNetError(f"--processes must be at least 1, not {wanted}")
+    if wanted > 1 and feature_extractor is not None and not is_launched():
+        raise CompNetError("a module of your own trains in this process; start your script with torchrun for several")
+    if wanted > smallest:
+        raise CompNetError(
+            f"{wanted} processes have too little to do: there are batches of {smallest} images; take a larger "
+            "schedule.batch_size, or fewer processes"
+        )
+    return wanted
 
 
 def _default_workers(processes: int, device: str) -> int:

@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 from torch.utils.data import DataLoader
 
 from compnet3d.data.loader import CACHE_BYTES, CropDataset, Scenery
-from compnet3d.errors import CompNetError
+from compnet3d.errors import CompNetError, Terminated
 from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.own_module import wrap_module
 from compnet3d.models.registry import TrainedModel, untrained_model
+from compnet3d.training.batch_statistics import share_statistics
 from compnet3d.training.build import extractor_of, make_extractor, make_model, make_optimizer, start_from
 from compnet3d.training.calibration import calibrate, calibrate_run
+from compnet3d.training.distributed import ProcessGroup, checksum, in_parallel
 from compnet3d.training.job import TrainingJob
-from compnet3d.training.memory_need import check_need, measure_need
+from compnet3d.training.memory_need import check_need, has_unused, measure_need
+from compnet3d.training.objectives import Objective, objective_of
 from compnet3d.training.output import Output, make_output
-from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe_parts import ScheduleSettings
-from compnet3d.training.run_folder import Run, last_flips, load_checkpoint, save_checkpoint, write_config, write_log
+from compnet3d.training.run_folder import (
+    PartOfEpoch,
+    Run,
+    last_flips,
+    load_checkpoint,
+    save_checkpoint,
+    write_config,
+    write_log,
+)
 from compnet3d.training.sampler import EpochSampler, mix_seed
-from compnet3d.training.step import Objective, objective_of, train_step
+from compnet3d.training.step import LossOf, train_step
+from compnet3d.training.stopping import StopRequest, heeding_stop_signals
 from compnet3d.training.watch import LossWatch, NotFiniteError, check_model
 from compnet3d.utils.files import Json
 from compnet3d.utils.workers import explaining_lost_loaders
 
+STEPS_BETWEEN_COMPARISONS = 100
+
 
 def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
-    """What each process of `train` does; see there."""
+    """What each process of `train` does; see there. Whether to resume, rank 0 says."""
+    (resume,) = group.gather(torch.tensor([job.resume], device=job.device))
+    job = replace(job, resume=bool(resume[0]))
     run = _begin(group, job)
     crops = CropDataset(
         job.epoch_samples(held_out=True),
@@ -56,8 +72,13 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
     if group.is_rank_zero:
         check_need(need, run.model.device, group.size)
     objective = objective_of(job.recipe, job.data.symmetry_orders.to(job.device), last_flips(run))
-    with explaining_lost_loaders(), make_output(job, run, need) as output:
-        loop = _Loop(run, objective, output, job.workers, job.data.symmetry_orders)
+    with explaining_lost_loaders(), make_output(job, run, need) as output, heeding_stop_signals() as stop:
+        loss_of = in_parallel(
+            LossOf(run.model, objective, group),
+            group,
+            some_unused=job.feature_extractor is not None or has_unused(run.model),
+        )
+        loop = _Loop(run, objective, loss_of, output, job, stop)
         # two passes over one schedule: with the calibration split held out, then with it among the training images.
         # Either does nothing where its epochs are done already, which is how a resumed run finds its place.
         loop.fit(crops, crops.of(job.calibration), min(last, schedule.last_held_out_epoch))
@@ -84,15 +105,17 @@ def _begin(group: ProcessGroup, job: TrainingJob) -> Run:
             start_from(model, job.init_from)
     # one model of each category is saved with the network, for drawing; training has no use for it
     model.cad_meshes = {name: models[0] for name, models in data.meshes.items()}
-    # before the optimizer and the flat gradients are made: both hold on to the parameters where they are now
+    # before the optimizer is made: it holds on to the parameters where they are now
     model.to(job.device)
-    run = Run(recipe, job.seed, job.out, model, make_optimizer(model, recipe), FlatGradients(model.parameters()), group)
+    share_statistics(model, group)
+    run = Run(recipe, job.seed, job.out, model, make_optimizer(model, recipe), group)
     if job.resume:
         load_checkpoint(run)
+    places = group.hear(f"{platform.node()} {job.device}")
     if group.is_rank_zero and job.resume:
         write_log(run)  # it may have been killed between its checkpoint and that
     elif group.is_rank_zero:
-        write_config(run, job)
+        write_config(run, job, places)
     return run
 
 
@@ -109,28 +132,31 @@ def _extractor(job: TrainingJob) -> FeatureExtractor:
     return extractor
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Loop:
-    """A run, what it is trained for, where that is shown, how many processes prepare its images, its symmetries."""
+    """A run, what it is trained for, where that is shown, what it works on, whether it is to end."""
 
     run: Run
     objective: Objective
+    loss_of: nn.Module
     output: Output
-    workers: int
-    orders: Tensor
+    job: TrainingJob
+    stop: StopRequest
     watch: LossWatch = field(default_factory=LossWatch)
+    # when the last checkpoint was written, by the clock of `time.perf_counter`
+    saved: float = field(default_factory=time.perf_counter)
 
     def fit(self, crops: CropDataset, held_out: CropDataset, last: int) -> None:
         """Train up to the epoch `last`, looking at the held-out crops now and then."""
-        run, schedule = self.run, self.run.recipe.schedule
+        run, schedule, workers = self.run, self.run.recipe.schedule, self.job.workers
         sampler = EpochSampler(len(crops), schedule.batch_size, run.seed, group=run.group)
         # workers that live on keep the images that they have decoded
         loader = DataLoader(
             crops,
             batch_sampler=sampler,
-            num_workers=self.workers,
-            prefetch_factor=4 if self.workers else None,
-            persistent_workers=self.workers > 0,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            persistent_workers=workers > 0,
             pin_memory=run.model.device.type == "cuda",
         )
         # advice is given once, of an epoch whose time says something (see below)
@@ -139,26 +165,28 @@ class _Loop:
             started = time.perf_counter()
             # the loader asks the sampler anew each epoch; its keys (epoch, index) take the epoch to the workers, which
             # live on and could not be told otherwise
-            sampler.epoch = run.epoch
+            sampler.epoch, sampler.done = run.epoch, run.part.steps if run.part else 0
+            earlier = run.part.seconds if run.part else 0.0
             entry = self._train_epoch(loader)
-            run.epoch += 1
+            run.epoch, run.part = run.epoch + 1, None
             entry["epoch"] = run.epoch
             due = run.epoch % schedule.calibrate_every == 0 or run.epoch == schedule.last_held_out_epoch
             if len(held_out) and due:
-                entry.update(calibrate(run, self.objective, held_out, self.workers))
+                entry.update(calibrate(run, self.objective, held_out, workers))
                 if run.epoch == schedule.last_held_out_epoch:
-                    calibrate_run(run, held_out, self.orders, self.workers)
+                    calibrate_run(run, held_out, self.job.data.symmetry_orders, workers)
             # with the calibration: it is part of what the training takes
-            entry["seconds"] = time.perf_counter() - started
+            entry["seconds"] = earlier + time.perf_counter() - started
             run.history.append(entry)
             self.output.end_epoch(entry)
             if run.group.is_rank_zero:
                 # The checkpoint first: it holds the whole history, from which the log is written anew. A crash in
                 # between leaves a log that is one epoch short until the next epoch rewrites it.
                 save_checkpoint(run)
+                self.saved = time.perf_counter()
                 write_log(run)
                 # the first epoch waits for the workers to start
-                advice = None if advised or run.epoch == first else waiting_advice(entry, self.workers)
+                advice = None if advised or run.epoch == first else waiting_advice(entry, workers)
                 if advice is not None:
                     advised = True
                     print(advice, file=sys.stderr)
@@ -166,55 +194,73 @@ class _Loop:
     def _train_epoch(self, loader: DataLoader[Any]) -> Json:
         run = self.run
         run.model.train()
-        steps = len(loader)
-        totals: dict[str, Tensor] = {}
-        outliers: list[Json] = []
-        waited, before = 0.0, time.perf_counter()
-        for number, batch in enumerate(loader):
+        steps, part = len(loader), run.part or PartOfEpoch()
+        sums, outliers, waited = dict(part.sums), list(part.outliers), part.waited
+        started = before = time.perf_counter()
+        for number, batch in enumerate(loader, part.steps):
             waited += time.perf_counter() - before
             # set in every step from the epoch alone, so that the optimizer's state need not hold it and a resumed run
             # goes on with the same
             set_learning_rate(run.optimizer, run.recipe.schedule, run.epoch + number / steps)
-            # each process draws its own vertices and cells; the last number keeps these draws apart from the order of
-            # the images, which has 1 (see `EpochSampler`)
-            seed = mix_seed(run.seed, run.epoch, number, run.group.rank, 2)
-            # of what a backbone drops at random; all else has a generator of its own
-            torch.manual_seed(seed)
+            # of what a backbone drops at random, by each process on its own; all else has a generator of its own
+            torch.manual_seed(mix_seed(run.seed, run.epoch, number, run.group.rank, 2))
             with self._stopping(loader, number):
-                losses = train_step(run, self.objective, batch, seed=seed)
-                loss = self._loss_of_all(losses["loss"])
+                # the last number keeps these draws apart from the order of the images, which has 1 (see `EpochSampler`)
+                losses = train_step(run, self.loss_of, batch, seed=mix_seed(run.seed, run.epoch, number, 0, 2))
+            loss = float(losses["loss"])
             if self.watch.is_out_of_line(loss):
                 outliers.append({"epoch": run.epoch + 1, "step": number + 1, "loss": loss})
                 outliers[-1]["images"] = _images(loader, number)
                 self.output.say(_about(outliers[-1]))
-            totals = {name: totals.get(name, torch.zeros(())) + loss for name, loss in losses.items()}
-            self.output.advance(run.epoch, number + 1, steps, float(totals["loss"]) / (number + 1))
+            sums = {name: sums.get(name, 0.0) + float(value) for name, value in losses.items()}
+            self.output.advance(run.epoch, number + 1, steps, sums["loss"] / (number + 1))
             before = time.perf_counter()
-        # each process has seen its own share, in the features' statistics too
-        for layer in run.model.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d) and layer.training:
-                # otherwise the processes would evaluate the calibration split with different networks, and rank 0 would
-                # save its own
-                run.group.average([layer.running_mean, layer.running_var])  # type: ignore[list-item]
+            seconds = part.seconds + before - started
+            run.part = PartOfEpoch(number + 1, sums, tuple(outliers), seconds, waited)
+            if number + 1 < steps:
+                self._pause(number + 1)
         with self._stopping(loader, steps - 1):
             check_model(run.model)
-        # one message for all losses; the shares differ by at most one image, so the mean of the means will do
-        sums = torch.stack(list(totals.values()))
-        run.group.average([sums])
         return {
-            **dict(zip(totals, (sums / steps).tolist(), strict=True)),
+            **{name: total / steps for name, total in sums.items()},
             "learning_rate": run.optimizer.param_groups[0]["lr"],
             "input_wait_seconds": waited,
             **({"outliers": outliers} if outliers else {}),
         }
 
-    def _loss_of_all(self, loss: Tensor) -> float:
-        """The mean of the shares' losses, of which all members get to know when one is not finite."""
-        mean = loss.clone()
-        self.run.group.average([mean])
-        if not mean.isfinite():
-            raise NotFiniteError("loss")
-        return float(mean)
+    def _pause(self, steps: int) -> None:
+        """Between two steps: compare the members now and then, write a checkpoint where one is due, end if asked to.
+
+        Raises:
+            CompNetError: if the members have learned different things.
+            Terminated: if any of them has been asked to end, once that is in a checkpoint.
+        """
+        run, group = self.run, self.run.group
+        if group.size > 1 and steps % STEPS_BETWEEN_COMPARISONS == 0:
+            require_one_model(run)
+        stop = int(group.sum(torch.tensor(self.stop.number, device=run.model.device))) > 0
+        minutes = self.job.checkpoint_minutes
+        due = minutes is not None and time.perf_counter() - self.saved >= 60 * minutes
+        if group.is_rank_zero and (stop or due):
+            with self._whole():
+                save_checkpoint(run)
+            self.saved = time.perf_counter()
+        if stop:
+            name = f" by {self.stop.name}" if self.stop.number else ""
+            raise Terminated(
+                f"stopped{name} after step {steps} of epoch {run.epoch + 1}, which the checkpoint holds; the same "
+                "command with --resume goes on"
+            )
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """While a checkpoint is written in the middle of an epoch: only of a model that is sound."""
+        try:
+            check_model(self.run.model)
+            yield
+        except NotFiniteError:
+            # the next step says so, and the last good checkpoint stays
+            return
 
     @contextmanager
     def _stopping(self, loader: DataLoader[Any], number: int) -> Iterator[None]:
@@ -229,6 +275,23 @@ class _Loop:
                 f"({kept}); lower schedule.learning_rate, or look over (data check) the images of that batch and their "
                 f"CAD models: {', '.join(_images(loader, number))}"
             ) from None
+
+
+def require_one_model(run: Run) -> None:
+    """Check that all members of a run's group have the same model, to the bit.
+
+    Raises:
+        CompNetError: naming a tensor that differs.
+    """
+    state = run.model.state_dict()
+    sums = checksum(state.values())
+    if run.group.agrees(sums):
+        return
+    name = next(name for name, own in zip(state, sums, strict=True) if not run.group.agrees(own))
+    raise CompNetError(
+        f"{run.out}: the processes of this training have learned different things (tensor {name}); are they all of one "
+        "version of compnet3d and of PyTorch, on one kind of device? the last checkpoint is kept"
+    )
 
 
 def _images(loader: DataLoader[Any], number: int) -> list[str]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,23 @@ def measure_need(model: TrainedModel, images: int) -> MemoryNeed:
     with _undisturbed(network):
         two, three = (_kept_bytes(network, torch.zeros(count, *shape, device=model.device)) for count in (2, 3))
     return MemoryNeed(learning / 1e6, (two + (images - 2) * (three - two)) / 1e6)
+
+
+def has_unused(model: TrainedModel) -> bool:
+    """Whether parameters of a model's network have no part in what it computes, so that they get no gradient."""
+    network = model.feature_extractor if isinstance(model, CompNet) else model.encoder
+    shape = (2, 3, model.input_config.height, model.input_config.width)
+    with _undisturbed(network):
+        # down the graph from the output
+        nodes: list[Any] = [network(torch.zeros(shape, device=model.device)).grad_fn]
+        seen: set[Any] = set()
+        while nodes:
+            node = nodes.pop()
+            if node is not None and node not in seen:
+                seen.add(node)
+                nodes += [following for following, _ in node.next_functions]
+        used = {id(node.variable) for node in seen if hasattr(node, "variable")}
+    return any(parameter.requires_grad and id(parameter) not in used for parameter in network.parameters())
 
 
 def check_need(need: MemoryNeed, device: torch.device, processes: int) -> None:

@@ -220,7 +220,7 @@ class ScheduleSettings:
     Attributes:
         epochs: paper 12.
         batch_size: images.
-        processes: that share each batch on a CPU, each with its own batch statistics; an accelerator has one.
+        processes: that share each batch on a CPU; on accelerators as many train as are asked for.
         learning_rate: of the backbone.
         head_learning_rate: of the rest.
         weight_decay, warmup_epochs: AdamW with linear warm-up and a cosine to zero.

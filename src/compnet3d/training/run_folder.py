@@ -15,8 +15,8 @@ from torch import Tensor
 from compnet3d.errors import CompNetError
 from compnet3d.models.registry import TrainedModel
 from compnet3d.models.tensors import flatten_state, load_optimizer, load_tensors_into, save_tensors
+from compnet3d.training.distributed import ProcessGroup
 from compnet3d.training.job import TrainingJob
-from compnet3d.training.process_group import FlatGradients, ProcessGroup
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_checks import RunNotes
 from compnet3d.utils.files import (
@@ -95,17 +95,40 @@ class Epoch:
             raise ValueError("confusion must have as many columns as rows")
 
 
+@dataclass(frozen=True)
+class PartOfEpoch:
+    """How far an epoch is.
+
+    Attributes:
+        steps: done.
+        sums: of the losses over these, by name.
+        outliers: see `Run.history`.
+        seconds, waited: that it has taken, and of these for images.
+    """
+
+    steps: int = setting(0, least=0)
+    sums: dict[str, float] = field(default_factory=dict)
+    outliers: tuple[Json, ...] = ()
+    seconds: float = setting(0.0, least=0)
+    waited: float = setting(0.0, least=0)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Progress:
     """How far a checkpoint is.
 
     Attributes:
         epoch: epochs done; seed: of everything random; history: one entry per epoch.
+        part: of the epoch that was not done yet, if any.
     """
 
-    epoch: int = setting(least=1)
+    epoch: int = setting(least=0)
     seed: int
     history: tuple[Json, ...]
+    part: PartOfEpoch | None = None
 
     @classmethod
     def read(cls, path: Path) -> Progress:
@@ -120,6 +143,8 @@ class Progress:
             epochs = [_checked_entry(entry)["epoch"] for entry in progress.history]
             if len(epochs) != progress.epoch or epochs != list(range(1, len(epochs) + 1)):
                 raise ValueError("history must be one entry for each epoch")
+            if not epochs and progress.part is None:
+                raise ValueError("epoch must be at least 1 where no part of one is done")
         except (TypeError, ValueError) as error:
             raise CompNetError(
                 f"{path}: has no progress ({error}); copy it again, or train in another folder"
@@ -135,9 +160,8 @@ class Run:
         recipe, seed: its settings.
         out: its folder.
         model, optimizer: what is trained.
-        gradients: of the model's parameters.
         group: the processes that train it.
-        epoch: epochs done.
+        epoch: epochs done; part: of the next one, in the middle of it.
         history: one entry per epoch, as in log.jsonl; "outliers" are its batches whose loss was far out of line.
     """
 
@@ -146,14 +170,14 @@ class Run:
     out: Path
     model: TrainedModel
     optimizer: torch.optim.AdamW
-    gradients: FlatGradients
     group: ProcessGroup = field(default_factory=ProcessGroup)
     epoch: int = 0
+    part: PartOfEpoch | None = None
     history: list[Json] = field(default_factory=list)
 
 
-def write_config(run: Run, job: TrainingJob) -> None:
-    """Write what is needed to repeat the run to OUT/config.json."""
+def write_config(run: Run, job: TrainingJob, places: Sequence[str]) -> None:
+    """Write what is needed to repeat the run to OUT/config.json, and where each of its processes is."""
     write_json(
         run.out / "config.json",
         {
@@ -163,6 +187,7 @@ def write_config(run: Run, job: TrainingJob) -> None:
             "more_data": [str(root.resolve()) for root in job.data.more_roots],
             **asdict(RunNotes.of(job)),
             "backbone": run.model.config.backbone.to_dict(),
+            "processes": [{"rank": rank, "place": place} for rank, place in enumerate(places)],
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         },
     )
@@ -188,7 +213,8 @@ def save_checkpoint(run: Run) -> None:
         # Not in it: the random generators, since every draw is seeded by epoch and step, and the learning rate, which
         # follows from the epoch.
         save_tensors(folder / "optimizer.safetensors", flatten_state(run.optimizer.state_dict(), _parameter_names(run)))
-        write_json(folder / "progress.json", {"epoch": run.epoch, "seed": run.seed, "history": run.history})
+        progress = {"epoch": run.epoch, "seed": run.seed, "history": run.history}
+        write_json(folder / "progress.json", progress | ({"part": asdict(run.part)} if run.part else {}))
 
     write_folder(run.out / "checkpoint", fill)
 
@@ -203,10 +229,10 @@ def load_checkpoint(run: Run) -> None:
     progress = Progress.read(folder / "progress.json")
     if progress.seed != run.seed:
         raise CompNetError(f"{folder}: was made with seed {progress.seed}, not {run.seed}; resume with that seed")
-    # in place: optimizer and flat gradients go on with these very parameters
+    # in place: the optimizer goes on with these very parameters
     load_tensors_into(run.model, folder / "model.safetensors")
     load_optimizer(run.optimizer, folder / "optimizer.safetensors", _parameter_names(run))
-    run.epoch, run.history = progress.epoch, list(progress.history)
+    run.epoch, run.history, run.part = progress.epoch, list(progress.history), progress.part
 
 
 def last_flips(run: Run) -> Tensor | None:

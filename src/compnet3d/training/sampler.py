@@ -8,30 +8,28 @@ from itertools import pairwise
 import torch
 from torch.utils.data import Sampler
 
-from compnet3d.training.process_group import ProcessGroup
+from compnet3d.training.distributed import ProcessGroup
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) keys; the order depends on (seed, epoch) alone.
 
-    Batches differ by at most one in size. Each member of a process group gets its share of every batch, and never an
-    empty one unless there are fewer samples than members.
+    Batches differ by at most one in size, and are the same for any number of processes. Each member of a process group
+    gets its share of every batch.
 
     Attributes:
-        epoch: the one that the next iteration is for.
+        epoch: the one that the next iteration is for; done: how many of its batches are left out, the first ones.
     """
 
     def __init__(
         self, size: int, batch_size: int, seed: int, epoch: int = 0, group: ProcessGroup | None = None
     ) -> None:
         self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, epoch
-        self.group = group or ProcessGroup()
+        self.group, self.done = group or ProcessGroup(), 0
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in self.batches():
-            # empty only with fewer samples than members, as a small calibration split may have
-            if share := self.group.shard(batch):
-                yield [(self.epoch, index) for index in share]
+        for batch in self.batches()[self.done :]:
+            yield [(self.epoch, index) for index in self.group.shard(batch)]
 
     def batches(self) -> list[list[int]]:
         """The indices of each batch of the epoch, those of all members."""
@@ -44,9 +42,12 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return [order[start:end] for start, end in pairwise(ends)]
 
     def __len__(self) -> int:
-        # no more batches than leave every member an image in each: all members must take part in the same number of
-        # exchanges
-        return max(1, min(-(-self.size // self.batch_size), self.size // self.group.size))
+        return max(1, -(-self.size // self.batch_size))
+
+    @property
+    def smallest(self) -> int:
+        """Images in the smallest batch."""
+        return self.size // len(self)
 
 
 def mix_seed(*parts: int) -> int:

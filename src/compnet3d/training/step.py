@@ -1,398 +1,63 @@
-"""One step of training: the losses of a batch, down their gradient, and what the method learns beside it."""
+"""One step of training: down the gradient of a batch's losses, and what the method learns beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from compnet3d.geometry.camera import Pose
-from compnet3d.geometry.rotations import half_turn_shows
-from compnet3d.inference.matching import background_similarity, category_scores, cells_of
-from compnet3d.inference.reconstruction import pose_scores
-from compnet3d.losses.auxiliary import classification_loss, pose_contrastive_loss
-from compnet3d.losses.blockwise import full_contrastive_loss, grouped_contrastive_loss, padded_category_features
-from compnet3d.losses.inputs import LossWeights, Queries
-from compnet3d.losses.sampling import (
-    draw_cells,
-    draw_negative_poses,
-    draw_queries,
-    flipped_poses,
-    near_vertices,
-    sample_vertices,
-)
-from compnet3d.models.compnet import CompNet
-from compnet3d.models.dual_head import DualHead
-from compnet3d.models.observation import Observation, observe, sample_background
-from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe
-from compnet3d.training.recipe_parts import BankSettings, CompNetLossSettings, LossSettings
+from compnet3d.training.batch import Batch
+from compnet3d.training.distributed import ProcessGroup
+from compnet3d.training.objectives import Losses, Objective
 from compnet3d.training.run_folder import Run
 from compnet3d.training.watch import NotFiniteError
 
-# the rows of all members of the process group, as `ProcessGroup.gather` gives them
-Gather = Callable[..., list[Tensor]]
 
+class LossOf(nn.Module):
+    """A model with its objective: a batch in, its losses out, as `DistributedDataParallel` wraps it."""
 
-@dataclass(frozen=True)
-class Batch:
-    """This process's share of a batch, where the model is.
+    def __init__(self, model: nn.Module, objective: Objective, group: ProcessGroup) -> None:
+        super().__init__()
+        self.model, self.objective, self.group = model, objective, group
 
-    Attributes:
-        images: uint8 [B, 3, height, width]; category: int64 [B]; pose: [B]; principal_point: [B, 2] in pixels.
-        occluded: bool [B, height, width], the pixels that the augmentation covers; None where nobody knows.
-    """
-
-    images: Tensor
-    category: Tensor
-    pose: Pose
-    principal_point: Tensor
-    occluded: Tensor | None
-
-    @classmethod
-    def of(cls, values: dict[str, Tensor], device: torch.device) -> Batch:
-        """From what `CropDataset` collates."""
-        # the loader has pinned the tensors for an accelerator, so the copies need not wait for each other
-        values = {name: value.to(device, non_blocking=True) for name, value in values.items()}
-        pose = Pose(**{name: values[name] for name in ("azimuth", "elevation", "theta", "distance")})
-        return cls(values["image"], values["category"], pose, values["principal_point"], values.get("occluded"))
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What a batch costs.
-
-    Attributes:
-        by_name: scalars, as the log has them; the gradient step goes down "loss".
-        terms: of how many terms "loss" is the mean here, a scalar: shards have more or fewer of them.
-        learn: what follows the gradient step; it is handed `ProcessGroup.gather`.
-        watched: by name, the features that must be finite when that is done.
-    """
-
-    by_name: dict[str, Tensor]
-    terms: Tensor
-    learn: Callable[[Gather], None] = lambda gather: None
-    watched: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-class Objective(Protocol):
-    """What a method trains for."""
-
-    def loss(self, model: Any, batch: Batch, generator: torch.Generator) -> Losses:
-        """The losses of a batch.
-
-        Args:
-            model: of the method, in training mode.
-            generator: source of randomness, where the model is.
-        """
-        ...
-
-    def regroup(self, model: Any, confusion: Tensor, accuracy: float) -> dict[str, float]:
-        """Learn from a look at the calibration split, and say what the log is to hold of it.
-
-        Args:
-            confusion: counts [Y, Y], row = true category; accuracy: on the plain crops.
-        """
-        ...
-
-
-class NovumObjective:
-    """NOVUM: each query against all vertices and the background in one softmax."""
-
-    def __init__(self, loss: LossSettings, bank: BankSettings) -> None:
-        self.settings, self.bank = loss, bank
-
-    def loss(self, model: CompNet, batch: Batch, generator: torch.Generator) -> Losses:
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         """See `Objective.loss`."""
-        settings = self.settings
-        seen = _observe(model, batch)
-        queries = _draw(seen, batch, settings, generator)
-        loss = full_contrastive_loss(
-            queries,
-            model.bank.feature_bank,
-            kappa=settings.kappa,
-            excluded=excluded_vertices(model, queries, settings.near_radius),
-            background_weight=settings.background_weight,
-        )
-        # The draws of the update come after those of the loss, from one generator: the order of calls is part of what a
-        # seed stands for.
-        learn = _update_of_bank(model, batch, seen, self.bank, generator)
-        return Losses({"loss": loss}, queries.valid.sum(), learn, _watched(model, seen))
-
-    def regroup(self, model: CompNet, confusion: Tensor, accuracy: float) -> dict[str, float]:
-        """Nothing: all categories stay contrasted."""
-        return {}
+        return self.objective.loss(self.model, batch, generator, self.group)
 
 
-class CompNetObjective:
-    """The grouped contrastive loss (Eq. 5), the classification loss and the pose contrastive loss."""
-
-    def __init__(
-        self, recipe: CompNetRecipe, symmetry_orders: Tensor | None = None, flips: Tensor | None = None
-    ) -> None:
-        """Keep the settings.
-
-        Args:
-            recipe: of the method.
-            symmetry_orders: int [Y], those of `symmetric_rotation_error`; None if all are 1.
-            flips: share of each category's poses that are flipped, [Y] (see `learn_flips`); None if nobody has looked.
-        """
-        self.settings, self.bank, self.grouping = recipe.loss, recipe.bank, recipe.grouping
-        self.symmetry_orders, self.flips = symmetry_orders, flips
-
-    def loss(self, model: CompNet, batch: Batch, generator: torch.Generator) -> Losses:
-        """See `Objective.loss`.
-
-        The terms are the queries; the classification and the pose contrastive loss, means over images, are weighted
-        alike for want of a second count.
-        """
-        settings, bank = self.settings, model.bank
-        seen = _observe(model, batch)
-        queries = _draw(seen, batch, settings, generator)
-        excluded = excluded_vertices(model, queries, settings.near_radius)
-        # categories whose omega is zero for every image of the batch are not drawn from: their terms would not count
-        sampled = sample_vertices(
-            bank.offsets, settings.samples_per_category, generator, bank.contrasted(batch.category)
-        )
-        weights = LossWeights(
-            settings.background_weight, settings.in_weight, settings.cross_weight, settings.flip_vertex_weight
-        )
-        emphasised = None
-        if settings.flip_vertex_weight != 1:
-            shows = half_turn_shows(self.orders_of(batch.category))[:, None, None]
-            emphasised = shows & excluded_vertices(model, queries, settings.near_radius, half_turn=True)
-        contrast = grouped_contrastive_loss(
-            queries,
-            bank.feature_bank,
-            sampled,
-            kappa=settings.kappa,
-            excluded=excluded,
-            emphasised=emphasised,
-            weights=weights,
-        )
-        classification = _classification(model, seen.feature_map, batch, settings, generator)
-        pose_contrastive = self._pose_contrastive(model, seen.feature_map, batch, generator)
-        total = (
-            contrast.total
-            + settings.classification_weight * classification
-            + settings.pose_contrastive_weight * pose_contrastive
-        )
-        by_name = {
-            "loss": total,
-            "in_category_loss": contrast.in_category,
-            "cross_category_loss": contrast.cross_category,
-            "classification_loss": classification,
-            "pose_contrastive_loss": pose_contrastive,
-        }
-        learn = _update_of_bank(model, batch, seen, self.bank, generator)
-        return Losses(by_name, queries.valid.sum(), learn, _watched(model, seen))
-
-    def _pose_contrastive(
-        self, model: CompNet, feature_map: Tensor, batch: Batch, generator: torch.Generator
-    ) -> Tensor:
-        """The pose contrastive loss; zero, and nothing is drawn, where it has no weight."""
-        if self.settings.pose_contrastive_weight == 0:
-            return torch.zeros((), device=model.device)
-        category, count = batch.category, self.settings.negative_poses
-        # a turn that changes nothing gives no other pose: negatives that look like the true pose do not count
-        order = self.orders_of(category)
-        flips = round(self.settings.flip_negatives * count)
-        poses, negatives = draw_negative_poses(batch.pose, order, count, generator, flips)
-        scores = scores_of_poses(model, feature_map, category, poses, batch.principal_point)
-        weights = None
-        if self.measures_flips and self.flips is not None:
-            gain = (self.settings.flip_gain * self.flips).to(scores)[category]
-            weights = 1 + gain[:, None] * flipped_poses(poses, order)
-        return pose_contrastive_loss(scores, negatives, weights=weights)
-
-    @property
-    def measures_flips(self) -> bool:
-        """Whether the calibration split is to be asked for `learn_flips`."""
-        return self.settings.pose_contrastive_weight > 0 and self.settings.flip_gain > 0
-
-    def learn_flips(self, flips: Tensor) -> None:
-        """Weigh negative poses that are turned round by how often each category's are on the calibration split, [Y]."""
-        self.flips = flips
-
-    def orders_of(self, category: Tensor) -> Tensor:
-        """Symmetry orders of categories, int64 [N]."""
-        orders = self.symmetry_orders
-        return torch.ones_like(category) if orders is None else orders[category]
-
-    def regroup(self, model: CompNet, confusion: Tensor, accuracy: float) -> dict[str, float]:
-        """Refresh omega from the confusions; the share of pairs of categories that are contrasted."""
-        omega = self.grouping.refreshed(confusion, accuracy)
-        if omega is not None:
-            model.bank.set_grouping_weights(omega)
-        return {"contrasted_pairs": model.bank.contrasted_share(self.grouping.floor)}
-
-
-class DualHeadObjective:
-    """Cross-entropy of the category plus the pose head's loss."""
-
-    def loss(self, model: DualHead, batch: Batch, generator: torch.Generator) -> Losses:
-        """See `Objective.loss`; nothing is drawn."""
-        total, category, pose = model.loss(batch.images, batch.category, batch.pose)
-        by_name = {"loss": total, "category_loss": category, "pose_loss": pose}
-        return Losses(by_name, torch.tensor(len(batch.category), device=model.device))
-
-    def regroup(self, model: DualHead, confusion: Tensor, accuracy: float) -> dict[str, float]:
-        """Nothing: there is nothing to contrast."""
-        return {}
-
-
-def objective_of(recipe: Recipe, symmetry_orders: Tensor | None = None, flips: Tensor | None = None) -> Objective:
-    """What a recipe's method trains for; `symmetry_orders` and `flips` as in `CompNetObjective`."""
-    match recipe:
-        case CompNetRecipe():
-            return CompNetObjective(recipe, symmetry_orders, flips)
-        case NovumRecipe():
-            return NovumObjective(recipe.loss, recipe.bank)
-        case DualHeadRecipe():
-            return DualHeadObjective()
-    raise TypeError(f"no method has recipes of type {type(recipe).__name__}")
-
-
-def train_step(run: Run, objective: Objective, batch: dict[str, Tensor], *, seed: int) -> dict[str, Tensor]:
+def train_step(run: Run, loss_of: nn.Module, batch: dict[str, Tensor], *, seed: int) -> dict[str, Tensor]:
     """One gradient step, and what the method learns after it.
 
     Args:
         run: its model in training mode.
-        objective: of the run's recipe.
+        loss_of: the `LossOf` of it, in a group of several processes as `in_parallel` wraps it.
         batch: this process's share, as `CropDataset` collates it.
-        seed: of the sampled vertices and background cells.
+        seed: of the sampled vertices and background cells, the same for all members of the group.
 
     Returns:
-        The losses of this share by name, scalars on the CPU.
+        The losses of the whole batch by name, scalars on the CPU.
 
     Raises:
-        NotFiniteError: if a loss, the gradient or a feature is not finite; the model is of no use then.
+        NotFiniteError: if a loss, the gradient or a feature is not finite; the model is of no use then. All members
+            get to know.
     """
     device = run.model.device
     # on the device, so that no draw waits for a copy; hence a CPU and a GPU draw differently for one seed
     generator = torch.Generator(device).manual_seed(seed)
-    losses = objective.loss(run.model, Batch.of(batch, device), generator)
-    length = _descend(run, losses.by_name["loss"], losses.terms)
+    losses: Losses = loss_of(Batch.of(batch, device), generator)
+    run.optimizer.zero_grad()
+    losses.by_name["loss"].backward()
+    # of the mean over all shares, which backward has made of the shares' gradients
+    length = torch.nn.utils.clip_grad_norm_(run.model.parameters(), 5.0)
+    run.optimizer.step()
     # after the gradient step, as the paper has it (section 3.3.2), with the features from before it: they are not
     # computed again
-    losses.learn(run.group.gather)
+    losses.learn()
     # a sum is finite only if all of it is
     sums = {name: tensor.detach().sum(dtype=torch.float32) for name, tensor in losses.watched.items()}
     numbers = losses.by_name | {"the gradient": length} | sums
-    values = torch.stack(list(numbers.values())).detach().cpu()  # one copy from an accelerator, not several
+    # one copy from an accelerator, and one message, not several
+    values = run.group.mean(torch.stack(list(numbers.values())).detach()).cpu()
     for name, finite in zip(numbers, values.isfinite().tolist(), strict=True):
         if not finite:
             raise NotFiniteError(name)
     return dict(zip(losses.by_name, values.unbind(), strict=False))
-
-
-def _descend(run: Run, loss: Tensor, count: Tensor) -> Tensor:
-    """One step of the optimizer down the mean loss of all shares: this one's is the mean over `count` terms.
-
-    Returns:
-        The length of the gradient before it was clipped, a scalar.
-    """
-    run.gradients.clear()
-    # the gradient of the sum over this share's terms; the terms of all shares are counted and divided by in `average`
-    (count * loss).backward()
-    run.gradients.average(run.group, count)
-    # of the mean over all shares: clipped before the average, a share would count less than its terms
-    length = run.gradients.clip(5.0)
-    run.optimizer.step()
-    return length
-
-
-# -- parts of the contrastive objectives ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """A batch's feature map [B, D, H, W] and what it shows of the vertices."""
-
-    feature_map: Tensor
-    vertices: Observation
-
-
-def _observe(model: CompNet, batch: Batch) -> _Seen:
-    feature_map = model(batch.images)
-    shape, camera = model.shape(batch.category), model.input_config.camera(batch.principal_point)
-    return _Seen(feature_map, observe(feature_map, shape, batch.pose, camera, batch.occluded))
-
-
-def _watched(model: CompNet, seen: _Seen) -> dict[str, Tensor]:
-    """What `Losses` has of the network and the bank."""
-    return {
-        "the network's output": seen.feature_map,
-        "a vertex feature": model.bank.vertex_features,
-        "a background feature": model.bank.background_features,
-    }
-
-
-def _draw(seen: _Seen, batch: Batch, settings: LossSettings, generator: torch.Generator) -> Queries:
-    """The visible vertices that are queries in this step."""
-    every = seen.vertices
-    drawn = draw_queries(every.valid, settings.queries_per_image, generator)
-    # [B, Q, D] from [B, all visible, D]
-    features = every.features.gather(1, drawn[..., None].expand(-1, -1, every.features.shape[2]))
-    return Queries(features, batch.category, every.vertex.gather(1, drawn), every.valid.gather(1, drawn))
-
-
-def excluded_vertices(model: CompNet, queries: Queries, radius: float, *, half_turn: bool = False) -> Tensor:
-    """See `near_vertices`, bool [B, Q, K_max]; `radius` in fractions of the diagonal of the category's box."""
-    # relative to the object's size: CAD units differ between categories
-    diagonal = model.cuboids.diagonals()[queries.category]
-    vertices = model.shape(queries.category).vertices / diagonal[:, None, None]
-    return near_vertices(vertices, queries.vertex, radius, half_turn=half_turn)
-
-
-def scores_of_poses(
-    model: CompNet, feature_map: Tensor, category: Tensor, pose: Pose, principal_point: Tensor
-) -> Tensor:
-    """- L(alpha) of Eq. 8 of images [B] at poses [B, P], with one principal point [B, 2] each: [B, P]."""
-    # the poses of an image follow each other, [B P]: renderers take one batch dimension
-    image = torch.arange(len(category), device=model.device).repeat_interleave(pose.shape[1])
-    place = torch.arange(pose.shape[1], device=model.device).repeat(len(category))
-    with torch.no_grad():
-        # the poses are given, so that nothing is learned through the rendering; the gradient goes through the features
-        # alone
-        seen = model.render(category[image], pose[image, place], principal_point[image])
-    cells, bank = cells_of(feature_map), model.bank
-    # [B, K_max, D]; padded rows are never gathered, since fragments name vertices that there are
-    own, _ = padded_category_features(bank.vertex_features, bank.offsets, category)
-    background = background_similarity(cells, bank.background)
-    return pose_scores(torch.bmm(cells, own.transpose(1, 2)), background, seen, model.config.pose.truncation)
-
-
-def _classification(
-    model: CompNet, feature_map: Tensor, batch: Batch, settings: CompNetLossSettings, generator: torch.Generator
-) -> Tensor:
-    """The classification loss; zero, and nothing is drawn, where it has no weight."""
-    if settings.classification_weight == 0:
-        return torch.zeros((), device=model.device)
-    cells = draw_cells(feature_map, settings.classification_cells, generator)
-    return classification_loss(category_scores(cells, model.bank.feature_bank), batch.category)
-
-
-def _update_of_bank(
-    model: CompNet, batch: Batch, seen: _Seen, settings: BankSettings, generator: torch.Generator
-) -> Callable[[Gather], None]:
-    """Eq. 6 for the vertices that were seen, queries or not, and the background ring: after the gradient step."""
-
-    def learn(gather: Gather) -> None:
-        bank, vertices = model.bank, seen.vertices
-        # flat numbers in the bank, [number of visible vertices in this share]
-        flat = (bank.offsets[batch.category][:, None] + vertices.vertex)[vertices.valid]
-        # all shares together: each process keeps a whole bank, and all banks must stay the same
-        flat, features = gather(flat, vertices.features.detach()[vertices.valid])
-        bank.update_vertices(flat, features, settings.momentum)
-        with torch.no_grad():
-            # background is what lies outside the projected object; a vertex is three or four cells from the next, so
-            # that being away from vertices would not be enough
-            covered = model.render(batch.category, batch.pose, batch.principal_point).foreground > 0
-        count = settings.background_per_image
-        background = sample_background(seen.feature_map.detach(), covered, count, generator, batch.occluded)
-        bank.update_background(*gather(background))
-
-    return learn

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import torch
 from torch import nn
 from typing_extensions import Unpack
 
-from compnet3d.models.registry import TrainedModel, load_predictor
+from compnet3d.models.registry import TrainedModel, load_predictor, untrained_model
+from compnet3d.models.tensors import load_tensors_into
 from compnet3d.training.data import TrainingData, categories_of
-from compnet3d.training.job import TrainOptions, resolve_job
+from compnet3d.training.distributed import ProcessGroup, is_launched, joined, own_device
+from compnet3d.training.job import TrainingJob, TrainOptions, resolve_job
+from compnet3d.training.launch import launch
 from compnet3d.training.loop import train_in_group
-from compnet3d.training.process_group import start_process_group
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_checks import RunNotes, check_config, check_data, check_folder
 from compnet3d.utils.exclusive import exclusive
@@ -65,6 +69,10 @@ def train(
             result is the same.
         progress: show how far it is (by default): bars in a terminal, elsewhere a line for each epoch.
         stop_after: stop after this many epochs in all, leaving a checkpoint (the schedule stays the recipe's).
+        checkpoint_minutes: write a checkpoint this often in the middle of an epoch, too; by default after epochs alone.
+        processes: that train, each on its share of every batch; by default the recipe's number on a CPU, and one on an
+            accelerator. Where a launcher such as torchrun has started several, each of them calls this function, and
+            they train together.
 
     Returns:
         The trained model, in inference mode.
@@ -72,22 +80,51 @@ def train(
     Raises:
         CompNetError: if the data, the folder, the checkpoint or the module does not allow it; if another process writes
             the folder; if a loss, a gradient or a feature is not finite, which leaves the last checkpoint as it was.
+        Terminated: after SIGTERM or SIGUSR1, once a checkpoint is written.
     """
-    with exclusive(out):
+    with _kept(out):
         return _train(recipe, data, Path(out), feature_extractor=feature_extractor, init_from=init_from, **options)
 
 
 def _train(recipe: Recipe, data: str | Path | TrainingData, out: Path, **options: Any) -> TrainedModel:
     """`train` in a folder that is ours."""
     job = resolve_job(recipe, data, out, **options)
-    # before any process starts and any file is written, so that a refusal leaves the folder as it was
-    check_folder(job.out, recipe, RunNotes.of(job), resume=job.resume)
+    if is_launched():
+        job = replace(job, device=own_device(job.device))
+        with _undisturbed(job.device), joined(job.device) as group:
+            if group.is_rank_zero:
+                job = job.going_on()
+                _check(job)
+            return train_in_group(group, job)
+    _check(job)
+    if job.processes == 1:
+        with _undisturbed(job.device):
+            return train_in_group(ProcessGroup(), job)
+    launch(job)
+    return _read(job)
+
+
+@contextmanager
+def _kept(out: str | Path) -> Iterator[None]:
+    """Keep the run's folder for the processes of this training: rank 0 writes it."""
+    with exclusive(out) if int(os.environ.get("RANK", "0")) == 0 or not is_launched() else nullcontext():
+        yield
+
+
+def _check(job: TrainingJob) -> None:
+    """Before any process starts and any file is written, so that a refusal leaves the folder as it was."""
+    check_folder(job.out, job.recipe, RunNotes.of(job), resume=job.resume)
     if job.resume:
         check_data(job.out, job.out / "checkpoint" / "model.json", job.data.categories, **job.counts)
-    # by name: other processes import it; rank 0 is this process and calls it below
-    worker = "compnet3d.training.loop:train_in_group"
-    with _undisturbed(job.device), start_process_group(job.processes, worker, {"job": job}) as group:
-        return train_in_group(group, job)
+
+
+def _read(job: TrainingJob) -> TrainedModel:
+    """What other processes have trained: the model, or as far as a training is that was to stop before its end."""
+    if recover_folder(job.out / "model").is_dir():
+        return load_predictor(job.out / "model").to(job.device)
+    model = untrained_model(job.out / "checkpoint" / "model.json")
+    load_tensors_into(model, job.out / "checkpoint" / "model.safetensors")
+    return model.to(job.device).eval()
 
 
 @contextmanager

@@ -19,15 +19,17 @@ from compnet3d.data.loader import CACHE_BYTES, CropDataset, Scenery
 from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError
 from compnet3d.models.compnet import CompNet
+from compnet3d.training.batch import Batch
 from compnet3d.training.build import make_optimizer
 from compnet3d.training.data import TrainingData
+from compnet3d.training.distributed import ProcessGroup
 from compnet3d.training.growing import rehearsal_of
 from compnet3d.training.loop import set_learning_rate
-from compnet3d.training.process_group import FlatGradients
+from compnet3d.training.objectives import Losses, Objective, objective_of
 from compnet3d.training.recipe import ContrastiveRecipe, Recipe
 from compnet3d.training.run_folder import Run
 from compnet3d.training.sampler import EpochSampler, mix_seed
-from compnet3d.training.step import Batch, Gather, Losses, Objective, objective_of, train_step
+from compnet3d.training.step import LossOf, train_step
 from compnet3d.training.watch import NotFiniteError
 
 
@@ -80,7 +82,7 @@ def tuned(
     objective: Objective = objective_of(recipe, orders.to(model.device))
     if old is None:
         objective = KeepingObjective(objective, model, len(model.categories) - len(new.categories), settings.keep)
-    run = Run(recipe, settings.seed, Path(), model, make_optimizer(model, recipe), FlatGradients(model.parameters()))
+    run = Run(recipe, settings.seed, Path(), model, make_optimizer(model, recipe))
     crops = _crops(model, new, old, recipe, settings)
     for epoch in range(settings.epochs):
         _tune_epoch(run, objective, crops, epoch)
@@ -104,14 +106,14 @@ class KeepingObjective:
         self.before = deepcopy(model.feature_extractor).eval().requires_grad_(False)
         self.anchors = model.bank.vertex_features[: int(model.bank.offsets[first])].clone()
 
-    def loss(self, model: CompNet, batch: Batch, generator: torch.Generator) -> Losses:
+    def loss(self, model: CompNet, batch: Batch, generator: torch.Generator, group: ProcessGroup) -> Losses:
         """See `Objective.loss`."""
-        losses = self.objective.loss(model, batch, generator)
+        losses = self.objective.loss(model, batch, generator, group)
         change = 1 - (self.before(batch.images) * model(batch.images)).sum(dim=1).mean()
         total = losses.by_name["loss"] + self.weight * change
 
-        def learn(gather: Gather) -> None:
-            losses.learn(gather)
+        def learn() -> None:
+            losses.learn()
             # an old vertex is named in no new image; held all the same, whatever the objective learns
             model.bank.vertex_features[: len(self.anchors)] = self.anchors
 
@@ -163,7 +165,7 @@ def _tune_epoch(run: Run, objective: Objective, crops: CropDataset, epoch: int) 
     for number, values in enumerate(DataLoader(crops, batch_sampler=sampler)):
         set_learning_rate(run.optimizer, run.recipe.schedule, epoch + number / len(sampler))
         try:
-            train_step(run, objective, values, seed=mix_seed(run.seed, epoch, number, 2))
+            train_step(run, LossOf(run.model, objective, run.group), values, seed=mix_seed(run.seed, epoch, number, 2))
         except NotFiniteError as error:
             raise CompNetError(
                 f"tuning stops where {error} is not finite; look over the new images (compnet3d data check)"

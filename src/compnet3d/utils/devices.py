@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -27,3 +29,16 @@ def require_device(name: str) -> str:
         what = "GPU" if name == kind == "cuda" else "such device"
         raise CompNetError(f"--device {name}: PyTorch finds no {what} here; use --device cpu") from None
     return name
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Let sums on an accelerator be made in one order, so that they have the same bits each time; a CPU does anyway."""
+    if device.type == "cpu" or torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)

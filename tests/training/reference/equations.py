@@ -53,7 +53,6 @@ class Settings:
     grouping_floor: float
     epochs: int
     batch_size: int
-    processes: int
     learning_rate: float
     head_learning_rate: float
     weight_decay: float

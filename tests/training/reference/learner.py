@@ -61,7 +61,7 @@ def largest(numbers: Sequence[float], among: Sequence[int], count: int) -> list[
 
 @dataclass
 class Share:
-    """What one process contributes to a step: losses by name, in how many terms, and what the bank learns."""
+    """What a batch contributes to a step: losses by name, in how many terms, and what the bank learns."""
 
     losses: dict[str, Tensor]
     terms: int
@@ -70,7 +70,7 @@ class Share:
 
 
 class Learner:
-    """What is learned: the network (one copy a process, whose parameters are alike), the bank, omega, temperature."""
+    """What is learned: the network, the bank, omega, temperature."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Learner:
             also category_head and pose_head. shapes, orders: box and symmetry of each category. camera: of the crops.
         """
         self.settings, self.shapes, self.orders, self.camera = settings, shapes, orders, camera
-        self.networks = [copy.deepcopy(network).double() for _ in range(settings.processes)]
+        self.network = copy.deepcopy(network).double()
         self.bank = first_features(shapes, network.projection.out_channels) if settings.method != "dual-head" else []
         self.ring = torch.zeros(0, network.projection.out_channels if self.bank else 0, dtype=torch.float64)
         self.cursor = 0
@@ -95,7 +95,7 @@ class Learner:
         self.omega = [[float(y != other) for other in range(categories)] for y in range(categories)]
         self.crops: dict[int, list[list[int | None]]] = {}
         self.steps = 0
-        self.averages = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.networks[0].parameters()]
+        self.averages = [(torch.zeros_like(p), torch.zeros_like(p)) for p in self.network.parameters()]
 
     # -- one step
 
@@ -104,28 +104,19 @@ class Learner:
         angles = (float(item[name]) for name in ("azimuth", "elevation", "theta"))
         return Pose(rotation(*angles), float(item["distance"]))
 
-    def step(self, shares: Sequence[Sequence[Item]], seeds: Sequence[int], rate: float) -> dict[str, float]:
-        """Down the gradient of the mean over all shares' terms, then Eq. 6 and the background ring; losses by name."""
-        gradients, terms, parts = [torch.zeros_like(g) for g, _ in self.averages], 0, []
-        for network, items, seed in zip(self.networks, shares, seeds, strict=True):
-            share = (
-                self.heads(network, items)
-                if self.settings.method == "dual-head"
-                else self.contrast(network, items, seed)
-            )
-            total = share.terms * share.losses["loss"]
-            for gradient, own in zip(
-                gradients, torch.autograd.grad(total, list(network.parameters()), allow_unused=True), strict=True
-            ):
-                gradient += 0 if own is None else own
-            terms += share.terms
-            parts.append(share)
-        self.descend([g / terms for g in gradients], rate)
-        self.learn_vertices([seen for share in parts for seen in share.seen])
-        for feature in [feature for share in parts for feature in share.background]:
+    def step(self, items: Sequence[Item], seed: int, rate: float) -> dict[str, float]:
+        """Down the gradient of the mean over all terms, then Eq. 6 and the background ring; losses by name."""
+        network = self.network
+        share = (
+            self.heads(network, items) if self.settings.method == "dual-head" else self.contrast(network, items, seed)
+        )
+        gradients = torch.autograd.grad(share.losses["loss"], list(network.parameters()), allow_unused=True)
+        zeros = [torch.zeros_like(g) for g, _ in self.averages]
+        self.descend([zero if own is None else own for zero, own in zip(zeros, gradients, strict=True)], rate)
+        self.learn_vertices(share.seen)
+        for feature in share.background:
             self.learn_background(feature)
-        names = LOSS_NAMES[self.settings.method]
-        return {name: sum(float(share.losses[name].detach()) for share in parts) / len(parts) for name in names}
+        return {name: float(share.losses[name].detach()) for name in LOSS_NAMES[self.settings.method]}
 
     def heads(self, network: Any, items: Sequence[Item]) -> Share:
         """The dual head: cross-entropy of the category, and of the angles' bins or 1 - cos of their errors."""
@@ -323,7 +314,7 @@ class Learner:
         gradients = [g * min(1.0, 5.0 / length) for g in gradients]
         self.steps += 1
         with torch.no_grad():
-            for (name, p), g, (m, s) in zip(self.networks[0].named_parameters(), gradients, self.averages, strict=True):
+            for (name, p), g, (m, s) in zip(self.network.named_parameters(), gradients, self.averages, strict=True):
                 base = settings.learning_rate if name.startswith("backbone.") else settings.head_learning_rate
                 rate = base * factor
                 if p.ndim > 1:
@@ -331,9 +322,6 @@ class Learner:
                 m.copy_(0.9 * m + 0.1 * g)
                 s.copy_(0.999 * s + 0.001 * g.square())
                 p -= rate * (m / (1 - 0.9**self.steps)) / ((s / (1 - 0.999**self.steps)).sqrt() + 1e-8)
-            for other in self.networks[1:]:
-                for p, q in zip(self.networks[0].parameters(), other.parameters(), strict=True):
-                    q.copy_(p)
 
     def learn_vertices(self, seen: Sequence[tuple[int, int, Tensor]]) -> None:
         """Eq. 6 with the mean of all features of this step, those that were no queries, too."""
@@ -357,7 +345,7 @@ class Learner:
     def scores(self, image: Tensor) -> Tensor:
         """What classifies a crop."""
         sides = [image, image.flip(-1)] if self.settings.mirrored_scores else [image]
-        network = self.networks[0].eval()
+        network = self.network.eval()
         with torch.no_grad():
             found = [self.scores_of_side(network, side) for side in sides]
         network.train()

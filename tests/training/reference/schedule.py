@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tests.training.reference.equations import Settings
@@ -44,32 +43,19 @@ class Schedule:
             self.log.append({"epoch": done, **entry})
 
     def epoch(self, crops: Crops, count: int, epoch: int) -> dict[str, Any]:
-        """Every image once, in an order of the seed and the epoch, in batches of like size, shared out."""
-        settings, processes = self.settings, self.settings.processes
+        """Every image once, in an order of the seed and the epoch, in batches of like size."""
+        settings = self.settings
         order = Draws(mix(self.seed, epoch, 1)).permutation(count)
-        steps = max(1, min(math.ceil(count / settings.batch_size), count // processes))
+        steps = max(1, math.ceil(count / settings.batch_size))
         totals = dict.fromkeys(LOSS_NAMES[settings.method], 0.0)
-        for network in self.learner.networks:
-            network.train()
+        self.learner.network.train()
         for number in range(steps):
             batch = order[count * number // steps : count * (number + 1) // steps]
-            shares = [[crops(epoch, index) for index in batch[rank::processes]] for rank in range(processes)]
-            seeds = [mix(self.seed, epoch, number, rank, 2) for rank in range(processes)]
-            for name, value in self.learner.step(shares, seeds, rate_factor(settings, epoch + number / steps)).items():
+            items, seed = [crops(epoch, index) for index in batch], mix(self.seed, epoch, number, 0, 2)
+            for name, value in self.learner.step(items, seed, rate_factor(settings, epoch + number / steps)).items():
                 totals[name] += value / steps
-        self.share_statistics()
         rate = settings.learning_rate * rate_factor(settings, epoch + (steps - 1) / steps)
         return {**totals, "learning_rate": rate}
-
-    def share_statistics(self) -> None:
-        """After an epoch all processes have the mean of their networks' statistics."""
-        means = [
-            torch.stack(some).double().mean(dim=0)
-            for some in zip(*(n.buffers() for n in self.learner.networks), strict=True)
-        ]
-        for network in self.learner.networks:
-            for buffer, mean in zip(network.buffers(), means, strict=True):
-                buffer.copy_(mean)
 
     def calibrate(self, plain: Sequence[Item], augmented: Sequence[Item]) -> dict[str, Any]:
         """Temperature of the plain crops; confusions of plain and augmented ones, and from them omega."""

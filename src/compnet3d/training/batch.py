@@ -1,0 +1,91 @@
+"""This process's share of a batch, what it shows of the vertices, and the whole batch that it is a part of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from compnet3d.geometry.camera import Pose
+from compnet3d.models.compnet import CompNet
+from compnet3d.models.observation import Observation, observe
+from compnet3d.training.distributed import ProcessGroup
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's share of a batch, where the model is.
+
+    Attributes:
+        images: uint8 [B, 3, height, width]; category: int64 [B]; pose: [B]; principal_point: [B, 2] in pixels.
+        occluded: bool [B, height, width], the pixels that the augmentation covers; None where nobody knows.
+    """
+
+    images: Tensor
+    category: Tensor
+    pose: Pose
+    principal_point: Tensor
+    occluded: Tensor | None
+
+    @classmethod
+    def of(cls, values: dict[str, Tensor], device: torch.device) -> Batch:
+        """From what `CropDataset` collates."""
+        # the loader has pinned the tensors for an accelerator, so the copies need not wait for each other
+        values = {name: value.to(device, non_blocking=True) for name, value in values.items()}
+        pose = Pose(**{name: values[name] for name in ("azimuth", "elevation", "theta", "distance")})
+        return cls(values["image"], values["category"], pose, values["principal_point"], values.get("occluded"))
+
+
+@dataclass(frozen=True)
+class WholeBatch:
+    """A batch of which the members of a process group have a share each.
+
+    Attributes:
+        category: int64 [B]; pose: [B].
+        visible: how many vertices each image shows, int64 [B].
+        own: which images this process has; group: the processes.
+    """
+
+    category: Tensor
+    pose: Pose
+    visible: Tensor
+    own: slice
+    group: ProcessGroup
+
+    @property
+    def weight_of_images(self) -> float:
+        """What to multiply a mean over this share's images by, so that the members' mean is that over all images."""
+        return self.group.size * (self.own.stop - self.own.start) / len(self.category)
+
+    def weight_of_queries(self, count: int | None) -> Tensor:
+        """The same for a mean over the queries, of which an image has `count` at most."""
+        queries = self.visible if count is None else self.visible.clamp_max(count)
+        return self.group.size * queries[self.own].sum() / queries.sum().clamp_min(1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A share's feature map [B, D, H, W], what it shows of the vertices, and the batch that it is of."""
+
+    feature_map: Tensor
+    vertices: Observation
+    whole: WholeBatch
+
+
+def observe_batch(model: CompNet, batch: Batch, group: ProcessGroup) -> Seen:
+    """Look at this process's share, and hear from the other members what they see."""
+    feature_map = model(batch.images)
+    shape, camera = model.shape(batch.category), model.input_config.camera(batch.principal_point)
+    vertices = observe(feature_map, shape, batch.pose, camera, batch.occluded)
+    return Seen(feature_map, vertices, _whole(batch, vertices, group))
+
+
+def _whole(batch: Batch, vertices: Observation, group: ProcessGroup) -> WholeBatch:
+    angles = {entry.name: getattr(batch.pose, entry.name) for entry in fields(Pose)}
+    rank = torch.full_like(batch.category, group.rank)
+    category, visible, rank, *values = group.gather(batch.category, vertices.valid.sum(dim=1), rank, *angles.values())
+    # shares follow each other in the order of the ranks
+    first = int((rank < group.rank).sum())
+    own = slice(first, first + len(batch.category))
+    return WholeBatch(category, Pose(**dict(zip(angles, values, strict=True))), visible, own, group)

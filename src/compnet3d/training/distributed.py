@@ -1,0 +1,244 @@
+"""The processes that train one model, and what they tell each other: torch.distributed, gloo on CPUs, NCCL on GPUs.
+
+They are started by torchrun, by srun (examples/slurm), or by `compnet3d train --processes` (see `launch`).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from compnet3d.errors import CompNetError
+
+Item = TypeVar("Item")
+
+
+class LostRankError(Exception):
+    """Another process of the group has ended, or cannot be reached."""
+
+
+class ProcessGroup:
+    """The processes that train one model. A group of one communicates with nobody.
+
+    All members call the same methods in the same order; every result is the same, to the bit, for all of them.
+
+    Attributes:
+        rank: this process's number; 0 leads, and only rank 0 writes files.
+        size: how many there are (the world size).
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    @property
+    def is_rank_zero(self) -> bool:
+        """Whether this process is the one that writes files and speaks to the user."""
+        return self.rank == 0
+
+    def shard(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This process's part of a sequence; the parts follow each other in the order of the ranks.
+
+        They differ by one item at most.
+        """
+        start, end = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
+        return items[start:end]
+
+    def gather(self, *rows: Tensor) -> list[Tensor]:
+        """The rows of all members, rank 0's first; all tensors have N rows, and N may differ between members.
+
+        Returns:
+            For each tensor [N, ...] one of [sum of N, ...].
+
+        Raises:
+            LostRankError: if another member has ended.
+        """
+        if self.size == 1:
+            return list(rows)
+        own = len(rows[0])
+        # one message for all tensors: their bytes, side by side
+        parts = [tensor.contiguous().view(own, -1).view(torch.uint8) if own else None for tensor in rows]
+        widths = [tensor[:0].numel() + tensor.element_size() * tensor.shape[1:].numel() for tensor in rows]
+        numbers = self._all_gather(torch.tensor([own], device=rows[0].device)).flatten().tolist()
+        # messages have one shape, so that all members pad to the largest
+        message = rows[0].new_zeros(max(numbers), sum(widths), dtype=torch.uint8)
+        if own:
+            torch.cat([part for part in parts if part is not None], dim=1, out=message[:own])
+        received = self._all_gather(message)
+        whole = torch.cat([part[:number] for part, number in zip(received, numbers, strict=True)])
+        columns = whole.split(widths, dim=1)
+        return [
+            column.contiguous().view(like.dtype).view(-1, *like.shape[1:])
+            if len(whole)
+            else like.new_zeros(0, *like.shape[1:])
+            for column, like in zip(columns, rows, strict=True)
+        ]
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean of a floating-point tensor over the members."""
+        return tensor if self.size == 1 else self.sum(tensor) / self.size
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over the members."""
+        if self.size == 1:
+            return tensor
+        total = tensor.detach().clone(memory_format=torch.contiguous_format)
+        with _noticing_losses():
+            dist.all_reduce(total)
+        return total
+
+    def in_order(self, tensor: Tensor) -> Tensor:
+        """The mean of a tensor over the members, added up in the order of the ranks whatever its layout is."""
+        total, *others = self._all_gather(tensor)
+        for other in others:
+            total += other
+        return total / self.size
+
+    def agrees(self, numbers: Tensor) -> bool:
+        """Whether all members have the same numbers, a tensor of one shape."""
+        if self.size == 1:
+            return True
+        every = self._all_gather(numbers)
+        return bool((every == every[0]).all())
+
+    def hear(self, text: str) -> list[str]:
+        """What each member says, rank 0 first."""
+        if self.size == 1:
+            return [text]
+        said: list[str] = [""] * self.size
+        with _noticing_losses():
+            dist.all_gather_object(said, text)
+        return said
+
+    def _all_gather(self, own: Tensor) -> Tensor:
+        """The tensors of all members, of one shape and type, one after the other in a new first dimension."""
+        every = own.new_empty(self.size, *own.shape)
+        with _noticing_losses():
+            dist.all_gather(list(every.unbind()), own)
+        return every
+
+
+@contextmanager
+def _noticing_losses() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostRankError(f"another process of the training cannot be reached any more ({error})") from error
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether an error is of another process that cannot be reached; of `DistributedDataParallel` it is plain."""
+    return isinstance(error, LostRankError | dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
+
+
+def is_launched() -> bool:
+    """Whether this process is one of several that torchrun, or a launcher that sets its variables, has started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def restarts() -> int:
+    """How often the launcher has started these processes anew after one had died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def own_device(device: str) -> str:
+    """The device of this process: of several accelerators its own, by its number on this machine.
+
+    Raises:
+        CompNetError: if the machine has fewer accelerators than processes.
+    """
+    if device != "cuda" or not is_launched():
+        return device
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise CompNetError(
+            f"there are {torch.cuda.device_count()} GPUs for process {local + 1} of this machine; start one process a "
+            "GPU (torchrun --nproc-per-node)"
+        )
+    return f"cuda:{local}"
+
+
+@contextmanager
+def joined(device: str) -> Iterator[ProcessGroup]:
+    """The group of the processes that a launcher has started with this one; it is left on exit.
+
+    Args:
+        device: this process's, "cpu" or such as "cuda:1" (see `own_device`).
+
+    Raises:
+        CompNetError: if the others cannot be reached.
+    """
+    if not is_launched():
+        yield ProcessGroup()
+        return
+    if dist.is_initialized():
+        # a script of the user's that has joined by itself
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
+        return
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise CompNetError(
+            f"the processes of this training cannot reach each other ({error}); look at MASTER_ADDR and MASTER_PORT"
+        ) from None
+    try:
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def in_parallel(module: nn.Module, group: ProcessGroup, *, some_unused: bool) -> nn.Module:
+    """A module whose gradients are those of the mean over all members: `DistributedDataParallel` in a group of several.
+
+    Its parameters and buffers become those of rank 0.
+
+    Args:
+        some_unused: whether there may be parameters without a gradient.
+    """
+    if group.size == 1:
+        return module
+    from torch.nn.parallel import DistributedDataParallel
+
+    # of a name that changes between versions, and of the strides of 1 x 1 convolutions
+    for noise in ("`broadcast_buffers` is deprecated", "Grad strides do not match bucket view strides"):
+        warnings.filterwarnings("ignore", message=noise)
+    wrapped = DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=some_unused)
+    if dist.get_backend() == "gloo":
+        # a lambda has none of the annotations that would be compared with their types
+        wrapped.register_comm_hook(group, lambda state, bucket: _mean_in_order(state, bucket))
+    return wrapped
+
+
+def _mean_in_order(group: ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """The mean of a bucket of gradients, added up in the order of the ranks.
+
+    A ring adds each element up in an order that depends on its place in the bucket, and buckets change after the first
+    step: a resumed run would differ in the last bits.
+    """
+    done: torch.futures.Future[Tensor] = torch.futures.Future()
+    done.set_result(group.in_order(bucket.buffer()))
+    return done
+
+
+def checksum(tensors: Iterable[Tensor]) -> Tensor:
+    """A number for each tensor, int64, which changes when any bit does, or when two elements trade places."""
+    sizes = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
+    sums = []
+    for tensor in tensors:
+        words = tensor.detach().contiguous().flatten()
+        # integers of the same size, so that every bit counts
+        words = words.view(sizes[words.element_size()]).to(torch.int64)
+        places = torch.arange(len(words), device=words.device) * 2 + 1
+        sums.append((words * places).sum())
+    return torch.stack(sums)
