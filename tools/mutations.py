@@ -171,7 +171,10 @@ MUTATIONS = (
         (f"{_SETTING}[compnet-loss.flip_vertex_weight-4.0]",),
     ),
     Mutation(
-        "no truncation among negative poses", "training/objectives.py", "seen, model.config.pose.truncation", "seen, None"
+        "no truncation among negative poses",
+        "training/objectives.py",
+        "seen, model.config.pose.truncation",
+        "seen, None",
     ),
     # Eq. 6 and the background
     Mutation(
@@ -277,7 +280,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gradients of the own share alone",
-        "training/distributed.py",
+        "training/data_parallel.py",
         "done.set_result(group.in_order(bucket.buffer()))",
         "done.set_result(bucket.buffer())",
         TWO_PROCESSES,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from compnet3d.training.distributed import ProcessGroup, joined
+from compnet3d.utils.distributed import ProcessGroup, joined
 
 
 def in_ranks(size: int, work: Callable[[ProcessGroup], Any], *, seconds: float = 120) -> list[Any]:

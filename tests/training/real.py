@@ -30,7 +30,6 @@ from compnet3d.inference.pose_hypotheses import PoseGrid
 from compnet3d.models.backbones import BackboneConfig, FeatureExtractor
 from compnet3d.models.dual_head import DualHead
 from compnet3d.training import build, loop
-from compnet3d.training.distributed import ProcessGroup
 from compnet3d.training.job import resolve_job
 from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe, recipe_like
 from compnet3d.training.recipe_parts import (
@@ -44,6 +43,7 @@ from compnet3d.training.recipe_parts import (
     ScheduleSettings,
 )
 from compnet3d.training.train import train
+from compnet3d.utils.distributed import ProcessGroup
 from compnet3d.utils.settings import leaves
 from tests.training.ranks import in_ranks
 from tests.training.reference.equations import Settings

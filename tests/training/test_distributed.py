@@ -14,16 +14,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.loader import CropDataset
 from compnet3d.errors import CompNetError, Terminated
-from compnet3d.models.registry import TrainedModel
+from compnet3d.evaluation.crops import Loading
+from compnet3d.evaluation.evaluate import evaluate
+from compnet3d.evaluation.unseen import evaluate_unseen, unseen_samples
+from compnet3d.models.registry import TrainedModel, load_predictor
+from compnet3d.robustness.shift import Shift
 from compnet3d.training import loop
 from compnet3d.training import step as training_step
 from compnet3d.training.batch_statistics import share_statistics
 from compnet3d.training.build import make_optimizer
 from compnet3d.training.builtin_recipes import get_recipe
 from compnet3d.training.data import TrainingData
-from compnet3d.training.distributed import LostRankError, ProcessGroup, checksum, in_parallel
+from compnet3d.training.data_parallel import checksum, in_parallel
 from compnet3d.training.job import resolve_job
 from compnet3d.training.objectives import objective_of
 from compnet3d.training.recipe import Recipe
@@ -32,6 +37,7 @@ from compnet3d.training.run_folder import Progress, Run, read_log
 from compnet3d.training.sampler import EpochSampler
 from compnet3d.training.step import LossOf, train_step
 from compnet3d.training.train import train
+from compnet3d.utils.distributed import LostRankError, ProcessGroup
 from tests.networks import TINY_RECIPE
 from tests.training.ranks import in_ranks
 
@@ -458,3 +464,27 @@ def test_networks_with_and_without_parts_of_no_use(tiny_data: Path) -> None:
     assert has_unused(model)
     model.feature_extractor.idle.requires_grad_(False)  # type: ignore[union-attr, operator]
     assert not has_unused(model)
+
+
+def test_an_evaluation_by_several_processes_is_that_of_one(tiny_data: Path, whole_run: Path) -> None:
+    """To the digit: rows, metrics and order; the first process alone draws the progress bar."""
+    samples = ImageNet3D(tiny_data).samples("val")
+    model = load_predictor(whole_run / "model")
+    settings: Any = {"loading": Loading(batch_size=3, progress=False), "shift": Shift(rotation=20.0)}
+    alone = evaluate(model, samples, **settings).to_dict()
+    found = in_ranks(3, lambda group: evaluate(model, samples, **settings).to_dict())
+    for name in ("seconds", "images_per_second", "model_images_per_second", "peak_memory_mb", "resources"):
+        for result in (alone, *found):
+            result.pop(name, None)
+    assert len(samples) > 3 and all(result == alone for result in found)
+
+
+def test_unseen_categories_by_several_processes(tiny_data: Path, tmp_path: Path) -> None:
+    model = train(RECIPE, tiny_data, tmp_path / "run", without=("tower",), stop_after=1, **QUIET)
+    samples = unseen_samples(ImageNet3D(tiny_data).samples("val"), model.categories)
+    loading = Loading(batch_size=2, progress=False)
+    alone = evaluate_unseen(model, samples, loading=loading)
+    for found in in_ranks(2, lambda group: evaluate_unseen(model, samples, loading=loading)):
+        assert found.per_category == alone.per_category and found.images == alone.images == len(samples)
+    with pytest.raises(pytest.fail.Exception, match="1 images are too few for 2 processes; start fewer"):
+        in_ranks(2, lambda group: evaluate_unseen(model, samples[:1], loading=loading))

@@ -44,6 +44,7 @@ HELD_ELSEWHERE = {
     "backbone.frozen": "tests/training/test_layers.py::test_a_frozen_backbone_learns_nothing",
     "backbone.checkpointing": "tests/training/test_layers.py::test_layers_that_are_computed_again_learn_the_same",
     "backbone.layer_decay": "tests/training/test_layers.py::test_earlier_layers_learn_more_slowly",
+    "schedule.processes": "tests/training/test_reference.py::test_several_processes_are_the_reference_of_one",
     "loss.flip_gain": "tests/training/test_flips.py::test_flipped_negatives_weigh_as_the_calibration_split_says",
     "search.starts": REFINEMENT,
     "search.steps": REFINEMENT,

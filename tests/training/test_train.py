@@ -30,7 +30,6 @@ from compnet3d.models.pretrained import find_weights
 from compnet3d.models.rotation_prior import fit_weights
 from compnet3d.training.build import make_optimizer
 from compnet3d.training.builtin_recipes import RECIPES, baselines_of, get_recipe
-from compnet3d.training.distributed import ProcessGroup
 from compnet3d.training.loop import waiting_advice
 from compnet3d.training.objectives import objective_of
 from compnet3d.training.recipe import Recipe
@@ -45,6 +44,7 @@ from compnet3d.training.run_folder import Run
 from compnet3d.training.sampler import EpochSampler
 from compnet3d.training.step import LossOf, train_step
 from compnet3d.training.train import train, train_or_load
+from compnet3d.utils.distributed import ProcessGroup
 from compnet3d.utils.files import write_json
 from compnet3d.utils.settings import leaves
 from tests.networks import TINY_RECIPE

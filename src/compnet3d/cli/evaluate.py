@@ -88,7 +88,13 @@ class Evaluate:
     """Also write an HTML report with plots and images to this file (needs matplotlib)."""
 
     def run(self) -> None:
-        """Evaluate, print tables, write files."""
+        """Evaluate, print tables, write files; of several processes that torchrun has started, one does the latter."""
+        from compnet3d.utils.distributed import joined, own_device
+
+        with joined(own_device(choose_device(self.device))) as group:
+            self._run(group.is_rank_zero)
+
+    def _run(self, speaks: bool) -> None:
         at_least(1, batch_size=self.batch_size)
         at_least(0, workers=self.workers, seed=self.seed)
         require_data(self.data, "--data")
@@ -104,11 +110,13 @@ class Evaluate:
             seed=self.seed,
         )
         if self.categories == "unseen":
-            self._evaluate_unseen()
+            self._evaluate_unseen(speaks)
             return
         from compnet3d.reporting.terminal import print_evaluation
 
         evaluation = self._evaluate(shift)
+        if not speaks:
+            return
         print_evaluation(evaluation.result)
         if self.json is not None:
             from compnet3d.utils.files import write_json
@@ -121,7 +129,7 @@ class Evaluate:
             write_report(self.report, evaluation, command=command_line(), log=run_log(self.model))
             print(f"wrote {self.report}")
 
-    def _evaluate_unseen(self) -> None:
+    def _evaluate_unseen(self, speaks: bool) -> None:
         if self.occlusion or self.corruption or self.backgrounds or self.rotate or self.report:
             raise CompNetError("--categories unseen takes images as they are: leave out occlusion, corruption, report")
         from compnet3d.data.packed import open_data
@@ -139,6 +147,8 @@ class Evaluate:
             symmetry=dataset.symmetry,
             loading=Loading(self.batch_size, self.workers),
         )
+        if not speaks:
+            return
         print_unseen(result)
         if self.json is not None:
             settings = {"model": str(self.model), "data": self.data, "split": self.split, "crop": self.crop}
@@ -187,7 +197,9 @@ class Evaluate:
 
 def load_model(path: Path, device: str, matching: str = "exhaustive") -> TrainedModel:
     """Load a model onto a device, to match categories in this way."""
-    device = choose_device(device)
+    from compnet3d.utils.distributed import own_device
+
+    device = own_device(choose_device(device))
     from compnet3d.inference.pruned_matching import Pruning
     from compnet3d.models.checkpoint import find_model
     from compnet3d.models.compnet import CompNet

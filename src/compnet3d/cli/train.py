@@ -70,8 +70,8 @@ class Train:
     """Processes that prepare images for each that trains; 0: none. By default 1, or 0 if training fills all cores;
     with a GPU one per core but one, 16 at most."""
     processes: Count = None
-    """Processes that train, each on its share of every batch: one a GPU, or some on a CPU; by default the recipe's number
-    on a CPU and one on a GPU. For several machines start the command with torchrun."""
+    """Processes that train, each on its share of every batch: one a GPU, or some on a CPU. By default the recipe's
+    number on a CPU, and one on a GPU. For several machines start the command with torchrun."""
     checkpoint_minutes: Annotated[float, arg(metavar="N")] = 10.0
     """Write a checkpoint this often, besides after each epoch."""
     device: Device = "auto"

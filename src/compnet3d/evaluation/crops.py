@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from compnet3d.data.backgrounds import set_before, window_of
 from compnet3d.data.images import load_image, load_mask
@@ -23,6 +23,7 @@ from compnet3d.errors import CompNetError
 from compnet3d.robustness.corruption import corrupt
 from compnet3d.robustness.seeds import Purpose, corruption_generator, sample_generator
 from compnet3d.robustness.shift import Shift
+from compnet3d.utils.distributed import current_group
 from compnet3d.utils.progress import with_progress
 
 
@@ -180,8 +181,19 @@ def _check_not_occluded(samples: Sequence[Sample]) -> None:
 
 
 def crop_loader(crops: EvaluationCrops, loading: Loading) -> Iterator[Mapping[str, Tensor]]:
-    """The crops in order, as batches of tensors."""
+    """The crops in order, as batches of tensors; of several processes that have joined, each has a part of them.
+
+    Raises:
+        CompNetError: if there are fewer crops than processes.
+    """
+    group = current_group()
+    own = group.shard(range(len(crops)))
+    if not own:
+        raise CompNetError(f"{len(crops)} images are too few for {group.size} processes; start fewer")
     loader: DataLoader[dict[str, Tensor]] = DataLoader(
-        crops, batch_size=loading.batch_size, num_workers=loading.workers, pin_memory=torch.cuda.is_available()
+        Subset(crops, own),
+        batch_size=loading.batch_size,
+        num_workers=loading.workers,
+        pin_memory=torch.cuda.is_available(),
     )
-    return iter(with_progress(loader, len(crops), enabled=loading.progress))
+    return iter(with_progress(loader, len(own), enabled=loading.progress and group.is_rank_zero))

@@ -23,6 +23,7 @@ from compnet3d.geometry.rotations import (
     symmetric_rotation_error,
 )
 from compnet3d.robustness.shift import Shift
+from compnet3d.utils.distributed import current_group
 from compnet3d.utils.memory import peak_gpu_memory_mb, peak_memory_mb, restart_peak
 from compnet3d.utils.workers import explaining_lost_loaders
 
@@ -48,6 +49,8 @@ def evaluate(
     loading: Loading | None = None,
 ) -> EvaluationResult:
     """Classify every sample's crop, estimate its pose, and compare both with the annotation.
+
+    Processes that have joined in a group (see `joined`) go through a part of the samples each; all return the result.
 
     Args:
         predictor: the model or baseline.
@@ -81,6 +84,9 @@ def evaluate(
     restart_peak()
     start = time.perf_counter()
     outcome, rate = measure(predictor, crop_loader(crops, loading), orders, unseen=unseen, crop=crop)
+    # each process has seen its share, and all of them get to know everything
+    heard = current_group().hear((outcome, rate))
+    outcome, rate = _concatenate([rows for rows, _ in heard]), sum(one for _, one in heard)
     settings = Settings(crop, loading.batch_size, shift)
     return summarise(outcome, predictor.categories, orders, samples, resources(start, len(samples), rate), settings)
 

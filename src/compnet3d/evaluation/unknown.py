@@ -13,6 +13,7 @@ from compnet3d.data.images import image_tensor, load_image
 from compnet3d.data.transforms import CropMode
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.seeds import Purpose, sample_generator
+from compnet3d.utils.distributed import current_group
 from compnet3d.utils.files import Json
 from compnet3d.utils.settings import known, read, setting
 
@@ -76,7 +77,8 @@ def measure_unknown(
     missed: list[torch.Tensor] = []
     if others:
         crops = EvaluationCrops(others, names, predictor.input_config, crop=crop)
-        missed = [_known(predictor, batch["image"], crop) for batch in crop_loader(crops, loading)]
+        own = [_known(predictor, batch["image"], crop) for batch in crop_loader(crops, loading)]
+        missed = [called for some in current_group().hear(own) for called in some]
     windows = [window for sample in samples if (window := _background(predictor, sample, seed)) is not None]
     bare = [
         _known(predictor, torch.stack(windows[start : start + loading.batch_size]), crop)

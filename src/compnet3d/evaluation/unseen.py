@@ -22,6 +22,7 @@ from compnet3d.evaluation.metrics import summarise_pose
 from compnet3d.evaluation.result import Resources
 from compnet3d.evaluation.unseen_result import UnseenCategory, UnseenPose, UnseenResult
 from compnet3d.geometry.rotations import CONTINUOUS, angles_to_rotmat
+from compnet3d.utils.distributed import current_group
 from compnet3d.utils.memory import restart_peak
 from compnet3d.utils.workers import explaining_lost_loaders
 
@@ -74,8 +75,9 @@ def evaluate_unseen(
         target = angles_to_rotmat(*(batch[name].double() for name in ANGLES[:3]))
         plain, symmetric, _ = rotation_errors(pose_rotmat(prediction.pose), target, orders[batch["category"]])
         parts.append((batch["category"], source, plain, symmetric))
-    rows = _Rows(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-    return _summary(rows, categories, orders, resources(start, len(samples), median(rates)))
+    heard = current_group().hear((parts, median(rates)))
+    rows = _Rows(*(torch.cat(columns) for columns in zip(*(row for some, _ in heard for row in some), strict=True)))
+    return _summary(rows, categories, orders, resources(start, len(samples), sum(rate for _, rate in heard)))
 
 
 def common_samples(samples: Sequence[Sample], categories: Sequence[str]) -> list[Sample]:

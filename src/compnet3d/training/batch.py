@@ -10,7 +10,7 @@ from torch import Tensor
 from compnet3d.geometry.camera import Pose
 from compnet3d.models.compnet import CompNet
 from compnet3d.models.observation import Observation, observe
-from compnet3d.training.distributed import ProcessGroup
+from compnet3d.utils.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)

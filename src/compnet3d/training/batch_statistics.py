@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-from compnet3d.training.distributed import ProcessGroup
+from compnet3d.utils.distributed import ProcessGroup
 
 
 def share_statistics(model: nn.Module, group: ProcessGroup) -> None:

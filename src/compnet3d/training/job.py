@@ -17,9 +17,9 @@ from compnet3d.data.sample import Sample, split_calibration
 from compnet3d.errors import CompNetError
 from compnet3d.models.registry import TrainedModel, load_predictor
 from compnet3d.training.data import TrainingData, gather
-from compnet3d.training.distributed import is_launched, restarts
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.sampler import EpochSampler
+from compnet3d.utils.distributed import is_launched, restarts
 from compnet3d.utils.files import recover_folder
 from compnet3d.utils.workers import available_cores
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from compnet3d.errors import CompNetError, Terminated
-from compnet3d.training.distributed import is_loss, joined, own_device
 from compnet3d.training.job import TrainingJob
+from compnet3d.utils.distributed import is_loss, joined, own_device
 from compnet3d.utils.exclusive import scratch_folder
 
 
@@ -60,7 +60,8 @@ def launch(job: TrainingJob, most_restarts: int = 3) -> None:
         try:
             elastic_launch(config, sys.executable)("-c", code)
         except SignalException as stop:
-            raise _interruption(stop.sigval)() from None
+            said = folder / "stopped-0.txt"
+            raise _interruption(stop.sigval)(said.read_text(encoding="utf-8") if said.exists() else "") from None
         except ChildFailedError as error:
             _raise_what_was_left(folder)
             how = "; ".join(
@@ -73,6 +74,7 @@ def launch(job: TrainingJob, most_restarts: int = 3) -> None:
         _raise_what_was_left(folder)
 
 
+_LAUNCHER = "torch.distributed.elastic"
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
 
 
@@ -92,19 +94,23 @@ def _how_it_ended(status: int) -> str:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Put back what the launcher changes of this process, and keep its notes to developers off the terminal."""
-    logger = logging.getLogger("torch.distributed.elastic")
-    level, variable = logger.level, os.environ.get("TORCHELASTIC_SIGNALS_TO_HANDLE")
+    variable = os.environ.get("TORCHELASTIC_SIGNALS_TO_HANDLE")
+    # each of its modules has a logger with a level of its own
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith(_LAUNCHER)]
+    levels = [logger.level for logger in loggers]
     in_main = threading.current_thread() is threading.main_thread()
     handlers = {}
     if in_main:
         handlers = {
             number: signal.getsignal(number) for number in (getattr(signal, name, None) for name in _SIGNALS) if number
         }
-    logger.setLevel(logging.CRITICAL + 1)
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if variable is None:
@@ -143,8 +149,7 @@ def run_worker(folder: str, threads: int) -> None:
     except CompNetError as error:
         _leave(place / f"refusal-{rank}.txt", str(error))
     except KeyboardInterrupt as stop:
-        if rank == "0" and str(stop):
-            print(stop, file=sys.stderr)
+        _leave(place / f"stopped-{rank}.txt", str(stop))
         sys.exit(143)
     except Exception as error:
         if not is_loss(error):

@@ -23,7 +23,7 @@ from compnet3d.models.registry import TrainedModel, untrained_model
 from compnet3d.training.batch_statistics import share_statistics
 from compnet3d.training.build import extractor_of, make_extractor, make_model, make_optimizer, start_from
 from compnet3d.training.calibration import calibrate, calibrate_run
-from compnet3d.training.distributed import ProcessGroup, checksum, in_parallel
+from compnet3d.training.data_parallel import checksum, in_parallel
 from compnet3d.training.job import TrainingJob
 from compnet3d.training.memory_need import check_need, has_unused, measure_need
 from compnet3d.training.objectives import Objective, objective_of
@@ -42,6 +42,7 @@ from compnet3d.training.sampler import EpochSampler, mix_seed
 from compnet3d.training.step import LossOf, train_step
 from compnet3d.training.stopping import StopRequest, heeding_stop_signals
 from compnet3d.training.watch import LossWatch, NotFiniteError, check_model
+from compnet3d.utils.distributed import ProcessGroup
 from compnet3d.utils.files import Json
 from compnet3d.utils.workers import explaining_lost_loaders
 

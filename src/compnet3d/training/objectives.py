@@ -29,9 +29,9 @@ from compnet3d.models.compnet import CompNet
 from compnet3d.models.dual_head import DualHead
 from compnet3d.models.observation import sample_background
 from compnet3d.training.batch import Batch, Seen, observe_batch
-from compnet3d.training.distributed import ProcessGroup
 from compnet3d.training.recipe import CompNetRecipe, DualHeadRecipe, NovumRecipe, Recipe
 from compnet3d.training.recipe_parts import BankSettings, CompNetLossSettings, LossSettings
+from compnet3d.utils.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from torch import Tensor
 from compnet3d.errors import CompNetError
 from compnet3d.models.registry import TrainedModel
 from compnet3d.models.tensors import flatten_state, load_optimizer, load_tensors_into, save_tensors
-from compnet3d.training.distributed import ProcessGroup
 from compnet3d.training.job import TrainingJob
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_checks import RunNotes
+from compnet3d.utils.distributed import ProcessGroup
 from compnet3d.utils.files import (
     Json,
     read_bytes,

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch.utils.data import Sampler
 
-from compnet3d.training.distributed import ProcessGroup
+from compnet3d.utils.distributed import ProcessGroup
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from compnet3d.training.batch import Batch
-from compnet3d.training.distributed import ProcessGroup
 from compnet3d.training.objectives import Losses, Objective
 from compnet3d.training.run_folder import Run
 from compnet3d.training.watch import NotFiniteError
+from compnet3d.utils.distributed import ProcessGroup
 
 
 class LossOf(nn.Module):

@@ -16,12 +16,12 @@ from typing_extensions import Unpack
 from compnet3d.models.registry import TrainedModel, load_predictor, untrained_model
 from compnet3d.models.tensors import load_tensors_into
 from compnet3d.training.data import TrainingData, categories_of
-from compnet3d.training.distributed import ProcessGroup, is_launched, joined, own_device
 from compnet3d.training.job import TrainingJob, TrainOptions, resolve_job
 from compnet3d.training.launch import launch
 from compnet3d.training.loop import train_in_group
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_checks import RunNotes, check_config, check_data, check_folder
+from compnet3d.utils.distributed import ProcessGroup, is_launched, joined, own_device
 from compnet3d.utils.exclusive import exclusive
 from compnet3d.utils.files import recover_folder
 

@@ -22,7 +22,6 @@ from compnet3d.models.compnet import CompNet
 from compnet3d.training.batch import Batch
 from compnet3d.training.build import make_optimizer
 from compnet3d.training.data import TrainingData
-from compnet3d.training.distributed import ProcessGroup
 from compnet3d.training.growing import rehearsal_of
 from compnet3d.training.loop import set_learning_rate
 from compnet3d.training.objectives import Losses, Objective, objective_of
@@ -31,6 +30,7 @@ from compnet3d.training.run_folder import Run
 from compnet3d.training.sampler import EpochSampler, mix_seed
 from compnet3d.training.step import LossOf, train_step
 from compnet3d.training.watch import NotFiniteError
+from compnet3d.utils.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,18 @@
-"""The processes that train one model, and what they tell each other: torch.distributed, gloo on CPUs, NCCL on GPUs.
+"""The processes that work together, and what they tell each other: torch.distributed, gloo on CPUs, NCCL on GPUs.
 
-They are started by torchrun, by srun (examples/slurm), or by `compnet3d train --processes` (see `launch`).
+They are started by torchrun, by srun (examples/slurm), or by `compnet3d train --processes`.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from compnet3d.errors import CompNetError
 
@@ -25,7 +24,7 @@ class LostRankError(Exception):
 
 
 class ProcessGroup:
-    """The processes that train one model. A group of one communicates with nobody.
+    """The processes that work together. A group of one communicates with nobody.
 
     All members call the same methods in the same order; every result is the same, to the bit, for all of them.
 
@@ -107,13 +106,13 @@ class ProcessGroup:
         every = self._all_gather(numbers)
         return bool((every == every[0]).all())
 
-    def hear(self, text: str) -> list[str]:
-        """What each member says, rank 0 first."""
+    def hear(self, own: Item) -> list[Item]:
+        """What each member says, anything that pickle can hold, rank 0 first."""
         if self.size == 1:
-            return [text]
-        said: list[str] = [""] * self.size
+            return [own]
+        said: list[Any] = [None] * self.size
         with _noticing_losses():
-            dist.all_gather_object(said, text)
+            dist.all_gather_object(said, own)
         return said
 
     def _all_gather(self, own: Tensor) -> Tensor:
@@ -129,7 +128,14 @@ def _noticing_losses() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise LostRankError(f"another process of the training cannot be reached any more ({error})") from error
+        raise LostRankError(f"another process cannot be reached any more ({error})") from error
+
+
+def current_group() -> ProcessGroup:
+    """The group that this process has joined; one of its own if none."""
+    if dist.is_available() and dist.is_initialized():
+        return ProcessGroup(dist.get_rank(), dist.get_world_size())
+    return ProcessGroup()
 
 
 def is_loss(error: BaseException) -> bool:
@@ -180,8 +186,8 @@ def joined(device: str) -> Iterator[ProcessGroup]:
         yield ProcessGroup()
         return
     if dist.is_initialized():
-        # a script of the user's that has joined by itself
-        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
+        # further up, or a script of the user's has done so by itself
+        yield current_group()
         return
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
@@ -190,55 +196,9 @@ def joined(device: str) -> Iterator[ProcessGroup]:
         dist.init_process_group("nccl" if on_gpu else "gloo")
     except (RuntimeError, ValueError) as error:
         raise CompNetError(
-            f"the processes of this training cannot reach each other ({error}); look at MASTER_ADDR and MASTER_PORT"
+            f"the processes cannot reach each other ({error}); look at MASTER_ADDR and MASTER_PORT"
         ) from None
     try:
-        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
+        yield current_group()
     finally:
         dist.destroy_process_group()
-
-
-def in_parallel(module: nn.Module, group: ProcessGroup, *, some_unused: bool) -> nn.Module:
-    """A module whose gradients are those of the mean over all members: `DistributedDataParallel` in a group of several.
-
-    Its parameters and buffers become those of rank 0.
-
-    Args:
-        some_unused: whether there may be parameters without a gradient.
-    """
-    if group.size == 1:
-        return module
-    from torch.nn.parallel import DistributedDataParallel
-
-    # of a name that changes between versions, and of the strides of 1 x 1 convolutions
-    for noise in ("`broadcast_buffers` is deprecated", "Grad strides do not match bucket view strides"):
-        warnings.filterwarnings("ignore", message=noise)
-    wrapped = DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=some_unused)
-    if dist.get_backend() == "gloo":
-        # a lambda has none of the annotations that would be compared with their types
-        wrapped.register_comm_hook(group, lambda state, bucket: _mean_in_order(state, bucket))
-    return wrapped
-
-
-def _mean_in_order(group: ProcessGroup, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """The mean of a bucket of gradients, added up in the order of the ranks.
-
-    A ring adds each element up in an order that depends on its place in the bucket, and buckets change after the first
-    step: a resumed run would differ in the last bits.
-    """
-    done: torch.futures.Future[Tensor] = torch.futures.Future()
-    done.set_result(group.in_order(bucket.buffer()))
-    return done
-
-
-def checksum(tensors: Iterable[Tensor]) -> Tensor:
-    """A number for each tensor, int64, which changes when any bit does, or when two elements trade places."""
-    sizes = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
-    sums = []
-    for tensor in tensors:
-        words = tensor.detach().contiguous().flatten()
-        # integers of the same size, so that every bit counts
-        words = words.view(sizes[words.element_size()]).to(torch.int64)
-        places = torch.arange(len(words), device=words.device) * 2 + 1
-        sums.append((words * places).sum())
-    return torch.stack(sums)
