@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from compnet3d.bench.distributed import bench_distributed
+from compnet3d.bench.input import InputResult, bench_input
 from compnet3d.bench.loss import (
     LossProblem,
     LossResult,
@@ -182,3 +184,16 @@ def test_pose_benchmark_at_the_papers_size() -> None:
     assert result.rendered_maps_s > result.estimate_s
     assert result.hypotheses_mb == pytest.approx(8000 * 144 * 2 / 1e6)
     assert len(result.rows()) == 8 and PoseResult.from_dict(result.to_dict()) == result
+
+
+def test_the_input_is_timed_by_parts() -> None:
+    found = bench_input(width=120, height=90, images=3, rounds=2)
+    assert 0 < found.decode_s < found.plain_s < found.whole_s < 1
+    assert InputResult.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    assert [name for name, _ in found.rows()][0] == "decode a JPEG file of 120 x 90 pixels"
+
+
+@pytest.mark.slow
+def test_processes_are_timed_in_turn() -> None:
+    found = bench_distributed(rounds=1, epochs=2)
+    assert found.gain == found.several / found.one > 0.5 and found.processes == 2

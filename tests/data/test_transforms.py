@@ -505,3 +505,73 @@ def test_ranges_of_an_augmentation_are_checked() -> None:
     assert max(abs(d.rotation) for d in draws) <= math.radians(30) < 1.05 * max(abs(d.rotation) for d in draws)
     assert 0.5 <= min(d.scale for d in draws) < 0.55 and 1.8 < max(d.scale for d in draws) <= 2.0
     assert max(abs(x) for d in draws for x in d.shift) <= 0.1 and not any(d.mirror for d in draws)
+
+
+@pytest.mark.parametrize("scale", [0.23, 0.7, 1.0, 1.9])
+def test_a_blob_lands_within_a_hundredth_of_a_pixel(scale: float) -> None:
+    """A smooth spot, whose centre of light is known to far less than a pixel, at places between pixels."""
+    size, generator = (401, 307), np.random.default_rng(3)
+    v, u = np.mgrid[0 : size[1], 0 : size[0]] + 0.5
+    for _ in range(4):
+        spot = np.array([200.0, 150.0]) + generator.uniform(-0.5, 0.5, 2)
+        # wide, so that neither the grey levels nor the pixels' size matter
+        light = 200 * np.exp(-((u - spot[0]) ** 2 + (v - spot[1]) ** 2) / (2 * (9 / min(scale, 1)) ** 2))
+        image = Image.fromarray(np.rint(light).astype(np.uint8)[..., None].repeat(3, axis=2))
+        angle = generator.uniform(-3, 3)
+        linear = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        forward = np.concatenate([linear, (np.array([150.3, 120.6]) - linear @ spot)[:, None]], axis=1)
+        warped = warp_image(image, invert_affine(forward), (300, 240), scale)
+        np.testing.assert_allclose(centre_of_light(warped), [150.3, 120.6], atol=0.01)
+
+
+def test_images_with_very_long_sides_are_warped() -> None:
+    """Longer than OpenCV takes: a mark near the right end lands where the matrix says, with either border."""
+    image = np.zeros((6, 40_000, 3), dtype=np.uint8)
+    image[2:4, 39_900:39_904] = 255
+    for border in ("constant", "reflect"):
+        matrix = np.array([[1.0, 0.0, 39_890.0], [0.0, 1.0, -5.0]])
+        found = warp_image(Image.fromarray(image), matrix, (60, 16), 1.0, border=border)  # type: ignore[arg-type]
+        assert found[7:9, 10:14].min() == 255 and found[7:9, 15:60].max() == 0
+
+
+def test_noise_is_normal_and_of_the_deviation_asked_for() -> None:
+    grey = np.full((200, 300, 3), 128, dtype=np.uint8)
+    settings = Augmentation(noise=12.0, noise_probability=1.0)
+
+    class Fixed(np.random.Generator):
+        """The largest deviation."""
+
+        def uniform(self, low: float = 0.0, high: float = 1.0, size: object = None) -> float:  # type: ignore[override]
+            return high
+
+    noise = augment_pixels(grey, settings, Fixed(np.random.PCG64(1)))[0].astype(float) - 128
+    assert noise.std() == pytest.approx(12, rel=0.01) and abs(noise.mean()) < 0.1
+    # 68.3 and 95.4 % within one and two deviations
+    assert (abs(noise) <= 12).mean() == pytest.approx(0.69, abs=0.015)
+    assert (abs(noise) <= 24).mean() == pytest.approx(0.956, abs=0.005)
+    # no two channels or neighbours have anything in common
+    for first, second in ((noise[..., 0], noise[..., 1]), (noise[:, 1:], noise[:, :-1])):
+        assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.02
+    # nothing wraps round at either end
+    ends = np.repeat(np.array([0, 255], dtype=np.uint8), 3000).reshape(-1, 10, 1).repeat(3, axis=2)
+    noisy = augment_pixels(ends, settings, Fixed(np.random.PCG64(1)))[0].astype(int)
+    assert abs(noisy - ends).max() < 80
+
+
+def test_colours_go_towards_grey_and_beyond() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+
+    def changed(saturation: float, draw: float) -> np.ndarray:
+        # brightness, contrast, saturation, gamma, grey; then the gains
+        script = Script([0.5, 0.5, draw, 0.5, 0.9], [0.5, 0.5, 0.5], 0.9, 0.9)
+        return augment_pixels(pixels, Augmentation(saturation=saturation), script)[0]
+
+    for saturation, draw in ((0.5, 0.0), (0.5, 1.0), (1.0, 0.0)):
+        colour, found = 1 + saturation * (2 * draw - 1), changed(saturation, draw)
+        for row in range(9):
+            for column in range(11):
+                red, green, blue = (float(x) for x in pixels[row, column])
+                grey = 0.299 * red + 0.587 * green + 0.114 * blue
+                for channel, level in enumerate((red, green, blue)):
+                    expected = min(255.0, max(0.0, grey + colour * (level - grey)))
+                    assert abs(int(found[row, column, channel]) - expected) <= 1.0

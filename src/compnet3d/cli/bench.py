@@ -166,6 +166,38 @@ class BenchScale(BenchOptions):
 
 
 @dataclass(frozen=True)
+class BenchInput(BenchOptions):
+    """What a training crop of 640 x 800 pixels costs a core, decoding included."""
+
+    images: Annotated[int, arg(metavar="N")] = 40
+    """Images of 500 x 500 pixels that are gone through in each round."""
+
+    def run(self) -> None:
+        """Run and print."""
+        at_least(1, images=self.images)
+        from compnet3d.bench.input import bench_input
+
+        chosen = self.start()
+        self.finish("input", bench_input(images=self.images, rounds=chosen.get("rounds", 5)))
+
+
+@dataclass(frozen=True)
+class BenchDistributed(BenchOptions):
+    """Images a second that one and several processes train on CPUs, one thread each (minutes)."""
+
+    processes: Annotated[int, arg(metavar="N")] = 2
+    """Several processes."""
+
+    def run(self) -> None:
+        """Run and print."""
+        at_least(2, processes=self.processes)
+        from compnet3d.bench.distributed import bench_distributed
+
+        chosen = self.start()
+        self.finish("distributed", bench_distributed(processes=self.processes, rounds=chosen.get("rounds", 3)))
+
+
+@dataclass(frozen=True)
 class Bench:
     """Measure speed and memory of the parts, each beside what it is compared with."""
 
@@ -175,6 +207,8 @@ class Bench:
         | Annotated[BenchPose, subcommand("pose")]
         | Annotated[BenchStep, subcommand("step")]
         | Annotated[BenchScale, subcommand("scale")]
+        | Annotated[BenchInput, subcommand("input")]
+        | Annotated[BenchDistributed, subcommand("distributed")]
     )
 
     def run(self) -> None:

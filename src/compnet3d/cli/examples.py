@@ -49,6 +49,8 @@ EXAMPLES = {
     "bench pose": "compnet3d bench pose --images 2",
     "bench step": "compnet3d bench step --workers 1",
     "bench scale": "compnet3d bench scale --figure scale.png",
+    "bench input": "compnet3d bench input --images 20",
+    "bench distributed": "compnet3d bench distributed --rounds 1",
     "doctor": "compnet3d doctor --json doctor.json",
     "completion": "compnet3d completion bash > ~/.local/share/bash-completion/completions/compnet3d",
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -310,7 +311,7 @@ def read_rgb(image: Path | str | Image.Image | np.ndarray | Tensor) -> Image.Ima
 
 def image_tensor(image: np.ndarray) -> Tensor:
     """An image uint8 [H, W, 3] as networks take it, [3, H, W]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    return torch.from_numpy(np.stack(cv2.split(image)))
 
 
 def load_mask(path: Path | str | Member, *, size: tuple[int, int] | None = None) -> np.ndarray:

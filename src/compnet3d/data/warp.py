@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import cv2
 import numpy as np
 from PIL import Image
 
 Border = Literal["constant", "reflect"]
+
+# A process that is forked does not get OpenCV's threads along, and would wait for them for ever. What is parallel here
+# are processes.
+cv2.setNumThreads(0)
 
 
 def rotation_matrix(angle: float) -> np.ndarray:
@@ -56,26 +61,45 @@ def warp_image(
     Returns:
         uint8 [height, width, 3], or [height, width] for an image in L.
     """
-    # before the border is added: a large source is made small first, and the frame then costs little. Masks are not
-    # averaged.
+    # masks are not averaged
     if resample != Image.Resampling.NEAREST:
         image, matrix = _shrink_source(image, matrix, size, scale)
-    if border == "reflect":
-        image, matrix = _reflect_source(image, matrix, size)
-    colour = fill if image.mode == "RGB" else fill[0]
-    # Pillow, too, evaluates the map at pixel centres, output to source
-    data = tuple(matrix.reshape(-1).tolist())
-    warped = image.transform(size, Image.Transform.AFFINE, data, resample, fillcolor=colour)
-    return np.asarray(warped)
+    pixels, matrix = _used_part(np.asarray(image), matrix, size)
+    # OpenCV has pixel centres at whole numbers
+    linear = matrix[:, :2]
+    shifted = np.concatenate([linear, (matrix[:, 2] + linear @ (0.5, 0.5) - 0.5)[:, None]], axis=1)
+    kind = cv2.INTER_NEAREST if resample == Image.Resampling.NEAREST else cv2.INTER_LINEAR
+    return cv2.warpAffine(
+        pixels,
+        shifted,
+        size,
+        flags=kind | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REFLECT if border == "reflect" else cv2.BORDER_CONSTANT,
+        borderValue=fill,
+    )
+
+
+def _used_part(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Of an image with longer sides than OpenCV takes, the part that the output shows, and the matrix for it."""
+    most = 2**15 - 2
+    if max(pixels.shape[:2]) <= most:
+        return pixels, matrix
+    low, high = _source_window(matrix, size, margin=2)
+    limits = np.array(pixels.shape[1::-1])
+    low = np.minimum(np.clip(low, 0, None), limits - 1)
+    high = np.maximum(np.minimum(high, limits), low + 1)
+    # beyond that many pixels a crop of the usual size shows nothing that could be told apart
+    high = np.minimum(high, low + most)
+    return pixels[low[1] : high[1], low[0] : high[0]], matrix - np.array([[0.0, 0.0, low[0]], [0.0, 0.0, low[1]]])
 
 
 def _shrink_source(
     image: Image.Image, matrix: np.ndarray, size: tuple[int, int], scale: float
 ) -> tuple[Image.Image, np.ndarray]:
     """Box-filter the used part of the source by a whole factor, and adapt the matrix to the smaller source."""
-    # Pillow's bilinear transform reads four source pixels whatever the scale, which aliases where an image shrinks.
-    # From 1.7 source pixels for each output pixel on it is made smaller first.
-    # at most so that one cell is left: Pillow cannot hold larger numbers
+    # Linear interpolation reads four source pixels whatever the scale, which aliases where an image shrinks. From 1.7
+    # source pixels for each output pixel on it is made smaller first.
+    # at most so that one cell is left
     factor = min(int(1.0 / scale + 0.3), max(image.size))
     if factor < 2:
         return image, matrix
@@ -99,18 +123,3 @@ def _source_window(matrix: np.ndarray, size: tuple[int, int], margin: int) -> tu
     # absurd annotations give corners that no integer holds
     corners = np.clip(corners, -1e9, 1e9)
     return np.floor(corners.min(0)).astype(int) - margin, np.ceil(corners.max(0)).astype(int) + margin
-
-
-def _reflect_source(image: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> tuple[Image.Image, np.ndarray]:
-    """Continue the source mirrored at its edges, as far as the output shows it (and at most two of its sizes)."""
-    low, high = _source_window(matrix, size, margin=2)
-    # an object far outside its image would otherwise ask for gigabytes of mirror images
-    most = 2 * np.array(image.size)
-    before = np.clip(-low, 0, most)
-    after = np.clip(high - np.array(image.size), 0, most)
-    if not before.any() and not after.any():
-        return image, matrix
-    width, height = zip(before.tolist(), after.tolist(), strict=True)
-    pixels = np.asarray(image)
-    padded = np.pad(pixels, (height, width, (0, 0))[: pixels.ndim], mode="symmetric")
-    return Image.fromarray(padded), matrix + np.array([[0.0, 0.0, before[0]], [0.0, 0.0, before[1]]])
