@@ -500,9 +500,27 @@ def two_at_once(trial: Trial) -> None:
     trial.check_clean("two at once")
 
 
+def rank_hit(trial: Trial, what: signal.Signals) -> None:
+    """A signal to one of the processes that train together, at some moment: all are started again, and the run ends."""
+    process, until = trial.start(), time.monotonic() + trial.moment()
+    while process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    ranks = [
+        number
+        for number in marked_processes(trial.mark)
+        if b"run_worker" in Path(f"/proc/{number}/cmdline").read_bytes() and number != process.pid
+    ]
+    trial.notes.append(f"one of {len(ranks)}")
+    if ranks:
+        os.kill(trial.random.choice(ranks), what)
+    trial.end(process, [0])
+    trial.check_clean("a rank was hit")
+
+
 FAULTS = (
     *("killed", "killed while writing", "interrupted", "interrupted while writing", "interrupted twice"),
     *("terminated", "terminated while writing", "full disk", "read-only", "vanishing input", "two at once"),
+    *("rank killed", "rank terminated"),
 )
 
 
@@ -526,6 +544,8 @@ def disturb(trial: Trial, wanted_bytes: int) -> None:
             vanishing_input(trial)
         case "two":
             two_at_once(trial)
+        case "rank":
+            rank_hit(trial, signal.SIGKILL if trial.fault.endswith("killed") else signal.SIGTERM)
 
 
 # -- all of them -----------------------------------------------------------------------------------------------------
@@ -578,6 +598,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for command in COMMANDS
         for fault in FAULTS
         if (command.inputs or fault != "vanishing input")
+        and ("processes" in command.name or not fault.startswith("rank"))
         and all(part in f"{command.name}, {fault}" for part in options.only or ())
     ]
     random.Random(options.seed).shuffle(wanted)

@@ -206,9 +206,14 @@ def test_failures_of_a_command(error, status, message, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("epochs_done", "advice"), [(0, "run the same command again"), (1, "the same command with --resume goes on")]
+    ("epochs_done", "sent", "ended_with", "advice"),
+    [
+        (0, signal.SIGINT, 130, "interrupted before the first epoch was done; run the same command again"),
+        (1, signal.SIGINT, 130, "interrupted; the same command with --resume goes on from the last checkpoint"),
+        (0, signal.SIGTERM, 143, "stopped by SIGTERM after step 2 of epoch 1, which the checkpoint holds; the same"),
+        (1, signal.SIGTERM, 143, "stopped by SIGTERM after step 2 of epoch 2, which the checkpoint holds; the same"),
+    ],
 )
-@pytest.mark.parametrize(("sent", "ended_with"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_training_says_how_it_goes_on(
     sent, ended_with, epochs_done, advice, tiny_data, tmp_path, capsys, monkeypatch
 ):
@@ -231,12 +236,11 @@ def test_an_interrupted_training_says_how_it_goes_on(
     line = ["train", "--recipe", str(recipe), "--data", str(tiny_data), "--out", str(out), "--workers", "0"]
     line += ["--device", "cpu"]
     status, _, errors = run_main(line, capsys)
-    assert status == ended_with and errors.rstrip().splitlines()[-1].startswith("error: interrupted")
-    assert advice in " ".join(errors.split())
+    assert status == ended_with and errors.rstrip().splitlines()[-1].startswith(f"error: {advice}")
     assert {path.name for path in out.iterdir()} <= {"config.json", "checkpoint", "log.csv", "log.jsonl"}
     assert signal.getsignal(signal.SIGTERM) == before
     monkeypatch.setattr("compnet3d.training.loop.train_step", step)
-    status, printed, _ = run_main([*line, "--resume"] if epochs_done else line, capsys)
+    status, printed, _ = run_main([*line, "--resume"] if (out / "checkpoint").is_dir() else line, capsys)
     assert status == 0 and str(out / "model") in "".join(printed.split()) and (out / "model").is_dir()
 
 

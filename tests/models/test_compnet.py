@@ -192,7 +192,8 @@ def test_background_never_comes_from_cells_of_the_object(model: CompNet, seed: i
         generator = torch.Generator().manual_seed(seed)
         maps = numbered_cells()[one]
         for count in (5, everything):
-            features = sample_background(maps, covered(model)[one], count, generator)
+            draw = torch.rand(1, everything, generator=generator)
+            features = sample_background(maps, covered(model)[one], count, draw)
             cells = cell_numbers(features)
             assert 0 < len(cells) == len(set(cells)) <= count
             assert not set(cells) & touched_cells(i)
@@ -200,8 +201,8 @@ def test_background_never_comes_from_cells_of_the_object(model: CompNet, seed: i
 
 def test_background_is_drawn_anew_and_the_seed_decides(model: CompNet) -> None:
     def draw(seed: int) -> list[int]:
-        generator = torch.Generator().manual_seed(seed)
-        return cell_numbers(sample_background(numbered_cells(), covered(model), 4, generator))
+        numbers = torch.rand(4, ROWS * COLUMNS, generator=torch.Generator().manual_seed(seed))
+        return cell_numbers(sample_background(numbered_cells(), covered(model), 4, numbers))
 
     assert draw(0) == draw(0) != draw(1)
     assert len(draw(0)) == 16
@@ -209,15 +210,14 @@ def test_background_is_drawn_anew_and_the_seed_decides(model: CompNet) -> None:
 
 def test_what_hides_the_object_is_background(model: CompNet) -> None:
     hidden = torch.ones(4, 48, 64, dtype=torch.bool)
-    generator = torch.Generator().manual_seed(0)
-    features = sample_background(numbered_cells(), covered(model), 48, generator, hidden)
+    features = sample_background(numbered_cells(), covered(model), 48, torch.rand(4, ROWS * COLUMNS), hidden)
     assert len(features) == 4 * 48
 
 
 def test_an_object_that_fills_the_image_leaves_no_background(model: CompNet) -> None:
     near = replace(POSE[:1], distance=torch.tensor([0.6]))
     filled = model.render(CATEGORY[:1], near, PRINCIPAL[:1]).foreground > 0
-    features = sample_background(numbered_cells()[:1], filled, 5, torch.Generator().manual_seed(0))
+    features = sample_background(numbered_cells()[:1], filled, 5, torch.rand(1, ROWS * COLUMNS))
     assert features.shape == (0, 16)
 
 

@@ -22,7 +22,7 @@ from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.geometry.camera import Pose
 from compnet3d.losses.sampling import draw_negative_poses, flipped_poses, near_vertices
 from compnet3d.models.compnet import CompNet
-from compnet3d.training.batch import Batch
+from compnet3d.training.batch import Batch, observe_batch
 from compnet3d.training.build import make_optimizer
 from compnet3d.training.calibration import calibrate, flip_shares
 from compnet3d.training.objectives import CompNetObjective, scores_of_poses
@@ -181,10 +181,10 @@ def test_flipped_negatives_weigh_as_the_calibration_split_says(
     order = objective.orders_of(batch.category)
     assert order.tolist() == [1, 3, 1, 3]
     with torch.no_grad():
-        feature_map = model(batch.images)
-        ours = objective._pose_contrastive(model, feature_map, batch, torch.Generator().manual_seed(1))
+        seen = observe_batch(model, batch, run.group)
+        ours = objective._pose_contrastive(model, seen, batch, torch.Generator().manual_seed(1))
         poses, counts = draw_negative_poses(batch.pose, order, 6, torch.Generator().manual_seed(1), 3)
-        scores = scores_of_poses(model, feature_map, batch.category, poses, batch.principal_point).double()
+        scores = scores_of_poses(model, seen.feature_map, batch.category, poses, batch.principal_point).double()
     flipped, total, plain = flipped_poses(poses, order), 0.0, 0.0
     assert flipped[:, 3:].all()
     for image in range(4):
@@ -197,7 +197,7 @@ def test_flipped_negatives_weigh_as_the_calibration_split_says(
     assert float(ours) == pytest.approx(total, rel=1e-3) and abs(total - plain) > 0.1
     objective.learn_flips(torch.zeros(2))
     with torch.no_grad():
-        alone = objective._pose_contrastive(model, feature_map, batch, torch.Generator().manual_seed(1))
+        alone = objective._pose_contrastive(model, seen, batch, torch.Generator().manual_seed(1))
     assert float(alone) == pytest.approx(plain, rel=1e-3)
 
 

@@ -206,14 +206,15 @@ def test_new_objects_that_show_less_evidence_are_not_unknown(model: CompNet, new
         grown = fitted(model, replace(new, samples=shown), None, SHORT)
         crops = CropDataset(asked, grown.categories, grown.input_config)
         expected += [float(grown.predict_crops(crops[i]["image"][None]).evidence[0]) for i in range(len(crops))]
-    assert sorted(evidence.tolist()) == pytest.approx(sorted(expected), abs=1e-4)
+    # of a batch and of single images, in bfloat16 where the processor is fast with it
+    assert sorted(evidence.tolist()) == pytest.approx(sorted(expected), abs=5e-4)
     lowest = float(np.quantile(expected, 0.05))
     for before, after in ((lowest + 0.3, lowest), (lowest - 0.3, lowest - 0.3), (None, None)):
         strict = deepcopy(model)
         strict.calibrate(9.0, replace(strict.calibration, least_evidence=before))
         found = add_categories(strict, new, settings=SHORT)
         assert found.config.temperature == 9.0 and found.calibration.category == model.calibration.category
-        assert found.calibration.least_evidence == (None if after is None else pytest.approx(after, abs=1e-4))
+        assert found.calibration.least_evidence == (None if after is None else pytest.approx(after, abs=5e-4))
 
 
 def test_of_one_image_there_are_no_halves(model: CompNet, new: TrainingData) -> None:

@@ -33,7 +33,7 @@ def test_every_fault_can_be_put_into_the_package(tool: ModuleType) -> None:
 def test_the_tests_that_should_notice_are_there(tool: ModuleType) -> None:
     """With their parameters, as pytest names them."""
     cases = {*BASES, *(f"{base}-{name}-{value}" for base, name, value in SETTINGS), "starts-3"}
-    cases |= {f"{name}-{value}" for name, value in CHANGES}
+    cases |= {f"{name}-{value}" for name, value in CHANGES} | {"compnet-2", "bins-4"}
     for test in {test for mutation in tool.MUTATIONS for test in mutation.tests}:
         path, name, case = re.fullmatch(r"(.+)::(\w+)(?:\[(.+)\])?", test).groups()  # type: ignore[union-attr]
         assert f"\ndef {name}(" in (ROOT / path).read_text() and (case is None or case in cases), test

@@ -20,6 +20,7 @@ from compnet3d.training.objectives import objective_of
 from compnet3d.training.recipe_parts import ScheduleSettings
 from compnet3d.training.train import train
 from compnet3d.training.tuning import KeepingObjective, TuneSettings, tuned
+from compnet3d.utils.distributed import ProcessGroup
 from tests.networks import TINY_RECIPE
 
 RECIPE = replace(
@@ -93,8 +94,8 @@ def test_the_loss_has_the_change_of_all_cells(grown: CompNet, new: TrainingData)
     batch = Batch.of(torch.utils.data.default_collate([crops[0], crops[1]]), grown.device)
     objective = objective_of(RECIPE)
     keeping = KeepingObjective(objective, grown, 2, weight=3.0)
-    plain = objective.loss(grown, batch, torch.Generator().manual_seed(0)).by_name["loss"]
-    same = keeping.loss(grown, batch, torch.Generator().manual_seed(0))
+    plain = objective.loss(grown, batch, torch.Generator().manual_seed(0), ProcessGroup()).by_name["loss"]
+    same = keeping.loss(grown, batch, torch.Generator().manual_seed(0), ProcessGroup())
     torch.testing.assert_close(same.by_name["loss"], plain)  # nothing has changed yet
     with torch.no_grad():
         before = grown(batch.images)
@@ -107,7 +108,7 @@ def test_the_loss_has_the_change_of_all_cells(grown: CompNet, new: TrainingData)
             for j in range(before.shape[3]):
                 expected += 1 - float(before[image, :, i, j] @ other[image, :, i, j])
     expected /= 2 * before.shape[2] * before.shape[3]
-    losses = keeping.loss(grown, batch, torch.Generator().manual_seed(0))
+    losses = keeping.loss(grown, batch, torch.Generator().manual_seed(0), ProcessGroup())
     found = {name: value.detach() for name, value in losses.by_name.items()}
     assert expected > 0.01 and float(found["change"]) == pytest.approx(expected, rel=1e-3)
     assert float(found["loss"] - plain.detach()) == pytest.approx(3 * expected, rel=1e-2)

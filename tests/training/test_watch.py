@@ -16,7 +16,6 @@ from compnet3d.models.bank import VertexFeatureBank
 from compnet3d.training import objectives
 from compnet3d.training import step as training_step
 from compnet3d.training.builtin_recipes import get_recipe
-from compnet3d.training.loop import _Loop
 from compnet3d.training.recipe import DualHeadRecipe
 from compnet3d.training.recipe_parts import ScheduleSettings
 from compnet3d.training.run_folder import read_log
@@ -133,14 +132,15 @@ def test_only_losses_far_above_the_last_are_out_of_line() -> None:
 def test_a_batch_out_of_line_is_logged_with_its_images(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe, whole = RECIPE.with_settings({"schedule.epochs": 3}), _Loop._loss_of_all
+    recipe = RECIPE.with_settings({"schedule.epochs": 3})
     seen: list[float] = []
 
-    def odd(self: _Loop, loss: torch.Tensor) -> float:
-        seen.append(whole(self, loss))
-        return seen[-1] * (100 if len(seen) == 6 else 1)
+    def odd(*arguments: Any, **options: Any) -> dict[str, torch.Tensor]:
+        losses = training_step.train_step(*arguments, **options)
+        seen.append(float(losses["loss"]))
+        return losses | {"loss": losses["loss"] * (100 if len(seen) == 6 else 1)}
 
-    monkeypatch.setattr(_Loop, "_loss_of_all", odd)
+    monkeypatch.setattr("compnet3d.training.loop.train_step", odd)
     train(recipe, tiny_data, tmp_path, workers=0, stop_after=2)
     train(recipe, tiny_data, tmp_path, workers=0, resume=True)
     said = [line for line in capsys.readouterr().out.splitlines() if "far above" in line]

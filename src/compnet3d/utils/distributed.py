@@ -6,6 +6,8 @@ They are started by torchrun, by srun (examples/slurm), or by `compnet3d train -
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -131,6 +133,13 @@ def _noticing_losses() -> Iterator[None]:
         raise LostRankError(f"another process cannot be reached any more ({error})") from error
 
 
+def _end_with(launcher: int) -> None:
+    """End this process when the one that has started it is gone: killed, it could not end those that it has started."""
+    while os.getppid() == launcher:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 def current_group() -> ProcessGroup:
     """The group that this process has joined; one of its own if none."""
     if dist.is_available() and dist.is_initialized():
@@ -189,6 +198,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
         # further up, or a script of the user's has done so by itself
         yield current_group()
         return
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
