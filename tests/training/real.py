@@ -268,7 +268,7 @@ def _finish(state: Result, log: list[dict[str, Any]]) -> Result:
     """In float64, with the log's numbers beside what was learned."""
     result = {name: value.double() for name, value in state.items() if "tracked" not in name}
     for entry in log:
-        for name in entry.keys() - {"epoch", "seconds", "input_wait_seconds"}:
+        for name in entry.keys() - {"epoch", "seconds", "images_per_second", "input_wait_seconds"}:
             result[f"epoch {entry['epoch']}: {name}"] = torch.tensor(entry[name]).double()
     return result
 

@@ -281,7 +281,7 @@ def assert_same(first: Path, second: Path) -> None:
     one, other = tensors(first), tensors(second)
     assert one.keys() == other.keys()
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
-    timings = {"seconds", "input_wait_seconds"}
+    timings = {"seconds", "images_per_second", "input_wait_seconds"}
     logs = [
         [{name: value for name, value in entry.items() if name not in timings} for entry in read_log(out / "log.jsonl")]
         for out in (first, second)

@@ -74,6 +74,8 @@ class Train:
     number on a CPU, and one on a GPU. For several machines start the command with torchrun."""
     checkpoint_minutes: Annotated[float, arg(metavar="N")] = 10.0
     """Write a checkpoint this often, besides after each epoch."""
+    log: Annotated[tuple[str, ...], arg(metavar="tensorboard|wandb ...", help_behavior_hint="")] = ()
+    """Write the numbers to TensorBoard (RUN/tensorboard) or Weights & Biases, too; RUN/log.jsonl has them always."""
     device: Device = "auto"
     """Where to train; auto takes the GPU if there is one."""
 
@@ -118,6 +120,7 @@ class Train:
                 workers=self.workers,
                 processes=self.processes,
                 checkpoint_minutes=self.checkpoint_minutes,
+                log=self.log,
             )
         except KeyboardInterrupt as stop:
             # still an interruption, or SIGTERM, for the exit status; `main` prints its text

@@ -25,6 +25,8 @@ FEATURES = {
     "onnx": "detectors in ONNX (`predict --detector`)",
     "demo": "the demo in the browser (`compnet3d demo`)",
     "collada": "CAD models in COLLADA (.dae)",
+    "tensorboard": "TensorBoard (`train --log tensorboard`)",
+    "wandb": "Weights & Biases (`train --log wandb`)",
     "stream": "packed data sets over http(s)",
     "serve": "predictions over HTTP and the annotation page (`compnet3d serve`, `annotate`)",
     "export": "exported models (`compnet3d export`)",

@@ -19,6 +19,7 @@ from compnet3d.models.registry import TrainedModel, load_predictor
 from compnet3d.training.data import TrainingData, gather
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.sampler import EpochSampler
+from compnet3d.training.trackers import check_trackers
 from compnet3d.utils.distributed import is_launched, restarts
 from compnet3d.utils.files import recover_folder
 from compnet3d.utils.workers import available_cores
@@ -42,6 +43,7 @@ class TrainOptions(TypedDict, total=False):
     stop_after: int | None
     checkpoint_minutes: float | None
     processes: int | None
+    log: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class TrainingJob:
         training, calibration: the split of the data's samples; those beside them (`TrainingData.more`) are not split.
         feature_extractor, init_from: of the user's, see `train`.
         seed, images_per_category, repeat, without, resume, backbone_weights, from_scratch: see `train`.
-        device, progress, stop_after, checkpoint_minutes: see there, too.
+        device, progress, stop_after, checkpoint_minutes, log: see there, too.
         backgrounds: photographs for the augmentation's `background_swap`.
         workers: further processes that prepare images, for each training process.
         processes: that train.
@@ -80,6 +82,7 @@ class TrainingJob:
     stop_after: int | None = None
     checkpoint_minutes: float | None = None
     processes: int = 1
+    log: tuple[str, ...] = ()
 
     def going_on(self) -> TrainingJob:
         """The same; with `resume` in processes that are started anew after one of them has died, if they can."""
@@ -124,7 +127,8 @@ def resolve_job(
     Raises:
         CompNetError: if the data or the model to start from is not there, or an option is out of range.
     """
-    seed, without = options.get("seed", 0), tuple(options.get("without", ()))
+    seed, without, log = options.get("seed", 0), tuple(options.get("without", ())), tuple(options.get("log", ()))
+    check_trackers(log)
     count, repeat = options.get("images_per_category"), options.get("repeat")
     if repeat is not None and repeat < 1:
         raise CompNetError(f"an image must come up at least once in an epoch, not {repeat} times")
@@ -161,6 +165,7 @@ def resolve_job(
         stop_after=options.get("stop_after"),
         checkpoint_minutes=options.get("checkpoint_minutes"),
         processes=processes,
+        log=log,
     )
 
 

@@ -41,6 +41,7 @@ from compnet3d.training.run_folder import (
 from compnet3d.training.sampler import EpochSampler, mix_seed
 from compnet3d.training.step import LossOf, train_step
 from compnet3d.training.stopping import StopRequest, heeding_stop_signals
+from compnet3d.training.trackers import Tracking
 from compnet3d.training.watch import LossWatch, NotFiniteError, check_model
 from compnet3d.utils.distributed import ProcessGroup
 from compnet3d.utils.files import Json
@@ -73,13 +74,19 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
     if group.is_rank_zero:
         check_need(need, run.model.device, group.size)
     objective = objective_of(job.recipe, job.data.symmetry_orders.to(job.device), last_flips(run))
-    with explaining_lost_loaders(), make_output(job, run, need) as output, heeding_stop_signals() as stop:
+    tracking = Tracking.of(job.log if group.is_rank_zero else (), job.out, job.recipe.to_dict())
+    with (
+        explaining_lost_loaders(),
+        tracking,
+        make_output(job, run, need) as output,
+        heeding_stop_signals() as stop,
+    ):
         loss_of = in_parallel(
             LossOf(run.model, objective, group),
             group,
             some_unused=job.feature_extractor is not None or has_unused(run.model),
         )
-        loop = _Loop(run, objective, loss_of, output, job, stop)
+        loop = _Loop(run, objective, loss_of, output, job, stop, tracking)
         # two passes over one schedule: with the calibration split held out, then with it among the training images.
         # Either does nothing where its epochs are done already, which is how a resumed run finds its place.
         loop.fit(crops, crops.of(job.calibration), min(last, schedule.last_held_out_epoch))
@@ -135,7 +142,7 @@ def _extractor(job: TrainingJob) -> FeatureExtractor:
 
 @dataclass
 class _Loop:
-    """A run, what it is trained for, where that is shown, what it works on, whether it is to end."""
+    """A run, what it is trained for, where that is shown, what it works on, whether it is to end, and trackers."""
 
     run: Run
     objective: Objective
@@ -143,6 +150,7 @@ class _Loop:
     output: Output
     job: TrainingJob
     stop: StopRequest
+    tracking: Tracking
     watch: LossWatch = field(default_factory=LossWatch)
     # when the last checkpoint was written, by the clock of `time.perf_counter`
     saved: float = field(default_factory=time.perf_counter)
@@ -179,7 +187,9 @@ class _Loop:
             # with the calibration: it is part of what the training takes
             entry["seconds"] = earlier + time.perf_counter() - started
             run.history.append(entry)
+            entry["images_per_second"] = len(crops) / (entry["seconds"] + 1e-9)
             self.output.end_epoch(entry)
+            self.tracking.epoch(run.epoch * len(sampler), entry)
             if run.group.is_rank_zero:
                 # The checkpoint first: it holds the whole history, from which the log is written anew. A crash in
                 # between leaves a log that is one epoch short until the next epoch rewrites it.
@@ -215,6 +225,7 @@ class _Loop:
                 self.output.say(_about(outliers[-1]))
             sums = {name: sums.get(name, 0.0) + float(value) for name, value in losses.items()}
             self.output.advance(run.epoch, number + 1, steps, sums["loss"] / (number + 1))
+            self.tracking.step(run.epoch * steps + number + 1, sums["loss"] / (number + 1))
             before = time.perf_counter()
             seconds = part.seconds + before - started
             run.part = PartOfEpoch(number + 1, sums, tuple(outliers), seconds, waited)

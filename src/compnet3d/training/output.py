@@ -109,7 +109,10 @@ class Lines(AbstractContextManager["Lines"]):
 
     def end_epoch(self, entry: Json) -> None:
         """See `Output`."""
-        parts = [f"loss {entry['loss']:.3f}"]
+        parts = [f"loss {entry['loss']:.3f}{_of_parts(entry)}", f"{entry['images_per_second']:.3g} images/s"]
+        waited = 100 * entry["input_wait_seconds"] / max(1e-9, entry["seconds"])
+        if waited >= 1:
+            parts.append(f"waited {waited:.0f} %")
         if "calibration_accuracy" in entry:
             parts.append(f"calibration accuracy {100 * entry['calibration_accuracy']:.1f} %")
         parts.append(f"{entry['seconds']:.1f} s")
@@ -130,6 +133,16 @@ class Lines(AbstractContextManager["Lines"]):
 
     def __exit__(self, *exception: Any) -> None:
         """Nothing is open."""
+
+
+def _of_parts(entry: Json) -> str:
+    """The parts of the loss, such as " (in 5.985, cross 4.812)"; those that are zero are left out."""
+    parts = {
+        name.removesuffix("_loss").removesuffix("_category"): value
+        for name, value in entry.items()
+        if name.endswith("_loss") and value != 0
+    }
+    return f" ({', '.join(f'{name} {value:.3f}' for name, value in parts.items())})" if parts else ""
 
 
 def duration(seconds: float) -> str:

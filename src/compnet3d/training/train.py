@@ -73,6 +73,7 @@ def train(
         processes: that train, each on its share of every batch; by default the recipe's number on a CPU, and one on an
             accelerator. Where a launcher such as torchrun has started several, each of them calls this function, and
             they train together.
+        log: where to write the numbers as well: "tensorboard" (RUN/tensorboard), "wandb", or both.
 
     Returns:
         The trained model, in inference mode.
