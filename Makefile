@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all mutations faults fuzz lint docs clean
+.PHONY: help quickstart test test-all test-distributed mutations faults fuzz lint docs clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ test: $(VENV)/.installed-dev  ## run the fast tests
 test-all: $(VENV)/.installed-dev  ## run every test, the slow ones too
 	@echo "== running all tests in $(WORKERS) processes"
 	@$(BIN)/python -m pytest -q -n $(WORKERS)
+
+test-distributed: $(VENV)/.installed-dev  ## train on two hosts, as network namespaces (needs root)
+	@echo "== two hosts, one cut off and one killed"
+	@$(BIN)/python -m pytest -q tests/training/test_two_hosts.py
 
 mutations: $(VENV)/.installed-dev  ## change the training on purpose, and name the faults that no test notices
 	@echo "== one fault at a time, in copies, and the tests that should notice it"

@@ -249,7 +249,7 @@ def test_novum_descends_on_its_own_loss(tiny_data: Path, tmp_path: Path, monkeyp
         calls.append(options)
         return (normalize(queries.features, dim=-1).sum() * 0).reshape(())
 
-    monkeypatch.setattr("compnet3d.training.step.full_contrastive_loss", watched)
+    monkeypatch.setattr("compnet3d.training.objectives.full_contrastive_loss", watched)
     recipe = RECIPES["quickstart-novum"].with_settings(
         {
             "schedule.epochs": 1,

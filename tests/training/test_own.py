@@ -180,8 +180,10 @@ def test_lines_say_how_far_a_training_is(tiny_data: Path, tmp_path: Path, capsys
         "training on cpu: 16 images of 2 categories, 4 of them for calibration; backbone resnet from scratch; "
         "about 1 MB for gradients and activations"
     )
-    assert re.fullmatch(r"epoch 1/2: loss \d+\.\d{3}, \d+\.\d s, \d+ s left", lines[1])
+    parts = r"epoch {}/2: loss \d+\.\d{{3}} \(in \d+\.\d{{3}}, cross \d+\.\d{{3}}\), [\d.e+]+ images/s"
+    waited, seconds = r"(, waited \d+ %)?", r", \d+\.\d s"
+    assert re.fullmatch(parts.format(1) + waited + seconds + r", \d+ s left", lines[1])
     assert "backbone from the checkpoint; about" in lines[2]
-    assert re.fullmatch(r"epoch 2/2: loss \d+\.\d{3}, calibration accuracy \d+\.\d %, \d+\.\d s", lines[3])
+    assert re.fullmatch(parts.format(2) + waited + r", calibration accuracy \d+\.\d %" + seconds, lines[3])
     assert len(lines) == 4
     assert [duration(s) for s in (0.4, 89, 90, 3600, 9000)] == ["0 s", "89 s", "2 min", "60 min", "2.5 h"]

@@ -261,7 +261,7 @@ def test_workers_read_the_calibration_split_to_the_same_end(tiny_data: Path, tmp
     for workers in (0, 1):
         train(recipe, tiny_data, tmp_path / str(workers), **options(workers=workers))  # type: ignore[arg-type]
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in "01"]
-    kept = [[{k: v for k, v in json.loads(x).items() if "seconds" not in k} for x in lines] for lines in logs]
+    kept = [[{k: v for k, v in json.loads(x).items() if "second" not in k} for x in lines] for lines in logs]
     assert kept[0] == kept[1] and "confusion" in kept[0][0]
 
 

@@ -14,7 +14,6 @@ from functools import cache
 import cv2
 import numpy as np
 from PIL import Image
-from scipy.special import ndtri
 
 from compnet3d.data.backgrounds import swap_background
 from compnet3d.data.cutouts import Cutout
@@ -267,6 +266,8 @@ def _look_up(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
 @cache
 def _normal_quantiles() -> np.ndarray:
     """65,536 numbers, the middles of parts of the normal distribution that are equally likely, float32."""
+    from scipy.special import ndtri
+
     return ndtri((np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
 
 

@@ -181,15 +181,20 @@ def _check_not_occluded(samples: Sequence[Sample]) -> None:
 
 
 def crop_loader(crops: EvaluationCrops, loading: Loading) -> Iterator[Mapping[str, Tensor]]:
-    """The crops in order, as batches of tensors; of several processes that have joined, each has a part of them.
+    """The crops in order, as batches of tensors; of several processes that have joined, each has a part of the batches.
 
     Raises:
-        CompNetError: if there are fewer crops than processes.
+        CompNetError: if there are fewer batches than processes.
     """
     group = current_group()
-    own = group.shard(range(len(crops)))
-    if not own:
-        raise CompNetError(f"{len(crops)} images are too few for {group.size} processes; start fewer")
+    # whole batches: in another one a network's answer for an image may differ in its last bits
+    batches = group.shard(range(0, len(crops), loading.batch_size))
+    if not batches:
+        raise CompNetError(
+            f"{len(crops)} images in batches of {loading.batch_size} are too few for {group.size} processes; start "
+            "fewer, or lower the batch size"
+        )
+    own = range(batches[0], min(batches[-1] + loading.batch_size, len(crops)))
     loader: DataLoader[dict[str, Tensor]] = DataLoader(
         Subset(crops, own),
         batch_size=loading.batch_size,

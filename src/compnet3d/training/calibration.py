@@ -99,9 +99,10 @@ def _batches(run: Run, crops: CropDataset, workers: int, draw: int | None = None
     """This process's share of the crops, for the model in evaluation mode; `draw` is the run's epoch by default."""
     # it stays so: `_train_epoch` sets the training mode again
     run.model.eval()
-    # one part after the other, so that what is gathered is in the order of the crops for any number of processes
-    keys = [(run.epoch if draw is None else draw, index) for index in run.group.shard(range(len(crops)))]
-    size = run.recipe.schedule.batch_size
-    batches = [keys[start : start + size] for start in range(0, len(keys), size)]
+    # one part after the other, so that what is gathered is in the order of the crops for any number of processes; whole
+    # batches, as in an evaluation
+    size, epoch = run.recipe.schedule.batch_size, run.epoch if draw is None else draw
+    starts = run.group.shard(range(0, len(crops), size))
+    batches = [[(epoch, index) for index in range(start, min(start + size, len(crops)))] for start in starts]
     # a process that has fewer than four batches to prepare takes longer to start
     yield from DataLoader(crops, batch_sampler=batches, num_workers=min(workers, len(batches) // 4))
