@@ -70,6 +70,9 @@ def test_what_members_tell_each_other() -> None:
             torch.ones(count, dtype=torch.bool),
         )
         nothing = group.gather(torch.zeros(0, 4))
+        # of two members that have nothing, and a third whose rows are of another type
+        (late,) = group.gather(torch.tensor([[0.1]], dtype=torch.float64) if rank == 2 else torch.zeros(0, 1))
+        assert late.dtype == torch.float64 and late.tolist() == [[0.1]]
         numbers = torch.tensor([1.0, 10.0]) * (rank + 1)
         return (
             rows,

@@ -19,6 +19,16 @@ from torch import Tensor
 from compnet3d.errors import CompNetError
 
 Item = TypeVar("Item")
+_TYPES = (
+    torch.float32,
+    torch.float64,
+    torch.int64,
+    torch.int32,
+    torch.bool,
+    torch.uint8,
+    torch.bfloat16,
+    torch.float16,
+)
 
 
 class LostRankError(Exception):
@@ -63,22 +73,26 @@ class ProcessGroup:
         if self.size == 1:
             return list(rows)
         own = len(rows[0])
+        header = torch.tensor([own, *(_TYPES.index(tensor.dtype) for tensor in rows)], device=rows[0].device)
+        counts, *types = self._all_gather(header).T.tolist()
+        if not any(counts):
+            return list(rows)
+        # a member without rows may not know of what type those of the others are
+        first = next(rank for rank, count in enumerate(counts) if count)
+        kinds = [_TYPES[of_all[first]] for of_all in types]
         # one message for all tensors: their bytes, side by side
-        parts = [tensor.contiguous().view(own, -1).view(torch.uint8) if own else None for tensor in rows]
-        widths = [tensor[:0].numel() + tensor.element_size() * tensor.shape[1:].numel() for tensor in rows]
-        numbers = self._all_gather(torch.tensor([own], device=rows[0].device)).flatten().tolist()
+        shapes = [tensor.shape[1:] for tensor in rows]
+        widths = [kind.itemsize * shape.numel() for kind, shape in zip(kinds, shapes, strict=True)]
         # messages have one shape, so that all members pad to the largest
-        message = rows[0].new_zeros(max(numbers), sum(widths), dtype=torch.uint8)
+        message = rows[0].new_zeros(max(counts), sum(widths), dtype=torch.uint8)
         if own:
-            torch.cat([part for part in parts if part is not None], dim=1, out=message[:own])
+            parts = [tensor.contiguous().view(own, -1).view(torch.uint8) for tensor in rows]
+            torch.cat(parts, dim=1, out=message[:own])
         received = self._all_gather(message)
-        whole = torch.cat([part[:number] for part, number in zip(received, numbers, strict=True)])
-        columns = whole.split(widths, dim=1)
+        whole = torch.cat([part[:count] for part, count in zip(received, counts, strict=True)])
         return [
-            column.contiguous().view(like.dtype).view(-1, *like.shape[1:])
-            if len(whole)
-            else like.new_zeros(0, *like.shape[1:])
-            for column, like in zip(columns, rows, strict=True)
+            column.contiguous().view(kind).view(-1, *shape)
+            for column, kind, shape in zip(whole.split(widths, dim=1), kinds, shapes, strict=True)
         ]
 
     def mean(self, tensor: Tensor) -> Tensor:
