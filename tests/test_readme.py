@@ -465,7 +465,15 @@ def test_every_slot_is_closed_and_known():
     study = [f"study-table{number}" for number in range(1, 8)] + ["study-times"]
     study += [f"study-{data}-table{number}" for data in ("eth80", "cad100") for number in (2, 4)]
     study += ["study-40-table4", "study-cad100-photos-table4", "aims", "world-eth80", "world-cars", "world-cad"]
-    study += ["world-cars-val", "world-cad-val", "cad100-now", "box-crops", "box-crops-chosen", "study-few-images"]
+    study += [
+        "world-cars-val",
+        "world-cad-val",
+        "cad100-now",
+        "study-eth80-now-table4",
+        "box-crops",
+        "box-crops-chosen",
+        "study-few-images",
+    ]
     study += ["study-no-box-scenes", "study-no-box-cars", "study-grow-drawn", "study-grow-eth80"]
     assert sorted(names) == sorted(["study-variants", *bench, "eth80", "quickstart", "quickstart", "speed", *study])
 
