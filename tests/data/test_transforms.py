@@ -575,3 +575,10 @@ def test_colours_go_towards_grey_and_beyond() -> None:
                 for channel, level in enumerate((red, green, blue)):
                     expected = min(255.0, max(0.0, grey + colour * (level - grey)))
                     assert abs(int(found[row, column, channel]) - expected) <= 1.0
+
+
+def test_the_image_keeps_its_colour_up_to_its_border() -> None:
+    """Half of the crop lies beyond the image: up to the border there is no trace of the fill colour."""
+    grey = Image.fromarray(np.full((16, 20, 3), 20, dtype=np.uint8))
+    shown = warp_image(grey, np.array([[0.25, 0.0, -5.0], [0.0, 0.25, 2.0]]), (40, 40), 4.0, fill=(200, 0, 0))
+    assert (shown[:, 20:] == 20).all() and (shown[:, :20] == [200, 0, 0]).all()

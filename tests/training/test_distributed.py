@@ -245,6 +245,41 @@ def test_a_step_is_the_same_for_any_number_of_processes(
             assert float((part[name] - expected).norm()) <= 1e-5 * max(1.0, float(expected.norm())), name
 
 
+def test_shares_with_statistics_of_their_own(tiny_data: Path, tmp_path: Path) -> None:
+    """All members have one model after each step all the same, and a run that is stopped ends with the same bits."""
+    recipe = RECIPE.with_settings({"backbone.whole_batch_statistics": False, "schedule.processes": 2})
+    job = resolve_job(recipe, tiny_data, tmp_path / "run", checkpoint_minutes=0.0, **QUIET)
+    (tmp_path / "run").mkdir()
+
+    def work(group: ProcessGroup) -> tuple[list[bool], list[Tensor]]:
+        agreed: list[bool] = []
+        step = training_step.train_step
+
+        def stepping(run: Run, *arguments: Any, **options: Any) -> Any:
+            found = step(run, *arguments, **options)
+            agreed.append(group.agrees(checksum(run.model.state_dict().values())))
+            if group.is_rank_zero and run.epoch == 1 and run.part is not None:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return found
+
+        loop.train_step = stepping  # in this process, which ends here
+        with pytest.raises(Terminated):
+            loop.train_in_group(group, job)
+        loop.train_step = step
+        model = loop.train_in_group(group, replace(job, resume=True))
+        return agreed, [layer.running_mean for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]  # type: ignore[misc]
+
+    (agreed, first), (_, second) = in_ranks(2, work)
+    assert len(agreed) == 4 and all(agreed)
+    assert len(first) > 1 and all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    train(recipe, tiny_data, tmp_path / "whole", **QUIET)
+    assert_same(tmp_path / "run", tmp_path / "whole")
+    # else the setting would do nothing
+    train(recipe.with_settings({"backbone.whole_batch_statistics": True}), tiny_data, tmp_path / "other", **QUIET)
+    one, other = tensors(tmp_path / "whole"), tensors(tmp_path / "other")
+    assert any(not torch.allclose(one[name].float(), other[name].float(), atol=1e-3) for name in one)
+
+
 def test_parts_without_use_are_no_obstacle() -> None:
     """A module whose second layer has no part in the result, as a backbone's last norm may."""
 

@@ -43,6 +43,7 @@ HELD_ELSEWHERE = {
     "backbone.stages": f"{HERE}::test_a_backbone_is_built_as_asked_for",
     "backbone.frozen": "tests/training/test_layers.py::test_a_frozen_backbone_learns_nothing",
     "backbone.checkpointing": "tests/training/test_layers.py::test_layers_that_are_computed_again_learn_the_same",
+    "backbone.whole_batch_statistics": "tests/training/test_distributed.py::test_shares_with_statistics_of_their_own",
     "backbone.layer_decay": "tests/training/test_layers.py::test_earlier_layers_learn_more_slowly",
     "schedule.processes": "tests/training/test_reference.py::test_several_processes_are_the_reference_of_one",
     "loss.flip_gain": "tests/training/test_flips.py::test_flipped_negatives_weigh_as_the_calibration_split_says",

@@ -69,14 +69,15 @@ def warp_image(
     linear = matrix[:, :2]
     shifted = np.concatenate([linear, (matrix[:, 2] + linear @ (0.5, 0.5) - 0.5)[:, None]], axis=1)
     kind = cv2.INTER_NEAREST if resample == Image.Resampling.NEAREST else cv2.INTER_LINEAR
-    return cv2.warpAffine(
-        pixels,
-        shifted,
-        size,
-        flags=kind | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REFLECT if border == "reflect" else cv2.BORDER_CONSTANT,
-        borderValue=fill,
-    )
+    edge = cv2.BORDER_REFLECT if border == "reflect" else cv2.BORDER_REPLICATE
+    warped = cv2.warpAffine(pixels, shifted, size, flags=kind | cv2.WARP_INVERSE_MAP, borderMode=edge)
+    low, high = _source_window(matrix, size, margin=0)
+    if border == "constant" and (low.min() < 0 or (high > pixels.shape[1::-1]).any()):
+        # painted over afterwards: as OpenCV's own border the fill would be mixed into the image's outermost pixels
+        whole = np.ones(pixels.shape[:2], dtype=np.uint8)
+        inside = cv2.warpAffine(whole, shifted, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+        warped[inside == 0] = fill if warped.ndim == 3 else fill[0]
+    return warped
 
 
 def _used_part(pixels: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

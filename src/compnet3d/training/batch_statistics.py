@@ -12,17 +12,27 @@ from torch.nn.functional import batch_norm
 from compnet3d.utils.distributed import ProcessGroup
 
 
-def share_statistics(model: nn.Module, group: ProcessGroup) -> None:
-    """Let all batch-norm layers of a model normalise by the statistics of all members' images together.
+def share_statistics(model: nn.Module, group: ProcessGroup, *, whole: bool = True) -> None:
+    """Let batch-norm layers of a model normalise by the statistics of all members' images together.
 
     `torch.nn.SyncBatchNorm` does so on GPUs alone. Layers in evaluation mode go on as they are.
+
+    Args:
+        whole: all of them; else the features' centring alone.
     """
     if group.size == 1:
         return
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d):
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.BatchNorm2d) and (whole or name.endswith("centre")):
             # on the layer itself, so that it keeps its type and its tensors their names
             layer.forward = partial(_normalised, layer, group)  # type: ignore[method-assign]
+
+
+def own_statistics(model: nn.Module) -> list[Tensor]:
+    """The running statistics of layers that normalise by their share alone, and so differ between members."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d) and layer.training]
+    found = [(layer.running_mean, layer.running_var) for layer in layers if "forward" not in vars(layer)]
+    return [tensor for pair in found for tensor in pair if tensor is not None]
 
 
 def _normalised(layer: nn.BatchNorm2d, group: ProcessGroup, images: Tensor) -> Tensor:

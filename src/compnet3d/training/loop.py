@@ -115,7 +115,7 @@ def _begin(group: ProcessGroup, job: TrainingJob) -> Run:
     model.cad_meshes = {name: models[0] for name, models in data.meshes.items()}
     # before the optimizer is made: it holds on to the parameters where they are now
     model.to(job.device)
-    share_statistics(model, group)
+    share_statistics(model, group, whole=recipe.backbone.whole_batch_statistics)
     run = Run(recipe, job.seed, job.out, model, make_optimizer(model, recipe), group)
     if job.resume:
         load_checkpoint(run)

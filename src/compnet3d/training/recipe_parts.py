@@ -42,6 +42,8 @@ class BackboneSettings:
         frozen: the backbone learns nothing, what is added to it does; saves time and memory.
         checkpointing: layers are computed again for the gradient instead of kept; saves memory, costs time.
         layer_decay: the learning rate of a layer over that of the next one; 1 has all learn at the same rate.
+        whole_batch_statistics: where several processes share a batch, batch normalisation goes by the whole of it, and
+            not by each share; that costs two messages a layer. The features' centring always does.
     """
 
     # a folder beside the data first, so that a machine without a network needs no hub
@@ -55,6 +57,7 @@ class BackboneSettings:
     frozen: bool = False
     checkpointing: bool = False
     layer_decay: float = setting(1.0, least=0.01, most=1)
+    whole_batch_statistics: bool = True
 
     def __post_init__(self) -> None:
         try:

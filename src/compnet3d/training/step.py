@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from compnet3d.training.batch import Batch
+from compnet3d.training.batch_statistics import own_statistics
 from compnet3d.training.objectives import Losses, Objective
 from compnet3d.training.run_folder import Run
 from compnet3d.training.watch import NotFiniteError
@@ -55,8 +56,13 @@ def train_step(run: Run, loss_of: nn.Module, batch: dict[str, Tensor], *, seed: 
     # a sum is finite only if all of it is
     sums = {name: tensor.detach().sum(dtype=torch.float32) for name, tensor in losses.watched.items()}
     numbers = losses.by_name | {"the gradient": length} | sums
-    # one copy from an accelerator, and one message, not several
-    values = run.group.mean(torch.stack(list(numbers.values())).detach()).cpu()
+    # one copy from an accelerator, and one message, not several: with it goes what else differs between members
+    statistics = own_statistics(run.model) if run.group.size > 1 else []
+    message = torch.cat([torch.stack(list(numbers.values())).detach(), *statistics])
+    values, *means = run.group.mean(message).split([len(numbers), *map(len, statistics)])
+    for own, mean in zip(statistics, means, strict=True):
+        own.copy_(mean)
+    values = values.cpu()
     for name, finite in zip(numbers, values.isfinite().tolist(), strict=True):
         if not finite:
             raise NotFiniteError(name)
