@@ -403,6 +403,22 @@ def test_every_member_has_a_share_of_every_batch(size: int, batch_size: int, mem
     assert min(sizes) > 0 and max(sizes) - min(sizes) <= 2
 
 
+def test_a_set_too_large_to_be_shuffled_as_a_whole_is_read_by_shards() -> None:
+    """200,000 samples in 200 shards: each once an epoch, few shards in use at a time, other orders in other epochs."""
+    shards = [f"{index // 1000:03d}.tar" for index in range(200_000)]
+    sampler = EpochSampler(200_000, 1000, seed=1, shards=shards)
+    batches = sampler.batches()
+    assert sorted(index for batch in batches for index in batch) == list(range(200_000))
+    in_use = [len({shards[index] for batch in batches[start : start + 5] for index in batch}) for start in (0, 100)]
+    whole = EpochSampler(200_000, 1000, seed=1).batches()
+    assert max(in_use) < 100 and len({shards[index] for batch in whole[:5] for index in batch}) == 200
+    # of two processes, the shares are those of one
+    halves = [list(EpochSampler(200_000, 1000, seed=1, group=ProcessGroup(rank, 2), shards=shards)) for rank in (0, 1)]
+    assert [[index for _, index in a + b] for a, b in zip(*halves, strict=True)] == batches
+    sampler.epoch = 1
+    assert sampler.batches() != batches
+
+
 def test_a_process_without_an_image_is_refused(tiny_data: Path, tmp_path: Path) -> None:
     with pytest.raises(CompNetError, match="5 processes have too little to do: there are batches of 4 images"):
         train(TINY, tiny_data, tmp_path / "run", processes=5, **options())  # type: ignore[arg-type]

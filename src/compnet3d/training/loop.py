@@ -158,7 +158,7 @@ class _Loop:
     def fit(self, crops: CropDataset, held_out: CropDataset, last: int) -> None:
         """Train up to the epoch `last`, looking at the held-out crops now and then."""
         run, schedule, workers = self.run, self.run.recipe.schedule, self.job.workers
-        sampler = EpochSampler(len(crops), schedule.batch_size, run.seed, group=run.group)
+        sampler = EpochSampler(len(crops), schedule.batch_size, run.seed, group=run.group, shards=crops.samples.shards)
         # workers that live on keep the images that they have decoded
         loader = DataLoader(
             crops,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 from torch.utils.data import Sampler
 
+from compnet3d.data.epoch_order import epoch_batches
 from compnet3d.utils.distributed import ProcessGroup
 
 
@@ -22,10 +22,24 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(
-        self, size: int, batch_size: int, seed: int, epoch: int = 0, group: ProcessGroup | None = None
+        self,
+        size: int,
+        batch_size: int,
+        seed: int,
+        epoch: int = 0,
+        group: ProcessGroup | None = None,
+        shards: Sequence[Hashable] | None = None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            size, batch_size: numbers of samples.
+            seed, epoch: of the order.
+            group: the processes that share each batch.
+            shards: that the samples lie in, for an order that has few in use at a time (see `epoch_batches`).
+        """
         self.size, self.batch_size, self.seed, self.epoch = size, batch_size, seed, epoch
-        self.group, self.done = group or ProcessGroup(), 0
+        self.group, self.shards, self.done = group or ProcessGroup(), shards, 0
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in self.batches()[self.done :]:
@@ -36,10 +50,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         # a generator of its own, from numbers that all members know: they shuffle alike without talking, and so does a
         # resumed run; 1 keeps the order apart from the draws of the steps, which have 2
         generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch, 1))
-        order = torch.randperm(self.size, generator=generator).tolist()
-        # batches of nearly one size instead of full ones and a small rest, whose few images would make a noisy step
-        ends = [self.size * number // len(self) for number in range(len(self) + 1)]
-        return [order[start:end] for start, end in pairwise(ends)]
+        # nearly one size, instead of full batches and a small rest, whose few images would make a noisy step
+        return epoch_batches(self.shards or [None] * self.size, len(self), generator)
 
     def __len__(self) -> int:
         return max(1, -(-self.size // self.batch_size))
