@@ -396,6 +396,24 @@ def test_checkpoints_are_written_in_the_middle_of_an_epoch(
     assert_same(tmp_path / "run", whole_run)
 
 
+def test_a_model_that_is_not_sound_replaces_no_checkpoint(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has become infinite in the middle of an epoch, where a checkpoint is due after each step."""
+
+    def spoilt(run: Run, *arguments: Any, **options: Any) -> Any:
+        found = training_step.train_step(run, *arguments, **options)
+        if run.epoch == 1 and run.part is None:
+            next(run.model.parameters()).data.fill_(torch.inf)
+        return found
+
+    monkeypatch.setattr(loop, "train_step", spoilt)
+    with pytest.raises(CompNetError, match="is not finite .the checkpoint of epoch 1 is kept"):
+        train(RECIPE, tiny_data, tmp_path / "run", checkpoint_minutes=0.0, **QUIET)
+    progress = Progress.read(tmp_path / "run" / "checkpoint" / "progress.json")
+    assert progress.epoch == 1 and progress.part is None
+
+
 @pytest.fixture(scope="module")
 def pair_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained by two processes, which this one has started."""

@@ -73,11 +73,16 @@ class Seen:
     whole: WholeBatch
 
 
+def observed(model: CompNet, feature_map: Tensor, batch: Batch) -> Observation:
+    """What a batch's feature map shows of the vertices."""
+    shape, camera = model.shape(batch.category), model.input_config.camera(batch.principal_point)
+    return observe(feature_map, shape, batch.pose, camera, batch.occluded)
+
+
 def observe_batch(model: CompNet, batch: Batch, group: ProcessGroup) -> Seen:
     """Look at this process's share, and hear from the other members what they see."""
     feature_map = model(batch.images)
-    shape, camera = model.shape(batch.category), model.input_config.camera(batch.principal_point)
-    vertices = observe(feature_map, shape, batch.pose, camera, batch.occluded)
+    vertices = observed(model, feature_map, batch)
     return Seen(feature_map, vertices, _whole(batch, vertices, group))
 
 

@@ -27,8 +27,7 @@ from compnet3d.losses.contrastive import in_category_loss
 from compnet3d.losses.inputs import FeatureBank, Queries
 from compnet3d.models.category_models import CategoryModel, add_category
 from compnet3d.models.compnet import CompNet
-from compnet3d.models.observation import Observation, observe
-from compnet3d.training.batch import Batch
+from compnet3d.training.batch import Batch, observed
 from compnet3d.training.build import rotations_of
 from compnet3d.training.data import TrainingData
 from compnet3d.training.held_out import calibrate_confidence
@@ -234,7 +233,7 @@ def fit_means(model: CompNet, crops: CropDataset, settings: GrowSettings) -> Non
     bank = model.bank
     vertices, features = [], []
     for batch in _batches(model, crops, settings):
-        seen = _observed(model, model(batch.images), batch)
+        seen = observed(model, model(batch.images), batch)
         vertices.append((bank.offsets[batch.category][:, None] + seen.vertex)[seen.valid])
         features.append(seen.features[seen.valid])
     flat = torch.cat(vertices)
@@ -292,7 +291,7 @@ def new_vertices_loss(model: CompNet, first: int, features: Tensor, batch: Batch
         background = background_similarity(cells, bank.background)
         known = FeatureBank.of([bank.category_features(number) for number in range(first)], bank.background)
         scores = category_scores(feature_map, known, background)
-        seen = _observed(model, feature_map, batch)
+        seen = observed(model, feature_map, batch)
     new = [torch.maximum((cells @ some.T).amax(dim=-1), background).mean(dim=1) for some in own]
     scores = torch.cat([scores, torch.stack(new, dim=1)], dim=1)
     loss = cross_entropy(model.config.temperature * scores, batch.category)
@@ -325,11 +324,6 @@ def calibrate_grown(model: CompNet, held_out: Sequence[Sample]) -> None:
     now = model.calibration.least_evidence
     if before is not None and now is not None:
         model.calibrate(model.config.temperature, replace(model.calibration, least_evidence=min(before, now)))
-
-
-def _observed(model: CompNet, feature_map: Tensor, batch: Batch) -> Observation:
-    shape, camera = model.shape(batch.category), model.input_config.camera(batch.principal_point)
-    return observe(feature_map, shape, batch.pose, camera, batch.occluded)
 
 
 def _batches(model: CompNet, crops: CropDataset, settings: GrowSettings) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
         loss_of = in_parallel(
             LossOf(run.model, objective, group),
             group,
-            some_unused=job.feature_extractor is not None or has_unused(run.model),
+            some_unused=job.feature_extractor is not None or (group.size > 1 and has_unused(run.model)),
         )
         loop = _Loop(run, objective, loss_of, output, job, stop, tracking)
         # two passes over one schedule: with the calibration split held out, then with it among the training images.
@@ -254,7 +254,9 @@ class _Loop:
         minutes = self.job.checkpoint_minutes
         due = minutes is not None and time.perf_counter() - self.saved >= 60 * minutes
         if group.is_rank_zero and (stop or due):
-            with self._whole():
+            # else the last good checkpoint stays, and the end of the epoch says what is wrong
+            with suppress(NotFiniteError):
+                check_model(run.model)
                 save_checkpoint(run)
             self.saved = time.perf_counter()
         if stop:
@@ -263,16 +265,6 @@ class _Loop:
                 f"stopped{name} after step {steps} of epoch {run.epoch + 1}, which the checkpoint holds; the same "
                 "command with --resume goes on"
             )
-
-    @contextmanager
-    def _whole(self) -> Iterator[None]:
-        """While a checkpoint is written in the middle of an epoch: only of a model that is sound."""
-        try:
-            check_model(self.run.model)
-            yield
-        except NotFiniteError:
-            # the next step says so, and the last good checkpoint stays
-            return
 
     @contextmanager
     def _stopping(self, loader: DataLoader[Any], number: int) -> Iterator[None]:
