@@ -180,8 +180,8 @@ MUTATIONS = (
     Mutation(
         "momentum 0.8 handed on",
         "training/objectives.py",
-        "bank.update_vertices(flat, features, settings.momentum)",
-        "bank.update_vertices(flat, features, 0.8)",
+        "bank.update_vertices(flat[flat >= 0], features[flat >= 0], settings.momentum)",
+        "bank.update_vertices(flat[flat >= 0], features[flat >= 0], 0.8)",
     ),
     Mutation(
         "the bank learns from the queries alone",
@@ -201,8 +201,8 @@ MUTATIONS = (
     Mutation(
         "background of 5 cells an image",
         "training/objectives.py",
-        "count = settings.background_per_image",
-        "count = 5",
+        "settings.background_per_image, draw",
+        "5, draw",
     ),
     Mutation(
         "the newest background is replaced",
@@ -227,14 +227,14 @@ MUTATIONS = (
     Mutation(
         "the seed without the epoch",
         "training/loop.py",
-        "seed=mix_seed(run.seed, run.epoch, number, 0, 2)",
-        "seed=mix_seed(run.seed, number, 0, 2)",
+        "seed = mix_seed(run.seed, run.epoch, number, 0, 2)",
+        "seed = mix_seed(run.seed, number, 0, 2)",
     ),
     Mutation(
         "the seed without the step",
         "training/loop.py",
-        "seed=mix_seed(run.seed, run.epoch, number, 0, 2)",
-        "seed=mix_seed(run.seed, run.epoch, 0, 2)",
+        "seed = mix_seed(run.seed, run.epoch, number, 0, 2)",
+        "seed = mix_seed(run.seed, run.epoch, 0, 2)",
     ),
     Mutation(
         "one order for all epochs",
@@ -260,8 +260,8 @@ MUTATIONS = (
     Mutation(
         "the bank learns from the own share alone",
         "training/objectives.py",
-        "bank.update_background(*whole.group.gather(background))",
-        "bank.update_background(background)",
+        "        flat, features = every()\n        bank",
+        "        bank",
         TWO_PROCESSES,
     ),
     Mutation(
@@ -281,8 +281,8 @@ MUTATIONS = (
     Mutation(
         "gradients of the own share alone",
         "training/data_parallel.py",
-        "done.set_result(group.in_order(bucket.buffer()))",
-        "done.set_result(bucket.buffer())",
+        "    group.add_up(gradients)\n",
+        "    gradients.mul_(group.size)\n",
         TWO_PROCESSES,
     ),
     # the calibration split

@@ -193,8 +193,8 @@ def test_background_never_comes_from_cells_of_the_object(model: CompNet, seed: i
         maps = numbered_cells()[one]
         for count in (5, everything):
             draw = torch.rand(1, everything, generator=generator)
-            features = sample_background(maps, covered(model)[one], count, draw)
-            cells = cell_numbers(features)
+            features, free = sample_background(maps, covered(model)[one], count, draw)
+            cells = cell_numbers(features[free])
             assert 0 < len(cells) == len(set(cells)) <= count
             assert not set(cells) & touched_cells(i)
 
@@ -202,7 +202,8 @@ def test_background_never_comes_from_cells_of_the_object(model: CompNet, seed: i
 def test_background_is_drawn_anew_and_the_seed_decides(model: CompNet) -> None:
     def draw(seed: int) -> list[int]:
         numbers = torch.rand(4, ROWS * COLUMNS, generator=torch.Generator().manual_seed(seed))
-        return cell_numbers(sample_background(numbered_cells(), covered(model), 4, numbers))
+        features, free = sample_background(numbered_cells(), covered(model), 4, numbers)
+        return cell_numbers(features[free])
 
     assert draw(0) == draw(0) != draw(1)
     assert len(draw(0)) == 16
@@ -210,15 +211,15 @@ def test_background_is_drawn_anew_and_the_seed_decides(model: CompNet) -> None:
 
 def test_what_hides_the_object_is_background(model: CompNet) -> None:
     hidden = torch.ones(4, 48, 64, dtype=torch.bool)
-    features = sample_background(numbered_cells(), covered(model), 48, torch.rand(4, ROWS * COLUMNS), hidden)
-    assert len(features) == 4 * 48
+    _, free = sample_background(numbered_cells(), covered(model), 48, torch.rand(4, ROWS * COLUMNS), hidden)
+    assert free.shape == (4, 48) and free.all()
 
 
 def test_an_object_that_fills_the_image_leaves_no_background(model: CompNet) -> None:
     near = replace(POSE[:1], distance=torch.tensor([0.6]))
     filled = model.render(CATEGORY[:1], near, PRINCIPAL[:1]).foreground > 0
-    features = sample_background(numbered_cells()[:1], filled, 5, torch.rand(1, ROWS * COLUMNS))
-    assert features.shape == (0, 16)
+    features, free = sample_background(numbered_cells()[:1], filled, 5, torch.rand(1, ROWS * COLUMNS))
+    assert features.shape == (1, 5, 16) and not free.any()
 
 
 def test_pose_scores_are_those_of_eq8_pose_by_pose(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,12 +47,12 @@ def test_what_is_not_finite_ends_the_training(
     out = Path(shutil.copytree(stopped, tmp_path / "run"))
     before, steps = states(out), 0
 
-    def spoilt(run: Any, objective: Any, batch: Any, *, seed: int) -> Any:
+    def spoilt(run: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal steps
         steps += 1
         if steps == 2:
             _spoil(what, value, run, monkeypatch)
-        return training_step.train_step(run, objective, batch, seed=seed)
+        return training_step.train_step(run, *arguments, **options)
 
     monkeypatch.setattr("compnet3d.training.loop.train_step", spoilt)
     with pytest.raises(CompNetError) as error:

@@ -180,21 +180,27 @@ def _check_not_occluded(samples: Sequence[Sample]) -> None:
         raise CompNetError(f"{occluded.image}: is occluded already; evaluate it without occlusion, or its original")
 
 
-def crop_loader(crops: EvaluationCrops, loading: Loading) -> Iterator[Mapping[str, Tensor]]:
+def crop_loader(crops: EvaluationCrops, loading: Loading, *, together: int = 1) -> Iterator[Mapping[str, Tensor]]:
     """The crops in order, as batches of tensors; of several processes that have joined, each has a part of the batches.
+
+    Args:
+        crops, loading: what to go through, and how.
+        together: so many batches at a time go to one process.
 
     Raises:
         CompNetError: if there are fewer batches than processes.
     """
     group = current_group()
     # whole batches: in another one a network's answer for an image may differ in its last bits
-    batches = group.shard(range(0, len(crops), loading.batch_size))
-    if not batches:
+    step = together * loading.batch_size
+    parts = group.shard(range(0, len(crops), step))
+    if not parts:
+        several = f"{together} batches" if together > 1 else "batches"
         raise CompNetError(
-            f"{len(crops)} images in batches of {loading.batch_size} are too few for {group.size} processes; start "
+            f"{len(crops)} images in {several} of {loading.batch_size} are too few for {group.size} processes; start "
             "fewer, or lower the batch size"
         )
-    own = range(batches[0], min(batches[-1] + loading.batch_size, len(crops)))
+    own = range(parts[0], min(parts[-1] + step, len(crops)))
     loader: DataLoader[dict[str, Tensor]] = DataLoader(
         Subset(crops, own),
         batch_size=loading.batch_size,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from compnet3d.inference.prediction import Prediction, Predictor
 
 ANGLES = ("azimuth", "elevation", "theta", "distance")
+BATCHES_UNTIL_SECOND_LOOK = 4
 
 
 @explaining_lost_loaders()
@@ -83,7 +84,8 @@ def evaluate(
     # after the model and the samples are loaded, before the first crop is cut
     restart_peak()
     start = time.perf_counter()
-    outcome, rate = measure(predictor, crop_loader(crops, loading), orders, unseen=unseen, crop=crop)
+    batches = crop_loader(crops, loading, together=BATCHES_UNTIL_SECOND_LOOK)
+    outcome, rate = measure(predictor, batches, orders, unseen=unseen, crop=crop)
     # each process has seen its share, and all of them get to know everything
     heard = current_group().hear((outcome, rate))
     outcome, rate = _concatenate([rows for rows, _ in heard]), sum(one for _, one in heard)
@@ -112,7 +114,8 @@ def measure(
     goes with it; a second time, with the true category, only where the category is wrong.
     """
     parts: list[Outcome] = []
-    # misclassified images wait until there is a batch of them: a few take nearly as long as many
+    # misclassified images wait for each other: a few take nearly as long as many. They do so for a fixed number of
+    # batches: which ones meet in a batch, and so their last bits, does not depend on how many processes there are
     images, categories = torch.zeros(0, 3, 0, 0), torch.zeros(0, dtype=torch.int64)
     rotations: list[Tensor] = []
 
@@ -120,7 +123,7 @@ def measure(
         return pose_rotmat(predictor.predict_crops(images, category=true, crop=crop).pose)
 
     rates = []
-    for batch in batches:
+    for number, batch in enumerate(batches, 1):
         start = time.perf_counter()
         prediction = predictor.predict_crops(batch["image"], crop=crop)
         # waits for an accelerator to finish, so that the rate is of work that is done
@@ -135,6 +138,9 @@ def measure(
         if len(images) >= len(index):
             rotations.append(look_again(images[: len(index)], categories[: len(index)]))
             images, categories = images[len(index) :], categories[len(index) :]
+        if len(images) and number % BATCHES_UNTIL_SECOND_LOOK == 0:
+            rotations.append(look_again(images, categories))
+            images, categories = images[:0], categories[:0]
     if len(images):
         rotations.append(look_again(images, categories))
     outcome = _concatenate(parts)

@@ -70,13 +70,16 @@ def observe(
 @torch.no_grad()
 def sample_background(
     feature_map: Tensor, covered: Tensor, count: int, draw: Tensor, occluded: Tensor | None = None
-) -> Tensor:
-    """Up to `count` features per image from cells that the projected object does not touch, [<= B count, D].
+) -> tuple[Tensor, Tensor]:
+    """Features of up to `count` cells per image that the projected object does not touch.
 
     Args:
         feature_map: [B, D, H, W]; covered: cells that show the object, bool [B, H, W]. Their neighbours are left out.
         count: T; draw: uniform random numbers in [0, 1), one for each cell, [B, H W].
         occluded: see `observe`; cells that are mostly hidden by something else count as background, too.
+
+    Returns:
+        Features [B, T, D], T being at most `count`, and which of them are of such cells, bool [B, T].
     """
     check_shape("covered", covered, (len(feature_map), *feature_map.shape[2:]))
     # vertices near the border are read bilinearly, so the cells beside the object are touched, too
@@ -89,5 +92,4 @@ def sample_background(
     check_shape("draw", draw, tuple(free.shape))
     value, cell = draw.masked_fill(~free, -1.0).topk(min(count, free.shape[1]), dim=1)
     features = cells_of(feature_map)
-    picked = features.gather(1, cell[..., None].expand(-1, -1, features.shape[2]))
-    return picked[value >= 0]
+    return features.gather(1, cell[..., None].expand(-1, -1, features.shape[2])), value >= 0

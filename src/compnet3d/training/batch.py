@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,14 +45,33 @@ class WholeBatch:
     Attributes:
         category: int64 [B]; pose: [B].
         visible: how many vertices each image shows, int64 [B].
-        own: which images this process has; group: the processes.
+        rank: which process has each image, int64 [B]; they follow each other in the order of the ranks.
+        group: the processes.
     """
 
     category: Tensor
     pose: Pose
     visible: Tensor
-    own: slice
+    rank: Tensor
     group: ProcessGroup
+
+    @cached_property
+    def own(self) -> slice:
+        """The images that this process has."""
+        before = sum(self.images_of_ranks[: self.group.rank])
+        return slice(before, before + self.images_of_ranks[self.group.rank])
+
+    @cached_property
+    def images_of_ranks(self) -> list[int]:
+        """How many images each process has."""
+        counts: list[int] = self.rank.bincount(minlength=self.group.size).tolist()
+        return counts
+
+    @cached_property
+    def vertices_of_ranks(self) -> list[int]:
+        """How many visible vertices the images of each process show together."""
+        sums: list[int] = self.visible.new_zeros(self.group.size).index_add_(0, self.rank, self.visible).tolist()
+        return sums
 
     @property
     def weight_of_images(self) -> float:
@@ -90,7 +110,4 @@ def _whole(batch: Batch, vertices: Observation, group: ProcessGroup) -> WholeBat
     angles = {entry.name: getattr(batch.pose, entry.name) for entry in fields(Pose)}
     rank = torch.full_like(batch.category, group.rank)
     category, visible, rank, *values = group.gather(batch.category, vertices.valid.sum(dim=1), rank, *angles.values())
-    # shares follow each other in the order of the ranks
-    first = int((rank < group.rank).sum())
-    own = slice(first, first + len(batch.category))
-    return WholeBatch(category, Pose(**dict(zip(angles, values, strict=True))), visible, own, group)
+    return WholeBatch(category, Pose(**dict(zip(angles, values, strict=True))), visible, rank, group)

@@ -217,7 +217,8 @@ class _Loop:
             torch.manual_seed(mix_seed(run.seed, run.epoch, number, run.group.rank, 2))
             with self._stopping(loader, number):
                 # the last number keeps these draws apart from the order of the images, which has 1 (see `EpochSampler`)
-                losses = train_step(run, self.loss_of, batch, seed=mix_seed(run.seed, run.epoch, number, 0, 2))
+                seed = mix_seed(run.seed, run.epoch, number, 0, 2)
+                losses = train_step(run, self.loss_of, batch, seed=seed, stop=self.stop)
             loss = float(losses["loss"])
             if self.watch.is_out_of_line(loss):
                 outliers.append({"epoch": run.epoch + 1, "step": number + 1, "loss": loss})
@@ -250,16 +251,15 @@ class _Loop:
         run, group = self.run, self.run.group
         if group.size > 1 and steps % STEPS_BETWEEN_COMPARISONS == 0:
             require_one_model(run)
-        stop = int(group.sum(torch.tensor(self.stop.number, device=run.model.device))) > 0
         minutes = self.job.checkpoint_minutes
         due = minutes is not None and time.perf_counter() - self.saved >= 60 * minutes
-        if group.is_rank_zero and (stop or due):
+        if group.is_rank_zero and (self.stop.heard or due):
             # else the last good checkpoint stays, and the end of the epoch says what is wrong
             with suppress(NotFiniteError):
                 check_model(run.model)
                 save_checkpoint(run)
             self.saved = time.perf_counter()
-        if stop:
+        if self.stop.heard:
             name = f" by {self.stop.name}" if self.stop.number else ""
             raise Terminated(
                 f"stopped{name} after step {steps} of epoch {run.epoch + 1}, which the checkpoint holds; the same "

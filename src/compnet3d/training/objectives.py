@@ -297,21 +297,30 @@ def _update_of_bank(
     model: CompNet, batch: Batch, seen: Seen, settings: BankSettings, generator: torch.Generator
 ) -> Callable[[], None]:
     """Eq. 6 for the vertices that were seen, queries or not, and the background ring: after the gradient step."""
+    bank, vertices, whole = model.bank, seen.vertices, seen.whole
+    with torch.no_grad():
+        # background is what lies outside the projected object; a vertex is three or four cells from the next, so that
+        # being away from vertices would not be enough
+        covered = model.render(batch.category, batch.pose, batch.principal_point).foreground > 0
+    draw = uniform((len(whole.category), covered[0].numel()), generator, model.device)[whole.own]
+    cells, free = sample_background(
+        seen.feature_map.detach(), covered, settings.background_per_image, draw, batch.occluded
+    )
+    # flat numbers in the bank; cells have numbers below zero, and those that are not free travel with them, so that all
+    # members know how many there are
+    flat = (bank.offsets[batch.category][:, None] + vertices.vertex)[vertices.valid]
+    flat = torch.cat([flat, free.flatten().long() - 2])
+    features = vertices.features.detach()[vertices.valid]
+    features = torch.cat([features, cells.flatten(0, 1).to(features.dtype)])
+    shares = zip(whole.images_of_ranks, whole.vertices_of_ranks, strict=True)
+    counts = [of_vertices + images * free.shape[1] for images, of_vertices in shares]
+    # all shares together: each process keeps a whole bank, and all banks must stay the same; they travel during the
+    # backward pass
+    every = whole.group.gather_later(flat, features, counts=counts)
 
     def learn() -> None:
-        bank, vertices, whole = model.bank, seen.vertices, seen.whole
-        # flat numbers in the bank, [number of visible vertices in this share]
-        flat = (bank.offsets[batch.category][:, None] + vertices.vertex)[vertices.valid]
-        # all shares together: each process keeps a whole bank, and all banks must stay the same
-        flat, features = whole.group.gather(flat, vertices.features.detach()[vertices.valid])
-        bank.update_vertices(flat, features, settings.momentum)
-        with torch.no_grad():
-            # background is what lies outside the projected object; a vertex is three or four cells from the next, so
-            # that being away from vertices would not be enough
-            covered = model.render(batch.category, batch.pose, batch.principal_point).foreground > 0
-        draw = uniform((len(whole.category), covered[0].numel()), generator, model.device)[whole.own]
-        count = settings.background_per_image
-        background = sample_background(seen.feature_map.detach(), covered, count, draw, batch.occluded)
-        bank.update_background(*whole.group.gather(background))
+        flat, features = every()
+        bank.update_vertices(flat[flat >= 0], features[flat >= 0], settings.momentum)
+        bank.update_background(features[flat == -1])
 
     return learn

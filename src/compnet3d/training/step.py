@@ -9,6 +9,7 @@ from compnet3d.training.batch import Batch
 from compnet3d.training.batch_statistics import own_statistics
 from compnet3d.training.objectives import Losses, Objective
 from compnet3d.training.run_folder import Run
+from compnet3d.training.stopping import StopRequest
 from compnet3d.training.watch import NotFiniteError
 from compnet3d.utils.distributed import ProcessGroup
 
@@ -25,7 +26,9 @@ class LossOf(nn.Module):
         return self.objective.loss(self.model, batch, generator, self.group)
 
 
-def train_step(run: Run, loss_of: nn.Module, batch: dict[str, Tensor], *, seed: int) -> dict[str, Tensor]:
+def train_step(
+    run: Run, loss_of: nn.Module, batch: dict[str, Tensor], *, seed: int, stop: StopRequest | None = None
+) -> dict[str, Tensor]:
     """One gradient step, and what the method learns after it.
 
     Args:
@@ -33,6 +36,7 @@ def train_step(run: Run, loss_of: nn.Module, batch: dict[str, Tensor], *, seed: 
         loss_of: the `LossOf` of it, in a group of several processes as `in_parallel` wraps it.
         batch: this process's share, as `CropDataset` collates it.
         seed: of the sampled vertices and background cells, the same for all members of the group.
+        stop: is told whether any member has been asked to end.
 
     Returns:
         The losses of the whole batch by name, scalars on the CPU.
@@ -55,15 +59,18 @@ def train_step(run: Run, loss_of: nn.Module, batch: dict[str, Tensor], *, seed: 
     losses.learn()
     # a sum is finite only if all of it is
     sums = {name: tensor.detach().sum(dtype=torch.float32) for name, tensor in losses.watched.items()}
-    numbers = losses.by_name | {"the gradient": length} | sums
+    stops = length.new_tensor(float(stop is not None and stop.number > 0))
+    numbers = losses.by_name | {"the gradient": length, "stops": stops} | sums
     # one copy from an accelerator, and one message, not several: with it goes what else differs between members
     statistics = own_statistics(run.model) if run.group.size > 1 else []
     message = torch.cat([torch.stack(list(numbers.values())).detach(), *statistics])
     values, *means = run.group.mean(message).split([len(numbers), *map(len, statistics)])
     for own, mean in zip(statistics, means, strict=True):
         own.copy_(mean)
-    values = values.cpu()
-    for name, finite in zip(numbers, values.isfinite().tolist(), strict=True):
-        if not finite:
+    found = dict(zip(numbers, values.cpu().unbind(), strict=True))
+    for name, value in found.items():
+        if not value.isfinite():
             raise NotFiniteError(name)
-    return dict(zip(losses.by_name, values.unbind(), strict=False))
+    if stop is not None:
+        stop.heard = float(found["stops"]) > 0
+    return {name: found[name] for name in losses.by_name}

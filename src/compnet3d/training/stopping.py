@@ -12,9 +12,15 @@ from typing import Any
 
 @dataclass
 class StopRequest:
-    """Whether a signal has asked for the end, and which; 0 is none."""
+    """Whether a signal has asked for the end, and which.
+
+    Attributes:
+        number: of the signal that has come to this process; 0 is none.
+        heard: whether one had come to any member of the process group by the last step.
+    """
 
     number: int = 0
+    heard: bool = False
 
     @property
     def name(self) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,10 @@ from torch import Tensor
 from compnet3d.errors import CompNetError
 
 Item = TypeVar("Item")
+# of one member's part of a message that says what else is to come; what fits beside that goes with it
+_HEADER_BYTES = 4096
+# fewer numbers than these are sent to all, who add them up; of more, each member adds up a share
+_SHARED_NUMBERS = 65_536
 _TYPES = (
     torch.float32,
     torch.float64,
@@ -72,48 +77,88 @@ class ProcessGroup:
         """
         if self.size == 1:
             return list(rows)
-        own = len(rows[0])
-        header = torch.tensor([own, *(_TYPES.index(tensor.dtype) for tensor in rows)], device=rows[0].device)
-        counts, *types = self._all_gather(header).T.tolist()
+        own = _bytes_of(rows)
+        about = torch.tensor([*own.shape, *(_TYPES.index(tensor.dtype) for tensor in rows)], device=own.device)
+        start = about.numel() * about.itemsize
+        message = own.new_zeros(max(_HEADER_BYTES, start))
+        message[:start] = about.view(torch.uint8)
+        if own.numel() <= len(message) - start:
+            message[start : start + own.numel()] = own.flatten()
+        every = self._all_gather(message)
+        counts, widths, *kinds = every[:, :start].contiguous().view(torch.int64).T.tolist()
         if not any(counts):
             return list(rows)
         # a member without rows may not know of what type those of the others are
         first = next(rank for rank, count in enumerate(counts) if count)
-        kinds = [_TYPES[of_all[first]] for of_all in types]
-        # one message for all tensors: their bytes, side by side
-        shapes = [tensor.shape[1:] for tensor in rows]
-        widths = [kind.itemsize * shape.numel() for kind, shape in zip(kinds, shapes, strict=True)]
-        # messages have one shape, so that all members pad to the largest
-        message = rows[0].new_zeros(max(counts), sum(widths), dtype=torch.uint8)
-        if own:
-            parts = [tensor.contiguous().view(own, -1).view(torch.uint8) for tensor in rows]
-            torch.cat(parts, dim=1, out=message[:own])
-        received = self._all_gather(message)
-        whole = torch.cat([part[:count] for part, count in zip(received, counts, strict=True)])
-        return [
-            column.contiguous().view(kind).view(-1, *shape)
-            for column, kind, shape in zip(whole.split(widths, dim=1), kinds, shapes, strict=True)
-        ]
+        columns = _Columns([_TYPES[of_all[first]] for of_all in kinds], [tensor.shape[1:] for tensor in rows])
+        if max(counts) * columns.width <= len(message) - start:
+            return columns.of(every[:, start:], counts)
+        return columns.of(self._all_gather(_padded(own, max(counts), columns.width)), counts)
+
+    def gather_later(self, *rows: Tensor, counts: Sequence[int]) -> Callable[[], list[Tensor]]:
+        """The same, where all members know how many rows each has: begin, and go on with other work meanwhile.
+
+        Args:
+            rows: tensors of N rows, of the same types for all members.
+            counts: N of each member.
+
+        Returns:
+            What waits for the rows, and gives them.
+        """
+        if self.size == 1 or not any(counts):
+            return lambda: list(rows)
+        columns = _Columns([tensor.dtype for tensor in rows], [tensor.shape[1:] for tensor in rows])
+        own = _padded(_bytes_of(rows), max(counts), columns.width)
+        every = own.new_empty(self.size, *own.shape)
+        with _noticing_losses():
+            message = dist.all_gather(list(every.unbind()), own, async_op=True)
+
+        def received() -> list[Tensor]:
+            with _noticing_losses():
+                message.wait()
+            return columns.of(every, counts)
+
+        return received
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """The mean of a floating-point tensor over the members."""
-        return tensor if self.size == 1 else self.sum(tensor) / self.size
+        """The mean of a floating-point tensor over the members; added up as in `sum`."""
+        return tensor if self.size == 1 else self.sum(tensor).div_(self.size)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of a tensor over the members."""
+        """The sum of a tensor over the members; see `add_up`."""
         if self.size == 1:
             return tensor
         total = tensor.detach().clone(memory_format=torch.contiguous_format)
-        with _noticing_losses():
-            dist.all_reduce(total)
+        self.add_up(total)
         return total
 
-    def in_order(self, tensor: Tensor) -> Tensor:
-        """The mean of a tensor over the members, added up in the order of the ranks whatever its layout is."""
-        total, *others = self._all_gather(tensor)
-        for other in others:
-            total += other
-        return total / self.size
+    def add_up(self, tensor: Tensor) -> None:
+        """Put the sum over the members in the place of a contiguous tensor; on CPUs in the order of the ranks.
+
+        A ring, as gloo has it, adds each element up in an order that depends on its place in the tensor.
+        """
+        with _noticing_losses():
+            if dist.get_backend() != "gloo":
+                dist.all_reduce(tensor)
+            elif tensor.numel() < _SHARED_NUMBERS:
+                tensor.copy_(_added_up(self._all_gather(tensor)))
+            else:
+                shares = list(tensor.view(-1).tensor_split(self.size))
+                own = shares[self.rank]
+                parts = own.new_empty(self.size, len(own))
+                parts[self.rank] = own
+                self._exchange(shares, list(parts))
+                own.copy_(_added_up(parts))
+                self._exchange([own] * self.size, shares)
+
+    def _exchange(self, sent: list[Tensor], received: list[Tensor]) -> None:
+        """Send each other member its tensor, and receive one from each."""
+        others = [other for other in range(self.size) if other != self.rank]
+        messages = [dist.isend(sent[other], other) for other in others]
+        messages += [dist.irecv(received[other], other) for other in others]
+        for message in messages:
+            assert message is not None
+            message.wait()
 
     def agrees(self, numbers: Tensor) -> bool:
         """Whether all members have the same numbers, a tensor of one shape."""
@@ -137,6 +182,55 @@ class ProcessGroup:
         with _noticing_losses():
             dist.all_gather(list(every.unbind()), own)
         return every
+
+
+def _added_up(every: Tensor) -> Tensor:
+    """The sum over the first dimension, from its first row to its last."""
+    total, *others = every
+    for other in others:
+        total += other
+    return total
+
+
+def _bytes_of(rows: Sequence[Tensor]) -> Tensor:
+    """Of tensors of N rows each the bytes, side by side: one message for all of them, uint8 [N, width]."""
+    parts = [tensor.contiguous().view(len(tensor), tensor.shape[1:].numel()) for tensor in rows]
+    return torch.cat([part.view(torch.uint8) for part in parts], dim=1)
+
+
+def _padded(rows: Tensor, count: int, width: int) -> Tensor:
+    """With rows of zeros at the end, [count, width]: the messages of all members have one shape."""
+    message = rows.new_zeros(count, width)
+    if len(rows):
+        message[: len(rows)] = rows
+    return message
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Of what types and shapes the tensors are whose bytes lie side by side in the rows of a message."""
+
+    types: Sequence[torch.dtype]
+    shapes: Sequence[torch.Size]
+
+    @property
+    def widths(self) -> list[int]:
+        """Of each tensor, in bytes."""
+        return [kind.itemsize * shape.numel() for kind, shape in zip(self.types, self.shapes, strict=True)]
+
+    @property
+    def width(self) -> int:
+        """Of a row, in bytes."""
+        return sum(self.widths)
+
+    def of(self, received: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        """The tensors, from what each member has sent, uint8 [size, ...], `counts` rows and then anything."""
+        parts = [part.flatten()[: count * self.width] for part, count in zip(received, counts, strict=True)]
+        columns = torch.cat(parts).view(sum(counts), self.width).split(self.widths, dim=1)
+        return [
+            column.contiguous().view(kind).view(-1, *shape)
+            for column, kind, shape in zip(columns, self.types, self.shapes, strict=True)
+        ]
 
 
 @contextmanager
