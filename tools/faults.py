@@ -2,6 +2,7 @@
 
     python tools/faults.py                              # each fault on each command, about ten minutes on two cores
     python tools/faults.py --only train --seed 3        # what has this in its name, at other moments
+    python tools/faults.py --only "two processes" --only killed --times 20
     python tools/faults.py --minutes 5                  # nothing new is begun after five minutes
 
 After each fault the command has either been killed, or it has ended with one sentence and nothing is half-written. Then
@@ -589,12 +590,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=25, help="begin nothing new after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", action="append", metavar="NAME", help="commands and faults with this in their name")
+    parser.add_argument("--times", type=int, default=1, help="how often each fault is tried, at other moments")
     parser.add_argument("--jobs", type=int, default=2, help="commands that run at once")
     options = parser.parse_args(arguments)
     # started in the background by a shell, we would hand on that Ctrl-C is ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = [
-        (command, fault)
+        (command, fault, options.seed + number)
+        for number in range(options.times)
         for command in COMMANDS
         for fault in FAULTS
         if (command.inputs or fault != "vanishing input")
@@ -607,16 +610,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         inputs, folder = Path(name, "in"), Path(name)
         sys.path.insert(0, str(ROOT / "src"))
         make_inputs(inputs)
-        commands = sorted({command for command, _ in wanted}, key=lambda command: command.name)
+        commands = sorted({command for command, *_ in wanted}, key=lambda command: command.name)
         alone = [pool.submit(run_undisturbed, command, folder / command.name, inputs) for command in commands]
         undisturbed = {command: future.result() for command, future in zip(commands, alone, strict=True)}
 
         def work(number: int) -> None:
-            command, fault = wanted[number]
+            command, fault, seed = wanted[number]
             if time.monotonic() > until:
                 return
             start, place = time.perf_counter(), folder / str(number)
-            trial = Trial(command, fault, options.seed, place, inputs, undisturbed[command].seconds)
+            trial = Trial(command, fault, seed, place, inputs, undisturbed[command].seconds)
             verdict = attempt(trial, undisturbed[command])
             took = time.perf_counter() - start
             print(f"{command.name:24} {fault:26} {took:5.1f} s  {', '.join(trial.notes)[:40]:40} {verdict}", flush=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,7 @@ from compnet3d.training.recipe_parts import (
 )
 from compnet3d.utils.files import read_json, write_json
 from tests.networks import TINY_RECIPE
+from tests.training.ranks import in_ranks
 
 TINY = replace(
     TINY_RECIPE,
@@ -131,6 +133,28 @@ def test_tables_and_figures_are_written_and_joined(experiments: Experiments) -> 
     assert read_json(out / "metrics" / "tiny" / "seed-1" / "L3.json")["seconds"] in evaluations
     (unseen,) = {name: times for name, times in experiments.study.times().items() if "heads-without" in name}.values()
     assert all(seconds is not None and seconds > 0 for seconds in unseen[1])
+
+
+def test_processes_of_a_group_train_and_evaluate_a_study_together(
+    experiments: Experiments, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    together = replace(experiments, study=replace(experiments.study, out=tmp_path / "out", seeds=(0,), batch_size=1))
+    found = in_ranks(2, lambda group: reproduce(together, ["table2", "table3"]) or group.rank)
+    assert found == [0, 1]
+    said = capfd.readouterr().out
+    assert said.count("evaluating tiny, seed 0: clean") == said.count("[2/2] table3") == 1
+    # trained by both, in one run each
+    for name in ("tiny", "tiny-without-slab"):
+        notes = read_json(tmp_path / "out" / "models" / name / "seed-0" / "config.json")
+        assert [process["rank"] for process in notes["processes"]] == [0, 1]
+    # by one process alone, of the same models
+    alone = replace(together.study, out=tmp_path / "alone")
+    shutil.copytree(tmp_path / "out", alone.out, ignore=shutil.ignore_patterns("metrics"))
+    reproduce(replace(together, study=alone), ["table2", "table3"])
+    for path in sorted((tmp_path / "out" / "metrics").rglob("*.json")):
+        one, other = read_json(path), read_json(alone.out / path.relative_to(tmp_path / "out"))
+        for name in ("classification", "pose", "per_category", "confusion"):
+            assert one.get(name) == other.get(name), (path, name)
 
 
 def test_times_are_summed_and_those_that_are_not_known_left_out(experiments: Experiments, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -21,11 +24,14 @@ class DistributedResult(BenchResult):
 
     Attributes:
         one, several: images a second, medians over trainings in turn; processes: several.
+        apart: those of as many trainings at a time that have nothing to do with each other, together: what the machine
+            can do.
     """
 
     one: float
     several: float
     processes: int
+    apart: float
 
     @property
     def gain(self) -> float:
@@ -38,29 +44,32 @@ class DistributedResult(BenchResult):
             ("1 process", f"{self.one:,.1f} images/s"),
             (f"{self.processes} processes", f"{self.several:,.1f} images/s"),
             ("gain", times(self.gain)),
+            (f"{self.processes} trainings that do not talk to each other", f"{self.apart:,.1f} images/s"),
+            ("their gain: what the machine can do", times(self.apart / self.one)),
         ]
 
 
 def bench_distributed(*, processes: int = 2, rounds: int = 3, epochs: int = 4) -> DistributedResult:
-    """Train with one process and with several in turn; the first epoch of each training warms up and is not counted."""
-    found: dict[int, list[float]] = {1: [], processes: []}
+    """Train with one process, with several, and several times at once, in turn; first epochs are not counted."""
+    one, several, apart = [], [], []
+    with scratch_folder() as folder, ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        make_dataset(folder / "data", categories=24, train=20, val=1, size=128, seed=0)
+        for turn in range(rounds):
+            one.append(pool.submit(_rate, folder, f"one-{turn}", 1, epochs).result())
+            # the launcher starts processes of its own
+            several.append(pool.submit(_rate, folder, f"several-{turn}", processes, epochs).result())
+            alone = [pool.submit(_rate, folder, f"apart-{turn}-{number}", 1, epochs) for number in range(processes)]
+            apart.append(sum(future.result() for future in alone))
+    return DistributedResult(median(one), median(several), processes, median(apart))
+
+
+def _rate(folder: Path, name: str, processes: int, epochs: int) -> float:
+    """Images a second of a training, without its first epoch, which warms up."""
     recipe = get_recipe("quickstart").with_settings(
         # no calibration, and its images in every epoch
         {"schedule.epochs": epochs, "schedule.held_out_epochs": 0, "schedule.calibrate_every": epochs + 1}
     )
-    threads = torch.get_num_threads()
-    with scratch_folder() as folder:
-        images = 24 * 20
-        make_dataset(folder / "data", categories=24, train=20, val=1, size=128, seed=0)
-        try:
-            for turn in range(rounds):
-                for count in found:
-                    # shared out among the processes: one for each
-                    torch.set_num_threads(count)
-                    out = folder / f"run-{count}-{turn}"
-                    train(recipe, folder / "data", out, processes=count, workers=0, progress=False)
-                    seconds = [entry["seconds"] for entry in read_log(out / "log.jsonl")[1:]]
-                    found[count].append(images / median(seconds))
-        finally:
-            torch.set_num_threads(threads)
-    return DistributedResult(median(found[1]), median(found[processes]), processes)
+    # shared out among the processes: one for each
+    torch.set_num_threads(processes)
+    train(recipe, folder / "data", folder / name, processes=processes, workers=0, progress=False)
+    return median(entry["images_per_second"] for entry in read_log(folder / name / "log.jsonl")[1:])

@@ -79,6 +79,7 @@ class Reproduce:
         from compnet3d.reproduce.runner import reproduce
         from compnet3d.reproduce.study import Study
         from compnet3d.training.builtin_recipes import get_compnet_recipe
+        from compnet3d.utils.distributed import joined, own_device
 
         paper_scale = self.scale == "paper"
         recipe = get_compnet_recipe(self.recipe or ("imagenet3d-vitb14" if paper_scale else "robust"))
@@ -91,7 +92,7 @@ class Reproduce:
             frost=self.frost,
             backgrounds=self.backgrounds,
             batch_size=self.batch_size,
-            device=choose_device(self.device),
+            device=own_device(choose_device(self.device)),
             workers=self.workers,
             command=command_line(),
         )
@@ -107,8 +108,10 @@ class Reproduce:
             baselines=self.baselines,
             variants=self.variants,
         )
-        reproduce(experiments, self.what)
-        print(f"tables and plots are in {self.out}; `compnet3d report {self.out}` joins them into one page")
+        with joined(study.device) as group:
+            reproduce(experiments, self.what)
+        if group.is_rank_zero:
+            print(f"tables and plots are in {self.out}; `compnet3d report {self.out}` joins them into one page")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from compnet3d.reproduce.study import claim_study
 from compnet3d.reproduce.unseen_table import table3
 from compnet3d.robustness.corruption import load_textures
 from compnet3d.robustness.occluders import gather_occluders, occluder_samples
+from compnet3d.utils.distributed import current_group
 from compnet3d.utils.exclusive import exclusive, scratch_folder
 from compnet3d.utils.files import remove_leftovers, write_bytes, write_json, write_text
 
@@ -73,11 +74,18 @@ def reproduce(experiments: Experiments, names: Sequence[str]) -> None:
     Raises:
         CompNetError: if a name is unknown, another process writes the study's folder, or what training, evaluation and
             the data say.
+
+    Processes that have joined in a group (see `joined`) train and evaluate together; rank 0 does all else.
     """
-    with exclusive(experiments.study.out):
-        for folder in experiments.study.out.glob("metrics/*/*"):
+    study = experiments.study
+    if not current_group().is_rank_zero:
+        study.help()
+        return
+    with exclusive(study.out):
+        for folder in study.out.glob("metrics/*/*"):
             remove_leftovers(folder)
         _reproduce(experiments, names)
+        study.end()
 
 
 def _reproduce(experiments: Experiments, names: Sequence[str]) -> None:

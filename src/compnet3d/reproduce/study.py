@@ -31,7 +31,8 @@ from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_checks import check_recipe, recipe_differences
 from compnet3d.training.run_folder import read_log
 from compnet3d.training.train import train_or_load
-from compnet3d.utils.files import Json, claim_folder, read_json, write_json
+from compnet3d.utils.distributed import current_group
+from compnet3d.utils.files import Json, claim_folder, read_json, recover_folder, write_json
 from compnet3d.utils.settings import shown
 
 
@@ -68,6 +69,21 @@ class Condition:
 CLEAN = Condition("clean")
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What all processes of a group do together.
+
+    Attributes:
+        method, seed, without: of the model, which is trained where that has not been done.
+        measured: under which condition it is evaluated then, or the poses of which categories; None for nothing.
+    """
+
+    method: Method
+    seed: int
+    without: tuple[str, ...] = ()
+    measured: Condition | tuple[str, ...] | None = None
+
+
 class KeptModel:
     """The model that was asked for last: tables ask for the same one many times, and memory is for one at a time."""
 
@@ -91,6 +107,9 @@ class Study:
 
     OUT/models/METHOD/seed-N is a training run, OUT/metrics/METHOD/seed-N/CONDITION.json an evaluation. An evaluation
     notes what it was made with, and is made again when that has changed.
+
+    Of processes that have joined in a group (see `joined`) rank 0 runs the study, and the others `help`: all train and
+    evaluate together.
 
     Attributes:
         out: the study's folder.
@@ -166,6 +185,23 @@ class Study:
 
     def model(self, method: Method, seed: int, without: Sequence[str] = ()) -> TrainedModel:
         """The trained model: trained now, gone on with, or loaded; the last one stays at hand."""
+        # by one process alone, before the others look
+        recover_folder(self.run(method, seed, without) / "model")
+        _tell(_Task(method, seed, tuple(without)))
+        return self._model(method, seed, without)
+
+    def help(self) -> None:
+        """Train and evaluate with rank 0 until it is done; what another process than that does."""
+        while (task := _heard()) is not None:
+            model = self._model(task.method, task.seed, task.without)
+            if task.measured is not None:
+                self._measure(model, task.measured)
+
+    def end(self) -> None:
+        """Tell the other processes that all is done."""
+        _tell(None)
+
+    def _model(self, method: Method, seed: int, without: Sequence[str]) -> TrainedModel:
         folder = self.run(method, seed, without)
 
         def make() -> TrainedModel:
@@ -203,29 +239,12 @@ class Study:
 
     def metrics(self, method: Method, seed: int, condition: Condition = CLEAN) -> Evaluated[EvaluationResult]:
         """What `evaluate` says of a trained model, from the file if that was done before."""
-
-        def measure(model: TrainedModel) -> Json:
-            dataset = ImageNet3D(condition.data or self.data)
-            samples = dataset.samples("val")
-            if condition.data is not None:
-                # a second data set may have other categories; the model's own data set must not
-                samples = common_samples(samples, model.categories)
-            result = evaluate(
-                model,
-                samples,
-                shift=condition.shift,
-                symmetry=dataset.symmetry,
-                occluder_samples=self.occluder_samples(condition),
-                loading=self._loading,
-            )
-            return result.to_dict()
-
         of = {
             "shift": condition.shift.to_dict(),
             "data": None if condition.data is None else str(condition.data.resolve()),
         }
         # through JSON even when measured just now: tables of a first run and of a second one are then the same
-        values = self._once(method, seed, (), condition.name, of, measure)
+        values = self._once(_Task(method, seed, (), condition), condition.name, of)
         with _made_again():
             result = EvaluationResult.from_dict(values, str(self._file(method, seed, (), condition.name)))
         return Evaluated(result, _origin(values))
@@ -236,13 +255,7 @@ class Study:
 
     def unseen(self, method: Method, seed: int, names: Sequence[str]) -> Evaluated[UnseenResult]:
         """Poses of categories that the method was not trained on (section 5.3)."""
-
-        def measure(model: TrainedModel) -> Json:
-            dataset = ImageNet3D(self.data, categories=names)
-            samples = dataset.samples("val")
-            return evaluate_unseen(model, samples, symmetry=dataset.symmetry, loading=self._loading).to_dict()
-
-        values = self._once(method, seed, names, "unseen", {}, measure)
+        values = self._once(_Task(method, seed, tuple(names), tuple(names)), "unseen", {})
         path = self._file(method, seed, names, "unseen")
         with _made_again():
             result = UnseenResult.from_dict(values, str(path))
@@ -265,16 +278,29 @@ class Study:
     def _file(self, method: Method, seed: int, without: Sequence[str], condition: str) -> Path:
         return self.out / "metrics" / _name(method, without) / f"seed-{seed}" / f"{condition}.json"
 
-    def _once(
-        self,
-        method: Method,
-        seed: int,
-        without: Sequence[str],
-        condition: str,
-        of: Json,
-        measure: Callable[[TrainedModel], Json],
-    ) -> Json:
+    def _measure(self, model: TrainedModel, what: Condition | tuple[str, ...]) -> Json:
+        """What `evaluate` says of a model under a condition, or `evaluate_unseen` for categories."""
+        if isinstance(what, tuple):
+            dataset = ImageNet3D(self.data, categories=what)
+            samples = dataset.samples("val")
+            return evaluate_unseen(model, samples, symmetry=dataset.symmetry, loading=self._loading).to_dict()
+        dataset = ImageNet3D(what.data or self.data)
+        samples = dataset.samples("val")
+        if what.data is not None:
+            # a second data set may have other categories; the model's own data set must not
+            samples = common_samples(samples, model.categories)
+        return evaluate(
+            model,
+            samples,
+            shift=what.shift,
+            symmetry=dataset.symmetry,
+            occluder_samples=self.occluder_samples(what),
+            loading=self._loading,
+        ).to_dict()
+
+    def _once(self, task: _Task, condition: str, of: Json) -> Json:
         """An evaluation from its file, or made now if there is none of this model `of` these settings."""
+        method, seed, without = task.method, task.seed, task.without
         path = self._file(method, seed, without, condition)
         weights = self.run(method, seed, without) / "model" / "model.safetensors"
         # plain values only, so that what is measured now and what is read later are the same
@@ -286,10 +312,22 @@ class Study:
             model = self.model(method, seed, without)
             print(f"evaluating {_name(method, without)}, seed {seed}: {condition}", flush=True)
             # default=str: settings may hold paths
-            metrics = json.loads(json.dumps(measure(model), default=str))
+            assert task.measured is not None
+            _tell(task)
+            metrics = json.loads(json.dumps(self._measure(model, task.measured), default=str))
             earlier = metrics | {"made_with": made_with | {"model": _digest(weights)}, **provenance(self.command)}
             write_json(path, earlier)
         return earlier
+
+
+def _tell(task: _Task | None) -> None:
+    """Have the other processes help; None where all is done."""
+    current_group().hear(task)
+
+
+def _heard() -> _Task | None:
+    task: _Task | None = current_group().hear(None)[0]
+    return task
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from compnet3d.training.launch import launch
 from compnet3d.training.loop import train_in_group
 from compnet3d.training.recipe import Recipe
 from compnet3d.training.run_checks import RunNotes, check_config, check_data, check_folder
-from compnet3d.utils.distributed import ProcessGroup, is_launched, joined, own_device
+from compnet3d.utils.distributed import ProcessGroup, current_group, is_launched, joined, own_device
 from compnet3d.utils.exclusive import exclusive
 from compnet3d.utils.files import recover_folder
 
@@ -155,14 +155,14 @@ def train_or_load(recipe: Recipe, data: str | Path, run: Path, **options: Unpack
     """
     # the model is written last, so where it is the run is finished, whatever else the folder holds
     if not recover_folder(run / "model").is_dir():
-        with exclusive(run):
+        with _kept(run):
             return _begin_or_go_on(recipe, data, run, **options)
     without, more = tuple(options.get("without", ())), options.get("more_data", ())
     count, repeat = options.get("images_per_category"), options.get("repeat")
     check_config(run / "config.json", recipe, RunNotes(options.get("seed", 0), without, count, repeat))
     # of a finished run the number of images is not compared: nothing is drawn by number any more
     check_data(run, run / "model" / "config.json", categories_of((data, *more), without))
-    print(f"already trained: {run / 'model'}", flush=True)
+    _say(f"already trained: {run / 'model'}")
     return load_predictor(run / "model").to(options.get("device", "cpu"))
 
 
@@ -170,7 +170,13 @@ def _begin_or_go_on(recipe: Recipe, data: str | Path, run: Path, **options: Unpa
     """The second half of `train_or_load`, in a folder that is ours."""
     options["resume"] = recover_folder(run / "checkpoint").is_dir()
     if options["resume"]:
-        print(f"going on where the training in {run} stopped", flush=True)
+        _say(f"going on where the training in {run} stopped")
     else:
-        print(f"training in {run} for {recipe.schedule.epochs} epochs", flush=True)
+        _say(f"training in {run} for {recipe.schedule.epochs} epochs")
     return _train(recipe, data, run, **options)
+
+
+def _say(line: str) -> None:
+    """One process alone of those that have joined."""
+    if current_group().is_rank_zero:
+        print(line, flush=True)
