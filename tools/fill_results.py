@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from compnet3d.bench.distributed import DistributedResult
+from compnet3d.bench.input import InputResult
 from compnet3d.bench.loss import LossResult
 from compnet3d.bench.matching import MatchingResult
 from compnet3d.bench.pose import PoseResult
@@ -49,6 +51,8 @@ AIMS = tuple(
     for column, points in zip(("occluded, mean", "corrupted, mean", "clean"), wanted, strict=True)
 )
 BENCHMARKS: dict[str, type[BenchResult]] = {
+    "distributed": DistributedResult,
+    "input": InputResult,
     "loss": LossResult,
     "matching": MatchingResult,
     "pose": PoseResult,

@@ -31,6 +31,7 @@ from compnet3d.bench.pose import paper_sized_model
 from compnet3d.bench.timing import time_in_turn
 from compnet3d.data.epoch_order import epoch_batches
 from compnet3d.data.imagenet3d import ImageNet3D
+from compnet3d.data.sample_table import SampleTable
 from compnet3d.reporting.provenance import provenance
 from compnet3d.reporting.tables import Row, Table
 from compnet3d.training.data_parallel import checksum
@@ -105,10 +106,11 @@ def exchange(rounds: int) -> float:
 
 
 def sample_memory(data: Path) -> tuple[float, float, float]:
-    """Bytes of a sample in the list of a data set, of its image on the disk, and of its place in an epoch's order."""
-    tracemalloc.start()
+    """Bytes of a sample in the table of a training, of its image on the disk, and of its place in an epoch's order."""
     samples = ImageNet3D(data).samples("train")
-    listed = tracemalloc.get_traced_memory()[0] / len(samples)
+    tracemalloc.start()
+    table = SampleTable(samples)
+    listed = tracemalloc.get_traced_memory()[0] / len(table)
     tracemalloc.stop()
     stored = sum(Path(str(sample.image)).stat().st_size for sample in samples) / len(samples)
     tracemalloc.start()
@@ -161,8 +163,8 @@ def of_images(listed: float, stored: float, place: float, rate: float) -> Table:
     rows = (
         ("storage", *(readable(n * stored) for n in SIZES)),
         ("shards of 512 MB", *(f"{max(1, round(n * stored / 512e6)):,}" for n in SIZES)),
-        ("list of samples, each process", *(readable(n * listed) for n in SIZES)),
-        ("order of an epoch, each process", *(readable(n * place) for n in SIZES)),
+        ("table of samples, each training process", *(readable(n * listed) for n in SIZES)),
+        ("order of an epoch, each training process", *(readable(n * place) for n in SIZES)),
         *((f"an epoch on {g} GPU{'s' * (g > 1)}", *(duration(n / rate / g / 3600) for n in SIZES)) for g in GPUS),
         (f"GPU hours of {EPOCHS} epochs", *(f"{EPOCHS * n / rate / 3600:,.0f}" for n in SIZES)),
     )

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from compnet3d.training.recipe_parts import ScheduleSettings
 from compnet3d.training.train import train
+from compnet3d.utils.distributed import STORE_OF_RANK_ZERO
 from compnet3d.utils.files import write_json
 from tests.networks import TINY_RECIPE
 
@@ -73,7 +74,12 @@ def start(host: str, data: Path, out: Path) -> subprocess.Popen[bytes]:
     words += ["--rdzv-conf", f"is_host={int(host == 'compnet3d-a')}", "-m", "compnet3d", "train"]
     words += ["--recipe", str(recipe), "--data", str(data), "--out", str(out), "--workers", "0", "--device", "cpu"]
     words += ["--checkpoint-minutes", "0"]
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": f"c3d-{host[-1]}", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "GLOO_SOCKET_IFNAME": f"c3d-{host[-1]}",
+        "OMP_NUM_THREADS": "1",
+        STORE_OF_RANK_ZERO: "1",
+    }
     with (out.parent / f"{host}-{time.time():.0f}.txt").open("wb") as said:
         return subprocess.Popen(words, env=environment, stdout=said, stderr=said, start_new_session=True)
 

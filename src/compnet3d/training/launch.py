@@ -19,7 +19,7 @@ import torch
 
 from compnet3d.errors import CompNetError, Terminated
 from compnet3d.training.job import TrainingJob
-from compnet3d.utils.distributed import is_loss, joined, own_device
+from compnet3d.utils.distributed import STORE_OF_RANK_ZERO, is_loss, joined, own_device
 from compnet3d.utils.exclusive import scratch_folder
 
 
@@ -93,8 +93,10 @@ def _how_it_ended(status: int) -> str:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Put back what the launcher changes of this process, and keep its notes to developers off the terminal."""
-    variable = os.environ.get("TORCHELASTIC_SIGNALS_TO_HANDLE")
+    """Put back what the launcher and we change of this process, and keep its notes to developers off the terminal."""
+    changed = ("TORCHELASTIC_SIGNALS_TO_HANDLE", STORE_OF_RANK_ZERO)
+    variables = {name: os.environ.get(name) for name in changed}
+    os.environ[STORE_OF_RANK_ZERO] = "1"
     # each of its modules has a logger with a level of its own
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith(_LAUNCHER)]
     levels = [logger.level for logger in loggers]
@@ -113,10 +115,11 @@ def _undisturbed() -> Iterator[None]:
             logger.setLevel(level)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if variable is None:
-            os.environ.pop("TORCHELASTIC_SIGNALS_TO_HANDLE", None)
-        else:
-            os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = variable
+        for name, variable in variables.items():
+            if variable is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = variable
 
 
 def _raise_what_was_left(folder: Path) -> None:

@@ -6,6 +6,7 @@ They are started by torchrun, by srun (examples/slurm), or by `compnet3d train -
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,9 @@ from torch import Tensor
 from compnet3d.errors import CompNetError
 
 Item = TypeVar("Item")
+# Without it the launcher keeps one store for all restarts: processes that are started again find in it where those
+# before them could be reached, and wait for them in vain (PyTorch 2.13).
+STORE_OF_RANK_ZERO = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 # of one member's part of a message that says what else is to come; what fits beside that goes with it
 _HEADER_BYTES = 4096
 # fewer numbers than these are sent to all, who add them up; of more, each member adds up a share
@@ -307,6 +311,8 @@ def joined(device: str) -> Iterator[ProcessGroup]:
         yield current_group()
         return
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ["RANK"] == "0":
+        print(f"set {STORE_OF_RANK_ZERO}=1 before torchrun, or processes may hang after a restart", file=sys.stderr)
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
