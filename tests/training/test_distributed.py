@@ -22,6 +22,7 @@ from compnet3d.evaluation.evaluate import evaluate
 from compnet3d.evaluation.unseen import evaluate_unseen, unseen_samples
 from compnet3d.models.registry import TrainedModel, load_predictor
 from compnet3d.robustness.shift import Shift
+from compnet3d.training import launch as training_launch
 from compnet3d.training import loop
 from compnet3d.training import step as training_step
 from compnet3d.training.batch_statistics import share_statistics
@@ -37,7 +38,7 @@ from compnet3d.training.run_folder import Progress, Run, read_log
 from compnet3d.training.sampler import EpochSampler
 from compnet3d.training.step import LossOf, train_step
 from compnet3d.training.train import train
-from compnet3d.utils.distributed import LostRankError, ProcessGroup
+from compnet3d.utils.distributed import STORE_OF_RANK_ZERO, LostRankError, ProcessGroup
 from tests.networks import TINY_RECIPE
 from tests.training.ranks import in_ranks
 
@@ -504,6 +505,31 @@ def test_processes_that_learn_different_things_stop(
     said = in_ranks(2, work)
     assert all("have learned different things (tensor bank.background_features)" in text for text in said)
     assert not (out / "checkpoint").exists()
+
+
+def test_the_launcher_opens_a_store_for_each_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept, it would name the places of processes that have died; `tools/faults.py --only "rank killed"` kills some."""
+    monkeypatch.delenv(STORE_OF_RANK_ZERO, raising=False)
+    monkeypatch.setenv("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGINT")
+    with training_launch._undisturbed():
+        assert os.environ[STORE_OF_RANK_ZERO] == "1"
+        os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGUSR1"
+    assert STORE_OF_RANK_ZERO not in os.environ and os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] == "SIGINT"
+
+
+def test_processes_that_see_different_images_are_refused(tiny_data: Path) -> None:
+    samples = ImageNet3D(tiny_data).samples("train")
+
+    def work(group: ProcessGroup) -> str:
+        # as many, one of them twice
+        other = [*samples[:-1], samples[0]] if group.rank == 1 else samples
+        loop.require_one_data_set(group, samples, torch.device("cpu"))
+        with pytest.raises(CompNetError) as refusal:
+            loop.require_one_data_set(group, other, torch.device("cpu"))
+        return str(refusal.value)
+
+    for message in in_ranks(2, work):
+        assert f"({len(samples)}, {len(samples)} of them, by rank)" in message
 
 
 def test_what_one_of_the_started_processes_refuses_is_one_sentence(tiny_maker: Any, tmp_path: Path) -> None:

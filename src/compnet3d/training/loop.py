@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from compnet3d.data.loader import CACHE_BYTES, CropDataset, Scenery
+from compnet3d.data.sample import Sample
 from compnet3d.errors import CompNetError, Terminated
 from compnet3d.models.backbones import FeatureExtractor
 from compnet3d.models.own_module import wrap_module
@@ -54,9 +56,11 @@ def train_in_group(group: ProcessGroup, job: TrainingJob) -> TrainedModel:
     """What each process of `train` does; see there. Whether to resume, rank 0 says."""
     (resume,) = group.gather(torch.tensor([job.resume], device=job.device))
     job = replace(job, resume=bool(resume[0]))
+    samples = job.epoch_samples(held_out=True)
+    require_one_data_set(group, samples, torch.device(job.device))
     run = _begin(group, job)
     crops = CropDataset(
-        job.epoch_samples(held_out=True),
+        samples,
         job.data.categories,
         run.model.input_config,
         augmentation=job.recipe.augmentation,
@@ -279,6 +283,23 @@ class _Loop:
                 f"({kept}); lower schedule.learning_rate, or look over (data check) the images of that batch and their "
                 f"CAD models: {', '.join(_images(loader, number))}"
             ) from None
+
+
+def require_one_data_set(group: ProcessGroup, samples: Sequence[Sample], device: torch.device) -> None:
+    """Check that all members of a group train on the same samples: each might have left out other broken shards.
+
+    Raises:
+        CompNetError: saying how many each has.
+    """
+    if group.size == 1:
+        return
+    names = zlib.crc32("\n".join(f"{sample.category}/{sample.name}" for sample in samples).encode(errors="replace"))
+    if not group.agrees(torch.tensor([len(samples), names], device=device)):
+        counts = ", ".join(f"{count:,}" for count in group.hear(len(samples)))
+        raise CompNetError(
+            f"the processes of this training do not see the same images ({counts} of them, by rank); give all of them "
+            "the same --data, and see what each says of shards that it leaves out"
+        )
 
 
 def require_one_model(run: Run) -> None:
