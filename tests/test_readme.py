@@ -462,7 +462,8 @@ def test_every_slot_is_closed_and_known():
         names += [match["name"] for match in FILLER.SLOT.finditer(text)]
         assert text.count("<!-- result:") == text.count("<!-- /result -->") == len(RESULT.findall(text))
     bench = [f"bench-{gpu}{kind}" for gpu in ("", "gpu-") for kind in ("loss", "matching", "pose", "scale", "step")]
-    study = [f"study-table{number}" for number in range(1, 8)] + ["study-times"]
+    bench += ["bench-distributed", "bench-input"]
+    study = ["study-scaling", "study-faults"] + [f"study-table{number}" for number in range(1, 8)] + ["study-times"]
     study += [f"study-{data}-table{number}" for data in ("eth80", "cad100") for number in (2, 4)]
     study += ["study-40-table4", "study-cad100-photos-table4", "aims", "world-eth80", "world-cars", "world-cad"]
     study += [

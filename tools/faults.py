@@ -22,6 +22,7 @@ import math
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,7 +32,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -353,9 +354,9 @@ class Trial:
             raise Failed(f"half of it is there after {after}")
 
     def run_again(self, wanted: dict[str, Any]) -> None:
-        """Run the command once more, and compare what is there then."""
+        """Run the command once more where it has not ended well by itself, and compare what is there then."""
         done = self.out.exists() if not self.command.goes_on else (self.out / "model").is_dir()
-        if not done or self.command.goes_on:
+        if not done or (self.command.goes_on and not self.fault.startswith("rank")):
             self.end(self.start(), [0])
             self.check_clean("the second run")
         found = made(self.out)
@@ -502,20 +503,36 @@ def two_at_once(trial: Trial) -> None:
 
 
 def rank_hit(trial: Trial, what: signal.Signals) -> None:
-    """A signal to one of the processes that train together, at some moment: all are started again, and the run ends."""
-    process, until = trial.start(), time.monotonic() + trial.moment()
+    """A signal to one of the processes that train together, at some moment of theirs.
+
+    Where one dies, all are started again and the run ends well; where one is asked to end, all end with a checkpoint.
+    """
+    process, begun = trial.start(), time.monotonic()
+    while process.poll() is None and len(ranks_of(trial, process)) < 2:
+        time.sleep(0.05)
+    # what is left of an undisturbed run, and a little less than that: at its end there is nobody to hit
+    until = time.monotonic() + trial.random.uniform(0, 0.9) * max(1.0, trial.took - (time.monotonic() - begun))
     while process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
-    ranks = [
-        number
-        for number in marked_processes(trial.mark)
-        if b"run_worker" in Path(f"/proc/{number}/cmdline").read_bytes() and number != process.pid
-    ]
+    ranks = ranks_of(trial, process)
     trial.notes.append(f"one of {len(ranks)}")
     if ranks:
         os.kill(trial.random.choice(ranks), what)
-    trial.end(process, [0])
+    status = trial.end(process, [0, 128 + signal.SIGTERM])
     trial.check_clean("a rank was hit")
+    if status:
+        trial.end(trial.start(), [0])
+        trial.check_clean("the run that went on")
+
+
+def ranks_of(trial: Trial, process: subprocess.Popen[str]) -> list[int]:
+    """The processes that a command has started to train together."""
+    found = []
+    for number in marked_processes(trial.mark):
+        with suppress(OSError):
+            if number != process.pid and b"run_worker" in Path(f"/proc/{number}/cmdline").read_bytes():
+                found.append(number)
+    return found
 
 
 FAULTS = (
@@ -584,12 +601,29 @@ def attempt(trial: Trial, undisturbed: Undisturbed) -> str:
     return "held"
 
 
+def write_record(path: Path, results: Sequence[tuple[str, str, str]]) -> None:
+    """A table for `tools/fill_results.py`: of each command and fault, how often it was tried and did no harm."""
+    from compnet3d.reporting.provenance import provenance
+    from compnet3d.reporting.tables import Row, Table
+    from compnet3d.utils.files import write_json
+
+    kinds = sorted({(command, fault) for command, fault, _ in results})
+    verdicts = {kind: [verdict for *of, verdict in results if tuple(of) == kind] for kind in kinds}
+    rows = tuple(
+        Row(f"{command}: {fault}", (str(len(found)), str(found.count("held"))))
+        for (command, fault), found in verdicts.items()
+    )
+    table = Table("faults", "faults", ("", "tried", "no harm done"), rows)
+    write_json(path, {"tables": [table.to_dict()], "settings": provenance(shlex.join(["python", *sys.argv]))})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The status: 1 where a fault has done harm."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=25, help="begin nothing new after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", action="append", metavar="NAME", help="commands and faults with this in their name")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write how often each fault did no harm")
     parser.add_argument("--times", type=int, default=1, help="how often each fault is tried, at other moments")
     parser.add_argument("--jobs", type=int, default=2, help="commands that run at once")
     options = parser.parse_args(arguments)
@@ -623,12 +657,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             verdict = attempt(trial, undisturbed[command])
             took = time.perf_counter() - start
             print(f"{command.name:24} {fault:26} {took:5.1f} s  {', '.join(trial.notes)[:40]:40} {verdict}", flush=True)
-            results.append(verdict)
+            results.append((command.name, fault, verdict))
             shutil.rmtree(place, ignore_errors=True)
 
         list(pool.map(work, range(len(wanted))))
-    skipped = sum(verdict.startswith("skipped") for verdict in results)
-    failed = sum(verdict != "held" for verdict in results) - skipped
+        if options.json is not None:
+            write_record(options.json, results)
+    skipped = sum(verdict.startswith("skipped") for *_, verdict in results)
+    failed = sum(verdict != "held" for *_, verdict in results) - skipped
     print(f"{len(results)} of {len(wanted)} faults tried, {failed} of them did harm, {skipped} could not be made")
     return 1 if failed else 0
 
