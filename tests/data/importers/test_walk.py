@@ -257,7 +257,9 @@ def test_photographs_become_a_data_set(tmp_path: Path, capsys: pytest.CaptureFix
     draw(tmp_path / "photographs", views)
     command = ["data", "import", "walk", str(tmp_path / "photographs"), str(tmp_path / "brick"), "--category", "brick"]
     main(command)
-    assert "24 of 24 cameras placed; the box is 0.60 wide, 1.00 deep" in capsys.readouterr().out
+    said = re.search(r"24 of 24 cameras placed; the box is ([\d.]+) wide, ([\d.]+) deep", capsys.readouterr().out)
+    # the last digit depends on the processor
+    assert said is not None and [float(side) for side in said.groups()] == pytest.approx([0.60, 1.00], abs=0.015)
     assert (tmp_path / "brick.walk" / "box.jpg").stat().st_size > 10_000
     assert not (tmp_path / "brick").exists()
     main([*command, "--confirm"])
