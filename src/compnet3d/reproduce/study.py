@@ -71,12 +71,7 @@ CLEAN = Condition("clean")
 
 @dataclass(frozen=True)
 class _Task:
-    """What all processes of a group do together.
-
-    Attributes:
-        method, seed, without: of the model, which is trained where that has not been done.
-        measured: under which condition it is evaluated then, or the poses of which categories; None for nothing.
-    """
+    """Of which model, trained where that is missing, all processes measure what: a condition, or unseen categories."""
 
     method: Method
     seed: int
@@ -192,7 +187,7 @@ class Study:
 
     def help(self) -> None:
         """Train and evaluate with rank 0 until it is done; what another process than that does."""
-        while (task := _heard()) is not None:
+        while (task := _tell(None)) is not None:
             model = self._model(task.method, task.seed, task.without)
             if task.measured is not None:
                 self._measure(model, task.measured)
@@ -320,14 +315,9 @@ class Study:
         return earlier
 
 
-def _tell(task: _Task | None) -> None:
-    """Have the other processes help; None where all is done."""
-    current_group().hear(task)
-
-
-def _heard() -> _Task | None:
-    task: _Task | None = current_group().hear(None)[0]
-    return task
+def _tell(task: _Task | None) -> _Task | None:
+    """Have the other processes help, with None where all is done; what rank 0 says."""
+    return current_group().hear(task)[0]
 
 
 @contextmanager
