@@ -4,7 +4,7 @@
 
 Times and sizes are measured on this machine: the loss step, the pruned matching, a category's pose hypotheses, the
 checksum and the exchange of features at up to 10,000 categories, and the memory of a sample and the size of an image of
-DATA (a data set). The rate of a GPU is given: that of docs/results/speed.md. OUT is a JSON file of two tables.
+DATA (a data set). The rate of a GPU is given: that of docs/results/speed.md. OUT is a JSON file of the tables.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from rich.filesize import decimal
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -38,8 +39,8 @@ from compnet3d.training.data_parallel import checksum
 from compnet3d.utils.distributed import ProcessGroup, joined
 from compnet3d.utils.files import write_json
 
-# the paper's: vertices of a category, length of a feature, background ring, visible vertices, images of a GPU
-VERTICES, DIMENSION, RING, VISIBLE, IMAGES = 500, 128, 2560, 250, 38
+# the paper's: vertices of a category, length of a feature, visible vertices, images of a GPU
+VERTICES, DIMENSION, VISIBLE, IMAGES = 500, 128, 250, 38
 # of the ResNet-50 with its head, float32
 PARAMETERS = 27_000_000
 EPOCHS, BATCH = 30, 128
@@ -122,12 +123,8 @@ def sample_memory(data: Path) -> tuple[float, float, float]:
 
 
 def readable(size: float) -> str:
-    """Bytes with three digits and a unit."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            return f"{size:,.3g} {unit}" if size < 1000 else f"{size:,.0f} {unit}"
-        size /= 1000
-    raise AssertionError("there is a last unit")
+    """Bytes with a unit."""
+    return decimal(round(size))
 
 
 def duration(hours: float) -> str:

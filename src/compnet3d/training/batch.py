@@ -58,19 +58,13 @@ class WholeBatch:
     @cached_property
     def own(self) -> slice:
         """The images that this process has."""
-        before = sum(self.images_of_ranks[: self.group.rank])
-        return slice(before, before + self.images_of_ranks[self.group.rank])
+        images = self.of_ranks(torch.ones_like(self.rank))
+        before = sum(images[: self.group.rank])
+        return slice(before, before + images[self.group.rank])
 
-    @cached_property
-    def images_of_ranks(self) -> list[int]:
-        """How many images each process has."""
-        counts: list[int] = self.rank.bincount(minlength=self.group.size).tolist()
-        return counts
-
-    @cached_property
-    def vertices_of_ranks(self) -> list[int]:
-        """How many visible vertices the images of each process show together."""
-        sums: list[int] = self.visible.new_zeros(self.group.size).index_add_(0, self.rank, self.visible).tolist()
+    def of_ranks(self, numbers: Tensor) -> list[int]:
+        """The sum over the images of each process, of a number for each image, int64 [B]."""
+        sums: list[int] = numbers.new_zeros(self.group.size).index_add_(0, self.rank, numbers).tolist()
         return sums
 
     @property

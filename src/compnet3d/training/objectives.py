@@ -312,8 +312,7 @@ def _update_of_bank(
     flat = torch.cat([flat, free.flatten().long() - 2])
     features = vertices.features.detach()[vertices.valid]
     features = torch.cat([features, cells.flatten(0, 1).to(features.dtype)])
-    shares = zip(whole.images_of_ranks, whole.vertices_of_ranks, strict=True)
-    counts = [of_vertices + images * free.shape[1] for images, of_vertices in shares]
+    counts = whole.of_ranks(whole.visible + free.shape[1])
     # all shares together: each process keeps a whole bank, and all banks must stay the same; they travel during the
     # backward pass
     every = whole.group.gather_later(flat, features, counts=counts)

@@ -112,17 +112,8 @@ class ProcessGroup:
         if self.size == 1 or not any(counts):
             return lambda: list(rows)
         columns = _Columns([tensor.dtype for tensor in rows], [tensor.shape[1:] for tensor in rows])
-        own = _padded(_bytes_of(rows), max(counts), columns.width)
-        every = own.new_empty(self.size, *own.shape)
-        with _noticing_losses():
-            message = dist.all_gather(list(every.unbind()), own, async_op=True)
-
-        def received() -> list[Tensor]:
-            with _noticing_losses():
-                message.wait()
-            return columns.of(every, counts)
-
-        return received
+        every = self._begin_all_gather(_padded(_bytes_of(rows), max(counts), columns.width))
+        return lambda: columns.of(every(), counts)
 
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean of a floating-point tensor over the members; added up as in `sum`."""
@@ -141,28 +132,29 @@ class ProcessGroup:
 
         A ring, as gloo has it, adds each element up in an order that depends on its place in the tensor.
         """
-        with _noticing_losses():
-            if dist.get_backend() != "gloo":
+        if dist.get_backend() != "gloo":
+            with _noticing_losses():
                 dist.all_reduce(tensor)
-            elif tensor.numel() < _SHARED_NUMBERS:
-                tensor.copy_(_added_up(self._all_gather(tensor)))
-            else:
-                shares = list(tensor.view(-1).tensor_split(self.size))
-                own = shares[self.rank]
-                parts = own.new_empty(self.size, len(own))
-                parts[self.rank] = own
-                self._exchange(shares, list(parts))
-                own.copy_(_added_up(parts))
-                self._exchange([own] * self.size, shares)
+        elif tensor.numel() < _SHARED_NUMBERS:
+            tensor.copy_(_added_up(self._all_gather(tensor)))
+        else:
+            shares = list(tensor.view(-1).tensor_split(self.size))
+            own = shares[self.rank]
+            parts = own.new_empty(self.size, len(own))
+            parts[self.rank] = own
+            self._exchange(shares, list(parts))
+            own.copy_(_added_up(parts))
+            self._exchange([own] * self.size, shares)
 
     def _exchange(self, sent: list[Tensor], received: list[Tensor]) -> None:
         """Send each other member its tensor, and receive one from each."""
         others = [other for other in range(self.size) if other != self.rank]
-        messages = [dist.isend(sent[other], other) for other in others]
-        messages += [dist.irecv(received[other], other) for other in others]
-        for message in messages:
-            assert message is not None
-            message.wait()
+        with _noticing_losses():
+            messages = [dist.isend(sent[other], other) for other in others]
+            messages += [dist.irecv(received[other], other) for other in others]
+            for message in messages:
+                assert message is not None
+                message.wait()
 
     def agrees(self, numbers: Tensor) -> bool:
         """Whether all members have the same numbers, a tensor of one shape."""
@@ -182,10 +174,20 @@ class ProcessGroup:
 
     def _all_gather(self, own: Tensor) -> Tensor:
         """The tensors of all members, of one shape and type, one after the other in a new first dimension."""
+        return self._begin_all_gather(own)()
+
+    def _begin_all_gather(self, own: Tensor) -> Callable[[], Tensor]:
+        """The same, begun: what waits for them, and gives them."""
         every = own.new_empty(self.size, *own.shape)
         with _noticing_losses():
-            dist.all_gather(list(every.unbind()), own)
-        return every
+            message = dist.all_gather(list(every.unbind()), own, async_op=True)
+
+        def received() -> Tensor:
+            with _noticing_losses():
+                message.wait()
+            return every
+
+        return received
 
 
 def _added_up(every: Tensor) -> Tensor:

@@ -257,9 +257,12 @@ def test_photographs_become_a_data_set(tmp_path: Path, capsys: pytest.CaptureFix
     draw(tmp_path / "photographs", views)
     command = ["data", "import", "walk", str(tmp_path / "photographs"), str(tmp_path / "brick"), "--category", "brick"]
     main(command)
-    said = re.search(r"24 of 24 cameras placed; the box is ([\d.]+) wide, ([\d.]+) deep", capsys.readouterr().out)
-    # the last digit depends on the processor
-    assert said is not None and [float(side) for side in said.groups()] == pytest.approx([0.60, 1.00], abs=0.015)
+    found = WalkRound.of(place_cameras(tmp_path / "photographs", tmp_path / "brick.walk"), "brick").box.size
+    # to a hundredth of the brick's; what is said has two digits, and the last one depends on the processor
+    width, depth = found[:2] / found.max()
+    assert [width, depth] == pytest.approx(list(SIZE[:2] / SIZE[1]), rel=0.01)
+    said = f"24 of 24 cameras placed; the box is {width:.2f} wide, {depth:.2f} deep"
+    assert said in capsys.readouterr().out
     assert (tmp_path / "brick.walk" / "box.jpg").stat().st_size > 10_000
     assert not (tmp_path / "brick").exists()
     main([*command, "--confirm"])
