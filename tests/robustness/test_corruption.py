@@ -81,6 +81,7 @@ def textures(shared_dir: Path) -> list[np.ndarray]:
 # last bit of a float decides where a value is whole
 DIFFERING = dict.fromkeys(CORRUPTIONS, 0.0) | {
     "defocus_blur": 0.001,
+    "motion_blur": 0.004,
     "snow": 0.01,
     "frost": 0.001,
     "fog": 0.001,

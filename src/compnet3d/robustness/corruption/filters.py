@@ -62,7 +62,10 @@ def motion_blur(image: np.ndarray, radius: int, sigma: float, angle: float) -> n
     darkens images of fewer than 2 radius + 1 pixels.
     """
     steps = np.arange(2 * radius + 1)
-    weights = np.exp(-(steps**2) / (2.0 * sigma**2)) / (math.sqrt(2.0 * math.pi) * sigma)
+    # not by np.exp, whose last bit depends on the processor: it decides where a flat area's value is whole, and so
+    # whether the area is a grey level darker
+    gaussian = np.array([math.exp(-(step**2) / (2.0 * sigma**2)) for step in steps.tolist()])
+    weights = gaussian / (math.sqrt(2.0 * math.pi) * sigma)
     weights = weights / weights.sum()
     turn = math.radians(angle)
     # rounded, halves down, as in the reference package
