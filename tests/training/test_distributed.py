@@ -38,7 +38,7 @@ from compnet3d.training.run_folder import Progress, Run, read_log
 from compnet3d.training.sampler import EpochSampler
 from compnet3d.training.step import LossOf, train_step
 from compnet3d.training.train import train
-from compnet3d.utils.distributed import STORE_OF_RANK_ZERO, LostRankError, ProcessGroup
+from compnet3d.utils.distributed import STORE_OF_RANK_ZERO, LostRankError, ProcessGroup, joined
 from tests.networks import TINY_RECIPE
 from tests.training.ranks import in_ranks
 
@@ -131,6 +131,23 @@ def test_a_member_that_has_gone_is_noticed() -> None:
         with pytest.raises(LostRankError, match="cannot be reached any more"):
             for _ in range(50):
                 group.sum(torch.ones(1))
+        return "noticed"
+
+    assert in_ranks(2, work) == ["noticed", "gone"]
+
+
+def test_one_that_has_gone_is_noticed_in_the_backward_pass() -> None:
+    """`DistributedDataParallel` raises torch's own error, which the command line would call a fault of ours."""
+
+    def work(group: ProcessGroup) -> str:
+        model = in_parallel(nn.Linear(3, 2), group, some_unused=False)
+        if group.rank == 1:
+            return "gone"
+        with pytest.raises(LostRankError, match="what it printed says why"), joined("cpu"):
+            for _ in range(50):
+                model(torch.ones(1, 3)).sum().backward()
+        with pytest.raises(RuntimeError, match="^of ours$"), joined("cpu"):
+            raise RuntimeError("of ours")
         return "noticed"
 
     assert in_ranks(2, work) == ["noticed", "gone"]

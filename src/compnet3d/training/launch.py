@@ -19,7 +19,7 @@ import torch
 
 from compnet3d.errors import CompNetError, Terminated
 from compnet3d.training.job import TrainingJob
-from compnet3d.utils.distributed import STORE_OF_RANK_ZERO, is_loss, joined, own_device
+from compnet3d.utils.distributed import STORE_OF_RANK_ZERO, LostRankError, joined, own_device
 from compnet3d.utils.exclusive import scratch_folder
 
 
@@ -149,16 +149,16 @@ def run_worker(folder: str, threads: int) -> None:
         device = own_device(job.device)
         with joined(device) as group:
             train_in_group(group, replace(job.going_on() if group.is_rank_zero else job, device=device))
+    except LostRankError:
+        if not _is_told(place):
+            sys.exit(1)
     except CompNetError as error:
         _leave(place / f"refusal-{rank}.txt", str(error))
     except KeyboardInterrupt as stop:
         _leave(place / f"stopped-{rank}.txt", str(stop))
         sys.exit(143)
-    except Exception as error:
-        if not is_loss(error):
-            _leave(place / f"fault-{rank}.txt", traceback.format_exc())
-        elif not _is_told(place):
-            sys.exit(1)
+    except Exception:
+        _leave(place / f"fault-{rank}.txt", traceback.format_exc())
 
 
 def _leave(path: Path, text: str) -> None:

@@ -40,7 +40,7 @@ _TYPES = (
 )
 
 
-class LostRankError(Exception):
+class LostRankError(CompNetError):
     """Another process of the group has ended, or cannot be reached."""
 
 
@@ -133,7 +133,7 @@ class ProcessGroup:
         A ring, as gloo has it, adds each element up in an order that depends on its place in the tensor.
         """
         if dist.get_backend() != "gloo":
-            with _noticing_losses():
+            with _noticing_losses(of_messages=True):
                 dist.all_reduce(tensor)
         elif tensor.numel() < _SHARED_NUMBERS:
             tensor.copy_(_added_up(self._all_gather(tensor)))
@@ -149,7 +149,7 @@ class ProcessGroup:
     def _exchange(self, sent: list[Tensor], received: list[Tensor]) -> None:
         """Send each other member its tensor, and receive one from each."""
         others = [other for other in range(self.size) if other != self.rank]
-        with _noticing_losses():
+        with _noticing_losses(of_messages=True):
             messages = [dist.isend(sent[other], other) for other in others]
             messages += [dist.irecv(received[other], other) for other in others]
             for message in messages:
@@ -168,7 +168,7 @@ class ProcessGroup:
         if self.size == 1:
             return [own]
         said: list[Any] = [None] * self.size
-        with _noticing_losses():
+        with _noticing_losses(of_messages=True):
             dist.all_gather_object(said, own)
         return said
 
@@ -179,11 +179,11 @@ class ProcessGroup:
     def _begin_all_gather(self, own: Tensor) -> Callable[[], Tensor]:
         """The same, begun: what waits for them, and gives them."""
         every = own.new_empty(self.size, *own.shape)
-        with _noticing_losses():
+        with _noticing_losses(of_messages=True):
             message = dist.all_gather(list(every.unbind()), own, async_op=True)
 
         def received() -> Tensor:
-            with _noticing_losses():
+            with _noticing_losses(of_messages=True):
                 message.wait()
             return every
 
@@ -240,11 +240,22 @@ class _Columns:
 
 
 @contextmanager
-def _noticing_losses() -> Iterator[None]:
+def _noticing_losses(of_messages: bool = False) -> Iterator[None]:
+    """Make what torch raises where another process cannot be reached a `LostRankError`.
+
+    Args:
+        of_messages: nothing else is done in here, so that any error of torch's is one.
+    """
     try:
         yield
     except RuntimeError as error:
-        raise LostRankError(f"another process cannot be reached any more ({error})") from error
+        # that of gloo in `DistributedDataParallel` has no class of its own
+        if of_messages or isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise LostRankError(
+                f"another process of this run has ended or cannot be reached any more ({error}); what it printed "
+                "says why"
+            ) from error
+        raise
 
 
 def _end_with(launcher: int) -> None:
@@ -259,13 +270,6 @@ def current_group() -> ProcessGroup:
     if dist.is_available() and dist.is_initialized():
         return ProcessGroup(dist.get_rank(), dist.get_world_size())
     return ProcessGroup()
-
-
-def is_loss(error: BaseException) -> bool:
-    """Whether an error is of another process that cannot be reached; of `DistributedDataParallel` it is plain."""
-    return isinstance(error, LostRankError | dist.DistError) or (
-        isinstance(error, RuntimeError) and "gloo" in str(error)
-    )
 
 
 def is_launched() -> bool:
@@ -303,14 +307,15 @@ def joined(device: str) -> Iterator[ProcessGroup]:
         device: this process's, "cpu" or such as "cuda:1" (see `own_device`).
 
     Raises:
-        CompNetError: if the others cannot be reached.
+        CompNetError: if the others cannot be reached; LostRankError: if one of them has ended meanwhile.
     """
     if not is_launched():
         yield ProcessGroup()
         return
     if dist.is_initialized():
         # further up, or a script of the user's has done so by itself
-        yield current_group()
+        with _noticing_losses():
+            yield current_group()
         return
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ["RANK"] == "0":
@@ -325,6 +330,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
             f"the processes cannot reach each other ({error}); look at MASTER_ADDR and MASTER_PORT"
         ) from None
     try:
-        yield current_group()
+        with _noticing_losses():
+            yield current_group()
     finally:
         dist.destroy_process_group()
