@@ -30,12 +30,13 @@ from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_image, load_mask
 from compnet3d.data.loader import CropDataset
 from compnet3d.data.members import Member
-from compnet3d.data.packed import PackedSet, is_packed, open_data, split_pattern, verify
+from compnet3d.data.packed import PackedSet, is_packed, open_data, source_of, split_pattern, verify
 from compnet3d.data.packing import pack_dataset
 from compnet3d.data.transforms import InputConfig
 from compnet3d.errors import CompNetError
 from compnet3d.robustness.occluded_data import occlude_dataset
 from compnet3d.robustness.shift import Shift
+from compnet3d.training.data import TrainingData
 from compnet3d.utils.shards import Shard
 
 SPEC = InputConfig(height=40, width=40, focal=110.0, distance=3.0, box_fill=0.8)
@@ -214,12 +215,22 @@ def test_any_url_gives_the_same(how: str, source: Path, packed: Path, request: p
     opened = PackedSet(where)
     same(ImageNet3D(source), opened, "train")
     assert opened.meshes("brick") and opened.symmetry and verify(where) == []
+    assert TrainingData.read(where).sources == (where,)
     # once more, from the copy of the small files
     assert len(PackedSet(where).samples("val")) == 16
     some = PackedSet(f"{where}/train-{{000000..000001}}.tar")
     assert {s.image.shard for s in some.samples("train") if isinstance(s.image, Member)} == {
         f"{where}/train-00000{number}.tar" for number in (0, 1)
     }
+
+
+def test_records_name_where_data_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert source_of("toys") == str(tmp_path.resolve() / "toys")
+    assert source_of(Path("toys/train-{0..1}.tar")) == str(tmp_path.resolve() / "toys" / "train-{0..1}.tar")
+    assert source_of("s3://bucket/toys@2/train-{0..1}.tar") == "s3://bucket/toys@2/train-{0..1}.tar"
+    # a password is nobody's business
+    assert source_of("simplecache::https://me:secret@host/a@b") == "simplecache::https://host/a@b"
 
 
 def test_a_server_without_parts_is_named_and_can_be_copied_from(source: Path, packed: Path) -> None:

@@ -103,8 +103,9 @@ def test_categories_of_one_name_are_one_with_the_first_data_sets_models(tiny_dat
     assert both.symmetry_orders.tolist() == [2, 1, 3]  # the first says nothing of its tower, and its word counts
     assert both.samples == first.samples
     assert [(s.image, s.distance) for s in both.more] == [(s.image, s.distance) for s in second.samples]
-    assert both.root == tiny_data and both.more_roots == (rendered,)
-    assert TrainingData.joined([both, second]).more == [*both.more, *both.more]
+    assert both.root == tiny_data and both.sources == (str(tiny_data.resolve()), str(rendered.resolve()))
+    assert (twice := TrainingData.joined([both, second])).more == [*both.more, *both.more]
+    assert twice.sources == (*both.sources, *second.sources)
     assert TrainingData.joined([first]) == replace(first, more=[])
 
 

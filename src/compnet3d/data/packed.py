@@ -121,6 +121,12 @@ def is_packed(where: str | Path) -> bool:
     return chosen is not None or is_url(base) or is_file(Path(base) / INDEX_FILE)
 
 
+def source_of(where: str | Path) -> str:
+    """What records call a data set: its absolute path, or its URL without a user's name and password."""
+    text = str(where)
+    return re.sub(r"//[^/@]*@", "//", text) if is_url(text) else str(Path(text).resolve())
+
+
 def split_pattern(where: str) -> tuple[str, list[str] | None]:
     """The folder or URL of a packed data set, and the names of its shards where some are chosen.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from compnet3d.data.imagenet3d import ImageNet3D, check_trainable
-from compnet3d.data.packed import Broken, open_data
+from compnet3d.data.packed import Broken, open_data, source_of
 from compnet3d.data.sample import Sample, draw_images
 from compnet3d.data.symmetry import Symmetry, measure_mirror, symmetry_orders
 from compnet3d.errors import CompNetError
@@ -30,7 +30,7 @@ class TrainingData:
         symmetry: of the categories that have one; a mirror symmetry that nobody states is measured on the meshes.
         root: the folder that it was read from, if any.
         more: samples of other data sets (see `joined`): they are trained on as well, and none is held out.
-        more_roots: the folders that those were read from.
+        sources: the paths or URLs that all of it was read from, for the record; the first is that of `samples`.
 
     Raises:
         CompNetError: if there is no category, or one without samples or meshes.
@@ -41,7 +41,7 @@ class TrainingData:
     symmetry: Mapping[str, Symmetry] = field(default_factory=dict)
     root: Path | None = None
     more: Sequence[Sample] = ()
-    more_roots: tuple[Path, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = self.root or "the training data"
@@ -72,7 +72,7 @@ class TrainingData:
         samples = dataset.samples("train")
         check_trainable(dataset, samples)
         meshes = {name: dataset.meshes(name) for name in dataset.categories}
-        return cls(samples, meshes, dataset.symmetry, dataset.root)
+        return cls(samples, meshes, dataset.symmetry, dataset.root, sources=(source_of(root),))
 
     def leaving_out(self, without: Sequence[str]) -> TrainingData:
         """Without some of the categories, which must be there."""
@@ -118,8 +118,8 @@ class TrainingData:
                     distance = factors[sample.category] * sample.distance
                     sample = replace(sample, distance=distance, cad_index=1)
                 more.append(sample)
-        roots = [root for part in others for root in (part.root, *part.more_roots) if root is not None]
-        return cls(first.samples, meshes, symmetry, first.root, more, (*first.more_roots, *roots))
+        sources = tuple(source for part in parts for source in part.sources)
+        return cls(first.samples, meshes, symmetry, first.root, more, sources)
 
     def drawn(self, count: int, seed: int) -> TrainingData:
         """With `count` images of each category, or all there are (see `draw_images`); `more` stays whole.

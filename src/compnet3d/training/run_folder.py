@@ -182,9 +182,8 @@ def write_config(run: Run, job: TrainingJob, places: Sequence[str]) -> None:
         run.out / "config.json",
         {
             "recipe": run.recipe.to_dict(),
-            # absolute, since the run may be looked at from another folder
-            "data": None if job.data.root is None else str(job.data.root.resolve()),
-            "more_data": [str(root.resolve()) for root in job.data.more_roots],
+            "data": job.data.sources[0] if job.data.sources else None,
+            "more_data": list(job.data.sources[1:]),
             **asdict(RunNotes.of(job)),
             "backbone": run.model.config.backbone.to_dict(),
             "processes": [{"rank": rank, "place": place} for rank, place in enumerate(places)],
