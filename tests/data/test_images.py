@@ -35,6 +35,26 @@ def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image)
 
 
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+def test_a_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path, reduction: int) -> None:
+    rows, columns = np.mgrid[0:48, 0:80]
+    whole = np.stack([3 * columns, 255 - 5 * rows, columns + 2 * rows], axis=-1).astype(np.uint8)
+    camera = Image.Exif()
+    camera[0x0112] = 6  # held upright: the raster is to be turned by a quarter
+    Image.fromarray(whole).save(tmp_path / "a.jpg", quality=98, subsampling=0)
+    Image.fromarray(np.rot90(whole, 1)).save(tmp_path / "turned.jpg", quality=98, subsampling=0, exif=camera)
+    Image.fromarray(whole).save(tmp_path / "a.png")
+    Image.fromarray(whole[:, :-1]).save(tmp_path / "odd.jpg")
+    cells = whole.reshape(48 // reduction, reduction, 80 // reduction, reduction, 3).mean(axis=(1, 3))
+    for name in ("a.jpg", "turned.jpg"):
+        found = pixels(load_image(tmp_path / name, size=(80, 48), reduction=reduction))
+        assert found.shape == cells.shape and np.abs(found - cells).max() <= 3
+    # those of other sizes, or that are copies of another size than the annotated one
+    for name, size in (("a.png", (80, 48)), ("odd.jpg", (79, 48)), ("a.jpg", (160, 96)), ("a.jpg", None)):
+        read = load_image(tmp_path / name, size=size, reduction=reduction)
+        assert (pixels(read) == pixels(load_image(tmp_path / name))).all()
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     upright = np.zeros((32, 48, 3), dtype=np.uint8)

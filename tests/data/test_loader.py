@@ -137,3 +137,37 @@ def test_an_item_is_cheap(shared_dir: Path) -> None:
     for i in range(len(data)):
         data[i]
     assert (time.process_time() - start) / len(data) < 0.02
+
+
+def test_a_photograph_decoded_at_a_part_of_its_size_shows_the_object_in_the_same_place(tmp_path: Path) -> None:
+    """The centre of mass of a spot, which no change of resolution moves, is where the crop says that it is."""
+    size, spot = (1600, 1200), (803.3, 591.6)
+    column, row = np.arange(size[0]) + 0.5, np.arange(size[1])[:, None] + 0.5
+    values = 230 * np.exp(-((column - spot[0]) ** 2 + (row - spot[1]) ** 2) / (2 * 60.0**2))
+    for suffix in ("jpg", "png"):
+        Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB").save(tmp_path / f"spot.{suffix}", quality=97)
+    sample = Sample(
+        tmp_path / "spot.jpg", "mug", "spot", azimuth=1.0, elevation=0.2, theta=0.1, distance=5.0, focal=3000.0,
+        principal_point=spot, bbox=(503, 291, 1103, 892), width=size[0], height=size[1],
+    )  # fmt: skip
+    config = InputConfig(height=96, width=128, focal=450.0, distance=5.0, box_fill=0.9)
+    moves = Augmentation(rotation=20, scale=(0.8, 1.25), shift=0.1, box_crop=0.5)
+
+    def crops(**changes: object) -> CropDataset:
+        return CropDataset([replace(sample, **changes)], ["mug"], config, augmentation=moves, seed=2)  # type: ignore[arg-type]
+
+    reduced, whole = crops(), crops(image=tmp_path / "spot.png")
+    for epoch in range(12):
+        crop, other = reduced.crop_at(0, epoch), whole.crop_at(0, epoch)
+        assert crop.source_size == (400, 300) and other.source_size == size  # at most 0.15 x 1.25 of its size
+        assert crop.principal_point == pytest.approx(other.principal_point, abs=1e-9)
+        assert (crop.distance, crop.theta) == pytest.approx((other.distance, other.theta), abs=1e-9)
+        assert np.abs(crop.image.astype(int) - other.image).mean() < 1.0
+        mass = crop.image[..., 0].astype(float)
+        mass[mass < 4] = 0  # what JPEG makes of black
+        height, width = mass.shape
+        place = (
+            np.array([(mass * (np.arange(width) + 0.5)).sum(), (mass.T * (np.arange(height) + 0.5)).sum()]) / mass.sum()
+        )
+        assert place == pytest.approx(crop.principal_point, abs=0.01)
+    assert crops().plain().crop_at(0).source_size == size

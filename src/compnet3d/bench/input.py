@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from compnet3d.data.transforms import InputConfig
 from compnet3d.training.builtin_recipes import get_recipe
 from compnet3d.utils.exclusive import scratch_folder
 
+LARGE = (4000, 3000)  # a telephone's
+
 
 @dataclass(frozen=True)
 class InputResult(BenchResult):
@@ -26,12 +29,14 @@ class InputResult(BenchResult):
 
     Attributes:
         decode_s: reading the JPEG file; plain_s: with resampling; whole_s: with the paper's augmentation.
-        width, height: of the images; images: how many.
+        large_s: the same as `whole_s` from photographs of `LARGE` pixels, which are decoded at a part of their size.
+        width, height: of the other images; images: how many.
     """
 
     decode_s: float
     plain_s: float
     whole_s: float
+    large_s: float
     width: int
     height: int
     images: int
@@ -42,6 +47,7 @@ class InputResult(BenchResult):
             (f"decode a JPEG file of {self.width} x {self.height} pixels", milliseconds(self.decode_s)),
             ("and resample it to 640 x 800", milliseconds(self.plain_s)),
             ("and augment it as imagenet3d-resnet50 does", milliseconds(self.whole_s)),
+            (f"all of it, from a photograph of {LARGE[0]} x {LARGE[1]} pixels", milliseconds(self.large_s)),
         ]
 
 
@@ -51,14 +57,15 @@ def bench_input(*, width: int = 500, height: int = 500, images: int = 40, rounds
     generator = np.random.default_rng(0)
     with scratch_folder() as folder:
         samples = [_draw(folder / f"{number}.jpg", width, height, generator) for number in range(images)]
-        config = InputConfig.fitted(samples, recipe.input.height, recipe.input.width, recipe.input.fill)
+        large = [_draw(folder / f"large-{number}.jpg", *LARGE, generator) for number in range(max(1, images // 10))]
 
-        def cost(augmentation: Augmentation | None, epoch: int) -> float:
-            crops = CropDataset(samples, ("object",), config, augmentation=augmentation)
+        def cost(of: Sequence[Sample], augmentation: Augmentation | None, epoch: int) -> float:
+            config = InputConfig.fitted(of, recipe.input.height, recipe.input.width, recipe.input.fill)
+            crops = CropDataset(of, ("object",), config, augmentation=augmentation)
             start = time.process_time()
-            for index in range(images):
+            for index in range(len(of)):
                 crops[epoch, index]
-            return (time.process_time() - start) / images
+            return (time.process_time() - start) / len(of)
 
         def decode() -> float:
             start = time.process_time()
@@ -67,9 +74,13 @@ def bench_input(*, width: int = 500, height: int = 500, images: int = 40, rounds
             return (time.process_time() - start) / images
 
         # in turn, so that what else the machine does falls on all alike; the first round warms up
-        found = [(decode(), cost(None, 0), cost(recipe.augmentation, epoch)) for epoch in range(rounds + 1)][1:]
-    decoded, plain, whole = np.median(np.array(found), axis=0).tolist()
-    return InputResult(decoded, plain, whole, width, height, images)
+        strong = recipe.augmentation
+        found = [
+            (decode(), cost(samples, None, 0), cost(samples, strong, epoch), cost(large, strong, epoch))
+            for epoch in range(rounds + 1)
+        ][1:]
+    decoded, plain, whole, of_large = np.median(np.array(found), axis=0).tolist()
+    return InputResult(decoded, plain, whole, of_large, width, height, images)
 
 
 def _draw(path: Path, width: int, height: int, generator: np.random.Generator) -> Sample:

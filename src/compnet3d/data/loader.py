@@ -22,7 +22,7 @@ from compnet3d.data.members import BrokenShardError, Member, fetch
 from compnet3d.data.sample import Sample
 from compnet3d.data.sample_table import SampleTable
 from compnet3d.data.silhouettes import object_layer
-from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop
+from compnet3d.data.transforms import Crop, CropMode, InputConfig, make_crop, match_image_size, reduction_of
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
 
@@ -170,7 +170,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             return window_of(self._kept(str(path), lambda: load_image(path)), size, rng)
         if kind < (1.0 + share) / 2:
             other = self.samples[int(rng.integers(len(self.samples)))]
-            strip = beside(self._image_of(other), other.bbox)
+            image = self._image_of(other)
+            strip = beside(image, match_image_size(other, image.size).bbox)
             if strip is not None:
                 return window_of(strip, size, rng)
         return drawn_background(size, rng)
@@ -206,7 +207,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             gc.freeze()
             self._frozen = True
         samples = [self.samples[key[1] if isinstance(key, tuple) else key] for key in keys]
-        files = [sample.image for sample in samples if str(sample.image) not in self._cache]
+        files = [s.image for s in samples if _cache_key(s, self._reduction_of(s)) not in self._cache]
         if self.augmentation is not None and self.augmentation.background_swap > 0:
             files += [sample.mask for sample in samples if sample.mask is not None]
         fetch([file for file in files if isinstance(file, Member)])
@@ -239,7 +240,14 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
         return item
 
     def _image_of(self, sample: Sample) -> Image.Image:
-        return self._kept(str(sample.image), lambda: load_image(sample.image, size=(sample.width, sample.height)))
+        size, reduction = (sample.width, sample.height), self._reduction_of(sample)
+        return self._kept(
+            _cache_key(sample, reduction), lambda: load_image(sample.image, size=size, reduction=reduction)
+        )
+
+    def _reduction_of(self, sample: Sample) -> int:
+        # images that are measured are read whole, as `predict` reads them
+        return 1 if self.augmentation is None else reduction_of(sample, self.input_config, self.augmentation)
 
     def _kept(self, key: str, make: Callable[[], Image.Image]) -> Image.Image:
         """An image from the cache, or made now and kept there if there is room."""
@@ -253,3 +261,7 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             self._cache[key] = np.asarray(image)
             self._cache_left -= needed
         return image
+
+
+def _cache_key(sample: Sample, reduction: int) -> str:
+    return str(sample.image) if reduction == 1 else f"{sample.image} by {reduction}"

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -229,6 +229,16 @@ def crop_matrix(
     target = np.array(input_config.centre) + size * np.array(draw.shift)
     # the anchor lands on the target whatever the linear part does
     return np.concatenate([linear, (target - linear @ anchor)[:, None]], axis=1), scale
+
+
+def reduction_of(sample: Sample, input_config: InputConfig, augmentation: Augmentation) -> int:
+    """By how much a photograph may be reduced before its crops are cut (see `load_image`), a power of two up to 8.
+
+    A crop of either mode takes a pixel of it or more for one of its own, however much the augmentation enlarges it.
+    """
+    largest = GeometricDraw(scale=augmentation.scale[1])
+    scale = max(crop_matrix(sample, input_config, mode, largest)[1] for mode in get_args(CropMode))
+    return next(reduction for reduction in (8, 4, 2, 1) if reduction == 1 or reduction * scale <= 1.0)
 
 
 def _box_anchor(bbox: tuple[float, float, float, float], input_config: InputConfig) -> tuple[np.ndarray, float]:
