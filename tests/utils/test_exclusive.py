@@ -130,6 +130,14 @@ def test_places_that_cannot_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links")
+def test_the_folder_that_we_run_in_is_not_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for here in (".", str(tmp_path)):
+        with pytest.raises(CompNetError, match="is where this command runs"), building(here):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_link_to_an_empty_folder_is_filled(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "out").symlink_to(tmp_path / "disk")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import read_bytes, read_json, recover_folder, write_folder, write_json, write_text
+from compnet3d.utils.files import read_bytes, read_json, recover_folder, write_bytes, write_folder, write_json, write_text
 
 
 def fill_with(text: str) -> Any:
@@ -112,6 +112,25 @@ def test_a_full_disk_keeps_the_earlier_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(CompNetError, match=f"^{path}: no space left on the disk; free some"):
         write_json(path, {"accuracy": 2})
     assert read_json(path) == {"accuracy": 1} and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("here", [".", "", "./", "ABSOLUTE"])
+def test_the_folder_that_we_run_in_is_not_replaced(here: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = str(tmp_path) if here == "ABSOLUTE" else here
+    before = tmp_path.stat().st_ino
+    assert recover_folder(folder) == Path(folder)
+    with pytest.raises(CompNetError, match="is where this command runs and cannot be replaced; give the name of a new"):
+        write_folder(folder, fill_with("one"))
+    # a shell in it still sees what is there
+    assert tmp_path.stat().st_ino == before and not list(tmp_path.iterdir()) and not list(tmp_path.parent.glob(".*.new-*"))
+
+
+@pytest.mark.parametrize("place", [".", "/", ""])
+def test_a_place_without_a_name_takes_no_file(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CompNetError, match="is a folder; give the name of a file"):
+        write_bytes(place, b"x")
 
 
 def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import explain, is_taken, lock_in, remove_leftovers, replaced
+from compnet3d.utils.files import explain, is_taken, lock_in, refuse_own, remove_leftovers, replaced
 
 
 @contextmanager
@@ -81,6 +81,7 @@ def making(out: Path) -> Iterator[Path]:
         CompNetError: as `building`.
     """
     refuse_taken(out)
+    refuse_own(out)
     place = out.resolve() if out.is_symlink() else out  # of a link, what it leads to
     with locked(out, place.with_name(f".{place.name}{lock_in(place).name}")):
         refuse_taken(out)

@@ -104,6 +104,7 @@ def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:
 def replaced(folder: str | Path) -> Iterator[Path]:
     """The temporary sibling of `write_folder`, to be filled in the context; see there."""
     folder = Path(folder)
+    refuse_own(folder)
     # a sibling, since a rename is atomic within one file system only; with the process's number, so that two writers do
     # not fill one folder
     temporary = folder.with_name(f".{folder.name}.new-{os.getpid()}")
@@ -136,11 +137,21 @@ def replaced(folder: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def refuse_own(folder: Path) -> None:
+    """Check that a folder can be replaced: the one that we run in, and the shell as a rule, would be lost to both.
+
+    Raises:
+        CompNetError: if it is that one.
+    """
+    if folder.exists() and folder.samefile(os.curdir):
+        raise CompNetError(f"{folder}: is where this command runs and cannot be replaced; give the name of a new folder")
+
+
 def recover_folder(folder: str | Path) -> Path:
     """The folder, put back from its old copy if a crash fell between the two renames of `write_folder`."""
     folder = Path(folder)
-    old = _old_name(folder)
-    if not folder.exists() and old.exists():
+    # one without a name, such as ".", is there, and has no copy
+    if not folder.exists() and (old := _old_name(folder)).exists():
         old.rename(folder)
     return folder
 
@@ -173,6 +184,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         CompNetError: if it cannot be written; an earlier file is still there.
     """
     path = Path(path)
+    if not path.name:
+        raise CompNetError(f"{path}: is a folder; give the name of a file")
     temporary = path.with_name(f".{path.name}.new-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
