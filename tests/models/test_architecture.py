@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +34,7 @@ from compnet3d.models.dual_head import DualHead, DualHeadConfig
 from compnet3d.models.families import checked_architecture
 from compnet3d.models.pretrained import load_extractor
 from compnet3d.models.registry import TrainedModel
+from compnet3d.models.tensors import load_tensors
 from compnet3d.rendering.spread import spread_vertices
 from compnet3d.rendering.surface import Surfaces
 from tests.networks import TINY_RESNET
@@ -440,12 +443,56 @@ def test_names_with_something_before_them_are_shown(backbone: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "words"),
     [(b"PK\x03\x04", "what torch.save writes"), (b"\x80\x02}q", "a pickle"), (b"\x1f\x8b\x08", "packed"),
-     (b"\n<!DOCTYPE html>", "a web page")],
+     (b"\n<!DOCTYPE html>", "a web page"), (pickle.dumps({"a": 1}), "a pickle"), (pickle.dumps(1, 5), "a pickle"),
+     (b'{"error": "Repository not found"}' + b" " * 40, "a text that begins with '{\"error"),
+     (b"GGUF\3\0\0\0\3\0", "no safetensors file")],
 )  # fmt: skip
 def test_other_files_under_the_name_are_named(backbone: Path, start: bytes, words: str) -> None:
     (backbone / "model.safetensors").write_bytes(start + bytes(100))
     with pytest.raises(CompNetError, match=rf"model\.safetensors: is {words}"):
         load_extractor(backbone)
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408, 15392, 35615], ids=hex)
+def test_a_header_of_any_length_is_read(length: int, tmp_path: Path) -> None:
+    """A file begins with that length: 0x280 looks like a pickle, 0x3c20 like a web page, 0x8b1f like gzip."""
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    (tmp_path / "x").write_bytes(length.to_bytes(8, "little") + header + struct.pack("<f", 1.5))
+    assert load_tensors(tmp_path / "x") == {"a": torch.tensor([1.5])}
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json"])
+def test_what_stands_for_a_file_elsewhere_is_named(backbone: Path, name: str) -> None:
+    """As git-annex leaves them: a link to what was not fetched, or its name as a text."""
+    path, goal = backbone / name, ".git/annex/objects/Kx/1w/SHA256E-s22883000--0a1b.json/SHA256E-s22883000--0a1b.json"
+    path.unlink(missing_ok=True)
+    path.symlink_to(goal)
+    with pytest.raises(CompNetError, match=rf"{name}: is a link to {goal}, which is not there; .*git annex get"):
+        load_extractor(backbone)
+    path.unlink()
+    path.write_text("/annex/objects/SHA256E-s22883000--0a1b.json\n")
+    with pytest.raises(CompNetError, match=rf"{name}: is a git-annex pointer; .*git annex get"):
+        load_extractor(backbone)
+
+
+@pytest.mark.parametrize("values", [{"vision_config": 5}, {"vision_config_dict": 7}, {"vision_config": True}])
+def test_an_entry_of_another_family_does_no_harm(backbone: Path, values: dict[str, Any]) -> None:
+    path = backbone / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    assert load_extractor(backbone).config.family == "vit"
+
+
+@pytest.mark.parametrize("kind", [None, 5, ["vit"]])
+def test_a_configuration_of_no_family_is_one_sentence(backbone: Path, kind: Any) -> None:
+    path = backbone / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": kind}))
+    with pytest.raises(CompNetError, match=f"^{path}: has no model_type, the name of a family of models; copy it"):
+        load_extractor(backbone)
+
+
+def test_a_file_in_place_of_the_folder_is_no_hub_name(backbone: Path) -> None:
+    with pytest.raises(CompNetError, match=f"^{backbone}/config.json: no backbone there .*Not a directory.*a folder"):
+        load_extractor(str(backbone / "config.json"))
 
 
 def test_one_number_normalises_all_channels(backbone: Path) -> None:

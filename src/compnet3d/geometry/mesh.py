@@ -58,8 +58,8 @@ def read_model(path: str | Path) -> bytes:
     """The bytes of a model's file.
 
     Raises:
-        CompNetError: naming the file, if it is missing or larger than 128 MiB, or holds no model but an archive, a web
-            page, or a pointer of Git LFS.
+        CompNetError: naming the file, if it is missing or larger than 128 MiB, or holds no model but an archive or a
+            web page; see `open_regular`.
     """
     largest = 128 * 2**20  # a million vertices as text
     try:
@@ -73,7 +73,6 @@ def read_model(path: str | Path) -> bytes:
         b"\x1f\x8b": "is packed (gzip); unpack it",
         b"BZh": "is packed (bzip2); unpack it",
         b"PK\x03\x04": "is a zip archive; unpack it",
-        b"version https://git-lfs": "is a pointer of Git LFS; run `git lfs pull` where it comes from",
         b"<!doctype html": "is a web page; download the model itself",
         b"<html": "is a web page; download the model itself",
     }

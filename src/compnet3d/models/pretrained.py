@@ -54,7 +54,7 @@ def load_extractor(
     Raises:
         CompNetError: if the source cannot be read, is of an unknown family or has fewer layers.
     """
-    folder = Path(source) if isinstance(source, Path) or Path(source).is_dir() else _fetched(source)
+    folder = Path(source) if isinstance(source, Path) or os.path.exists(source) else _fetched(source)
     try:
         values = read_json(folder / "config.json", 2**24)
     except CompNetError as error:
@@ -115,12 +115,15 @@ def _read_architecture(values: Any, path: Path) -> tuple[str, Json]:
     if "model_type" not in values and "pretrained_cfg" in values:
         raise CompNetError(f"{path}: this is a timm model; give one in the transformers layout")
     for part in (values, values.get("vision_config"), values.get("vision_config_dict")):
-        if code := sorted({"auto_map", "custom_pipelines", "trust_remote_code"} & set(part or ())):
+        asked = set(part) if isinstance(part, dict) else set()
+        if code := sorted({"auto_map", "custom_pipelines", "trust_remote_code"} & asked):
             raise CompNetError(
                 f"{path}: asks for code of its own ({code[0]}), which is never run; give another backbone"
             )
+    family = values.get("model_type")
+    if not isinstance(family, str):
+        raise CompNetError(f"{path}: has no model_type, the name of a family of models; copy it again")
     try:
-        family = shown(values.get("model_type")).strip("'")
         if family in VISION_TOWERS:
             family, values = VISION_TOWERS[family], _tower(values)
         kind: type[Architecture] = family_of(family).architecture
@@ -197,7 +200,8 @@ def _pretrained_state(weights: WeightFiles, backbone: Any, prefix: str, family: 
     # what the class has besides, and the backbone here has not, may be missing
     if names := sorted(wanted & set(notes["missing_keys"])):
         called = next(
-            (f"; {name} is there: take off what stands before" for name in stored if name.endswith(f".{names[0]}")), ""
+            (f"; {name} is there: take off what stands before" for name in stored if name.endswith(f".{names[0]}")),
+            "; copy all of its files again",
         )
         raise CompNetError(
             f"{path.parent}: the weights lack {len(names)} tensors of the backbone, such as {names[0]}{called}"
@@ -213,7 +217,7 @@ def _pretrained_state(weights: WeightFiles, backbone: Any, prefix: str, family: 
 
 def _normalisation(path: Path, family: str) -> tuple[Colour, Colour]:
     """Mean and std from the folder's preprocessor_config.json, else the family's usual ones."""
-    if path.exists():
+    if os.path.lexists(path):  # a link to nothing is told of: with the family's usual ones, all would be a little wrong
         values = read_json(path)
         if not isinstance(values, dict):
             raise CompNetError(f"{path}: is no configuration of images; copy it again or delete it")

@@ -57,17 +57,8 @@ def _opening(path: Path) -> Iterator[None]:
         # the library would wait for a FIFO, and take memory for a header of any length
         with open_regular(path, 2**44) as file:
             start = file.read(64)
-        if start.startswith(b"version https://git-lfs"):
-            raise CompNetError(f"{path}: is a Git LFS pointer; fetch the file itself (git lfs pull)")
-        kinds = {
-            b"PK\x03\x04": "what torch.save writes, which is not read; convert it",
-            b"\x80\x02": "a pickle, which is not read; convert it",
-            b"\x1f\x8b": "packed (gzip); unpack it",
-            b"<": "a web page; download the file itself",
-        }
-        for first, what in kinds.items():
-            if start.lstrip().startswith(first):
-                raise CompNetError(f"{path}: is {what}")
+        if start[8:9] != b"{":  # what stands before it is the header's length, which could be any of these bytes
+            raise CompNetError(f"{path}: is {_other_kind(start)}")
         if int.from_bytes(start[:8], "little") > 2**25:
             raise ValueError("the header is too large")
         yield
@@ -75,6 +66,23 @@ def _opening(path: Path) -> Iterator[None]:
         raise CompNetError(f"{path}: cannot be read ({error}); copy or train the model again") from None
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CompNetError(f"{path}: is no safetensors file ({error}); copy or train the model again") from None
+
+
+def _other_kind(start: bytes) -> str:
+    """What a file is that begins like this and is no safetensors file, and what to do about it."""
+    if not start:
+        return "no safetensors file (it is empty); copy or train the model again"
+    if start.startswith(b"PK\x03\x04"):
+        return "what torch.save writes, which is not read; convert it"
+    if start[0] == 0x80 and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):  # the protocols that begin so
+        return "a pickle, which is not read; convert it"
+    if start.startswith(b"\x1f\x8b"):
+        return "packed (gzip); unpack it"
+    if start.lstrip().startswith(b"<"):
+        return "a web page; download the file itself"
+    if start.isascii() and (text := " ".join(start.decode().split())).isprintable():
+        return f"a text that begins with {text[:40]!r}; download the file itself"
+    return "no safetensors file; copy or train the model again"
 
 
 def check_shapes(path: Path, wanted: Mapping[str, TensorShape]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,9 @@ class WeightFiles:
         Raises:
             CompNetError: if there are none, only ones of a format that is not read, or not all that the index names.
         """
-        if (folder / SINGLE).exists():
+        if os.path.lexists(folder / SINGLE):
             return cls(folder / SINGLE, {folder / SINGLE: read_shapes(folder / SINGLE)})
-        if (folder / INDEX).exists():
+        if os.path.lexists(folder / INDEX):
             return cls(folder / INDEX, _sharded(folder))
         raise CompNetError(f"{folder}: cannot load the backbone's weights: {_advice(folder)}")
 

@@ -26,11 +26,20 @@ def open_regular(path: str | Path, limit: int) -> BinaryIO:
     """Open a file for reading, if it is a regular one of at most `limit` bytes.
 
     Raises:
-        CompNetError: naming the file, if it is something else (a folder, a FIFO, a device) or larger.
+        CompNetError: naming the file, if it is something else (a folder, a FIFO, a device) or larger, or only stands
+            for a file that is elsewhere: a link to nothing, a pointer of Git LFS or of git-annex.
         OSError: if it is missing or cannot be read.
     """
     # opening a FIFO waits for someone to write into it, unless it is opened like this; Windows has no such flag
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        if not os.path.islink(path):
+            raise
+        goal = os.readlink(path)
+        how = "fetch the file itself (git annex get)" if "annex/objects" in goal else "put a file there"
+        raise CompNetError(f"{path}: is a link to {goal[:100]}, which is not there; {how}") from None
     try:
         # of what was opened, not of the name: that could stand for another file by now
         status = os.fstat(descriptor)
@@ -40,6 +49,15 @@ def open_regular(path: str | Path, limit: int) -> BinaryIO:
             raise CompNetError(f"{path}: is not a regular file; put a file there")
         if status.st_size > limit:
             raise CompNetError(f"{path}: {_too_large(status.st_size, limit)}")
+        pointers = {
+            b"version https://git-lfs": "a Git LFS pointer; fetch the file itself (git lfs pull)",
+            b"/annex/objects/": "a git-annex pointer; fetch the file itself (git annex get)",
+        }
+        start = os.read(descriptor, 24)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        for first, what in pointers.items():
+            if start.startswith(first):
+                raise CompNetError(f"{path}: is {what}")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -144,7 +162,7 @@ def refuse_own(folder: Path) -> None:
         CompNetError: if it is that one.
     """
     if folder.exists() and folder.samefile(os.curdir):
-        raise CompNetError(f"{folder}: is where this command runs and cannot be replaced; give the name of a new folder")
+        raise CompNetError(f"{folder}: is where this command runs and cannot be replaced; give the name of another")
 
 
 def recover_folder(folder: str | Path) -> Path:
@@ -218,8 +236,6 @@ def read_json(path: str | Path, limit: int = 64 * 2**20) -> Any:
     """
     try:
         data = read_bytes(path, limit)
-        if data.startswith(b"version https://git-lfs"):
-            raise CompNetError(f"{path}: is a Git LFS pointer; fetch the file itself (git lfs pull)")
         return json.loads(data.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
     except OSError as error:
         raise CompNetError(f"{path}: cannot be read ({error.strerror}); check the path") from None
