@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import shlex
 import signal
 import subprocess
 import sys
@@ -111,6 +112,26 @@ def test_version(capsys):
 def test_module_can_be_run():
     done = subprocess.run([sys.executable, "-m", "compnet3d", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"compnet3d {__version__}\n"
+
+
+def run_in_shell(rest):
+    return subprocess.run(
+        f"{shlex.quote(sys.executable)} -m compnet3d {rest}", shell=True, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+@pytest.mark.parametrize("line", ["--version", "--help", "recipes"])
+def test_output_on_a_full_disk_is_one_sentence(line):
+    done = run_in_shell(f"{line} > /dev/full")
+    assert done.returncode == 2 and done.stderr == "error: no space left on the disk; free some and run again\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_closed_streams_are_no_fault():
+    assert run_in_shell("--help >&-").stderr == ""
+    assert run_in_shell("recipes >&- <&- 2>&-").returncode == 0
+    assert run_in_shell("runs /nowhere 2>&-").returncode == 2
 
 
 def test_options_reach_the_command():

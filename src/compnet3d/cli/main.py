@@ -15,7 +15,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -85,24 +85,25 @@ def main(arguments: list[str] | None = None) -> None:
     after Ctrl-C, 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    open_closed_streams()
     show_what_can_be_shown()
-    # by hand: all that tyro parses are commands, and this is none
-    if arguments == ["--version"]:
-        print(f"compnet3d {__version__}")
-        return
     try:
         with heeding_sigterm():
-            command = parse(arguments or ["--help"])
-            keep_out_noise()
-            command.run()
+            # by hand: all that tyro parses are commands, and this is none
+            if arguments == ["--version"]:
+                print(f"compnet3d {__version__}")
+            else:
+                command = parse(arguments or ["--help"])
+                keep_out_noise()
+                command.run()
+            sys.stdout.flush()  # here a full disk is still one sentence
     except KeyboardInterrupt as stop:
         # 128 and the signal's number, as shells count a program that a signal ended
         what, status = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
         with heeding_no_signal():
             fail(str(stop) or what, status)
-    except BrokenPipeError:
-        # The reader of our output has gone; python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has gone
+        drop_output()
     except Exception as error:
         if os.environ.get("COMPNET3D_TRACEBACK"):
             raise
@@ -154,6 +155,7 @@ def parse(arguments: list[str]) -> Runnable:
     except SystemExit as end:
         if not end.code and {"-h", "--help"} & {*arguments}:
             print(f"example:\n  {example_for(arguments)}")
+            sys.stdout.flush()
         raise
 
 
@@ -163,6 +165,18 @@ def keep_out_noise() -> None:
     for library in ("torch", "transformers", "huggingface_hub"):
         # by library, so that warnings of our own and of the user's code still show
         warnings.filterwarnings("ignore", module=rf"{library}(\..*)?$")
+
+
+def open_closed_streams() -> None:
+    """Let a stream that the caller has closed lead nowhere, before a file of ours takes its number and what is said."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+
+
+def drop_output() -> None:
+    """Let what could not be printed lead nowhere: Python would complain once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_what_can_be_shown() -> None:
@@ -214,7 +228,12 @@ def fail(message: str, status: int = 2) -> None:
     from rich.text import Text
 
     console = Console(stderr=True, soft_wrap=True)
-    console.print(Text.assemble(("error: ", "bold red"), (printable(" ".join(message.split())), "red")))
+    with suppress(OSError):  # the status still tells
+        console.print(Text.assemble(("error: ", "bold red"), (printable(" ".join(message.split())), "red")))
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_output()
     raise SystemExit(status)
 
 
