@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import EpsImagePlugin, Image, ImageFile
@@ -473,3 +474,21 @@ def test_what_systems_leave_lying_about_is_no_image(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
     assert {path.relative_to(tmp_path).as_posix() for path in images_in(tmp_path)} == kept
+
+
+def test_images_in_memory_that_hold_no_pixels_are_one_sentence(tmp_path: Path) -> None:
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])
+    closed = Image.open(tmp_path / "whole.png")
+    closed.close()
+    for image in (Image.open(tmp_path / "cut.png"), closed):
+        with pytest.raises(CompNetError, match="The image cannot be decoded .*; open a good copy of it again"):
+            as_rgb(image)
+    with pytest.raises(CompNetError, match="must not be empty, but its size is 0x5"):
+        as_rgb(Image.new("RGB", (0, 5)))
+    for tensor in (torch.rand(3, 4, 4).to("meta"), torch.rand(3, 4, 4).to_sparse()):
+        with pytest.raises(CompNetError, match="must be dense and of plain numbers; convert it"):
+            as_rgb(tensor)
+    # half of the grey that was multiplied by an alpha of a half, over neutral grey: 0.5 * 200 + 0.5 * 128
+    premultiplied = Image.new("LA", (2, 2), (200, 128)).convert("La")
+    assert np.abs(np.asarray(as_rgb(premultiplied)).astype(int) - 164).max() <= 2

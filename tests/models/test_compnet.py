@@ -446,6 +446,24 @@ def test_a_config_survives_json_and_an_unknown_renderer_does_not_pass() -> None:
         CompNet(replace(CONFIG, renderer="painter"))
 
 
+@pytest.mark.parametrize("boxes", [5, 0.5, ["5", "5", "40", "40"], ["whole"], [None], [[5, None]], [[[5, 5, 40]]]])
+def test_boxes_of_other_things_are_one_sentence(model: CompNet, boxes: Any) -> None:
+    with pytest.raises(CompNetError, match="x1 y1 x2 y2 in pixels"):
+        model.predict(Image.new("RGB", (48, 48)), boxes=boxes)
+
+
+def test_a_number_that_no_float_holds_is_no_box(model: CompNet) -> None:
+    with pytest.raises(CompNetError, match="is not of numbers; give x1 y1 x2 y2 in pixels"):
+        model.predict(Image.new("RGB", (48, 48)), boxes=[5, 5, 10**400, 40])
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", None, True])
+@pytest.mark.parametrize("name", ["objects", "batch_size"])
+def test_counts_are_whole_numbers_of_at_least_one(model: CompNet, name: str, value: Any) -> None:
+    with pytest.raises(CompNetError, match=f"^{name} must be a whole number of at least 1, not "):
+        model.predict(Image.new("RGB", (48, 48)), boxes="whole", **{name: value})
+
+
 def test_boxes_must_match_the_images(model: CompNet, images: list[Image.Image]) -> None:
     with pytest.raises(CompNetError, match="boxes for 1 images were given for 3 images"):
         model.predict(images, boxes=[[0, 0, 5, 5]])

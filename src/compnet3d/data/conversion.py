@@ -46,15 +46,26 @@ def as_rgb(image: Image.Image | np.ndarray | Any) -> Image.Image:
     if isinstance(image, Tensor):
         if image.ndim != 3 or len(image) not in (1, 3):
             raise CompNetError(f"An image tensor must be 3 x H x W, not {'x'.join(map(str, image.shape))}.")
-        # numpy has no bfloat16
-        pixels = image.detach().cpu()
-        image = (pixels.float() if pixels.is_floating_point() else pixels).permute(1, 2, 0).numpy()
+        try:
+            pixels = image.detach().cpu()
+            # numpy has no bfloat16
+            image = (pixels.float() if pixels.is_floating_point() else pixels).permute(1, 2, 0).numpy()
+        except (TypeError, RuntimeError) as error:  # sparse, quantised, or on the device of no numbers
+            raise CompNetError(f"An image tensor must be dense and of plain numbers; convert it ({error}).") from None
     if isinstance(image, np.ndarray):
         return as_rgb(_array_to_pil(image))
     if not isinstance(image, Image.Image):
         raise CompNetError(
             f"An image must be a file name, a PIL image, a numpy array or a tensor, not {type(image).__name__}."
         )
+    if 0 in image.size:
+        raise CompNetError(f"An image must not be empty, but its size is {image.width}x{image.height}.")
+    try:
+        image.load()
+        if image.mode == "La":  # which Pillow converts to this alone
+            image = image.convert("LA")
+    except (OSError, SyntaxError, ValueError) as error:  # the rest of its file is damaged, or closed by now
+        raise CompNetError(f"The image cannot be decoded ({error}); open a good copy of it again.") from None
     if image.mode == "RGB":
         return image
     # Pillow would clip these to 255 instead of scaling them

@@ -297,7 +297,11 @@ def _check_box(box: Sequence[float], size: tuple[int, int]) -> None:
     shortest, furthest = 2.0, 1e6  # pixels: of the longer side, and of its corners
     if len(box) != 4:
         raise CompNetError(f"the box {tuple(box)} does not have four numbers; give x1 y1 x2 y2 in pixels")
-    if not np.isfinite(box).all() or box[2] <= box[0] or box[3] <= box[1]:
+    try:
+        finite = all(map(math.isfinite, box))
+    except (TypeError, OverflowError):
+        raise CompNetError(f"the box {str(tuple(box))[:80]} is not of numbers; give x1 y1 x2 y2 in pixels") from None
+    if not finite or box[2] <= box[0] or box[3] <= box[1]:
         raise CompNetError(f"the box {tuple(box)} is empty; give x1 y1 x2 y2 in pixels with x1 < x2 and y1 < y2")
     shown, limits = " ".join(f"{x:g}" for x in box), f"the image of {size[0]} x {size[1]} pixels"
     if box[2] <= 0 or box[3] <= 0 or box[0] >= size[0] or box[1] >= size[1]:

@@ -265,8 +265,11 @@ def predict_images(
         its image. An image in which the detector finds nothing has none.
 
     Raises:
-        CompNetError: if an image cannot be read or a box is empty; the message names it.
+        CompNetError: if an image cannot be read, a box is empty or a number is out of range; the message names it.
     """
+    for name, number in (("objects", objects), ("batch_size", batch_size)):
+        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+            raise CompNetError(f"{name} must be a whole number of at least 1, not {number!r}")
     listed = _listed(images)
     if not listed:
         raise CompNetError("there is no image to predict; give at least one")
@@ -290,7 +293,7 @@ def _listed(images: ImageLike | Sequence[ImageLike]) -> list[ImageLike]:
     """The images one by one; a batch in one array or tensor is several."""
     if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
         return list(images)
-    return list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+    return list(images) if isinstance(images, Sequence) and not isinstance(images, str | bytes) else [images]
 
 
 def _boxes_of_each(boxes: Boxes, count: int) -> list[list[Box] | None]:
@@ -301,13 +304,30 @@ def _boxes_of_each(boxes: Boxes, count: int) -> list[list[Box] | None]:
         return [[cast(Box, None)] for _ in range(count)]
     if boxes is None:
         return [None] * count
-    entries: list[Any] = list(boxes)
+    try:
+        return _listed_boxes(list(boxes), count)
+    except TypeError:
+        given = repr(boxes)[:80]
+        raise CompNetError(
+            f"boxes must be x1 y1 x2 y2 in pixels, or a list of these for each image; not {given}"
+        ) from None
+
+
+def _listed_boxes(entries: list[Any], count: int) -> list[list[Box] | None]:
+    """The boxes of each image, from one entry for each; a TypeError where one is neither a box nor a list of them."""
+    if any(isinstance(entry, str) for entry in entries):
+        raise TypeError
     # the box of a single image need not be put into a list
     if count == 1 and entries and all(_is_number(x) for x in entries):
         entries = [entries]
     if len(entries) != count:
         raise CompNetError(f"boxes for {len(entries)} images were given for {count} images; give one entry for each")
-    return [[entry] if len(entry) and all(_is_number(x) for x in entry) else list(entry) for entry in entries]
+    listed: list[Any] = [
+        [entry] if len(entry) and all(_is_number(x) for x in entry) else list(entry) for entry in entries
+    ]
+    if any(len(box) == 0 for boxes in listed for box in boxes):
+        raise TypeError
+    return listed
 
 
 def _is_number(value: Any) -> bool:
