@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,6 +203,27 @@ def test_what_cannot_be_exported_is_refused_at_once(
 ) -> None:
     with pytest.raises(CompNetError, match=message):
         export_model(model, tmp_path / "out", settings)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of a process")
+def test_a_full_disk_is_one_sentence_and_nothing_stays(tmp_path: Path) -> None:
+    """In a process of its own, since PyTorch's writer would end it; a limit on files stands for the disk."""
+    program = """if True:
+        import resource, signal, sys
+        from compnet3d.errors import CompNetError
+        from compnet3d.models.export import ExportSettings, export_model
+        from tests.networks import TINY_CONFIG, random_compnet
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        try:
+            export_model(random_compnet(TINY_CONFIG), sys.argv[1], ExportSettings(forms=("pt2",)))
+        except CompNetError as error:
+            print(error)"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and done.stdout.startswith(f"{tmp_path / 'out'}: cannot be written (File too large)")
     assert not list(tmp_path.iterdir())
 
 

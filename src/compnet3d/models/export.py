@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -142,7 +143,10 @@ def _write(
     path, written = folder / graph.name, []
     if "pt2" in settings.forms:
         written.append(path.with_name(f"{graph.name}.pt2"))
-        torch.export.save(program, written[-1], extra_files={"compnet3d.json": json.dumps(about)})
+        # not into the file: where the disk is full, PyTorch's writer ends the whole process
+        packed = io.BytesIO()
+        torch.export.save(program, packed, extra_files={"compnet3d.json": json.dumps(about)})
+        written[-1].write_bytes(packed.getbuffer())
         loaded = torch.export.load(written[-1]).module()
         compare(graph, model, lambda images: dict(zip(graph.outputs, loaded(images), strict=True)), written[-1].name)
     if "onnx" in settings.forms or settings.int8:
