@@ -19,6 +19,7 @@ from compnet3d.data.conversion import as_rgb
 from compnet3d.data.images import (
     decode_image,
     image_facts,
+    image_size,
     images_in,
     load_image,
     load_mask,
@@ -85,6 +86,31 @@ def test_an_annotation_made_on_the_stored_raster_gets_the_stored_raster(tmp_path
     assert load_image(tmp_path / "a.png", size=(48, 32)).size == (48, 32)
     assert load_image(tmp_path / "a.png", size=(32, 48)).size == (32, 48)
     assert load_image(tmp_path / "a.png", size=(7, 7)).size == (32, 48)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tif", "jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_orientation_turns_every_format_alike(tmp_path: Path, suffix: str, orientation: int) -> None:
+    # what EXIF says of each number: the sides of the scene that the raster's first row and first column show
+    row, column = {1: "top left", 2: "top right", 3: "bottom right", 4: "bottom left",
+                   5: "left top", 6: "right top", 7: "right bottom", 8: "left bottom"}[orientation].split()  # fmt: skip
+    stored = np.zeros((32, 48), dtype=np.uint8)
+    stored[:16] += 100
+    stored[:, :24] += 50
+    exif, path = Image.Exif(), tmp_path / f"a.{suffix}"
+    exif[0x0112] = orientation
+    Image.fromarray(stored).convert("RGB").save(path, exif=exif)
+    size = (48, 32) if row in ("top", "bottom") else (32, 48)
+    upright = np.asarray(load_image(path))[..., 0].astype(int)
+    assert upright.shape == size[::-1] and image_size(path) == image_facts(path, size).size == size
+    sides = {"top": upright[2], "bottom": upright[-2], "left": upright[:, 2], "right": upright[:, -2]}
+    opposite = {"top": "bottom", "bottom": "top", "left": "right", "right": "left"}
+    for side, step in ((row, 100), (column, 50)):
+        assert sides[side].mean() - sides[opposite[side]].mean() == pytest.approx(step, abs=5)
+    # an annotation of the stored pixels gets these, whatever decodes the file
+    np.testing.assert_allclose(np.asarray(load_stored(path))[..., 0].astype(int), stored, atol=20)
+    if orientation > 4:
+        assert load_image(path, size=(48, 32)).size == image_facts(path, (48, 32)).size == (48, 32)
 
 
 def test_grey_and_16_bit_files_keep_their_full_range(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from compnet3d.data.conversion import as_rgb, finite, is_clear, is_deep, strips
 from compnet3d.data.members import Member
+from compnet3d.data.orientation import QUARTERS, are_alike, means_stored, stored_size, turn_of, undone
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import is_clutter, is_file, open_regular
 
@@ -29,7 +30,6 @@ IMAGE_FILES = (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".tif", ".tiff
 OTHER_IMAGES = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".svg", ".pdf", ".tga", ".pgm", ".ppm")
 
 _MAX_PIXELS = 200_000_000  # the largest cameras have 150 megapixels
-_ORIENTATION = 0x0112  # of EXIF: how the camera was held
 
 # images may be read by several threads, and the limit that is lifted below is the whole process's
 _open_lock = threading.Lock()
@@ -87,7 +87,8 @@ def image_size(path: Path | str | Member) -> tuple[int, int]:
     """
     with _explained(path), _open_file(path) as file, _open_unchecked(file) as image:
         _check_size(path, image, _MAX_PIXELS)
-        return image.size[::-1] if _turn_of(image.getexif().get(_ORIENTATION, 1)) in _QUARTERS else image.size
+        stored = stored_size(image)
+        return stored[::-1] if turn_of(image) in QUARTERS else stored
 
 
 def load_stored(path: Path | str | Member) -> Image.Image:
@@ -162,16 +163,19 @@ def _decode(
     convert: Callable[[Image.Image], Image.Image],
     max_pixels: int | None = None,
     reduced: tuple[tuple[int, int] | None, int] = (None, 1),
-) -> tuple[Image.Image, object]:
-    """What `convert` makes of the decoded image, which is dropped, and how the camera was held (1 if nothing says)."""
+) -> tuple[Image.Image, Image.Transpose | None]:
+    """What `convert` makes of the decoded image as it is stored, which is dropped, and what turns it upright."""
     with _open_unchecked(file) as image:
         _check_header(path, file, image, max_pixels)
         size, reduction = reduced
         # of other sides the last pixels would show less than the others, and annotations would be off by a part of one
         if size in (image.size, image.size[::-1]) and image.width % reduction == image.height % reduction == 0:
             image.draft(None, (image.width // reduction, image.height // reduction))
+        turn = turn_of(image)
         image.load()
-        return convert(image), image.getexif().get(_ORIENTATION, 1)
+        decoded = convert(image)
+        # Pillow turns a TIFF while decoding it, and takes the orientation out; here all formats are as they are stored
+        return (decoded if turn_of(image) == turn else undone(decoded, turn)), turn
 
 
 def _check_header(path: Path | str | Member, file: BinaryIO, image: Image.Image, max_pixels: int | None) -> None:
@@ -227,46 +231,11 @@ def _count_scans(jpeg: bytes) -> int:
     return scans
 
 
-def _upright(image: Image.Image, orientation: object, size: tuple[int, int] | None) -> Image.Image:
-    operation = _turn_of(orientation)
+def _upright(image: Image.Image, operation: Image.Transpose | None, size: tuple[int, int] | None) -> Image.Image:
     if operation is None:
         return image
-    turned_size = image.size[::-1] if operation in _QUARTERS else image.size
-    return image if size is not None and _means_stored(image.size, turned_size, size) else image.transpose(operation)
-
-
-def _turn_of(orientation: object) -> Image.Transpose | None:
-    """What turns a stored image upright, for EXIF's Orientation; None for nothing."""
-    operations = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-    # damaged files have anything there
-    return operations.get(orientation) if isinstance(orientation, int) else None
-
-
-_QUARTERS = (
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.TRANSVERSE,
-    Image.Transpose.ROTATE_90,
-)
-
-
-def _means_stored(stored: tuple[int, int], upright: tuple[int, int], annotated: tuple[int, int]) -> bool:
-    """Whether an annotated size is that of the stored raster or of a resized copy, and not of the upright image."""
-    return _are_alike(stored, annotated) and not _are_alike(upright, annotated)
-
-
-def _are_alike(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether one size is that of a resized copy of the other, which has whole pixels."""
-    across, down = other[0] / size[0], other[1] / size[1]
-    return abs(across - down) <= 0.02 * max(across, down) + 2.0 * max(across / size[0], down / size[1])
+    turned_size = image.size[::-1] if operation in QUARTERS else image.size
+    return image if size is not None and means_stored(image.size, turned_size, size) else image.transpose(operation)
 
 
 @dataclass(frozen=True)
@@ -294,16 +263,16 @@ def image_facts(path: Path | str | Member, annotated: tuple[int, int]) -> ImageF
         CompNetError: as `load_image`.
     """
     with _explained(path), _open_file(path) as file, _open_unchecked(file) as image:
-        whole = image.size
+        whole = stored_size(image)
         _check_header(path, file, image, None)
         image.draft(
             "L", (max(1, whole[0] // 8), max(1, whole[1] // 8))
         )  # all of a JPEG, but few of its pixels are made
+        operation = turn_of(image)
         image.load()
-        operation = _turn_of(image.getexif().get(_ORIENTATION, 1))
-    upright = whole[::-1] if operation in _QUARTERS else whole
-    stored = operation is not None and _means_stored(whole, upright, annotated)
-    settled = operation is None or _are_alike(whole, annotated) != _are_alike(upright, annotated)
+    upright = whole[::-1] if operation in QUARTERS else whole
+    stored = operation is not None and means_stored(whole, upright, annotated)
+    settled = operation is None or are_alike(whole, annotated) != are_alike(upright, annotated)
     return ImageFacts(whole if stored else upright, operation is not None, settled)
 
 
@@ -377,7 +346,7 @@ def _brightest(image: Image.Image) -> np.ndarray:
 
 def _check_proportions(path: Path | str | Member, mask: tuple[int, int], image: tuple[int, int]) -> None:
     """Refuse a mask that is not a resized copy of its image's: stretched, it would lie beside the object."""
-    if not _are_alike(mask, image):
+    if not are_alike(mask, image):
         turned = "; turned as the image is, it would fit" if image == mask[::-1] else ""
         raise CompNetError(
             f"{path} is {mask[0]} x {mask[1]} pixels, but its image is {image[0]} x {image[1]}{turned}; "
