@@ -432,6 +432,28 @@ def test_a_jpeg_mask_has_no_exact_black(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_mask(tmp_path / "m.jpg"), large)
 
 
+def test_soft_masks_are_cut_at_half_of_their_brightest_level(tmp_path: Path) -> None:
+    # an edge in the middle, blurred: it is symmetric, so that half of its height stays where it was
+    wide = np.tile(np.clip((np.arange(300) - 149.5) / 200 + 0.5, 0, 1), (8, 1))
+    Image.fromarray(np.rint(wide * 250).astype(np.uint8)).save(tmp_path / "blurred.png")
+    np.testing.assert_array_equal(load_mask(tmp_path / "blurred.png"), np.tile(np.arange(300) >= 150, (8, 1)))
+    expected = np.tile(np.arange(80) >= 30, (40, 1))
+    probability = np.where(expected, 0.9, 0.02).astype(np.float32)
+    Image.fromarray(probability).save(tmp_path / "probability.tif")
+    np.testing.assert_array_equal(load_mask(tmp_path / "probability.tif"), expected)
+    # many labels are still labels, and so are 16-bit ones
+    labels = np.tile(np.arange(40), (2, 1))
+    for kind in (np.uint8, np.uint16, np.float32):
+        Image.fromarray(labels.astype(kind)).save(tmp_path / "labels.tif")
+        np.testing.assert_array_equal(load_mask(tmp_path / "labels.tif"), labels > 0)
+
+
+def test_a_lossy_webp_mask_has_no_exact_black(tmp_path: Path) -> None:
+    large = np.kron(SHAPE, np.ones((8, 8), dtype=np.uint8)) > 0
+    Image.fromarray((large * 255).astype(np.uint8)).save(tmp_path / "m.webp", quality=60)
+    np.testing.assert_array_equal(load_mask(tmp_path / "m.webp"), large)
+
+
 def test_a_mask_has_the_proportions_of_its_image(tmp_path: Path) -> None:
     Image.fromarray(SHAPE).save(tmp_path / "m.png")
     np.testing.assert_array_equal(load_mask(tmp_path / "m.png", size=(24, 16)), np.kron(SHAPE, np.ones((2, 2))) > 0)

@@ -294,8 +294,8 @@ def load_mask(path: Path | str | Member, *, size: tuple[int, int] | None = None)
     """Read a segmentation mask as bool [H, W]: True where the object is.
 
     That is where the file is opaque, if some of it is clear and some opaque; else where it is not black: grey or in
-    colour, with a palette, of 1, 8, 16 or 32 bits, so that any label but 0 counts. A JPEG file holds no exact black, so
-    what is brighter than half of its brightest pixel counts there.
+    colour, with a palette, of 1, 8, 16 or 32 bits, so that any label but 0 counts. JPEG and lossy WebP hold no exact
+    black, and soft edges and probabilities are no labels: what is brighter than half of the brightest pixel counts.
 
     Args:
         path: an image file, upright or stored as its image is.
@@ -305,7 +305,8 @@ def load_mask(path: Path | str | Member, *, size: tuple[int, int] | None = None)
         CompNetError: as `load_image`, or if the proportions differ.
     """
     with _explained(path), _open_file(path) as file:
-        mask = _upright(*_decode(file, path, _as_mask), size=size)
+        lossy = _is_lossy(file)
+        mask = _upright(*_decode(file, path, lambda image: _as_mask(image, lossy)), size=size)
     if size is not None and mask.size != size:
         _check_proportions(path, mask.size, size)
         # nearest: mixed values would count as object, and the mask would grow
@@ -313,8 +314,28 @@ def load_mask(path: Path | str | Member, *, size: tuple[int, int] | None = None)
     return np.asarray(mask) > 0
 
 
-def _as_mask(image: Image.Image) -> Image.Image:
-    """White where the object is, black elsewhere, in L."""
+def _is_lossy(file: BinaryIO) -> bool:
+    """Whether a file is JPEG or lossy WebP, which keep no exact values."""
+    head = file.read(2**16)
+    file.seek(0)
+    return head.startswith(b"\xff\xd8") or (head[8:12] == b"WEBP" and b"VP8 " in head)
+
+
+def _is_soft(image: Image.Image) -> bool:
+    """Whether a mask's levels are shares of an object, not labels: many greys up to white, or parts of 1."""
+    if image.mode == "F":
+        levels = finite(image)
+        return bool((levels != np.rint(levels)).any())
+    if is_deep(image):
+        return False
+    # labels count up from 1, and few are in one image
+    most_labels, light = 16, 200
+    counts = np.array(image.convert("L").histogram())
+    return bool(np.count_nonzero(counts) > most_labels and counts[light:].any())
+
+
+def _as_mask(image: Image.Image, lossy: bool) -> Image.Image:
+    """White where the object is, black elsewhere, in L; of a lossy file no level is exact."""
     solid = 128  # of alpha: at least half opaque
     if not is_deep(image) and is_clear(image):
         layer = image.convert("RGBA")
@@ -326,8 +347,8 @@ def _as_mask(image: Image.Image) -> Image.Image:
     if image.mode == "P" and len(set(image.getextrema())) > 1 and image.convert("RGB").getcolors(1) is not None:
         image = Image.fromarray(np.asarray(image))  # a palette of one colour: the labels are its numbers
     mask = Image.new("L", image.size)
-    lossy = image.format in ("JPEG", "MPO")
-    darkest = max(_brightest(strip).max() for _, strip in strips(image)) / 2 if lossy else 0.0
+    soft = lossy or _is_soft(image)
+    darkest = max(_brightest(strip).max() for _, strip in strips(image)) / 2 if soft else 0.0
     for top, strip in strips(image):
         mask.paste(Image.fromarray(_brightest(strip) > darkest).convert("L"), (0, top))
     return mask
