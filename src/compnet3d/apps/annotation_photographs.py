@@ -9,7 +9,7 @@ from pathlib import Path
 from compnet3d.data.imagenet3d import is_image_name
 from compnet3d.data.images import images_in
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import Json, is_file, is_taken, read_json, write_json
+from compnet3d.utils.files import Json, is_clutter, is_file, is_taken, read_json, write_json
 
 
 def is_data_set(folder: Path) -> bool:
@@ -71,4 +71,4 @@ def left_out(folder: Path) -> list[str]:
     files = [
         path.relative_to(folder) for path in sorted(folder.rglob("*")) if is_file(path) and path not in photographs
     ]
-    return [str(path) for path in files if not any(part.startswith(".") for part in path.parts)]
+    return [str(path) for path in files if not is_clutter(path)]

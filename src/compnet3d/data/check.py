@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from compnet3d.data.sample import Sample
 from compnet3d.data.shapes.read import load_mesh
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.utils.files import is_clutter, is_file
+from compnet3d.utils.files import files_in
 from compnet3d.utils.progress import tracked
 from compnet3d.utils.workers import spread_out
 
@@ -266,8 +266,7 @@ def _check_leaks(category: str, what: str, members: dict[str, set[str]], result:
 def _check_unlisted(dataset: ImageNet3D, category: str, listed: set[str], result: CheckResult) -> None:
     folder = dataset.root / "images" / category
     if folder.is_dir():
-        shown = (path for path in folder.iterdir() if not is_clutter(PurePath(path.name)) and is_file(path))
-        unlisted = sorted(path.name for path in shown if path.stem not in listed)
+        unlisted = [path.name for path in files_in(folder) if path.stem not in listed]
         if unlisted:
             detail = f"{len(unlisted)} of them, such as {unlisted[0]}"
             result.add("note", category, "images that are in no list", folder, detail)

@@ -35,7 +35,7 @@ from compnet3d.data.shapes.read import find_shapes, load_mesh
 from compnet3d.data.symmetry import Symmetry, load_symmetry
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh
-from compnet3d.utils.files import is_clutter, is_file, read_bytes, write_text
+from compnet3d.utils.files import files_in, is_file, read_bytes, write_text
 
 _SUFFIXES = ("jpeg", "jpg", "png", "webp", "tif", "tiff", "jfif", "jpe", "bmp")
 # the data set's own spelling first: one look-up finds most files
@@ -224,10 +224,10 @@ def _find_lists(root: Path) -> dict[str, dict[str, Path]]:
     if not folder.is_dir():
         raise CompNetError(f"{root} has no lists/ folder; it needs lists/CATEGORY_imagenet_train.txt and _val.txt.")
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in files_in(folder):
         # "_imagenet_" comes from PASCAL3D+, which has lists of other sources beside it
         match = re.fullmatch(r"(?P<category>.+)_imagenet_(?P<split>[A-Za-z0-9-]+)\.txt", path.name)
-        if match and not is_clutter(PurePath(path.name)) and is_file(path):
+        if match:
             found.setdefault(match["category"], {})[match["split"]] = path
     if not found:
         raise CompNetError(f"{folder} holds no list; it needs files named CATEGORY_imagenet_train.txt and _val.txt.")
@@ -309,7 +309,9 @@ def read_objects(root: Path, category: str, name: str, report: ReadReport) -> li
     image = find_image(root, category, name)
     if image is None:
         folder = root / "images" / category
-        unread = _find(folder, name, [spell(suffix) for suffix in OTHER_IMAGES for spell in (str.lower, str.upper)])
+        unread = _find(
+            folder, name, [spell(suffix) for suffix in (".gif", *OTHER_IMAGES) for spell in (str.lower, str.upper)]
+        )
         reason = f"image is {unread.suffix.lower()}, not read: convert it to JPEG" if unread else "missing image"
         report.skip(reason, unread or folder / f"{name}.JPEG")
         return []

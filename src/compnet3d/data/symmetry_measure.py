@@ -21,7 +21,7 @@ from compnet3d.data.symmetry import (
 )
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.mesh import Mesh, float_mesh
-from compnet3d.utils.files import Json, read_json, write_json
+from compnet3d.utils.files import Json, folders_in, read_json, write_json
 
 HIGHEST_ORDER = 12
 
@@ -127,8 +127,7 @@ def category_folders(root: Path) -> dict[str, Path]:
         CompNetError: if there is none.
     """
     folder = root / "CAD" if (root / "CAD").is_dir() else root
-    children = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = {path.name: path for path in children if find_shapes(path)}
+    found = {path.name: path for path in folders_in(folder) if find_shapes(path)}
     if not found:
         raise CompNetError(f"{folder}: holds no CAD models; it needs CATEGORY/01.off or the like")
     return found

@@ -91,7 +91,10 @@ def _advice(folder: Path) -> str:
     """What to do about a folder without a file of the right name."""
     # what other programs leave in place of it; some of these are pickles, which run code when they are opened
     others = ("pytorch_model*.bin", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack", "*.safetensors")
-    found = next((path.name for pattern in others for path in sorted(folder.glob(pattern))), None)
+    found = next(
+        (path.name for pattern in others for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")),
+        None,
+    )
     if found is None:
         return f"put there a {SINGLE}"
     if found.endswith(".safetensors"):

@@ -13,6 +13,7 @@ from compnet3d.data.shapes.read import SUFFIXES, degenerate, find_shapes, load_s
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.frame import Frame
 from compnet3d.procedural.parts import Part, Role
+from compnet3d.utils.files import folders_in
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def find_models(cad: CadFolder) -> dict[str, list[CadFile]]:
     if not folder.is_dir():
         raise CompNetError(f"{folder} is not a folder; give one that holds CATEGORY/01.off files.")
     found = {}
-    for child in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    for child in folders_in(folder):
         paths = find_shapes(child)
         if not paths:
             raise CompNetError(

@@ -100,10 +100,28 @@ def is_clutter(path: PurePath) -> bool:
 
     Give the part of a path that was found in a folder: what the folder itself is called is its owner's business.
     """
-    left = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "icon\r")
+    left = (
+        "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "__macosx", "@eadir", "icon\r", "__pycache__",
+        "$recycle.bin", "recycler", "@recycle", "#recycle", "lost+found", "system volume information",
+        "network trash folder", "temporary items",
+    )  # fmt: skip
     # ~$ are locks of office programs
     # hidden are .DS_Store, .thumbnails, and the ._ files in which macOS keeps what other file systems do not take
-    return any(part.startswith((".", "~$")) or part.endswith("~") or part.lower() in left for part in path.parts)
+    return any(
+        part.startswith((".", "~$")) or part.endswith("~") or part.lower() in left or re.fullmatch("#.+#", part)
+        for part in path.parts
+    )
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder in the order of their names, but clutter (`is_clutter`)."""
+    return [path for path in sorted(folder.iterdir()) if not is_clutter(PurePath(path.name)) and is_file(path)]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder in the order of their names, but clutter (`is_clutter`); none in what is no folder."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in inside if not is_clutter(PurePath(path.name)) and path.is_dir()]
 
 
 def write_folder(folder: str | Path, fill: Callable[[Path], None]) -> None:

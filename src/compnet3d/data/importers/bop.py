@@ -25,14 +25,13 @@ from compnet3d.data.importers.import_data import Record, Source
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import safe_name
 from compnet3d.data.importers.posed_row import RowForm, place_row
-from compnet3d.data.importers.recognise import folders_in
 from compnet3d.data.shapes.read import load_mesh
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.frame import Frame
 from compnet3d.geometry.mesh import Mesh
 from compnet3d.geometry.rotations import TWO_PI
-from compnet3d.utils.files import Json, is_file, read_json
+from compnet3d.utils.files import Json, folders_in, is_file, read_json
 
 _IMAGES = ("rgb", "gray")
 _SUFFIXES = (".png", ".jpg", ".tif", ".jpeg", ".JPG")

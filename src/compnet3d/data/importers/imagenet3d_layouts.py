@@ -25,10 +25,9 @@ from compnet3d.data.images import image_size
 from compnet3d.data.importers.import_data import Record, Source
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, without_suffix
-from compnet3d.data.importers.recognise import folders_in
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import Json, is_file, read_json
+from compnet3d.utils.files import Json, files_in, folders_in, is_file, read_json
 
 _CUT = ("azimuth", "elevation", "theta", "distance", "focal", "viewport", "principal", "cad_index", "bbox")
 _MAYBE = ("px", "py", "padding_params", "bbox_original", "py_original", "resize_rate", "box", "padding", "class")
@@ -86,15 +85,15 @@ class ImageNet3dSource(Source):
             lists = place / "lists"
             if not lists.is_dir():
                 continue
-            for path in sorted(filter(is_file, lists.iterdir())):
+            for path in files_in(lists):
                 match = re.fullmatch(r"(.+)_imagenet_([A-Za-z0-9-]+)\.txt", path.name)
                 for name in read_list(path) if match else ():
                     yield _item(place, match[1], match[1], match[2], name, False)  # type: ignore[index]
             for folder in folders_in(lists):
                 match = re.fullmatch(r"(.+)_(train|val|test)", folder.name)
                 category, split = (match[1], match[2]) if match else (folder.name, place.name)
-                for path in sorted(folder.glob("*.txt")):
-                    for name in read_list(path):
+                for path in files_in(folder):
+                    for name in read_list(path) if path.suffix == ".txt" else ():
                         yield _item(place, folder.name, category, split, name, True)
 
     def read(self, item: ImageNet3dItem) -> tuple[Sequence[Record], Sequence[LeftOut]]:

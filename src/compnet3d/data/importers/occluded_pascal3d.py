@@ -22,7 +22,7 @@ from compnet3d.data.importers.names import cad_files, image_file, listed_names
 from compnet3d.data.importers.pascal_record import RecordSource, entries_of
 from compnet3d.data.unpickle import load_npz_objects
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import is_file
+from compnet3d.utils.files import files_in
 
 Level = Literal["L1", "L2", "L3"]
 
@@ -59,7 +59,7 @@ class OccludedPascal3d(RecordSource):
         if not lists.is_dir():
             raise CompNetError(f"{self.root} has no folder lists; give the root of the unpacked data set")
         found = []
-        for path in sorted(filter(is_file, lists.iterdir())):
+        for path in files_in(lists):
             # the data set pairs equal levels of object (FGL) and background (BGL) only; the name has both
             match = re.fullmatch(r"(?P<category>.+)FGL(?P<front>\d)_BGL(?P<back>\d)(\.txt)?", path.name)
             if match and match["front"] == match["back"] == number:

@@ -21,9 +21,8 @@ from compnet3d.data.importers.import_data import Record
 from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, without_suffix
 from compnet3d.data.importers.pascal_record import Entries, RecordSource, pascal3d_annotation, record_size
-from compnet3d.data.importers.recognise import folders_in
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import is_file
+from compnet3d.utils.files import files_in, folders_in, is_file
 
 SHIFTS = ("context", "pose", "shape", "texture", "weather")
 
@@ -76,7 +75,7 @@ class OodCv(RecordSource):
     def _lines(self, lists: Path) -> Iterator[tuple[str, str | None, str, int, str]]:
         """Split, category, name, place of the object, and where it says so."""
         categories = [folder.name for folder in folders_in(self.root / "images")]
-        for path in sorted(filter(is_file, lists.iterdir())):
+        for path in files_in(lists):
             match = re.fullmatch(rf"(.+)_({'|'.join(SHIFTS)})\.txt", path.name)
             if match is None and path.name != "TrainSet.txt":
                 continue

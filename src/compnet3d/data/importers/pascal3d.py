@@ -24,7 +24,7 @@ from compnet3d.data.importers.import_report import LeftOut
 from compnet3d.data.importers.names import cad_files, image_file, listed_names
 from compnet3d.data.importers.pascal_record import Entries, RecordSource, entries_of
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import is_file
+from compnet3d.utils.files import files_in, folders_in, is_file
 
 Subset = Literal["imagenet", "pascal", "both"]
 
@@ -82,7 +82,7 @@ class Pascal3d(RecordSource):
             raise CompNetError(f"{self.root} has no folder Image_sets; give the root of the unpacked data set")
         found = [
             item
-            for path in sorted(filter(is_file, folder.iterdir()))
+            for path in files_in(folder)
             if (match := re.fullmatch(r"(?P<category>.+)_imagenet_(?P<split>train|val)\.txt", path.name))
             for item in self._listed(match["category"], "imagenet", match["split"], listed_names(path))
         ]
@@ -95,7 +95,7 @@ class Pascal3d(RecordSource):
 
     def _of_pascal(self) -> list[Pascal3dItem]:
         main = self.voc or self.root / "PASCAL" / "VOCdevkit" / "VOC2012" / "ImageSets" / "Main"
-        folders = sorted((self.root / "Annotations").glob("*_pascal"))
+        folders = [path for path in folders_in(self.root / "Annotations") if path.name.endswith("_pascal")]
         found = [
             item
             for folder in folders

@@ -11,7 +11,7 @@ from pathlib import Path
 from compnet3d.data.images import images_in
 from compnet3d.data.video import VIDEO_SUFFIXES
 from compnet3d.errors import CompNetError
-from compnet3d.utils.files import is_file
+from compnet3d.utils.files import folders_in, is_file
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
@@ -108,11 +108,6 @@ def _folders_below(root: Path) -> list[Path]:
 
 def _is_table(path: Path) -> bool:
     return is_file(path) and path.suffix.lower() in TABLE_SUFFIXES
-
-
-def folders_in(root: Path) -> list[Path]:
-    """The folders in a folder, in the order of their names; none in what is no folder."""
-    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
 
 
 def _has_file(folder: Path, pattern: str) -> bool:
