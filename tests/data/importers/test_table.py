@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from compnet3d.cli import main as cli
-from compnet3d.data.annotations import read_annotation
+from compnet3d.data.annotations import SkipObject, read_annotation
 from compnet3d.data.check import check_dataset
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.images import load_mask
+from compnet3d.data.importers.columns import read_table
 from compnet3d.data.importers.import_data import import_data
 from compnet3d.data.importers.posed_row import RowForm, place_row
 from compnet3d.data.importers.shapes import Shapes, fitted_size
@@ -282,6 +283,63 @@ def test_bad_lines_are_left_out_with_their_numbers(tmp_path: Path) -> None:
     }  # fmt: skip
     assert report.examples["azimuth_deg is not a number"] == [f"{path}:8"]
     assert report.examples["line has another number of fields than the header"] == [f"{path}:9"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "form", "reason"),
+    [
+        ({"azimuth_rad": 130}, RowForm(), "degrees in the place of radians"),
+        ({"azimuth_rad": -30}, RowForm(), "degrees in the place of radians"),
+        ({"azimuth": 7}, RowForm(angles="radians"), "degrees in the place of radians"),
+        ({"elevation_rad": 20}, RowForm(), "degrees in the place of radians"),
+        ({"elevation_deg": 95}, RowForm(), "elevation is beyond .-90 degrees: a polar angle"),
+        ({"elevation_deg": 200}, RowForm(), "elevation is beyond"),
+        ({"azimuth_deg": "130,5"}, RowForm(), "azimuth_deg has a comma: write numbers with a decimal point"),
+        ({"box": "20 10 12 9"}, RowForm(), "x, y, width, height .--box xywh."),
+        ({"box": "2 3 20 30"}, RowForm(relative=True), "not in shares of the image: is it in pixels"),
+    ],
+)
+def test_numbers_in_another_unit_are_no_poses_and_no_boxes(wrong: Any, form: RowForm, reason: str) -> None:
+    values = {"azimuth_deg": 30, "elevation_deg": 10, "box": "2 3 20 30", **wrong}
+    for key in wrong:
+        if key.startswith(("azimuth", "elevation")):
+            values = {name: value for name, value in values.items() if name == key or name[:5] != key[:5]}
+    with pytest.raises(SkipObject, match=reason):
+        place_row(values, form, (WIDTH, HEIGHT))
+
+
+def test_angles_and_boxes_that_only_look_odd_are_taken() -> None:
+    box = [2.0, 3.0, 20.0, 30.0]
+    for elevation in (350, -10):
+        placed = place_row({"azimuth_deg": 390, "elevation_deg": elevation, "box": box}, RowForm(), (64, 48))
+        assert placed.rotmat == pytest.approx(look_at(math.radians(30), math.radians(-10), 0.0))
+    # a box that the border cuts, in shares; lists as numpy and Python print them
+    beyond = {"azimuth_deg": 0, "elevation_deg": 0, "box": [-0.5, 0.25, 1.5, 2.0]}
+    assert place_row(beyond, RowForm(relative=True), (64, 48)).box == (-32.0, 12.0, 96.0, 96.0)
+    for text in ("[ 2.  3. 20. 30.]", "(2.0, 3.0, 20.0, 30.0)", "[[2, 3], [20, 30]]"):
+        assert place_row({"azimuth_deg": 0, "elevation_deg": 0, "box": text}, RowForm(), (64, 48)).box == tuple(box)
+
+
+def test_tables_come_in_every_text(tmp_path: Path) -> None:
+    plain = "image,category,azimuth_deg,elevation_deg\na.png,mug,30,-10\n\nb.png,mug,40,5\n"
+    wanted = [{"image": "a.png", "category": "mug", "azimuth_deg": "30", "elevation_deg": "-10"},
+              {"image": "b.png", "category": "mug", "azimuth_deg": "40", "elevation_deg": "5"}]  # fmt: skip
+    texts = {
+        "utf-8": plain, "utf-8-sig": plain, "utf-16": plain.replace(",", "\t"), "utf-16-be": "\ufeff" + plain,
+        "ascii": "sep=;\r\n" + plain.replace(",", ";").replace("\n", "\r\n"), "latin-1": "\n \n" + plain,
+    }  # fmt: skip
+    for encoding, text in texts.items():
+        (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+        lines, left_out = read_table(tmp_path / "t.csv")
+        assert [values for _, values in lines] == wanted and not left_out, encoding
+        # the numbers of the lines are those that an editor shows
+        shown = text.replace("\r\n", "\n").split("\n")
+        assert [int(where.rpartition(":")[2]) for where, _ in lines] == [
+            number for number, line in enumerate(shown, start=1) if ".png" in line
+        ], encoding
+    (tmp_path / "t.csv").write_text(plain.replace("0\n", "0,\n").replace("5\n", "5,\n"))
+    with pytest.raises(CompNetError, match="t.csv:2: line has another number of fields than the header"):
+        read_table(tmp_path / "t.csv")
 
 
 def test_what_a_table_leaves_open_is_asked_for(tmp_path: Path) -> None:

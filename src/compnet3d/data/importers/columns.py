@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -98,12 +99,18 @@ def read_table(path: Path, given: Sequence[str] = ()) -> tuple[list[Row], list[L
     """
     largest = 2**29  # bytes: some hundred for each image
     try:
-        text = read_bytes(path, largest).decode("utf-8-sig")
+        data = read_bytes(path, largest)
+        # what Excel calls Unicode text, and PowerShell's >
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise CompNetError(f"{path}: is not in UTF-8 ({error.reason}); save it so") from None
     except OSError as error:
         raise CompNetError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     lines, left_out = _json_lines(text, path) if path.suffix.lower() in (".jsonl", ".ndjson") else _cells(text, path)
+    if not lines and left_out:
+        reason, where = left_out[0]
+        raise CompNetError(f"{where}: {reason}, and so do all others; each line is an object in an image")
     if not lines:
         raise CompNetError(f"{path}: holds no line below its header; each line is an object in an image")
     header = list(dict.fromkeys(key for _, values in lines for key in values))
@@ -138,6 +145,10 @@ def _json_lines(text: str, path: Path) -> tuple[list[Row], list[LeftOut]]:
 
 
 def _cells(text: str, path: Path) -> tuple[list[Row], list[LeftOut]]:
+    # empty lines, and what tells Excel the delimiter, may come before the header
+    whole = text
+    text = re.sub(r"\A(?:\s*\n|sep=.[\r\n]+)+", "", whole)
+    before = whole.count("\n") - text.count("\n")
     head = text.partition("\n")[0]
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=head.count)
     lines: list[Row] = []
@@ -151,9 +162,11 @@ def _cells(text: str, path: Path) -> tuple[list[Row], list[LeftOut]]:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(header):
-                left_out.append(("line has another number of fields than the header", f"{path}:{reader.line_num}"))
+                left_out.append(
+                    ("line has another number of fields than the header", f"{path}:{before + reader.line_num}")
+                )
                 continue
-            lines.append((f"{path}:{reader.line_num}", dict(zip(header, cells, strict=True))))
+            lines.append((f"{path}:{before + reader.line_num}", dict(zip(header, cells, strict=True))))
     except csv.Error as error:
         raise CompNetError(f"{path}: is not a readable table ({error}); save it as CSV in UTF-8") from None
     return lines, left_out
@@ -175,11 +188,8 @@ def numbers_in(value: Any) -> Iterator[float]:
         ValueError: if something in it is none.
     """
     if isinstance(value, str):
-        text = value.strip()
-        if text.startswith("["):
-            yield from numbers_in(json.loads(text))
-        else:
-            yield from (float(part) for part in re.split(r"[\s,;]+", text.strip("()")) if part)
+        # with the brackets of lists as Python, JSON and numpy write them
+        yield from (float(part) for part in re.split(r"[\s,;()\[\]]+", value) if part)
     elif isinstance(value, list):
         for inner in value:
             yield from numbers_in(inner)

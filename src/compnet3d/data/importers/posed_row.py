@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from compnet3d.data.annotations import SkipObject
+from compnet3d.data.annotations import DEGREES, SkipObject, beyond_a_turn
 from compnet3d.data.importers.columns import numbers_in
 from compnet3d.errors import CompNetError
 from compnet3d.geometry.camera import Pose
 from compnet3d.geometry.conversions import opencv_to_opengl, quaternion_to_rotmat
-from compnet3d.geometry.rotations import angles_to_rotmat
+from compnet3d.geometry.rotations import TWO_PI, angles_to_rotmat
 
 Convention = Literal["compnet3d", "opencv", "opengl", "blender", "pytorch3d"]
 CONVENTIONS = ("compnet3d", "opencv", "opengl", "blender", "pytorch3d")
@@ -167,8 +168,12 @@ def row_box(values: Mapping[str, Any], form: RowForm, size: tuple[int, int] | No
         return None
     x1, y1, x2, y2 = corners
     if not (x1 < x2 and y1 < y2):
-        raise SkipObject("empty box")
+        sides_given = "box" in values and form.box == "xyxy"
+        raise SkipObject("empty box: is it x, y, width, height (--box xywh)?" if sides_given else "empty box")
     if form.relative:
+        most = 3.0  # of a side: objects that the border cuts may reach beyond it
+        if max(map(abs, corners)) > most:
+            raise SkipObject("box is not in shares of the image: is it in pixels (without --relative)?")
         width, height = size or (1, 1)
         return x1 * width, y1 * height, x2 * width, y2 * height
     if max(x2, y2) <= 1:
@@ -248,19 +253,26 @@ def _camera(values: Mapping[str, Any], form: RowForm, size: tuple[int, int]) -> 
 
 
 def _angle(values: Mapping[str, Any], name: str, form: RowForm) -> float:
-    if f"{name}_deg" in values:
-        return math.radians(_number(values, f"{name}_deg"))
-    if f"{name}_rad" in values:
-        return _number(values, f"{name}_rad")
-    if name not in values:
+    stated = next((key for key in (f"{name}_deg", f"{name}_rad", name) if key in values), None)
+    if stated is None:
         if name == "theta":  # upright, as most tables without it mean
             return 0.0
         raise SkipObject(f"no {name}")
-    angle = _number(values, name)
-    return math.radians(angle) if form.angles == "degrees" else angle
+    angle = _number(values, stated)
+    if stated.endswith("_deg") or (stated == name and form.angles == "degrees"):
+        angle = math.radians(angle)
+    elif beyond_a_turn(angle):
+        raise SkipObject(DEGREES)
+    # the same pose could be had upside down, which nobody means: more likely it is a polar angle, or of another column
+    if name == "elevation" and abs(math.remainder(angle, TWO_PI)) > math.pi / 2 + 1e-6:
+        raise SkipObject("elevation is beyond +-90 degrees: a polar angle?")
+    return angle
 
 
 def _number(values: Mapping[str, Any], name: str) -> float:
+    text = values[name]
+    if isinstance(text, str) and re.fullmatch(r"[+-]?[0-9]+,[0-9]+", text.strip()):
+        raise SkipObject(f"{name} has a comma: write numbers with a decimal point")
     try:
         (number,) = numbers_in(values[name])
     except (ValueError, RecursionError, OverflowError):
