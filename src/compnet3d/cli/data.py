@@ -25,6 +25,8 @@ from compnet3d.cli.options import (
     require_folder,
     say_made,
 )
+from compnet3d.errors import CompNetError
+from compnet3d.utils.files import is_file
 from compnet3d.utils.text import printable
 
 if TYPE_CHECKING:
@@ -213,8 +215,12 @@ class DataCheck:
             faults = verify(self.data)
             print(printable("\n".join(faults) or f"{self.data}: all bytes are those that were packed"))
             raise SystemExit(1 if faults else 0)
-        require_folder(Path(self.data), "DIR")
         from compnet3d.data.check import check_dataset
+        from compnet3d.data.importers.recognise import kind_of
+
+        if is_file(Path(self.data)) and (kind := kind_of(Path(self.data))):
+            raise CompNetError(f"{self.data}: looks like {kind}")
+        require_folder(Path(self.data), "DIR")
         from compnet3d.data.protocol import load_protocol
         from compnet3d.reporting.data_check import print_check
 

@@ -30,6 +30,7 @@ from compnet3d.data.annotations import (
     write_annotation,
 )
 from compnet3d.data.images import OTHER_IMAGES
+from compnet3d.data.importers.recognise import kind_of
 from compnet3d.data.sample import Sample
 from compnet3d.data.shapes.read import find_shapes, load_mesh
 from compnet3d.data.symmetry import Symmetry, load_symmetry
@@ -222,7 +223,9 @@ def _find_lists(root: Path) -> dict[str, dict[str, Path]]:
         raise CompNetError(f"{root} is not a folder; give the root of a data set that holds images/ and lists/.")
     folder = root / "lists"
     if not folder.is_dir():
-        raise CompNetError(f"{root} has no lists/ folder; it needs lists/CATEGORY_imagenet_train.txt and _val.txt.")
+        kind = kind_of(root)
+        needed = f"it looks like {kind}" if kind else "it needs lists/CATEGORY_imagenet_train.txt and _val.txt"
+        raise CompNetError(f"{root} has no lists/ folder; {needed}.")
     found: dict[str, dict[str, Path]] = {}
     for path in files_in(folder):
         # "_imagenet_" comes from PASCAL3D+, which has lists of other sources beside it

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
+from compnet3d.cli import main as cli
+from compnet3d.data.check import check_dataset
 from compnet3d.data.imagenet3d import ImageNet3D
 from compnet3d.data.importers.import_data import import_data
 from compnet3d.data.importers.objectnet3d import ObjectNet3d
 from compnet3d.data.importers.ood_cv import SHIFTS, OodCv
+from compnet3d.data.importers.recognise import check_format
+from compnet3d.errors import CompNetError
 from tests.data.importers.pascal_files import HEIGHT, WIDTH, mat_object, write_models, write_record
 
 
@@ -71,3 +76,43 @@ def test_an_image_of_objectnet3d_has_objects_of_several_categories(tmp_path: Pat
     train = ImageNet3D(tmp_path / "out").samples("train")
     found = [(sample.key, round(math.degrees(sample.azimuth))) for sample in train]
     assert found == [("car/n1#0", 10), ("car/n1#1", 30), ("filing_cabinet/n1#0", 20)]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "kind"),
+    [
+        (
+            "training/label_2/000000.txt",
+            "Car 0 0 -1.6 587 173 614 200 1.6 1.7 3.6 0 1.7 46 0",
+            "KITTI, which has",
+        ),
+        (
+            "labels/train/a.txt",
+            "0 0.5 0.5 0.2 0.2",
+            "YOLO, which has no importer: write its boxes",
+        ),
+        ("Annotations/a.xml", "<annotation/>", "PASCAL VOC, which has no importer"),
+        ("Annotations/car_imagenet/a.mat", "", "PASCAL3D.; use `data import pascal3d`"),
+        ("test/000001/scene_gt.json", "{}", "a data set of BOP; use `data import bop`"),
+    ],
+)
+def test_other_layouts_are_named_by_every_command(tmp_path: Path, file: str, text: str, kind: str) -> None:
+    path = tmp_path / "source" / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(CompNetError, match=f"source has no lists/ folder; it looks like {kind}"):
+        check_dataset(tmp_path / "source")
+    with pytest.raises(CompNetError, match=f"source: looks like {kind}"):
+        check_format(tmp_path / "source", "imagenet3d")
+    if "which" in kind:
+        with pytest.raises(CompNetError, match=f"{path.name}: looks like {kind}"):
+            check_format(path, "table")
+
+
+def test_a_file_that_is_to_be_imported_is_named_by_data_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "instances.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(SystemExit):
+        cli.main(["data", "check", str(tmp_path / "instances.json")])
+    assert "looks like a file of COCO; use `data import coco`" in " ".join(capsys.readouterr().err.split())

@@ -44,10 +44,19 @@ def check_format(source: Path, name: str) -> None:
     chosen = next(entry for entry in FORMATS if entry.name == name)
     if chosen.is_like(source):
         return
-    others = [entry for entry in FORMATS if entry.is_like(source)]
-    if others:
-        raise CompNetError(f"{source}: looks like {others[0].title}; use `data import {others[0].name}`")
+    if kind := kind_of(source):
+        raise CompNetError(f"{source}: looks like {kind}")
     raise CompNetError(f"{source}: does not look like {chosen.title}; SRC must be {chosen.holds}")
+
+
+def kind_of(source: Path) -> str | None:
+    """What a folder or file looks like, and what to do with it, to follow "looks like "; None for nothing known."""
+    found = next((entry for entry in FORMATS if entry.is_like(source)), None)
+    if found is not None:
+        return f"{found.title}; use `data import {found.name}`"
+    title = next((title for title, is_like in _STRANGERS if is_like(source)), None)
+    advice = "which has no importer: write its boxes and poses into a table and use `data import table`"
+    return None if title is None else f"{title}, {advice}"
 
 
 def _folders(root: Path, *names: str) -> bool:
@@ -120,6 +129,25 @@ def _is_walk(path: Path) -> bool:
     # photographs and nothing else, or it is some data set
     return path.is_dir() and not folders_in(path) and len(images_in(path)) >= 3
 
+
+def _labels(folder: str, suffix: str) -> Callable[[Path], bool]:
+    """Tells files of a suffix in a folder called so or in one of it, and folders that hold such, by their names."""
+
+    def is_like(path: Path) -> bool:
+        if is_file(path):
+            return path.suffix.lower() == suffix and folder in [place.name for place in path.resolve().parents][:2]
+        places = [place for place in (path, *folders_in(path), *_folders_below(path)) if place.name == folder]
+        return any(_any(inner, rf".+\{suffix}") for place in places for inner in (place, *folders_in(place)))
+
+    return is_like
+
+
+# what people have and nothing here imports
+_STRANGERS = (
+    ("KITTI", _labels("label_2", ".txt")),
+    ("YOLO", _labels("labels", ".txt")),
+    ("PASCAL VOC", _labels("Annotations", ".xml")),
+)
 
 FORMATS = (
     Format(
