@@ -229,8 +229,7 @@ def _find_lists(root: Path) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for path in files_in(folder):
         # "_imagenet_" comes from PASCAL3D+, which has lists of other sources beside it
-        match = re.fullmatch(r"(?P<category>.+)_imagenet_(?P<split>[A-Za-z0-9-]+)\.txt", path.name)
-        if match:
+        if match := re.fullmatch(r"(?P<category>.+)_imagenet_(?P<split>[A-Za-z0-9-]+)\.txt", path.name):
             found.setdefault(match["category"], {})[match["split"]] = path
     if not found:
         raise CompNetError(f"{folder} holds no list; it needs files named CATEGORY_imagenet_train.txt and _val.txt.")
@@ -248,11 +247,9 @@ def read_list(path: Path) -> list[str]:
     Raises:
         CompNetError: if the file cannot be read as text.
     """
-    largest = 16 * 2**20  # bytes: a million names
     try:
-        data = read_bytes(path, largest)
-        # PowerShell's > writes two bytes for each character. Some editors begin a file with a byte order mark, which
-        # would become part of the first name
+        data = read_bytes(path, limit=16 * 2**20)  # a million names
+        # PowerShell's > writes two bytes for each character, and some editors begin with a byte order mark
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         lines = data.decode("utf-16" if wide else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
