@@ -27,6 +27,9 @@ def with_each(lines: str, more: str) -> str:
         PLAIN.replace("\n", " "),
         ("OFF 8 6 " + CORNERS + QUADS).replace("\n", " "),
         "OFF8 6 0\n" + CORNERS + QUADS,
+        # the word may be left out
+        "8 6 12\n" + CORNERS + QUADS,
+        "# no word\n8 6\n" + CORNERS + QUADS,
         "off\n8\n6\n0\n" + CORNERS + QUADS,
         "OFF\n8 6\n" + CORNERS + QUADS,
         "COFF\n8 6 0\n" + with_each(CORNERS, " 255 0 0 255") + QUADS,
@@ -105,6 +108,9 @@ def test_other_encodings(tmp_path: Path, encoding: str) -> None:
     ("text", "words"),
     [
         (PLAIN.replace("8 6", "8 3"), "promises 8 vertices and 3 faces, but holds 6 faces"),
+        ("8 3 12\n" + CORNERS + QUADS, "promises 8 vertices and 3 faces, but holds 6 faces"),
+        ("OFF\n3 1 0\n0 0 0\n1 0 0\n3 0 0\n3 0 1 2\n", "no face has an area"),
+        ("OFF\n3 2 0\n9 0 0\n1 5 0\n3 0 2\n3 0 0 1\n4 0 1 0 2\n", "no face has an area"),
         (PLAIN.replace("8 6", "8 9"), "promises 8 vertices and 9 faces, but holds 6 faces"),
         (PLAIN.replace("8 6", "7 6"), "promises 7 vertices and 6 faces, but holds 8 vertices"),
         (PLAIN.replace("8 6", "9 6"), "promises 9 vertices and 6 faces, but holds 8 vertices"),

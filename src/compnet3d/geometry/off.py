@@ -50,12 +50,13 @@ def parse_off(path: Path, data: bytes) -> Polygons:
     text = read_text(path, data)
     if not text:
         raise CompNetError(f"{path}: the file is empty; an OFF file starts with the word OFF")
-    word = re.match(r"(?P<letters>(?:ST|C|N|4)*)OFF", text, re.I)
+    # the word may be left out: then the file begins with its counts
+    word = re.match(r"(?P<letters>(?:ST|C|N|4)*)OFF|(?=[0-9]+\s+[0-9]+\s)", text, re.I)
     if word is None:
         raise CompNetError(
             f"{path}: not an OFF file (it starts with {text[:20].split()[0]!r}); convert it to ASCII OFF"
         )
-    layout = OffLayout.of(word["letters"])
+    layout = OffLayout.of(word["letters"] or "")
     rows = [row for row in (line.split() for line in text[word.end() :].split("\n")) if row]
     if layout.states_dimension:
         dimension, rows = _taken(rows, 1)

@@ -73,6 +73,8 @@ def check_polygons(path: Path, mesh: Polygons) -> None:
         )
     if not (mesh.counts >= 3).any():
         raise CompNetError(f"{path}: no face has three corners; export the model with its faces")
+    if not _has_area(mesh, side):
+        raise CompNetError(f"{path}: no face has an area; export the model again")
 
 
 def triangulate(path: Path, mesh: Polygons) -> tuple[Integers, Integers]:
@@ -109,6 +111,18 @@ def triangulate(path: Path, mesh: Polygons) -> tuple[Integers, Integers]:
     joined, owner = np.concatenate(triangles), np.concatenate(owners).astype(np.int64)
     order = np.argsort(owner, kind="stable")
     return joined[order], owner[order]
+
+
+def _has_area(mesh: Polygons, side: float) -> bool:
+    """Whether any face has one, of a model with this longest side: twice the area, by the crossed steps round it."""
+    own = np.repeat(mesh.starts, mesh.counts)
+    after = np.arange(len(mesh.corners)) + 1
+    after = np.where(after == own + np.repeat(mesh.counts, mesh.counts), own, after)
+    # from each face's first corner: far from the origin the differences of large numbers would be left
+    points, following, first = (mesh.vertices[mesh.corners[place]] for place in (np.arange(len(own)), after, own))
+    crossed = np.cross(points - first, following - first)
+    sums = np.stack([np.bincount(own, crossed[:, axis]) for axis in range(3)])
+    return bool(np.linalg.norm(sums, axis=0).max() > 1e-12 * side**2)
 
 
 def _newell(points: Doubles) -> Doubles:

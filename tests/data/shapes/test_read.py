@@ -248,6 +248,10 @@ def test_ply_of_mixed_polygons(tmp_path: Path, form: str, lists: tuple[str, str]
     (tmp_path / "a.ply").write_bytes(data[:-5])
     with pytest.raises(CompNetError, match="cut short: it promises 2 of face"):
         load_shape(tmp_path / "a.ply")
+    # more faces than promised, which would be left out without a word
+    (tmp_path / "a.ply").write_bytes(data.replace(b"element face 2", b"element face 1"))
+    with pytest.raises(CompNetError, match=r"holds \d+ (values|bytes) more than it promises .4 of vertex, 1 of face"):
+        load_shape(tmp_path / "a.ply")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,8 @@ def read_glb(path: Path, data: bytes) -> Soup:
     if version != 2:
         raise CompNetError(f"{path}: is glTF of version {version}; export the model as glTF 2.0")
     if length != len(data) or 20 + first > length or kind != 0x4E4F534A:
-        raise CompNetError(f"{path}: cut short: promises {length} bytes but has {len(data)}; export the model again")
+        problem = "too long" if len(data) > length else "cut short"
+        raise CompNetError(f"{path}: {problem}: promises {length} bytes but has {len(data)}; export the model again")
     at = 20 + first
     size = int.from_bytes(data[at : at + 4], "little")
     binary = data[at + 8 : at + 8 + size] if data[at + 4 : at + 8] == b"BIN\0" else None

@@ -125,6 +125,10 @@ def _binary_tables(path: Path, elements: list[_Element], body: bytes, order: str
         table = _Table(element)
         place = _take_rows(path, table, place, _BinaryRows(body, order))
         tables[element.name] = table
+    # some writers end with a line break, or fill up with zeros
+    if more := len(body[place:].strip(b"\0\r\n ")):
+        promise = ", ".join(f"{element.count} of {element.name}" for element in elements)
+        raise CompNetError(f"{path}: holds {more} bytes more than it promises ({promise}); export the model again")
     return tables
 
 
