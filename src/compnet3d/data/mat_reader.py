@@ -12,6 +12,7 @@ from threading import Timer
 from types import TracebackType
 
 from compnet3d.data import mat_child
+from compnet3d.data.annotations import OtherLayoutError
 from compnet3d.errors import CompNetError
 from compnet3d.utils.files import Json, read_bytes
 
@@ -46,6 +47,7 @@ class MatReader:
 
         Raises:
             CompNetError: naming the file, if it is missing, broken, too large, or ends the reading process.
+            OtherLayoutError: if it is of MATLAB 7.3.
         """
         largest = 16 * 2**20  # bytes: records have a few kilobytes
         try:
@@ -53,6 +55,9 @@ class MatReader:
         except (OSError, ValueError) as error:  # a ValueError is of a name that no system has
             reason = error.strerror if isinstance(error, OSError) else error
             raise CompNetError(f"{path} is not a readable PASCAL3D+ annotation ({reason}); restore it") from None
+        # HDF5, after MATLAB's own 512 bytes or without them
+        if b"\x89HDF\r\n\x1a\n" in (data[:8], data[512:520]):
+            raise OtherLayoutError("annotation is of MATLAB 7.3: save it in MATLAB with -v7")
         try:
             answer = self._ask(data)
         except BaseException:

@@ -142,6 +142,16 @@ def test_records_come_in_several_shapes(tmp_path: Path) -> None:
         read_record(tmp_path / "missing.mat")
 
 
+def test_coarse_labels_without_distance_and_files_of_matlab_7_3_are_named(tmp_path: Path) -> None:
+    root = write_set(tmp_path, {"a": (mat_object(distance=None),), "b": (mat_object(),), "c": (mat_object(),)})
+    hdf = b"\x89HDF\r\n\x1a\n" + bytes(500)
+    (root / "Annotations" / "car_imagenet" / "c.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(512, b"\0") + hdf)
+    report = import_pascal3d(root, tmp_path / "out")
+    assert report.kept == 1 and report.left_out == {
+        "no distance: a coarse label only": 1, "annotation is of MATLAB 7.3: save it in MATLAB with -v7": 1,
+    }  # fmt: skip
+
+
 def test_missing_and_broken_files_are_counted(tmp_path: Path) -> None:
     root = write_set(tmp_path / "p3d", {name: (mat_object(),) for name in "abcd"})
     (root / "Images" / "car_imagenet" / "b.JPEG").unlink()

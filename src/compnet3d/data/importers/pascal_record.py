@@ -15,7 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from compnet3d.data.annotations import SHARES, Annotation, SkipObject, annotation_dict, in_shares, plain_name
+from compnet3d.data.annotations import (
+    SHARES,
+    Annotation,
+    OtherLayoutError,
+    SkipObject,
+    annotation_dict,
+    in_shares,
+    plain_name,
+)
 from compnet3d.data.images import image_size
 from compnet3d.data.importers.import_data import Record, Source
 from compnet3d.data.importers.import_report import LeftOut
@@ -75,6 +83,8 @@ class RecordSource(Source):
             return (), [("missing image", str(item.image))]
         try:
             record = self.records.read(item.record)
+        except OtherLayoutError as error:
+            return (), [(str(error), str(item.record))]
         except CompNetError:
             return (), [("unreadable annotation", str(item.record))]
         return self.taken(item, record)
@@ -157,6 +167,8 @@ def pascal3d_annotation(entry: Annotation, category: str, size: tuple[int, int])
     if not isinstance(viewpoint, dict):
         raise SkipObject("no viewpoint")
     # before the numbers are checked: of an object with a coarse label alone they mean nothing
+    if not np.size(viewpoint.get("distance", ())) and np.size(viewpoint.get("azimuth_coarse", ())):
+        raise SkipObject("no distance: a coarse label only")
     if "distance" in viewpoint and np.size(viewpoint["distance"]) and not np.any(viewpoint["distance"]):
         raise SkipObject(COARSE_ONLY)
     for key in ("azimuth", "elevation"):
