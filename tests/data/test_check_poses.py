@@ -162,6 +162,8 @@ def test_noise_alone_is_not_suspected() -> None:
         ("y1, x1, y2, x2", lambda a, b, c, d: (b, a, d, c)),
         ("y1, y2, x1, x2", lambda a, b, c, d: (b, d, a, c)),
         ("x1, x2, y1, y2", lambda a, b, c, d: (a, c, b, d)),
+        ("pixels of an image 2 times as wide and 2 times as high", lambda a, b, c, d: (2 * a, 2 * b, 2 * c, 2 * d)),
+        ("pixels of an image 0.5 times as wide and 0.5 times as high", lambda *box: [side / 2 for side in box]),
     ],
 )
 def test_boxes_in_another_order_are_named(tmp_path: Path, masks: bool, layout: str, order: Any) -> None:
@@ -176,6 +178,8 @@ def test_boxes_that_fit_are_left_alone() -> None:
     low = rng.uniform(0, 200, (40, 2))
     boxes = np.concatenate([low, low + rng.uniform(20, 200, (40, 2))], axis=1)
     assert find_box_layout(boxes, boxes + rng.normal(0, 4, boxes.shape)) is None
+    # nor are those of other objects, which no layout explains
+    assert find_box_layout(boxes, rng.permutation(boxes)) is None
 
 
 def units(azimuths: np.ndarray, elevation: float) -> list[str]:
@@ -192,6 +196,15 @@ def test_degrees_that_a_writer_has_wrapped_are_noticed() -> None:
         "all angles are small: converted to radians twice?"
     ]
     assert units(np.zeros(50), 0.0) == []  # one camera
+    tilts = np.array([-20, -5, 5, 12, 30], dtype=float)
+    for place, name in ((1, "elevations"), (2, "thetas")):
+        for convert, expected in ((lambda x: x % (2 * math.pi), 1), (np.radians, 0)):
+            rows = np.tile([1.0, 0.5, 0.0], (5, 1))
+            rows[:, place] = convert(tilts)
+            result = CheckResult(Path())
+            check_units("thing", [(a, e, t) for a, e, t in rows.tolist()], result)
+            found = [finding.problem for finding in result.findings]
+            assert found == [f"{name} are whole degrees modulo 2 pi: degrees?"] * expected
 
 
 def test_degrees_and_shares_are_errors_with_a_count(tmp_path: Path) -> None:

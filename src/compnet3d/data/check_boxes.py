@@ -32,6 +32,15 @@ _LAYOUTS = (
 )
 
 
+def _scaled(boxes: np.ndarray, objects: np.ndarray) -> BoxLayout:
+    """Boxes in the pixels of a larger or smaller image, by the usual ratio of their corners to the objects'."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.nan_to_num(boxes[:, 2:] / objects[:, 2:], nan=1.0, posinf=1.0, neginf=1.0)
+    across, down = (max(float(ratio), 1e-6) for ratio in np.median(ratios, axis=0))
+    name = f"pixels of an image {across:.2g} times as wide and {down:.2g} times as high"
+    return BoxLayout(name, lambda a, b, c, d: (a / across, b / down, c / across, d / down))
+
+
 def find_box_layout(boxes: np.ndarray, objects: np.ndarray) -> tuple[BoxLayout, str] | None:
     """The layout in which boxes fit the objects clearly better, and by how much; None where they fit as they are.
 
@@ -42,13 +51,16 @@ def find_box_layout(boxes: np.ndarray, objects: np.ndarray) -> tuple[BoxLayout, 
         boxes: as annotated, [N, 4]; x2 may be less than x1.
         objects: where they really are, x1, y1, x2, y2, [N, 4].
     """
-    least, deviations = 0.1, 4.0
+    least, deviations, fitting = 0.1, 4.0, 0.5
     if len(boxes) < 4:
         return None
     before = box_ious(boxes, objects) * (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     best: tuple[float, BoxLayout] | None = None
-    for layout in _LAYOUTS:
-        gains = box_ious(layout.read(boxes), objects) - before
+    for layout in (*_LAYOUTS, _scaled(boxes, objects)):
+        after = box_ious(layout.read(boxes), objects)
+        if after.mean() < fitting:  # a chance that is better than nothing explains nothing
+            continue
+        gains = after - before
         noise = gains.std(ddof=1) / math.sqrt(len(gains)) + 1e-3
         if gains.mean() > max(least, deviations * noise) and (best is None or gains.mean() > best[0]):
             best = float(gains.mean()), layout

@@ -32,16 +32,21 @@ def check_units(category: str, angles: Sequence[tuple[float, float, float]], res
         result: what the finding is added to.
     """
     enough = 4
-    azimuths = sorted({azimuth for azimuth, _, _ in angles if azimuth > 0})
-    if len(azimuths) < enough:
-        return
     # degrees that a writer has wrapped to a turn: 90 is 2.035 then
-    whole = np.arange(1, 361) % TWO_PI
-    gaps = np.abs(np.array(azimuths)[:, None] - whole).min(axis=1)
-    if gaps.max() < 1e-5:
-        detail = f"{len(azimuths)} different ones, such as {azimuths[0]:.6g}; write math.radians(degrees)"
-        result.add("warning", category, "azimuths are whole degrees modulo 2 pi: degrees?", category, detail)
-    elif all(math.pi / 180 * limit >= largest for limit, largest in _largest(angles)):
+    whole = np.array([degrees for degrees in range(-360, 361) if degrees]) % TWO_PI
+    wrapped = False
+    for place, name in enumerate(("azimuths", "elevations", "thetas")):
+        values = sorted({entry[place] % TWO_PI for entry in angles if entry[place]})
+        if len(values) >= enough and np.abs(np.array(values)[:, None] - whole).min(axis=1).max() < 1e-5:
+            detail = f"{len(values)} different ones, such as {values[0]:.6g}; write math.radians(degrees)"
+            result.add("warning", category, f"{name} are whole degrees modulo 2 pi: degrees?", category, detail)
+            wrapped = True
+    azimuths = sorted({azimuth for azimuth, _, _ in angles if azimuth > 0})
+    if (
+        not wrapped
+        and len(azimuths) >= enough
+        and all(math.pi / 180 * limit >= largest for limit, largest in _largest(angles))
+    ):
         detail = f"azimuths up to {azimuths[-1]:.3g} rad alone; convert degrees to radians once"
         result.add("note", category, "all angles are small: converted to radians twice?", category, detail)
 

@@ -59,6 +59,8 @@ MISTAKES = (
     Mistake("CAD models whose x axis is up turned upright", axes=((0, 0, -1), (0, 1, 0), (1, 0, 0))),
     Mistake("angles times 6.28 (turns for radians)", lambda *angles: tuple(TWO_PI * angle for angle in angles)),
     Mistake("angles times 57.3 (converted to radians twice)", lambda a, e, t: (a.rad2deg(), e.rad2deg(), t.rad2deg())),
+    Mistake("azimuth times 6.28 (turns for radians)", lambda a, e, t: (TWO_PI * a, e, t)),
+    Mistake("azimuth times 57.3 (converted to radians twice)", lambda a, e, t: (a.rad2deg(), e, t)),
 )
 
 
