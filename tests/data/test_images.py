@@ -446,6 +446,13 @@ def test_soft_masks_are_cut_at_half_of_their_brightest_level(tmp_path: Path) -> 
     for kind in (np.uint8, np.uint16, np.float32):
         Image.fromarray(labels.astype(kind)).save(tmp_path / "labels.tif")
         np.testing.assert_array_equal(load_mask(tmp_path / "labels.tif"), labels > 0)
+    # and segments in colours, of which some are dark
+    colours = np.zeros((2, 40, 3), dtype=np.uint8)
+    colours[:, 1:] = np.random.default_rng(0).integers(1, 256, (39, 3))
+    Image.fromarray(colours).save(tmp_path / "colours.png")
+    Image.fromarray(colours).quantize(256).save(tmp_path / "palette.png")
+    for name in ("colours.png", "palette.png"):
+        np.testing.assert_array_equal(load_mask(tmp_path / name), labels > 0)
 
 
 def test_a_lossy_webp_mask_has_no_exact_black(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 from torch import Tensor
 
 from compnet3d.data.conversion import as_rgb, finite, is_clear, is_deep, strips
@@ -326,11 +326,14 @@ def _is_soft(image: Image.Image) -> bool:
     if image.mode == "F":
         levels = finite(image)
         return bool((levels != np.rint(levels)).any())
-    if is_deep(image):
+    if is_deep(image) or image.mode == "P":
+        return False
+    red, *others = image.convert("RGB").split()
+    if any(ImageChops.difference(red, other).getbbox() for other in others):  # segments in colours
         return False
     # labels count up from 1, and few are in one image
     most_labels, light = 16, 200
-    counts = np.array(image.convert("L").histogram())
+    counts = np.array(red.histogram())
     return bool(np.count_nonzero(counts) > most_labels and counts[light:].any())
 
 
