@@ -470,6 +470,7 @@ def test_every_slot_is_closed_and_known():
         "world-cars-val",
         "world-cad-val",
         "cad100-now",
+        "quickstart-leads",
         "study-eth80-now-table4",
         "box-crops",
         "box-crops-chosen",
