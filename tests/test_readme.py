@@ -475,6 +475,7 @@ def test_every_slot_is_closed_and_known():
         "box-crops",
         "box-crops-chosen",
         "study-few-images",
+        "study-few-images-eth80",
     ]
     study += ["study-streaming", "study-no-box-scenes", "study-no-box-cars", "study-grow-drawn", "study-grow-eth80"]
     assert sorted(names) == sorted(["study-variants", *bench, "eth80", "quickstart", "quickstart", "speed", *study])
