@@ -195,7 +195,7 @@ def test_errors_are_one_clear_sentence(cad, tmp_path, small):
     (cad / "stool" / "01.off").write_text("")
     fails("01.off", lambda: render_dataset(cad, tmp_path / "x"))
     (cad / "stool" / "01.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n2 0 0\n3 0 1 2\n")
-    fails("01.off: the model has no surface", lambda: render_dataset(cad, tmp_path / "x"))
+    fails("01.off: no face has an area", lambda: render_dataset(cad, tmp_path / "x"))
     (tmp_path / "file").write_text("")
     fails("cannot be written", lambda: make_dataset(tmp_path / "file" / "x", 1, 1, 0, workers=1))
     assert not (tmp_path / "x").exists() and not list(tmp_path.glob(".x*"))
