@@ -127,6 +127,14 @@ def test_output_on_a_full_disk_is_one_sentence(line):
     assert done.returncode == 2 and done.stderr == "error: no space left on the disk; free some and run again\n"
 
 
+def test_the_error_is_the_last_line_where_both_streams_go_to_one_file(tmp_path):
+    code = "from compnet3d.cli.main import fail; print('what was done'); fail('why it ended')"
+    with open(tmp_path / "log", "w") as log:
+        done = subprocess.run([sys.executable, "-c", code], stdout=log, stderr=log, check=False)
+    assert done.returncode == 2
+    assert (tmp_path / "log").read_text() == "what was done\nerror: why it ended\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_closed_streams_are_no_fault():
     assert run_in_shell("--help >&-").stderr == ""

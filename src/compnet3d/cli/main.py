@@ -227,13 +227,13 @@ def fail(message: str, status: int = 2) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    try:
+        sys.stdout.flush()  # the line is the last one, also where both streams go to one file
+    except OSError:
+        drop_output()
     console = Console(stderr=True, soft_wrap=True)
     with suppress(OSError):  # the status still tells
         console.print(Text.assemble(("error: ", "bold red"), (printable(" ".join(message.split())), "red")))
-    try:
-        sys.stdout.flush()
-    except OSError:
-        drop_output()
     raise SystemExit(status)
 
 
