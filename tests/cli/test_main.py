@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import shlex
 import signal
 import subprocess
@@ -127,12 +128,28 @@ def test_output_on_a_full_disk_is_one_sentence(line):
     assert done.returncode == 2 and done.stderr == "error: no space left on the disk; free some and run again\n"
 
 
-def test_the_error_is_the_last_line_where_both_streams_go_to_one_file(tmp_path):
-    code = "from compnet3d.cli.main import fail; print('what was done'); fail('why it ended')"
+@pytest.mark.parametrize("error", ["CompNetError('why')", "Terminated('why')", "OSError('why')"])
+def test_the_error_is_the_last_line_where_both_streams_go_to_one_file(error, tmp_path):
+    code = f"""
+from compnet3d.cli import main as cli
+from compnet3d.errors import CompNetError, Terminated
+from compnet3d.utils.progress import tracked
+
+class Command:
+    def run(self):
+        print("what was done")
+        for _ in tracked(range(3), "half-way", enabled=True):
+            raise {error}
+
+cli.parse = lambda arguments: Command()
+cli.main(["x"])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open(tmp_path / "log", "w") as log:
-        done = subprocess.run([sys.executable, "-c", code], stdout=log, stderr=log, check=False)
-    assert done.returncode == 2
-    assert (tmp_path / "log").read_text() == "what was done\nerror: why it ended\n"
+        done = subprocess.run([sys.executable, "-c", code], stdout=log, stderr=log, check=False, env=environment)
+    assert done.returncode in (2, 143)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert "what was done" in lines and lines[-1] == "error: why"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")

@@ -101,7 +101,9 @@ def main(arguments: list[str] | None = None) -> None:
         # 128 and the signal's number, as shells count a program that a signal ended
         what, status = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
         with heeding_no_signal():
-            fail(str(stop) or what, status)
+            said = str(stop) or what
+            close_what_was_begun(stop)
+            fail(said, status)
     except BrokenPipeError:  # the reader of our output has gone
         drop_output()
     except Exception as error:
@@ -109,7 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         if not _is_users(error):
             report_fault(error)
-        fail(sentence(error))
+        said = sentence(error)
+        close_what_was_begun(error)
+        fail(said)
 
 
 @contextmanager
@@ -208,6 +212,17 @@ def sentence(error: Exception) -> str:
     text = str(error)
     # A reading process wraps its error in the text of a traceback; the sentence is what follows the last name.
     return text.rpartition("CompNetError: ")[2].strip() if "Original Traceback" in text else text
+
+
+def close_what_was_begun(error: BaseException) -> None:
+    """Let go of what the frames of a failed command hold: a progress bar that is left half-way ends with an empty line.
+
+    It would come after the last words, and is about to come in any case: nothing goes on in these frames.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
 
 
 def report_fault(error: Exception) -> None:
