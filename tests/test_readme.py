@@ -476,6 +476,7 @@ def test_every_slot_is_closed_and_known():
         "box-crops-chosen",
         "study-few-images",
         "study-few-images-eth80",
+        "study-few-images-cars",
     ]
     study += ["study-streaming", "study-no-box-scenes", "study-no-box-cars", "study-grow-drawn", "study-grow-eth80"]
     assert sorted(names) == sorted(["study-variants", *bench, "eth80", "quickstart", "quickstart", "speed", *study])
