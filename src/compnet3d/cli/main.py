@@ -101,19 +101,17 @@ def main(arguments: list[str] | None = None) -> None:
         # 128 and the signal's number, as shells count a program that a signal ended
         what, status = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
         with heeding_no_signal():
-            said = str(stop) or what
             close_what_was_begun(stop)
-            fail(said, status)
+            fail(str(stop) or what, status)
     except BrokenPipeError:  # the reader of our output has gone
         drop_output()
     except Exception as error:
         if os.environ.get("COMPNET3D_TRACEBACK"):
             raise
+        close_what_was_begun(error)
         if not _is_users(error):
             report_fault(error)
-        said = sentence(error)
-        close_what_was_begun(error)
-        fail(said)
+        fail(sentence(error))
 
 
 @contextmanager

@@ -326,9 +326,9 @@ def _is_soft(image: Image.Image) -> bool:
     if image.mode == "F":
         levels = finite(image)
         return bool((levels != np.rint(levels)).any())
-    if is_deep(image) or image.mode == "P":
+    if is_deep(image) or image.mode in ("1", "P"):
         return False
-    red, *others = image.convert("RGB").split()
+    red, *others = (image if image.mode == "L" else image.convert("RGB")).split()
     if any(ImageChops.difference(red, other).getbbox() for other in others):  # segments in colours
         return False
     # labels count up from 1, and few are in one image

@@ -207,7 +207,8 @@ class CropDataset(Dataset[dict[str, torch.Tensor]]):
             gc.freeze()
             self._frozen = True
         samples = [self.samples[key[1] if isinstance(key, tuple) else key] for key in keys]
-        files = [s.image for s in samples if _cache_key(s, self._reduction_of(s)) not in self._cache]
+        remote = (sample for sample in samples if isinstance(sample.image, Member))
+        files = [s.image for s in remote if _cache_key(s, self._reduction_of(s)) not in self._cache]
         if self.augmentation is not None and self.augmentation.background_swap > 0:
             files += [sample.mask for sample in samples if sample.mask is not None]
         fetch([file for file in files if isinstance(file, Member)])

@@ -133,7 +133,7 @@ class ProcessGroup:
         A ring, as gloo has it, adds each element up in an order that depends on its place in the tensor.
         """
         if dist.get_backend() != "gloo":
-            with _noticing_losses(of_messages=True):
+            with _noticing_losses():
                 dist.all_reduce(tensor)
         elif tensor.numel() < _SHARED_NUMBERS:
             tensor.copy_(_added_up(self._all_gather(tensor)))
@@ -149,7 +149,7 @@ class ProcessGroup:
     def _exchange(self, sent: list[Tensor], received: list[Tensor]) -> None:
         """Send each other member its tensor, and receive one from each."""
         others = [other for other in range(self.size) if other != self.rank]
-        with _noticing_losses(of_messages=True):
+        with _noticing_losses():
             messages = [dist.isend(sent[other], other) for other in others]
             messages += [dist.irecv(received[other], other) for other in others]
             for message in messages:
@@ -168,7 +168,7 @@ class ProcessGroup:
         if self.size == 1:
             return [own]
         said: list[Any] = [None] * self.size
-        with _noticing_losses(of_messages=True):
+        with _noticing_losses():
             dist.all_gather_object(said, own)
         return said
 
@@ -179,11 +179,11 @@ class ProcessGroup:
     def _begin_all_gather(self, own: Tensor) -> Callable[[], Tensor]:
         """The same, begun: what waits for them, and gives them."""
         every = own.new_empty(self.size, *own.shape)
-        with _noticing_losses(of_messages=True):
+        with _noticing_losses():
             message = dist.all_gather(list(every.unbind()), own, async_op=True)
 
         def received() -> Tensor:
-            with _noticing_losses(of_messages=True):
+            with _noticing_losses():
                 message.wait()
             return every
 
@@ -240,17 +240,17 @@ class _Columns:
 
 
 @contextmanager
-def _noticing_losses(of_messages: bool = False) -> Iterator[None]:
+def _noticing_losses(among_others: bool = False) -> Iterator[None]:
     """Make what torch raises where another process cannot be reached a `LostRankError`.
 
     Args:
-        of_messages: nothing else is done in here, so that any error of torch's is one.
+        among_others: more than messages is done in here, so that errors of torch's may be others.
     """
     try:
         yield
     except RuntimeError as error:
         # that of gloo in `DistributedDataParallel` has no class of its own
-        if of_messages or isinstance(error, dist.DistError) or "gloo" in str(error):
+        if not among_others or isinstance(error, dist.DistError) or "gloo" in str(error):
             raise LostRankError(
                 f"another process of this run has ended or cannot be reached any more ({error}); what it printed "
                 "says why"
@@ -314,7 +314,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
         return
     if dist.is_initialized():
         # further up, or a script of the user's has done so by itself
-        with _noticing_losses():
+        with _noticing_losses(among_others=True):
             yield current_group()
         return
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
@@ -330,7 +330,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
             f"the processes cannot reach each other ({error}); look at MASTER_ADDR and MASTER_PORT"
         ) from None
     try:
-        with _noticing_losses():
+        with _noticing_losses(among_others=True):
             yield current_group()
     finally:
         dist.destroy_process_group()
